@@ -1,0 +1,65 @@
+"""The network engine, in NumPy.
+
+Glossary
+--------
+Rows are samples. For a layer with n_in inputs and n_out units, and a batch of B samples:
+
+- ``x`` (B, n_in): the data; ``a`` (B, n_in): the activations that enter a layer
+- ``W`` (n_in, n_out), ``b`` (n_out,): weights and biases; ``z = a W + b`` (B, n_out): pre-activations
+- ``phi``: the activation function; ``phi(z)`` enters the next layer
+- ``J``: the cost, the mean of the samples' costs J_i
+- ``delta`` (B, n_out): dJ_i/dz, per sample; the buffers hold dJ/dz = delta / B
+- ``dW``, ``db``: dJ/dW, dJ/db; ``theta``, ``grad``: all parameters and their gradients as one vector
+- ``u``, ``factor``: the optimizer's step is theta += factor * u
+"""
+
+from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
+from bpx.engine.dense import Dense
+from bpx.engine.dropout import Dropout
+from bpx.engine.gradcheck import GradientCheck, gradcheck
+from bpx.engine.initializers import INITIALIZERS, Initializer, recommended_gain
+from bpx.engine.layer import Layer
+from bpx.engine.losses import LOSSES, Loss, accuracy
+from bpx.engine.models import mlp, residual_mlp
+from bpx.engine.network import Network
+from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
+from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
+from bpx.engine.residual import Residual
+from bpx.engine.schedules import SCHEDULES, Schedule
+from bpx.engine.store import Parameter, Store
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITIALIZERS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Activation",
+    "ActivationFunction",
+    "BatchNorm",
+    "Dense",
+    "Dropout",
+    "GradientCheck",
+    "Initializer",
+    "Layer",
+    "LayerNorm",
+    "Loss",
+    "Network",
+    "Optimizer",
+    "Parameter",
+    "RMSNorm",
+    "Residual",
+    "Schedule",
+    "Store",
+    "accuracy",
+    "adam",
+    "adamw",
+    "gradcheck",
+    "mlp",
+    "momentum",
+    "nesterov",
+    "recommended_gain",
+    "residual_mlp",
+    "rmsprop",
+    "sgd",
+]

@@ -1,0 +1,61 @@
+"""Dense: the affine map z = a W + b."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from bpx.engine.layer import Array, Layer
+from bpx.engine.store import Parameter, Store
+
+
+@final
+class Dense(Layer):
+    """Mix the units: z = a W + b, with W (n_in, n_out) and b (n_out,).
+
+    Backward, given delta = dJ/dz: dW = a^T delta, db = sum of delta over the batch, da = delta W^T.
+    """
+
+    kind = "dense"
+    W: Parameter
+    b: Parameter | None
+
+    def __init__(self, n_out: int, bias: bool = True) -> None:
+        super().__init__()
+        if n_out < 1:
+            raise ValueError(f"a layer's width must be at least 1, got {n_out}")
+        self.n_out, self.bias = n_out, bias
+
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Declare W and b."""
+        self.W = store.declare(f"{name}.W", (n_in, self.n_out), weight=True)
+        self.b = store.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
+        return self._place(name, n_in, self.n_out)
+
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Own z (batch, n_out) and da (batch, n_in)."""
+        self._ones = np.ones(batch, dtype)
+        if self.first:
+            self._own(batch, dtype, y=self.n_out)
+            self.dx = np.zeros((0, self.n_in), dtype)
+        else:
+            self._own(batch, dtype, y=self.n_out, dx=self.n_in)
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute z = a W + b."""
+        self.x = x
+        z = self.y
+        np.dot(x, self.W.value, out=z)
+        if self.b is not None:
+            z += self.b.value
+        return z
+
+    def backward(self, dy: Array) -> Array:
+        """Compute dW, db and da = delta W^T."""
+        np.dot(self.x.T, dy, out=self.W.grad)
+        if self.b is not None:
+            np.dot(self._ones[: len(dy)], dy, out=self.b.grad)  # a matrix product sums columns fastest
+        if not self.first:
+            np.dot(dy, self.W.value.T, out=self.dx)
+        return self.dx

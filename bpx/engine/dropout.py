@@ -1,0 +1,55 @@
+"""Dropout: silence units at random in training."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from bpx.engine.layer import Array, Layer
+from bpx.engine.store import Store
+
+
+@final
+class Dropout(Layer):
+    """Inverted dropout: y = x m, each m being 1 / (1 - rate) with probability 1 - rate, else 0.
+
+    The mean of y is x, so that evaluation changes nothing. (Srivastava et al. 2014, section 10.)
+    """
+
+    kind = "dropout"
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout.rate must be in [0, 1), got {rate}")
+        self.rate = rate
+
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Take the name; dropout has no parameters and keeps the width."""
+        return self._place(name, n_in, n_in)
+
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Own y, dx and the mask, all (batch, n), and draw a first mask."""
+        self._own(batch, dtype, y=self.n_out, dx=self.n_in, mask=self.n_in)
+        self.rng = rng
+        self._draw()
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Silence units in training, return ``x`` itself in evaluation."""
+        self.train = train
+        if not train:
+            return x
+        if not self.frozen:
+            self._draw()
+        return np.multiply(x, self.mask, out=self.y)
+
+    def backward(self, dy: Array) -> Array:
+        """Pass the gradient through the units that were kept."""
+        return np.multiply(dy, self.mask, out=self.dx) if self.train else dy
+
+    def _draw(self) -> None:
+        keep = 1 - self.rate
+        self.rng.random(out=self.mask, dtype=self.mask.dtype.type)
+        np.less(self.mask, keep, out=self.mask)
+        self.mask *= 1 / keep

@@ -1,0 +1,138 @@
+"""Gradient check: the analytic gradient against central differences, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bpx.engine.activations import Activation
+from bpx.engine.layer import Array
+from bpx.engine.network import Network
+
+ROUND_OFF = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class TensorCheck:
+    """One parameter's check: relative difference (None below the round-off floor), entries, kinks, worst entry."""
+
+    name: str
+    relative: float | None
+    entries: int
+    kinks: int
+    worst: tuple[int, ...]
+    analytic: Array
+    numeric: Array
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """The check of a network: ``relative`` = norm(n - a) / norm(n + a) over all entries not at a kink."""
+
+    relative: float
+    along: float
+    tensors: tuple[TensorCheck, ...]
+
+    @property
+    def kinks(self) -> int:
+        """The number of entries left out because a unit crosses a kink within the difference."""
+        return sum(t.kinks for t in self.tensors)
+
+
+def relative_difference(numeric: Array, analytic: Array) -> float:
+    """Return norm(n - a) / norm(n + a), and 0 where both are zero."""
+    total = float(np.linalg.norm(numeric + analytic))
+    return float(np.linalg.norm(numeric - analytic)) / total if total else 0.0
+
+
+def gradcheck(
+    net: Network,
+    x: Array,
+    y: Array,
+    *,
+    train: bool = True,
+    directions: int = 5,
+    entries: int | None = None,
+    epsilon: float = 1e-5,
+    rng: np.random.Generator | None = None,
+) -> GradientCheck:
+    """Compare the gradient of ``net`` at a batch with central differences (J(theta + h) - J(theta - h)) / 2h.
+
+    Checks along random unit ``directions`` (their cost does not grow with the parameters; ``along`` is the worst
+    relative difference) and per entry, at most ``entries`` of each tensor (all where None), h being epsilon times
+    max(1, abs(theta_i)). An entry whose difference crosses a kink of an activation is left out and counted; a
+    tensor whose gradient is below the round-off floor of the difference is reported without a number.
+    Dropout's mask and running statistics hold still. Raises ValueError unless the network is float64.
+    """
+    if net.dtype != np.float64:
+        raise ValueError("the gradient check needs dtype=float64")
+    rng = np.random.default_rng(0) if rng is None else rng
+    twin = net.twin(len(x))
+    theta = twin.store.theta
+    cost = twin.cost(x, y, train)
+    twin.backward()
+    grad = twin.store.grad.copy()
+    floor = ROUND_OFF * max(abs(cost), 1.0) / epsilon
+
+    def difference(step: Array, index: int | slice = slice(None)) -> tuple[float, bool]:
+        kept = theta[index].copy()
+        theta[index] = kept + step
+        up, sides_up = twin.cost(x, y, train), _sides(twin)
+        theta[index] = kept - step
+        down, sides_down = twin.cost(x, y, train), _sides(twin)
+        theta[index] = kept
+        same = all(np.array_equal(a, b) for a, b in zip(sides_up, sides_down, strict=True))
+        return up - down, not same
+
+    along = 0.0
+    for _ in range(directions):
+        d = rng.standard_normal(theta.size)
+        d /= np.linalg.norm(d)
+        change, kink = difference(epsilon * d)
+        numeric, analytic = change / (2 * epsilon), float(grad @ d)
+        if not kink and max(abs(numeric), abs(analytic)) > floor:
+            along = max(along, abs(numeric - analytic) / abs(numeric + analytic))
+
+    checks: list[TensorCheck] = []
+    start = 0
+    for p in twin.store.parameters:
+        chosen = np.arange(p.size)
+        if entries is not None and p.size > entries:
+            chosen = np.sort(rng.choice(p.size, entries, replace=False))
+        numeric_entries = np.zeros(len(chosen))
+        smooth = np.ones(len(chosen), bool)
+        for k, i in enumerate(chosen):
+            h = epsilon * max(1.0, abs(float(theta[start + i])))
+            change, kink = difference(np.float64(h), start + int(i))
+            numeric_entries[k], smooth[k] = change / (2 * h), not kink
+        analytic_entries = grad[start + chosen]
+        n, a = numeric_entries[smooth], analytic_entries[smooth]
+        scale = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0))
+        worst = int(chosen[np.argmax(np.abs(numeric_entries - analytic_entries) * smooth)])
+        checks.append(
+            TensorCheck(
+                p.name,
+                relative_difference(n, a) if scale > floor else None,
+                len(chosen),
+                int((~smooth).sum()),
+                tuple(int(i) for i in np.unravel_index(worst, p.shape)),
+                a,
+                n,
+            )
+        )
+        start += p.size
+    whole = relative_difference(
+        np.concatenate([c.numeric for c in checks]), np.concatenate([c.analytic for c in checks])
+    )
+    return GradientCheck(whole, along, tuple(checks))
+
+
+def _sides(net: Network) -> list[Array]:
+    """On which side of each kink every unit stands."""
+    return [
+        layer.x > kink
+        for layer in net.layers()
+        if isinstance(layer, Activation)
+        for kink in layer.function.kinks
+    ]

@@ -1,0 +1,85 @@
+"""Layer: the one interface of everything a network is made of."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpx.engine.store import Parameter, Store
+
+Array = NDArray[Any]  # float32 or float64, the network's dtype
+
+
+class Layer(ABC):
+    """One differentiable operation on rows: y = forward(x), dx = backward(dy).
+
+    A layer writes only into buffers of its own, so that after a step ``y`` (its output) and ``dx`` (the
+    gradient of the cost with respect to its input) of every layer can be read. While ``frozen``, whatever is
+    random or accumulates in training (dropout's mask, running statistics) holds still.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    n_in: int
+    n_out: int
+    x: Array
+    y: Array
+    dx: Array
+
+    def __init__(self) -> None:
+        self.frozen = False
+        self.first = False  # the first layer's dx is the gradient of the data: nobody needs it
+        self._buffers: dict[str, Array] = {}
+
+    @abstractmethod
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Declare the parameters in ``store`` and return n_out, the width of the output."""
+
+    @abstractmethod
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Allocate the buffers for up to ``batch`` rows."""
+
+    @abstractmethod
+    def forward(self, x: Array, train: bool) -> Array:
+        """Return the output (batch, n_out) for the input ``x`` (batch, n_in)."""
+
+    @abstractmethod
+    def backward(self, dy: Array) -> Array:
+        """Return the gradient at the input, given ``dy`` at the output, and write the parameters' gradients."""
+
+    def rows(self, n: int) -> None:
+        """Use the first ``n`` rows of every buffer: a short batch needs no memory of its own."""
+        for key, buffer in self._buffers.items():
+            setattr(self, key, buffer[:n])
+
+    def layers(self) -> Iterator[Layer]:
+        """Yield this layer and those inside it, in forward order."""
+        yield self
+
+    def statistics(self) -> dict[str, Array]:
+        """Return what training accumulates beside the parameters, by name; none for most layers."""
+        return {}
+
+    def twin(self, store: Store) -> Self:
+        """Return a frozen layer with the same parameters, statistics and name, and no buffers yet."""
+        other = copy.copy(self)
+        other.frozen = True
+        other._buffers = {}
+        for key, value in vars(self).items():
+            if isinstance(value, Parameter):
+                setattr(other, key, store[value.name])
+        return other
+
+    def _place(self, name: str, n_in: int, n_out: int) -> int:
+        self.name, self.n_in, self.n_out = name, n_in, n_out
+        return n_out
+
+    def _own(self, batch: int, dtype: np.dtype[np.floating], **widths: int) -> None:
+        """Allocate one zeroed (batch, width) buffer per keyword, read and written as an attribute."""
+        self._buffers = {key: np.zeros((batch, n), dtype) for key, n in widths.items()}
+        self.rows(batch)

@@ -1,0 +1,179 @@
+"""Losses: the cost J, the batch mean of J_i, from the network's last pre-activation z.
+
+``forward`` returns J and ``backward`` returns dJ/dz (batch, n_out), that is delta / batch.
+Class targets are integers (batch,); other targets are numbers (batch, n_out).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+
+from bpx.engine.activations import ACTIVATIONS, ActivationFunction, _sigmoid
+from bpx.engine.layer import Array
+
+
+class Loss(ABC):
+    """The mean cost over a batch, its gradient, and what the outputs mean."""
+
+    name: ClassVar[str]
+    classifies: bool = True
+    dz: Array
+
+    def bind(self, batch: int, n_out: int, dtype: np.dtype[np.floating]) -> None:
+        """Allocate buffers for up to ``batch`` rows."""
+        self.n_out = n_out
+        self._dz = np.zeros((batch, n_out), dtype)
+        self._eye = np.eye(n_out, dtype=dtype)
+        self._first = np.arange(batch) * n_out  # where each row starts in a flat view
+        self.rows(batch)
+
+    def rows(self, n: int) -> None:
+        """Use the first ``n`` rows of every buffer."""
+        self.dz = self._dz[:n]
+        self.flat = self.dz.reshape(-1)
+        self.first = self._first[:n]
+        self.n = n
+
+    def twin(self) -> Self:
+        """Return a loss of the same kind with no buffers yet."""
+        return copy.copy(self)
+
+    def _targets(self, y: Array) -> Array:
+        return self._eye[y] if y.ndim == 1 else y
+
+    @abstractmethod
+    def forward(self, z: Array, y: Array) -> float:
+        """Return the mean cost J of outputs ``z`` (batch, n_out) for targets ``y``."""
+
+    @abstractmethod
+    def backward(self) -> Array:
+        """Return dJ/dz (batch, n_out) of the last forward."""
+
+    @abstractmethod
+    def predict(self, z: Array) -> Array:
+        """Return probabilities, or the outputs of a regression, as a new array (batch, n_out)."""
+
+
+@final
+@dataclass(eq=False)
+class SoftmaxCrossEntropy(Loss):
+    """Cross-entropy of the softmax: J_i = log sum_k exp z_k - sum_k t_k z_k, delta = softmax(z) - t.
+
+    t is one-hot, smoothed to (1 - s) t + s / K by ``label_smoothing`` s (Szegedy et al. 2016, section 7).
+    """
+
+    name: ClassVar[str] = "softmax_cross_entropy"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"loss.label_smoothing must be in [0, 1), got {self.label_smoothing}")
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Shift by the row's maximum, so that no exponential overflows."""
+        p, s = self.dz, self.label_smoothing
+        np.subtract(z, np.maximum.reduce(z, axis=1, keepdims=True), out=p)
+        self.index = self.first + y
+        target = np.add.reduce(self.flat.take(self.index, mode="clip"))
+        if s:
+            target = (1 - s) * target + s / self.n_out * np.add.reduce(p, axis=None)
+        np.exp(p, out=p)
+        total = np.add.reduce(p, axis=1, keepdims=True)
+        p /= total
+        return float(np.add.reduce(np.log(total), axis=None) - target) / self.n
+
+    def backward(self) -> Array:
+        """Return (softmax(z) - t) / batch."""
+        s = self.label_smoothing
+        self.flat[self.index] -= 1 - s
+        if s:
+            self.dz -= s / self.n_out
+        self.dz *= 1 / self.n
+        return self.dz
+
+    def predict(self, z: Array) -> Array:
+        """Return softmax(z)."""
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        return p
+
+
+@final
+@dataclass(eq=False)
+class SigmoidCrossEntropy(Loss):
+    """Cross-entropy of each output by itself: J_i = sum_k log(1 + exp z_k) - t_k z_k, delta = sigmoid(z) - t."""
+
+    name: ClassVar[str] = "sigmoid_cross_entropy"
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Use log(1 + exp z) = max(z, 0) + log(1 + exp(-abs(z))), which never overflows."""
+        t = self._targets(y)
+        cost = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z)))
+        _sigmoid(z, self.dz)
+        self.dz -= t
+        return float(cost.sum()) / self.n
+
+    def backward(self) -> Array:
+        """Return (sigmoid(z) - t) / batch."""
+        self.dz *= 1 / self.n
+        return self.dz
+
+    def predict(self, z: Array) -> Array:
+        """Return sigmoid(z), one probability an output."""
+        p = np.empty_like(z)
+        _sigmoid(z, p)
+        return p
+
+
+@final
+@dataclass(eq=False)
+class MeanSquaredError(Loss):
+    """Half the squared distance: J_i = 1/2 sum_k (a_k - t_k)**2, delta = (a - t) phi'(z), a = phi(z).
+
+    phi is ``output``: linear, sigmoid or tanh.
+    """
+
+    name: ClassVar[str] = "mean_squared_error"
+    classifies = False
+    output: str = "linear"
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("linear", "sigmoid", "tanh")
+
+    def __post_init__(self) -> None:
+        if self.output not in self.OUTPUTS:
+            raise ValueError(f"loss.output must be one of {', '.join(self.OUTPUTS)}, got {self.output}")
+        self.function: ActivationFunction = ACTIVATIONS[self.output]()
+
+    def forward(self, z: Array, y: Array) -> float:
+        """Compute a and its distance from the targets."""
+        a = self.predict(z)
+        self.function.df(z, a, self.dz)
+        a -= self._targets(y)
+        self.dz *= a
+        return 0.5 * float(np.vdot(a, a)) / self.n
+
+    def backward(self) -> Array:
+        """Return (a - t) phi'(z) / batch."""
+        self.dz *= 1 / self.n
+        return self.dz
+
+    def predict(self, z: Array) -> Array:
+        """Return a = phi(z)."""
+        a = np.empty_like(z)
+        self.function.f(z, a)
+        return a
+
+
+LOSSES: dict[str, type[Any]] = {
+    cls.name: cls for cls in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError)
+}
+
+
+def accuracy(outputs: Array, labels: Array) -> float:
+    """Return the share of rows of ``outputs`` (n, n_out) whose largest entry is at the label; labels (n,)."""
+    return float(np.mean(outputs.argmax(axis=1) == labels)) if len(labels) else math.nan

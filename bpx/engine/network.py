@@ -1,0 +1,160 @@
+"""Network: layers in a row, their parameters in one store, and a loss at the end."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bpx.engine.dense import Dense
+from bpx.engine.initializers import Initializer
+from bpx.engine.layer import Array, Layer
+from bpx.engine.losses import Loss, accuracy
+from bpx.engine.store import Store
+
+EVALUATION_ROWS = 1000
+
+
+class Network:
+    """A chain of layers for inputs (batch, n_in) and the loss of its outputs.
+
+    ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01.
+    """
+
+    def __init__(self, n_in: int, ops: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be float32 or float64, got {dtype}")
+        self.n_in, self.ops, self.loss = n_in, list(ops), loss
+        self.dtype: np.dtype[np.floating] = np.dtype(dtype)
+        self.store = Store()
+        self.spec: dict[str, Any] = {}
+        width, weights = n_in, 0
+        for op in self.ops:
+            weights += any(isinstance(layer, Dense) for layer in op.layers())
+            width = op.build(f"layer_{max(weights, 1):02d}.{op.kind}", width, self.store)
+        self.n_out = width
+        self.ops[0].first = True
+        self.store.allocate(self.dtype)
+        for p in self.store.parameters:
+            if p.name.endswith(".gamma"):
+                p.value.fill(1)
+        self._rows = 0
+        self._evaluator: Network | None = None
+
+    @property
+    def dense(self) -> list[Dense]:
+        """The weight layers, from the input on."""
+        return [layer for layer in self.layers() if isinstance(layer, Dense)]
+
+    def layers(self) -> Iterator[Layer]:
+        """Yield every layer in forward order, those inside residual blocks too."""
+        for op in self.ops:
+            yield from op.layers()
+
+    def initialize(self, initializer: Initializer, rng: np.random.Generator) -> None:
+        """Draw all weights, and the biases from N(0, bias_std**2)."""
+        for dense in self.dense:
+            initializer(rng, dense.W.value)
+            if dense.b is not None:
+                dense.b.value[...] = rng.standard_normal(dense.b.shape) * initializer.bias_std
+
+    def bind(self, batch: int, rng: np.random.Generator | None = None) -> Network:
+        """Allocate the buffers for up to ``batch`` rows; ``rng`` draws dropout's masks."""
+        if batch < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch}")
+        rng = np.random.default_rng(0) if rng is None else rng
+        for op in self.ops:
+            op.bind(batch, self.dtype, rng)
+        self.loss.bind(batch, self.n_out, self.dtype)
+        self.batch = self._rows = batch
+        return self
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Return the last pre-activation (rows, n_out) for ``x`` (rows, n_in), in training or evaluation mode."""
+        if len(x) != self._rows:
+            self._use(len(x))
+        for op in self.ops:
+            x = op.forward(x, train)
+        return x
+
+    def cost(self, x: Array, y: Array, train: bool = True) -> float:
+        """Return the mean cost J of a batch."""
+        return self.loss.forward(self.forward(x, train), y)
+
+    def backward(self) -> None:
+        """Write dJ/dtheta of the last ``cost`` into the store's gradient."""
+        dy = self.loss.backward()
+        for op in reversed(self.ops):
+            dy = op.backward(dy)
+
+    def predict(self, x: Array) -> Array:
+        """Return probabilities (or the outputs of a regression), (n, n_out), for any number of samples."""
+        x = np.ascontiguousarray(x, self.dtype)
+        if x.ndim != 2 or x.shape[1] != self.n_in:
+            raise ValueError(f"x must be (samples, {self.n_in}), got {x.shape}")
+        net = self._evaluation()
+        parts = [net.loss.predict(net.forward(rows, train=False)) for rows in _pieces(x)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_out), self.dtype)
+
+    def evaluate(self, x: Array, y: Array) -> tuple[float, float | None]:
+        """Return the mean cost and the accuracy (None where targets are no classes) in evaluation mode."""
+        net, total, hits = self._evaluation(), 0.0, 0.0
+        for rows, targets in zip(_pieces(x), _pieces(y), strict=True):
+            z = net.forward(rows, train=False)
+            total += net.loss.forward(z, targets) * len(rows)
+            if y.ndim == 1:
+                hits += accuracy(z, targets) * len(rows)
+        return total / len(x), hits / len(x) if y.ndim == 1 else None
+
+    def twin(self, batch: int) -> Network:
+        """Return a frozen network that shares theta and running statistics and owns its buffers and gradient."""
+        other = copy.copy(self)
+        other.store = self.store.twin()
+        other.ops = [op.twin(other.store) for op in self.ops]
+        other.loss = self.loss.twin()
+        other._evaluator = None
+        return other.bind(batch)
+
+    def state(self) -> dict[str, Array]:
+        """Return copies of theta and of the running statistics, by name."""
+        held = {"theta": self.store.theta}
+        for layer in self.layers():
+            held |= layer.statistics()
+        return {key: value.copy() for key, value in held.items()}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Take theta and running statistics from ``state``; raises ValueError where a name or shape differs."""
+        held = {"theta": self.store.theta}
+        for layer in self.layers():
+            held |= layer.statistics()
+        for key, value in held.items():
+            if key not in state or state[key].shape != value.shape:
+                raise ValueError(f"the state does not fit this network at {key!r}")
+            value[...] = state[key]
+
+    @staticmethod
+    def from_spec(spec: dict[str, Any]) -> Network:
+        """Build the network that ``spec`` (a network's ``spec``, plain JSON) describes, its parameters zero."""
+        from bpx.engine.models import from_spec
+
+        return from_spec(spec)
+
+    def _evaluation(self) -> Network:
+        if self._evaluator is None:
+            self._evaluator = self.twin(EVALUATION_ROWS)
+        return self._evaluator
+
+    def _use(self, n: int) -> None:
+        if n > self.batch:
+            raise ValueError(f"{n} rows do not fit into buffers bound for {self.batch}")
+        for op in self.ops:
+            op.rows(n)
+        self.loss.rows(n)
+        self._rows = n
+
+
+def _pieces(x: Array) -> Iterator[Array]:
+    for start in range(0, len(x), EVALUATION_ROWS):
+        yield x[start : start + EVALUATION_ROWS]

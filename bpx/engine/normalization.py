@@ -1,0 +1,187 @@
+"""Normalization layers: each makes its input of unit scale, then scales (and shifts) by learned parameters."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from bpx.engine.layer import Array, Layer
+from bpx.engine.store import Parameter, Store
+
+EPSILON = 1e-5
+
+
+@final
+class BatchNorm(Layer):
+    """Normalize each unit over the batch: y = gamma (x - mean) / sqrt(var + eps) + beta.
+
+    In evaluation mean and var are running averages, ``momentum`` being the weight of the old value; the
+    running variance is the unbiased one. Backward in training, with xhat the normalized input and means over
+    the batch: dx = gamma / sqrt(var + eps) * (dy - mean(dy) - xhat mean(dy xhat)).
+    (Ioffe & Szegedy 2015, algorithms 1 and 2.)
+    """
+
+    kind = "norm"
+    has_shift = True
+    gamma: Parameter
+    beta: Parameter
+
+    def __init__(self, momentum: float = 0.9) -> None:
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        self.momentum = momentum
+
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Declare gamma and beta."""
+        self.gamma = store.declare(f"{name}.gamma", (n_in,), weight=False)
+        self.beta = store.declare(f"{name}.beta", (n_in,), weight=False)
+        self.running_mean = np.zeros(n_in)
+        self.running_var = np.ones(n_in)
+        return self._place(name, n_in, n_in)
+
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Own y, dx and the normalized input xhat, all (batch, n)."""
+        self._own(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self._ones = np.ones(batch, dtype)
+
+    def statistics(self) -> dict[str, Array]:
+        """Return the running mean and variance."""
+        return {f"{self.name}.running_mean": self.running_mean, f"{self.name}.running_var": self.running_var}
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute y from the batch's statistics in training, from the running ones in evaluation."""
+        n, xhat = len(x), self.xhat
+        self.train = train
+        if train:
+            ones = self._ones[:n]
+            mean = np.dot(ones, x) / n
+            np.subtract(x, mean, out=xhat)
+            np.multiply(xhat, xhat, out=self.y)
+            var = np.dot(ones, self.y) / n
+            if not self.frozen:
+                keep, unbias = self.momentum, n / max(n - 1, 1)
+                self.running_mean *= keep
+                self.running_mean += (1 - keep) * mean
+                self.running_var *= keep
+                self.running_var += (1 - keep) * unbias * var
+        else:
+            mean, var = self.running_mean.astype(x.dtype), self.running_var.astype(x.dtype)
+            np.subtract(x, mean, out=xhat)
+        self.inverse = 1 / np.sqrt(var + EPSILON)
+        xhat *= self.inverse
+        np.multiply(xhat, self.gamma.value, out=self.y)
+        self.y += self.beta.value
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        """Compute dgamma, dbeta and dx."""
+        n, dx = len(dy), self.dx
+        ones = self._ones[:n]
+        np.multiply(dy, self.xhat, out=dx)
+        np.dot(ones, dx, out=self.gamma.grad)
+        np.dot(ones, dy, out=self.beta.grad)
+        if self.train:
+            np.multiply(self.xhat, self.gamma.grad / -n, out=dx)
+            dx += dy
+            dx -= self.beta.grad / n
+            dx *= self.gamma.value * self.inverse
+        else:
+            np.multiply(dy, self.gamma.value * self.inverse, out=dx)
+        return dx
+
+
+@final
+class LayerNorm(Layer):
+    """Normalize each sample over its units: y = gamma (x - mean) / sqrt(var + eps) + beta.
+
+    Backward, with g = gamma dy and means over the units: dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps).
+    (Ba et al. 2016.)
+    """
+
+    kind = "norm"
+    has_shift = True
+    gamma: Parameter
+    beta: Parameter
+
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Declare gamma and beta."""
+        self.gamma = store.declare(f"{name}.gamma", (n_in,), weight=False)
+        self.beta = store.declare(f"{name}.beta", (n_in,), weight=False)
+        return self._place(name, n_in, n_in)
+
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Own y, dx and the normalized input xhat, all (batch, n)."""
+        self._own(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self._ones = np.ones(batch, dtype)
+        self._mean = np.full(self.n_in, 1 / self.n_in, dtype)
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute y; training and evaluation are the same."""
+        xhat, y = self.xhat, self.y
+        np.subtract(x, np.dot(x, self._mean)[:, None], out=xhat)
+        np.multiply(xhat, xhat, out=y)
+        self.inverse = 1 / np.sqrt(np.dot(y, self._mean) + EPSILON)[:, None]
+        xhat *= self.inverse
+        np.multiply(xhat, self.gamma.value, out=y)
+        y += self.beta.value
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Compute dgamma, dbeta and dx."""
+        dx, xhat, ones = self.dx, self.xhat, self._ones[: len(dy)]
+        np.multiply(dy, xhat, out=dx)
+        np.dot(ones, dx, out=self.gamma.grad)
+        np.dot(ones, dy, out=self.beta.grad)
+        dx *= self.gamma.value
+        along = np.dot(dx, self._mean)[:, None]
+        np.multiply(dy, self.gamma.value, out=dx)
+        dx -= np.dot(dx, self._mean)[:, None]
+        dx -= xhat * along
+        dx *= self.inverse
+        return dx
+
+
+@final
+class RMSNorm(Layer):
+    """Scale each sample to unit root mean square: y = gamma x / sqrt(mean(x**2) + eps).
+
+    Backward, with g = gamma dy and means over the units: dx = (g - xhat mean(g xhat)) / sqrt(mean(x**2) + eps).
+    (Zhang & Sennrich 2019.)
+    """
+
+    kind = "norm"
+    has_shift = False
+    gamma: Parameter
+
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Declare gamma."""
+        self.gamma = store.declare(f"{name}.gamma", (n_in,), weight=False)
+        return self._place(name, n_in, n_in)
+
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Own y, dx and the normalized input xhat, all (batch, n)."""
+        self._own(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self._ones = np.ones(batch, dtype)
+        self._mean = np.full(self.n_in, 1 / self.n_in, dtype)
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute y; training and evaluation are the same."""
+        np.multiply(x, x, out=self.y)
+        self.inverse = 1 / np.sqrt(np.dot(self.y, self._mean) + EPSILON)[:, None]
+        np.multiply(x, self.inverse, out=self.xhat)
+        np.multiply(self.xhat, self.gamma.value, out=self.y)
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        """Compute dgamma and dx."""
+        dx, xhat = self.dx, self.xhat
+        np.multiply(dy, xhat, out=dx)
+        np.dot(self._ones[: len(dy)], dx, out=self.gamma.grad)
+        dx *= self.gamma.value
+        along = np.dot(dx, self._mean)[:, None]
+        np.multiply(dy, self.gamma.value, out=dx)
+        dx -= xhat * along
+        dx *= self.inverse
+        return dx

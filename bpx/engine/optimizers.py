@@ -1,0 +1,389 @@
+"""Optimizers: chains of in-place transforms of the flat gradient.
+
+``propose`` turns the gradient into the step's direction u and a scalar factor, ``apply`` makes the step,
+theta += factor * u. Between the two a probe can read theta, u and factor of the same step.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
+
+from bpx.engine.layer import Array
+from bpx.engine.schedules import Constant, Schedule
+from bpx.engine.store import Store
+
+
+def norm(vector: Array) -> float:
+    """Return the L2 norm of a flat vector; BLAS accumulates float32 in double, so 1e-25 and 1e25 come out right."""
+    return float((snrm2 if vector.dtype == np.float32 else dnrm2)(vector))
+
+
+def axpy(x: Array, y: Array, a: float) -> None:
+    """Compute y += a x in place, in one pass."""
+    (saxpy if y.dtype == np.float32 else daxpy)(x, y, a=a)
+
+
+class Transform(ABC):
+    """A step of the chain: maps (u, factor) to (u, factor), the update so far being factor * u."""
+
+    def bind(self, store: Store) -> None:
+        """Allocate the state, laid out like theta."""
+        self.store = store
+
+    @abstractmethod
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Transform the direction in place (or return another vector) and the factor."""
+
+    def state(self) -> dict[str, Array]:
+        """Return what the transform remembers, by name."""
+        return {}
+
+
+def _absorb(u: Array, factor: float) -> Array:
+    if factor != 1:
+        u *= factor
+    return u
+
+
+@final
+class ClipValue(Transform):
+    """Clip every entry to [-limit, limit]."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return clip(g)."""
+        np.clip(_absorb(u, factor), -self.limit, self.limit, out=u)
+        return u, 1.0
+
+
+@final
+class ClipNorm(Transform):
+    """Scale the whole gradient down to ``limit``: times min(1, limit / (norm + 1e-6)).
+
+    ``coefficient`` is the last factor, ``bites`` counts the steps where it was below 1.
+    (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit, self.coefficient, self.bites = limit, 1.0, 0
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return the gradient with its factor lowered: no pass over the vector but the norm's."""
+        self.coefficient = min(1.0, self.limit / (norm(u) * abs(factor) + 1e-6))
+        self.bites += self.coefficient < 1
+        return u, factor * self.coefficient
+
+
+@final
+class WeightDecay(Transform):
+    """Add ``rate`` times the weights to the direction: L2 before a momentum, decoupled after Adam.
+
+    Biases and normalization parameters do not decay. (Loshchilov & Hutter 2019, algorithm 2.)
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return g + rate W."""
+        n = self.store.n_weights
+        axpy(self.store.theta[:n], _absorb(u, factor)[:n], self.rate)
+        return u, 1.0
+
+
+@final
+class Momentum(Transform):
+    """Accumulate a velocity: v = momentum v + g (Polyak 1964)."""
+
+    def __init__(self, momentum: float) -> None:
+        self.momentum = momentum
+
+    def bind(self, store: Store) -> None:
+        """Own v."""
+        self.v = np.zeros_like(store.theta)
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return v."""
+        self.v *= self.momentum
+        axpy(u, self.v, factor)
+        return self.v, 1.0
+
+    def state(self) -> dict[str, Array]:
+        """Return the velocity."""
+        return {"v": self.v}
+
+
+@final
+class Nesterov(Transform):
+    """Look ahead along the velocity: v = momentum v + g, direction g + momentum v (Sutskever et al. 2013)."""
+
+    def __init__(self, momentum: float) -> None:
+        self.momentum = momentum
+
+    def bind(self, store: Store) -> None:
+        """Own v."""
+        self.v = np.zeros_like(store.theta)
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return g + momentum v."""
+        _absorb(u, factor)
+        self.v *= self.momentum
+        axpy(u, self.v, 1.0)
+        axpy(self.v, u, self.momentum)
+        return u, 1.0
+
+    def state(self) -> dict[str, Array]:
+        """Return the velocity."""
+        return {"v": self.v}
+
+
+@final
+class RMSprop(Transform):
+    """Divide by a running root mean square: s = decay s + (1 - decay) g**2, direction g / (sqrt(s) + eps).
+
+    (Tieleman & Hinton 2012, lecture 6.5.)
+    """
+
+    def __init__(self, decay: float, eps: float) -> None:
+        self.decay, self.eps = decay, eps
+
+    def bind(self, store: Store) -> None:
+        """Own s."""
+        self.s = np.zeros_like(store.theta)
+        self.scratch = np.zeros_like(store.theta)
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return g / (sqrt(s) + eps)."""
+        _absorb(u, factor)
+        np.multiply(u, u, out=self.scratch)
+        self.s *= self.decay
+        axpy(self.scratch, self.s, 1 - self.decay)
+        np.sqrt(self.s, out=self.scratch)
+        self.scratch += self.eps
+        u /= self.scratch
+        return u, 1.0
+
+    def state(self) -> dict[str, Array]:
+        """Return the mean square."""
+        return {"s": self.s}
+
+
+@final
+class Adam(Transform):
+    """Divide a running mean by a running root mean square, both corrected for their start at zero.
+
+    m = beta1 m + (1 - beta1) g, s = beta2 s + (1 - beta2) g**2,
+    direction (m / (1 - beta1**t)) / (sqrt(s / (1 - beta2**t)) + eps). (Kingma & Ba 2015, algorithm 1.)
+    """
+
+    def __init__(self, beta1: float, beta2: float, eps: float) -> None:
+        self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
+
+    def bind(self, store: Store) -> None:
+        """Own m and s."""
+        self.m, self.s = np.zeros_like(store.theta), np.zeros_like(store.theta)
+        self.scratch = np.zeros_like(store.theta)
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return the corrected quotient."""
+        _absorb(u, factor)
+        self.t += 1
+        self.m *= self.beta1
+        axpy(u, self.m, 1 - self.beta1)
+        np.multiply(u, u, out=self.scratch)
+        self.s *= self.beta2
+        axpy(self.scratch, self.s, 1 - self.beta2)
+        np.sqrt(self.s, out=self.scratch)
+        self.scratch *= 1 / math.sqrt(1 - self.beta2**self.t)
+        self.scratch += self.eps
+        np.divide(self.m, self.scratch, out=u)
+        u *= 1 / (1 - self.beta1**self.t)
+        return u, 1.0
+
+    def state(self) -> dict[str, Array]:
+        """Return both running means and the step count."""
+        return {"m": self.m, "s": self.s, "t": np.array(self.t)}
+
+
+@final
+class LearningRate(Transform):
+    """Go downhill: times -lr, lr the base rate times the schedule's multiplier of this step."""
+
+    def __init__(self, lr: float, schedule: Schedule) -> None:
+        self.base, self.schedule, self.step, self.lr = lr, schedule, 0, lr
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return the direction with factor -lr: no pass over the vector."""
+        self.lr = self.base * self.schedule(self.step)
+        self.step += 1
+        return u, -self.lr * factor
+
+
+@final
+class MaxNorm(Transform):
+    """Keep every unit's incoming weights within a ball: W's columns have norm at most ``limit`` after the step.
+
+    The projection is made part of the update, so that the update is the change that the weights really see.
+    (Srivastava et al. 2014, section 5.1.)
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return project(W + factor u) - W, with factor 1."""
+        _absorb(u, factor)
+        for p, dW in zip(self.store.parameters, self.store.views(u).values(), strict=True):
+            if p.is_weight:
+                W = p.value + dW
+                length = np.sqrt(np.einsum("io,io->o", W, W))
+                W *= np.minimum(1, self.limit / np.maximum(length, 1e-30))
+                np.subtract(W, p.value, out=dW)
+        return u, 1.0
+
+
+@final
+class Optimizer:
+    """A chain of transforms over a network's store."""
+
+    def __init__(self, chain: Sequence[Transform], rate: LearningRate) -> None:
+        self.chain, self.rate = list(chain), rate
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last proposed step."""
+        return self.rate.lr
+
+    def bind(self, store: Store) -> Optimizer:
+        """Allocate the transforms' state for ``store``."""
+        self.store = store
+        for transform in self.chain:
+            Transform.bind(transform, store)
+            transform.bind(store)
+        return self
+
+    def propose(self) -> None:
+        """Turn the gradient into the direction ``u`` and the scalar ``factor``; theta is not touched."""
+        u, factor = self.store.grad, 1.0
+        for transform in self.chain:
+            u, factor = transform(u, factor)
+        self.u, self.factor = u, factor
+
+    def apply(self) -> None:
+        """Make the proposed step: theta += factor * u."""
+        axpy(self.u, self.store.theta, self.factor)
+
+
+def _build(
+    core: Sequence[Transform],
+    lr: float,
+    schedule: Schedule | None,
+    clip_norm: float | None,
+    clip_value: float | None,
+    weight_decay: float,
+    max_norm: float | None,
+    decoupled: bool = False,
+) -> Optimizer:
+    limits = {"lr": lr, "clip_norm": clip_norm, "clip_value": clip_value, "max_norm": max_norm}
+    for key, value in limits.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"optimizer.{key} must be positive and finite, got {value}")
+    if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+        raise ValueError(f"optimizer.weight_decay must be at least 0, got {weight_decay}")
+    chain: list[Transform] = []
+    if clip_value is not None:
+        chain.append(ClipValue(clip_value))
+    if clip_norm is not None:
+        chain.append(ClipNorm(clip_norm))
+    decay: list[Transform] = [WeightDecay(weight_decay)] if weight_decay else []
+    chain += [*core, *decay] if decoupled else [*decay, *core]
+    rate = LearningRate(lr, schedule or Constant())
+    chain.append(rate)
+    if max_norm is not None:
+        chain.append(MaxNorm(max_norm))
+    return Optimizer(chain, rate)
+
+
+def _fraction(**values: float) -> None:
+    for key, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"optimizer.{key} must be in [0, 1), got {value}")
+
+
+def sgd(
+    lr: float = 0.01,
+    schedule: Schedule | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float = 0.0,
+    max_norm: float | None = None,
+) -> Optimizer:
+    """Build plain gradient descent: theta -= lr g."""
+    return _build([], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
+
+
+def momentum(lr: float = 0.01, momentum: float = 0.9, schedule: Schedule | None = None, **common: Any) -> Optimizer:
+    """Build gradient descent with momentum: v = momentum v + g, theta -= lr v."""
+    _fraction(momentum=momentum)
+    return _build([Momentum(momentum)], lr, schedule, **_common(common))
+
+
+def nesterov(lr: float = 0.01, momentum: float = 0.9, schedule: Schedule | None = None, **common: Any) -> Optimizer:
+    """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v)."""
+    _fraction(momentum=momentum)
+    return _build([Nesterov(momentum)], lr, schedule, **_common(common))
+
+
+def rmsprop(
+    lr: float = 0.001, decay: float = 0.99, eps: float = 1e-8, schedule: Schedule | None = None, **common: Any
+) -> Optimizer:
+    """Build RMSprop: theta -= lr g / (sqrt(s) + eps)."""
+    _fraction(decay=decay)
+    return _build([RMSprop(decay, eps)], lr, schedule, **_common(common))
+
+
+def adam(
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    schedule: Schedule | None = None,
+    **common: Any,
+) -> Optimizer:
+    """Build Adam; weight decay is added to the gradient (L2)."""
+    _fraction(beta1=beta1, beta2=beta2)
+    return _build([Adam(beta1, beta2, eps)], lr, schedule, **_common(common))
+
+
+def adamw(
+    lr: float = 0.001,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    schedule: Schedule | None = None,
+    **common: Any,
+) -> Optimizer:
+    """Build Adam with decoupled weight decay: W -= lr (Adam's direction + weight_decay W)."""
+    _fraction(beta1=beta1, beta2=beta2)
+    settings = _common({**common, "weight_decay": weight_decay})
+    return _build([Adam(beta1, beta2, eps)], lr, schedule, **settings, decoupled=True)
+
+
+def _common(given: dict[str, Any]) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"clip_norm": None, "clip_value": None, "weight_decay": 0.0, "max_norm": None}
+    unknown = sorted(given.keys() - defaults.keys())
+    if unknown:
+        raise TypeError(f"unknown optimizer setting {unknown[0]!r}: known are {', '.join(defaults)}")
+    return {**defaults, **given}
+
+
+OPTIMIZERS = {f.__name__: f for f in (sgd, momentum, nesterov, rmsprop, adam, adamw)}

@@ -1,0 +1,73 @@
+"""Residual: a branch beside the identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Self, final
+
+import numpy as np
+
+from bpx.engine.layer import Array, Layer
+from bpx.engine.store import Store
+
+
+@final
+class Residual(Layer):
+    """Add a branch to its input: y = x + branch(x), dx = dy + branch'(dy).
+
+    The addition passes the gradient on unchanged: delta of the branch's last Dense is the gradient at the
+    block's output. (He et al. 2016, the pre-activation form.)
+    """
+
+    kind = "residual"
+
+    def __init__(self, branch: Sequence[Layer]) -> None:
+        super().__init__()
+        self.branch = list(branch)
+
+    def build(self, name: str, n_in: int, store: Store) -> int:
+        """Build the branch, whose layers carry names of their own, and check that it keeps the width."""
+        width = n_in
+        for layer in self.branch:
+            width = layer.build(f"{name}.{layer.kind}", width, store)
+        if width != n_in:
+            raise ValueError(f"a residual block must keep its width: {n_in} goes in, {width} comes out")
+        return self._place(name, n_in, n_in)
+
+    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+        """Own y and dx, both (batch, n)."""
+        self._own(batch, dtype, y=self.n_out, dx=self.n_in)
+        for layer in self.branch:
+            layer.bind(batch, dtype, rng)
+
+    def rows(self, n: int) -> None:
+        """Use the first ``n`` rows of every buffer, the branch's too."""
+        super().rows(n)
+        for layer in self.branch:
+            layer.rows(n)
+
+    def layers(self) -> Iterator[Layer]:
+        """Yield the block and then its branch's layers."""
+        yield self
+        for layer in self.branch:
+            yield from layer.layers()
+
+    def twin(self, store: Store) -> Self:
+        """Return a frozen block of twins."""
+        other = super().twin(store)
+        other.branch = [layer.twin(store) for layer in self.branch]
+        return other
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute y = x + branch(x)."""
+        y = x
+        for layer in self.branch:
+            y = layer.forward(y, train)
+        return np.add(x, y, out=self.y)
+
+    def backward(self, dy: Array) -> Array:
+        """Compute dx = dy + the branch's gradient."""
+        dx = dy
+        for layer in reversed(self.branch):
+            dx = layer.backward(dx)
+        return np.add(dy, dx, out=self.dx)

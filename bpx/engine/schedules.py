@@ -1,0 +1,179 @@
+"""Schedules: the learning rate at a step as a multiple of the base rate; steps count from 0."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+
+@dataclass(kw_only=True)
+class Schedule(ABC):
+    """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps."""
+
+    name: ClassVar[str]
+    warmup_steps: int = 0
+    total_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise ValueError(f"schedule.warmup_steps must be at least 0, got {self.warmup_steps}")
+
+    def __call__(self, step: int) -> float:
+        """Return the multiplier of ``step``."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return warm * self.at(step)
+
+    @abstractmethod
+    def at(self, step: int) -> float:
+        """Return the multiplier of ``step`` without warm-up."""
+
+    def observe(self, cost: float) -> None:
+        """Take note of an evaluation's cost; only plateau acts on it."""
+
+    def _positive(self, **values: float) -> None:
+        for key, value in values.items():
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"schedule.{key} must be positive, got {value}")
+
+
+@final
+@dataclass(kw_only=True)
+class Constant(Schedule):
+    """The base rate throughout: 1."""
+
+    name: ClassVar[str] = "constant"
+
+    def at(self, step: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@final
+@dataclass(kw_only=True)
+class Step(Schedule):
+    """Times ``factor`` after every ``every`` steps: factor**(step // every)."""
+
+    name: ClassVar[str] = "step"
+    every: int = 1000
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positive(every=self.every, factor=self.factor)
+
+    def at(self, step: int) -> float:
+        """Return factor**(step // every)."""
+        return float(self.factor ** (step // self.every))
+
+
+@final
+@dataclass(kw_only=True)
+class Exponential(Schedule):
+    """Times ``factor`` at every step: factor**step."""
+
+    name: ClassVar[str] = "exponential"
+    factor: float = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positive(factor=self.factor)
+
+    def at(self, step: int) -> float:
+        """Return factor**step."""
+        return float(self.factor**step)
+
+
+@final
+@dataclass(kw_only=True)
+class Cosine(Schedule):
+    """Half a cosine from 1 to ``final``: final + (1 - final) (1 + cos(pi step / total_steps)) / 2.
+
+    (Loshchilov & Hutter 2017, eq. 5, without restarts.)
+    """
+
+    name: ClassVar[str] = "cosine"
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.final <= 1:
+            raise ValueError(f"schedule.final must be in [0, 1], got {self.final}")
+
+    def at(self, step: int) -> float:
+        """Return the cosine's value."""
+        part = min(step / self.total_steps, 1.0)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * part)) / 2
+
+
+@final
+@dataclass(kw_only=True)
+class OneCycle(Schedule):
+    """Up and down again along cosines: from 1 / start_div to 1 over the first ``rise`` of the steps, then to almost 0.
+
+    The last multiplier is 1 / (start_div * end_div) (Smith & Topin 2018; PyTorch's two-phase form).
+    """
+
+    name: ClassVar[str] = "one_cycle"
+    rise: float = 0.3
+    start_div: float = 25.0
+    end_div: float = 1e4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positive(start_div=self.start_div, end_div=self.end_div)
+        if not 0 < self.rise < 1:
+            raise ValueError(f"schedule.rise must be in (0, 1), got {self.rise}")
+
+    def at(self, step: int) -> float:
+        """Return the cycle's value."""
+        low, last = 1 / self.start_div, 1 / (self.start_div * self.end_div)
+        top = self.rise * self.total_steps - 1
+        if step <= top:
+            return self._between(low, 1.0, step / top if top > 0 else 1.0)
+        return self._between(1.0, last, min((step - top) / (self.total_steps - 1 - top), 1.0))
+
+    @staticmethod
+    def _between(start: float, end: float, part: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+@final
+@dataclass(kw_only=True)
+class Plateau(Schedule):
+    """Times ``factor`` whenever the evaluated cost has not fallen for more than ``patience`` evaluations.
+
+    A cost counts as lower when it is below (1 - threshold) times the best so far.
+    """
+
+    name: ClassVar[str] = "plateau"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positive(factor=self.factor)
+        if self.patience < 0:
+            raise ValueError(f"schedule.patience must be at least 0, got {self.patience}")
+        self.multiplier, self.best, self.bad = 1.0, math.inf, 0
+
+    def at(self, step: int) -> float:
+        """Return the multiplier reached so far."""
+        return self.multiplier
+
+    def observe(self, cost: float) -> None:
+        """Count evaluations without a lower cost, and lower the rate when there were too many."""
+        if cost < self.best * (1 - self.threshold):
+            self.best, self.bad = cost, 0
+        else:
+            self.bad += 1
+        if self.bad > self.patience:
+            self.multiplier *= self.factor
+            self.bad = 0
+
+
+SCHEDULES: dict[str, type[Schedule]] = {
+    cls.name: cls for cls in (Constant, Step, Exponential, Cosine, OneCycle, Plateau)
+}

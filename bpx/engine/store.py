@@ -1,0 +1,82 @@
+"""Store: all parameters of a network in one flat vector theta, beside one flat gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Parameter:
+    """A named tensor: ``value`` and ``grad`` are views into the store's theta and grad."""
+
+    __slots__ = ("grad", "is_weight", "name", "shape", "value")
+
+    value: NDArray[Any]
+    grad: NDArray[Any]
+
+    def __init__(self, name: str, shape: tuple[int, ...], is_weight: bool) -> None:
+        self.name, self.shape, self.is_weight = name, shape, is_weight
+
+    @property
+    def size(self) -> int:
+        """Return the number of entries."""
+        return math.prod(self.shape)
+
+
+class Store:
+    """The parameters of a network as one vector, so that an optimizer is a few calls whatever the depth.
+
+    The weight matrices come first, everything else (biases, scales, shifts) behind them: ``theta[:n_weights]``
+    is what weight decay acts on, and the sum over ``grad[n_weights:]`` is finite only if every delta is.
+    """
+
+    theta: NDArray[Any]
+    grad: NDArray[Any]
+
+    def __init__(self) -> None:
+        self.parameters: list[Parameter] = []
+        self.n_weights = 0
+
+    def declare(self, name: str, shape: tuple[int, ...], *, weight: bool) -> Parameter:
+        """Add a parameter; its views exist once ``allocate`` ran."""
+        parameter = Parameter(name, shape, weight)
+        self.parameters.append(parameter)
+        return parameter
+
+    def allocate(self, dtype: np.dtype[np.floating]) -> None:
+        """Create theta and grad, zeroed, and point every parameter's views into them."""
+        self.parameters.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
+        size = sum(p.size for p in self.parameters)
+        self.n_weights = sum(p.size for p in self.parameters if p.is_weight)
+        self.theta = np.zeros(size, dtype)
+        self.grad = np.zeros(size, dtype)
+        self._view()
+
+    def twin(self) -> Store:
+        """Return a store that shares theta and has a gradient of its own."""
+        other = Store()
+        other.parameters = [Parameter(p.name, p.shape, p.is_weight) for p in self.parameters]
+        other.n_weights = self.n_weights
+        other.theta = self.theta
+        other.grad = np.zeros_like(self.grad)
+        other._view()
+        return other
+
+    def views(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return a vector laid out like theta (an update, a direction) as named tensors."""
+        out, start = {}, 0
+        for p in self.parameters:
+            out[p.name] = vector[start : start + p.size].reshape(p.shape)
+            start += p.size
+        return out
+
+    def __getitem__(self, name: str) -> Parameter:
+        return next(p for p in self.parameters if p.name == name)
+
+    def _view(self) -> None:
+        values, grads = self.views(self.theta), self.views(self.grad)
+        for p in self.parameters:
+            p.value, p.grad = values[p.name], grads[p.name]
