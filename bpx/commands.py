@@ -1,0 +1,68 @@
+"""What every command shares: Hydra's composition, and errors of the user in one line with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bpx.config import CONF, UserError
+
+
+def command(task: Callable[[Any], Any]) -> Callable[[], int]:
+    """Make a task on a composed configuration a command that returns its exit code."""
+
+    def run() -> int:
+        import hydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
+        try:
+            hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            if full:
+                raise
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return 2
+        return 0
+
+    return run
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says in one line: Hydra's own run over seven to ten."""
+    text = str(error)
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':\s*(.*)", text, re.DOTALL)
+    if option:
+        group, name, rest = option.groups()
+        known = [line.strip() for line in rest.splitlines() if line.startswith("\t") or line.strip()]
+        known = [k for k in known if re.fullmatch(r"[\w.-]+", k)]
+        return f"{group}={name}: there is no such option; known are {', '.join(known)}"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return f"unknown key {unknown[1]}{_similar(unknown[1])}"
+    group = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
+    if group:
+        return f"unknown group {group[1]}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__
+
+
+def _similar(key: str) -> str:
+    """Return a hint at the keys that look like ``key``, from the plain configuration."""
+    import difflib
+
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from bpx.config import flatten
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known = list(flatten(compose("config")))
+    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,260 @@
+"""From a composed configuration to objects, with every check on what the user wrote.
+
+Whatever is wrong is a UserError: one line that says what is wrong and what is allowed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from bpx import engine
+from bpx.engine.initializers import Initializer
+from bpx.engine.optimizers import Optimizer
+from bpx.engine.schedules import Schedule
+
+PACKAGE = Path(__file__).resolve().parent
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
+
+DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
+
+
+class UserError(Exception):
+    """Something that the user can put right; its text is one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys that stand outside every group."""
+
+    seed: int
+    epochs: int
+    max_steps: int | None
+    batch_size: int
+    dtype: str
+    threads: int | None
+    early_stopping: int | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        for key, least in (("seed", 0), ("epochs", 1), ("max_steps", 1), ("batch_size", 1), ("threads", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise ValueError(f"{key} must be at least {least}, got {value}")
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise ValueError(f"early_stopping must be at least 1, got {self.early_stopping}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Which quantities are measured, and every how many steps (None: log-spaced, then at every evaluation)."""
+
+    name: str
+    every: int | None
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"probes.every must be at least 1, got {self.every}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration: everything of it that can be built before the data are there."""
+
+    config: DictConfig
+    settings: Settings
+    source: Any
+    probes: ProbeSettings
+    tracker: Any
+    initializer: Initializer
+    _network: dict[str, Any]
+
+    def network(self, n_in: int, n_out: int) -> engine.Network:
+        """Build the network between these widths, its weights still zero."""
+        build = _target(self.config.model)
+        try:
+            return typing.cast(engine.Network, build(n_in, n_out=n_out, seed=None, **self._network))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def optimizer(self, total_steps: int) -> tuple[Optimizer, Schedule]:
+        """Build the optimizer and its schedule for a run of ``total_steps``."""
+        schedule = _construct("schedule", self.config.schedule, total_steps=total_steps)
+        return _construct("optimizer", self.config.optimizer, schedule=schedule), schedule
+
+
+def plan(config: DictConfig) -> Plan:
+    """Check a composed configuration and build what it describes; raises UserError."""
+    groups = {key for key, value in config.items() if isinstance(value, DictConfig)}
+    top = {str(k): v for k, v in config.items() if k not in groups}
+    settings = _check_call("", Settings, top)
+    activation = _construct("activation", config.activation)
+    rate = _number("dropout.rate", config.dropout.rate)
+    if not 0 <= rate < 1:
+        raise UserError(f"dropout.rate must be in [0, 1), got {rate:g}")
+    network = {
+        "hidden": hidden_widths(config.model),
+        "activation": activation,
+        "normalization": config.normalization.name,
+        "dropout": rate,
+        "loss": _construct("loss", config.loss),
+        "dtype": settings.dtype,
+    }
+    result = Plan(
+        config=config,
+        settings=settings,
+        source=_construct("dataset", config.dataset),
+        probes=_check_call("probes", ProbeSettings, _plain(config.probes)),
+        tracker=_construct("tracking", config.tracking),
+        initializer=_initializer(config, activation, rate),
+        _network=network,
+    )
+    result.optimizer(1)  # so that a wrong key is said before the data are read
+    result.network(2, 2)
+    return result
+
+
+def hidden_widths(model: DictConfig) -> list[int]:
+    """Return the hidden layers' widths from model.hidden, or from model.depth and model.width."""
+    depth, width, hidden = model.depth, model.width, model.hidden
+    if hidden is not None:
+        if depth is not None or width is not None:
+            other = "depth" if depth is not None else "width"
+            raise UserError(f"give model.hidden or model.{other}, not both: model.{other}=null takes it back")
+        widths = list(hidden) if not isinstance(hidden, (int, float, str)) else [hidden]
+    else:
+        for key, value in (("depth", depth), ("width", width)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise UserError(f"model.{key} must be an integer, got {value}")
+        least = 1 if str(model._target_).endswith("residual_mlp") else 0
+        if depth is not None and depth < least:
+            raise UserError(f"model.depth must be at least {least}, got {depth}")
+        if width is not None and width < 1:
+            raise UserError(f"model.width must be at least 1, got {width}")
+        widths = [DEFAULT_WIDTH if width is None else width] * (DEFAULT_DEPTH if depth is None else depth)
+    for n in widths:
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise UserError(f"model.hidden must be a list of integers of at least 1, got {n}")
+    if str(model._target_).endswith("residual_mlp") and (not widths or len(set(widths)) > 1):
+        raise UserError("model.hidden must hold at least one width, all equal, for residual_mlp")
+    return widths
+
+
+def choose_threads(threads: int | None, batch: int, net: engine.Network) -> int:
+    """Return the BLAS threads: as given, else one unless the largest matrix product is worth sharing."""
+    if threads is not None:
+        return threads
+    work = max(2 * batch * dense.n_in * dense.n_out for dense in net.dense)
+    return len(os.sched_getaffinity(0)) if work > 1e8 else 1
+
+
+def flatten(config: DictConfig) -> dict[str, Any]:
+    """Return every key of the configuration with dots between the levels."""
+
+    def walk(prefix: str, node: Any) -> typing.Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(f"{prefix}{key}.", value)
+            elif key != "_target_":
+                yield f"{prefix}{key}", value
+
+    return dict(walk("", _plain(config)))
+
+
+def _initializer(config: DictConfig, activation: engine.ActivationFunction, dropout: float) -> Initializer:
+    node = config.initializer.copy()
+    try:
+        if node.get("gain") == "auto":
+            node.gain = engine.recommended_gain(activation)
+        if node.get("sigma_w") == "critical":
+            from bpx.theory import critical_sigma_w
+
+            bias = _number("initializer.bias_std", node.bias_std)
+            node.sigma_w = critical_sigma_w(activation, bias, keep=1 - dropout)
+    except ValueError as error:
+        raise UserError(f"initializer: {error}") from error
+    return typing.cast(Initializer, _construct("initializer", node))
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return typing.cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+
+
+def _target(node: DictConfig) -> Any:
+    from hydra.utils import get_object
+
+    try:
+        return get_object(node._target_)
+    except Exception as error:
+        raise UserError(f"_target_ {node._target_!r} cannot be imported: {error}".split("\n")[0]) from error
+
+
+def _construct(group: str, node: DictConfig, **more: Any) -> Any:
+    """Call a group's ``_target_`` with its keys, checked by the annotations of what is called."""
+    settings = _plain(node)
+    settings.pop("_target_")
+    return _check_call(group, _target(node), settings, **more)
+
+
+def _check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) -> Any:
+    prefix = f"{group}." if group else ""
+    parameters = inspect.signature(build).parameters
+    hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in settings.items():
+        if key in hints:
+            _check_type(prefix + key, value, hints[key])
+        elif open_ended and isinstance(value, (int, float, types.NoneType)) and not isinstance(value, bool):
+            _check_type(prefix + key, value, float | None)
+        elif open_ended:
+            raise UserError(f"{prefix}{key} must be a number, got {value}")
+        else:
+            known = ", ".join(k for k in parameters if k not in more)
+            raise UserError(f"unknown key {prefix}{key}; {group or 'the configuration'} has: {known}")
+    try:
+        return build(**settings, **more)
+    except (ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(text if text.startswith((prefix, "give ")) else f"{group}: {text}") from error
+
+
+def _check_type(key: str, value: Any, hint: Any) -> None:
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    names = {int: "an integer", float: "a number", str: "a word", bool: "true or false", types.NoneType: "null"}
+    for kind in allowed:
+        origin = typing.get_origin(kind) or kind
+        if origin is Any:
+            return
+        if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            if math.isnan(value):
+                raise UserError(f"{key} must be a number, got nan")
+            return
+        if origin in (list, tuple, typing.Sequence) and isinstance(value, list):
+            return
+        if inspect.isclass(origin) and isinstance(value, origin) and (origin is not int or value is not True and value is not False):
+            return
+    wanted = " or ".join(names.get(kind, str(kind)) for kind in allowed)
+    raise UserError(f"{key} must be {wanted}, got {value if value is not None else 'null'}")
+
+
+def _number(key: str, value: Any) -> float:
+    _check_type(key, value, float)
+    return float(value)
+
+
+def streams(seed: int) -> dict[str, np.random.Generator]:
+    """Return one independent random stream for each use, all from one seed."""
+    uses = ("initialization", "shuffle", "dropout", "data")
+    children = np.random.SeedSequence(seed).spawn(len(uses))
+    return {use: np.random.default_rng(child) for use, child in zip(uses, children, strict=True)}

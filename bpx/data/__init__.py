@@ -1,0 +1,20 @@
+"""The data: sources, splits, scaling and batches."""
+
+from bpx.data.batches import Batches
+from bpx.data.dataset import DataError, Dataset, Scaler, Source
+from bpx.data.file import File
+from bpx.data.images import MNIST, Digits, FashionMNIST
+from bpx.data.synthetic import Classification, Gaussian, Moons, Spirals
+
+SOURCES: dict[str, type[Source]] = {
+    "mnist": MNIST,
+    "fashion_mnist": FashionMNIST,
+    "digits": Digits,
+    "classification": Classification,
+    "moons": Moons,
+    "spirals": Spirals,
+    "gaussian": Gaussian,
+    "file": File,
+}
+
+__all__ = ["SOURCES", "Batches", "DataError", "Dataset", "Scaler", "Source"]

@@ -1,0 +1,136 @@
+"""Made-up data: three classes in the plane, moons, spirals, and Gaussian noise for the demonstrations."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
+from bpx.data.images import _hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made(Source):
+    """Samples that are made, split 80/20, with no validation part unless val_size asks for one."""
+
+    name: ClassVar[str]
+    random_state: int = 42
+    n_samples: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_samples < 10:
+            raise DataError(f"dataset.n_samples must be at least 10, got {self.n_samples}")
+        if self.random_state < 0:
+            raise DataError(f"dataset.random_state must be at least 0, got {self.random_state}")
+
+    @abstractmethod
+    def make(self) -> tuple[Array, Array]:
+        """Return features (n, n_in) and labels (n,) or targets (n, n_out)."""
+
+    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+        """Return the samples."""
+        x, y = self.make()
+        rows, test = split_80_20(len(x), seed=self.random_state)
+        train, val = self.held_out(rows, 0)
+        n_classes = int(y.max()) + 1 if y.ndim == 1 else None
+        return Dataset(
+            name=self.name,
+            n_classes=n_classes,
+            class_names=tuple(str(k) for k in range(n_classes or 0)),
+            image_shape=None,
+            sha256=_hash(x, y),
+            source=f"made with random_state {self.random_state}",
+            **self.scaled(Raw(x, y if n_classes else y.astype(dtype), train, val, test), dtype),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(_Made):
+    """Three classes in the plane, one Gaussian cluster each: scikit-learn's make_classification."""
+
+    name = "classification"
+
+    def make(self) -> tuple[Array, Array]:
+        """Return features (n, 2) and labels."""
+        from sklearn.datasets import make_classification
+
+        x, y = make_classification(
+            n_samples=self.n_samples,
+            n_features=2,
+            n_classes=3,
+            n_clusters_per_class=1,
+            n_redundant=0,
+            random_state=self.random_state,
+        )
+        return x, y.astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moons(_Made):
+    """Two interleaving half circles with Gaussian noise: scikit-learn's make_moons."""
+
+    name = "moons"
+    noise: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise < 0:
+            raise DataError(f"dataset.noise must be at least 0, got {self.noise}")
+
+    def make(self) -> tuple[Array, Array]:
+        """Return features (n, 2) and labels."""
+        from sklearn.datasets import make_moons
+
+        x, y = make_moons(self.n_samples, noise=self.noise, random_state=self.random_state)
+        return x, y.astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spirals(_Made):
+    """Interleaving spiral arms, one a class: radius t, angle 2 pi (t turns + k / arms), plus Gaussian noise."""
+
+    name = "spirals"
+    arms: int = 3
+    turns: float = 0.75
+    noise: float = 0.03
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.arms < 2:
+            raise DataError(f"dataset.arms must be at least 2, got {self.arms}")
+        if self.noise < 0:
+            raise DataError(f"dataset.noise must be at least 0, got {self.noise}")
+
+    def make(self) -> tuple[Array, Array]:
+        """Return features (n, 2) and labels."""
+        rng = np.random.default_rng(self.random_state)
+        y = np.arange(self.n_samples) % self.arms
+        t = rng.uniform(0.05, 1, self.n_samples)
+        angle = 2 * np.pi * (self.turns * t + y / self.arms)
+        x = np.stack([t * np.cos(angle), t * np.sin(angle)], axis=1)
+        return x + rng.normal(0, self.noise, x.shape), y
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(_Made):
+    """Inputs and targets from N(0, 1), with nothing to learn: for looking at signal propagation alone."""
+
+    name = "gaussian"
+    n_in: int = 100
+    n_out: int = 10
+    scaling: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("n_in", "n_out"):
+            if getattr(self, key) < 1:
+                raise DataError(f"dataset.{key} must be at least 1, got {getattr(self, key)}")
+
+    def make(self) -> tuple[Array, Array]:
+        """Return inputs (n, n_in) and targets (n, n_out)."""
+        rng = np.random.default_rng(self.random_state)
+        return rng.standard_normal((self.n_samples, self.n_in)), rng.standard_normal((self.n_samples, self.n_out))

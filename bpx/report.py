@@ -1,0 +1,126 @@
+"""What a person sees in the terminal: progress while training, a table at the end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bpx.data import Dataset
+from bpx.engine.network import Network
+from bpx.probes.layers import QUANTITIES
+from bpx.training import Record
+
+LINES = 20  # at most about so many lines where there is no terminal
+
+
+class Console:
+    """Show a run: a live bar in a terminal, a line now and then elsewhere, nothing where ``progress`` is false."""
+
+    def __init__(self, progress: bool, steps: int, steps_per_epoch: int, net: Network) -> None:
+        self.terminal = Terminal(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        self.steps, self.steps_per_epoch, self.net = steps, steps_per_epoch, net
+        self.live = progress and self.terminal.is_terminal
+        self.lines = progress and not self.terminal.is_terminal
+        self.next_line = 0
+        self.norms = ""
+        self.latest: dict[str, float] = {}
+        columns = [
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+        ]
+        self.bar = Progress(*columns, console=self.terminal, disable=not self.live, transient=False)
+        self.task = self.bar.add_task("epoch 0", total=steps, state="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, record: Record, metrics: dict[str, float]) -> None:
+        """Take note of a record and draw it."""
+        self.latest |= metrics
+        if record.values is not None:
+            norms = record.values.reshape(-1, len(QUANTITIES))[:, 0]
+            self.norms = f"|dW| first {norms[0]:.1e} last {norms[-1]:.1e}"
+        if not (self.live or self.lines):
+            return
+        state = self._state()
+        epochs = f"{self.steps / self.steps_per_epoch:g}"
+        if self.live:
+            self.bar.update(
+                self.task, completed=record.step, description=f"epoch {record.epoch:.1f}/{epochs}", state=state
+            )
+        elif record.step >= self.next_line and record.values is None:
+            self.next_line = record.step + self.steps // LINES
+            self.terminal.print(f"epoch {record.epoch:g}/{epochs}  {state}")
+
+    def _state(self) -> str:
+        names = {"cost/train": "cost", "cost/val": "val", "accuracy/val": "accuracy"}
+        parts = [f"{name} {self.latest[key]:.4f}" for key, name in names.items() if key in self.latest]
+        return "  ".join([*parts, self.norms])
+
+    def report(
+        self,
+        data: Dataset,
+        final: dict[str, float],
+        first: NDArray[np.float64] | None,
+        last: NDArray[np.float64] | None,
+        directory: Path,
+        tracker: Any,
+        diverged: str,
+    ) -> None:
+        """Print the layers, the results, and where to look at the run."""
+        out = self.terminal.print
+        if first is not None and last is not None:
+            out(self._table(first, last))
+        if data.fallback:
+            out(f"[bold red]These are NOT the results of the data asked for: {data.name}[/]")
+        out(f"dataset   {data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test samples")
+        if diverged:
+            out(f"[bold red]diverged[/]: {diverged}")
+        for key, label in (("accuracy/test", "test"), ("accuracy/train", "train")):
+            if key in final:
+                out(f"accuracy  {label} {100 * final[key]:.2f} %")
+        if "cost/test" in final:
+            out(f"cost      test {final['cost/test']:.4f}")
+        out(f"training  {final['time/train_seconds']:.1f} s")
+        if (directory / "figures").exists():
+            out(f"figures   {directory / 'figures'}")
+        out(f"record    {directory}")
+        if tracker.link:
+            out(f"look      {tracker.ui_command}")
+            out(f"open      {tracker.link}")
+
+    def _table(self, first: NDArray[np.float64], last: NDArray[np.float64]) -> Table:
+        table = Table(title="layers", title_justify="left")
+        for column in ("layer", "shape", "|dW| first", "|dW| last", "delta rms first", "|step|/|W| last"):
+            table.add_column(column, justify="left" if column == "layer" else "right")
+        index = {name: i for i, name in enumerate(QUANTITIES)}
+        rows = zip(
+            self.net.dense, first.reshape(-1, len(QUANTITIES)), last.reshape(-1, len(QUANTITIES)), strict=True
+        )
+        for i, (dense, start, end) in enumerate(rows, 1):
+            table.add_row(
+                f"layer_{i:02d}",
+                f"{dense.n_in} x {dense.n_out}",
+                f"{start[index['grad_norm']]:.2e}",
+                f"{end[index['grad_norm']]:.2e}",
+                f"{start[index['delta_rms']]:.2e}",
+                f"{end[index['update_ratio']]:.2e}",
+            )
+        return table

@@ -1,0 +1,217 @@
+"""One run, from its configuration to its report: data, network, training, record, figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import secrets
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from threadpoolctl import threadpool_limits
+
+from bpx.config import Plan, UserError, choose_threads, flatten, plan, streams
+from bpx.data import Batches, DataError, Dataset
+from bpx.engine.network import Network
+from bpx.probes import Due, LayerProbe
+from bpx.records import Key, RecordWriter
+from bpx.report import Console
+from bpx.tracking import TrackingError
+from bpx.training import Record, fit, save_evaluation
+
+REPORTED = 200  # records a run sends to the tracking server, at most about
+log = logging.getLogger("bpx")
+
+
+def run(config: DictConfig) -> dict[str, float]:
+    """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
+    choices, overrides = _hydra()
+    name = choices.get("experiment") or "default"
+    work = plan(config)
+    work.tracker.connect()
+    try:
+        rngs = streams(work.settings.seed)
+        data: Dataset = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
+        net = _network(work, data, rngs)
+        directory = _directory(Path("outputs") / name)
+        try:
+            with threadpool_limits(choose_threads(work.settings.threads, work.settings.batch_size, net)):
+                return _Run(work, data, net, rngs, directory, name, overrides).execute()
+        except BaseException:
+            work.tracker.finish("crashed")
+            raise
+    except (DataError, TrackingError) as error:
+        raise UserError(str(error)) from error
+
+
+def _hydra() -> tuple[dict[str, Any], list[str]]:
+    if not HydraConfig.initialized():
+        return {}, []
+    hydra = HydraConfig.get()
+    return dict(hydra.runtime.choices), list(hydra.overrides.task)
+
+
+def _network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
+    size = work.settings.batch_size
+    if size > len(data.x_train):
+        raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
+    net = work.network(data.n_in, data.n_out)
+    if data.n_classes is None and net.loss.classifies:
+        raise UserError(f"dataset {data.name} has numbers as targets: use loss=mean_squared_error")
+    net.initialize(work.initializer, rngs["initialization"])
+    net.bind(size, rngs["dropout"])
+    work.initializer.tune(net, data.x_train[:size])
+    return net
+
+
+def _directory(parent: Path) -> Path:
+    path = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    try:
+        path.mkdir(parents=True)
+        (path / "config").mkdir()
+    except OSError as error:
+        raise UserError(f"cannot write the run directory {path}: {error.strerror}") from error
+    return path
+
+
+class _Run:
+    """The parts of one run while it lasts."""
+
+    def __init__(
+        self,
+        work: Plan,
+        data: Dataset,
+        net: Network,
+        rngs: dict[str, np.random.Generator],
+        directory: Path,
+        name: str,
+        overrides: list[str],
+    ) -> None:
+        self.work, self.data, self.net, self.directory, self.name = work, data, net, directory, name
+        s = work.settings
+        self.batches = Batches(data.x_train, data.y_train, s.batch_size, rngs["shuffle"])
+        per_epoch = math.ceil(len(data.x_train) / s.batch_size)
+        self.total = min(s.epochs * per_epoch, s.max_steps or s.epochs * per_epoch)
+        self.epochs = math.ceil(self.total / per_epoch)
+        self.due = Due(per_epoch, max(1, math.ceil(self.epochs / REPORTED)), work.probes.every)
+        self.probe = LayerProbe(net) if work.probes.name != "none" else None
+        self.keys = tuple(Key(*key) for key in self.probe.keys) if self.probe else ()
+        self.console = Console(s.progress, self.total, per_epoch, net)
+        OmegaConf.save(work.config, directory / "config" / "config.yaml")
+        (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
+        self.handler = logging.FileHandler(directory / "train.log")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.setLevel(logging.INFO)
+        log.addHandler(self.handler)
+
+    def execute(self) -> dict[str, float]:
+        work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
+        optimizer, _ = work.optimizer(self.total)
+        optimizer.bind(self.net.store)
+        tracker.start(
+            run_name=f"{self.name} {directory.name}",
+            params=flatten(work.config),
+            tags={"bpx.dataset": data.name, "bpx.run_directory": os.fspath(directory.absolute())},
+            dataset=data,
+            directory=directory,
+        )
+        log.info("dataset %s: %s", data.name, data.source)
+        log.info("run directory %s", directory)
+        records = RecordWriter(directory / "gradient_flow.parquet")
+        first = last = None
+        diverged, step, epoch, latest = "", 0, 0.0, {}
+        started = time.perf_counter()
+        validation = None if data.x_val is None else (data.x_val, data.y_val)
+        with self.console:
+            for record in fit(
+                self.net,
+                optimizer,
+                self.batches,
+                epochs=self.epochs,
+                max_steps=work.settings.max_steps,
+                validation=validation,
+                due=self.due,
+                probe=self.probe,
+                patience=work.settings.early_stopping,
+            ):
+                step, epoch, diverged = record.step, record.epoch, record.diverged
+                if record.values is not None:
+                    records.append(step, epoch, self.keys, record.values)
+                    first, last = (record.values if first is None else first), record.values
+                if record.sparse:
+                    metrics = record.metrics | self._per_layer(record)
+                    latest |= metrics
+                    tracker.log(step, epoch, metrics)
+                    self.console.show(record, metrics)
+        seconds = time.perf_counter() - started
+        final = {"time/train_seconds": seconds} | ({} if diverged else self._test())
+        tracker.log(step, epoch, final)
+        records.close()
+        outcome = "diverged" if diverged else "finished"
+        if diverged:
+            tracker.tag("bpx.nonfinite", diverged)
+            log.warning("diverged: %s", diverged)
+        self._close(outcome, final)
+        self.console.report(data, final, first, last, directory, tracker, diverged)
+        return latest | final
+
+    def _per_layer(self, record: Record) -> dict[str, float]:
+        """Return the probes' values that tracking.per_layer asks for, named as metrics."""
+        wanted = set(self.work.config.tracking.get("per_layer") or ())
+        metrics: dict[str, float] = {}
+        if record.values is None:
+            return metrics
+        for key, value in zip(self.keys, record.values.tolist(), strict=True):
+            if key.quantity in wanted:
+                metrics[f"{key.quantity}/{key.layer}"] = value
+            if f"log10_{key.quantity}" in wanted and value > 0:
+                metrics[f"log10_{key.quantity}/{key.layer}"] = math.log10(value)
+        return metrics
+
+    def _test(self) -> dict[str, float]:
+        final = {}
+        for part, x, y in (
+            ("test", self.data.x_test, self.data.y_test),
+            ("train", self.data.x_train, self.data.y_train),
+        ):
+            cost, hits = self.net.evaluate(x, y)
+            if part == "test":
+                final["cost/test"] = cost
+            if hits is not None:
+                final[f"accuracy/{part}"] = hits
+        return final
+
+    def _close(self, outcome: str, final: dict[str, float]) -> None:
+        """Draw, store the model, hand everything to the tracker."""
+        from bpx.tracking.model_files import save_model
+
+        work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
+        save_evaluation(directory / "evaluation.npz", self.net, data, final.get("accuracy/test"))
+        if work.config.tracking.get("figures", True):
+            from bpx.figures import draw_all
+
+            draw_all(directory)
+            tracker.artifact(directory / "figures", "figures")
+        save_model(directory, self.net, data.scaler.shift, data.scaler.scale, data.class_names)
+        (directory / "result.json").write_text(
+            json.dumps({"outcome": outcome, "dataset": data.name, "sha256": data.sha256, "metrics": final}, indent=1)
+        )
+        log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
+        log.removeHandler(self.handler)
+        self.handler.close()
+        for path, folder in (
+            (directory / "config", "config"),
+            (directory / "train.log", ""),
+            (directory / "gradient_flow.parquet", ""),
+        ):
+            tracker.artifact(path, folder)
+        if work.config.tracking.get("model", True):
+            tracker.model(directory, data)
+        tracker.finish(outcome)

@@ -1,0 +1,22 @@
+"""python -m bpx.train: compose, build, run, report."""
+
+from __future__ import annotations
+
+import sys
+
+from bpx.commands import command
+
+
+@command
+def main(config: object) -> None:
+    """Train the network that the configuration describes."""
+    from omegaconf import DictConfig
+
+    from bpx.run import run
+
+    assert isinstance(config, DictConfig)
+    run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
