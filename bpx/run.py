@@ -8,6 +8,8 @@ import math
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ from typing import Any
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-from bpx.config import Plan, UserError, choose_threads, flatten, plan, streams
+from bpx.config import Plan, UserError, flatten, plan, streams
 from bpx.data import Batches, DataError, Dataset
 from bpx.engine.network import Network
 from bpx.probes import Due, LayerProbe
@@ -42,13 +44,27 @@ def run(config: DictConfig) -> dict[str, float]:
         net = _network(work, data, rngs)
         directory = _directory(Path("outputs") / name)
         try:
-            with threadpool_limits(choose_threads(work.settings.threads, work.settings.batch_size, net)):
+            with blas_threads(work.settings.threads):
                 return _Run(work, data, net, rngs, directory, name, overrides).execute()
         except BaseException:
             work.tracker.finish("crashed")
             raise
     except (DataError, TrackingError) as error:
         raise UserError(str(error)) from error
+
+
+@contextmanager
+def blas_threads(n: int) -> Iterator[None]:
+    """Give NumPy's BLAS ``n`` threads and every other pool one: two pools that share the cores stall each other."""
+    pools = ThreadpoolController().lib_controllers
+    before = [pool.num_threads for pool in pools]
+    for pool in pools:
+        pool.set_num_threads(n if "numpy" in pool.filepath else 1)
+    try:
+        yield
+    finally:
+        for pool, threads in zip(pools, before, strict=True):
+            pool.set_num_threads(threads)
 
 
 def _hydra() -> tuple[dict[str, Any], list[str]]:
@@ -116,11 +132,11 @@ class _Run:
         optimizer, _ = work.optimizer(self.total)
         optimizer.bind(self.net.store)
         tracker.start(
-            run_name=f"{self.name} {directory.name}",
-            params=flatten(work.config),
-            tags={"bpx.dataset": data.name, "bpx.run_directory": os.fspath(directory.absolute())},
-            dataset=data,
-            directory=directory,
+            f"{self.name} {directory.name}",
+            flatten(work.config),
+            {"bpx.dataset": data.name, "bpx.run_directory": os.fspath(directory.absolute())},
+            data,
+            directory,
         )
         log.info("dataset %s: %s", data.name, data.source)
         log.info("run directory %s", directory)
@@ -164,7 +180,7 @@ class _Run:
 
     def _per_layer(self, record: Record) -> dict[str, float]:
         """Return the probes' values that tracking.per_layer asks for, named as metrics."""
-        wanted = set(self.work.config.tracking.get("per_layer") or ())
+        wanted = set(self.work.tracker.per_layer)
         metrics: dict[str, float] = {}
         if record.values is None:
             return metrics
@@ -190,11 +206,11 @@ class _Run:
 
     def _close(self, outcome: str, final: dict[str, float]) -> None:
         """Draw, store the model, hand everything to the tracker."""
-        from bpx.tracking.model_files import save_model
+        from bpx.engine.model_files import save_model
 
         work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
         save_evaluation(directory / "evaluation.npz", self.net, data, final.get("accuracy/test"))
-        if work.config.tracking.get("figures", True):
+        if tracker.figures:
             from bpx.figures import draw_all
 
             draw_all(directory)
@@ -212,6 +228,6 @@ class _Run:
             (directory / "gradient_flow.parquet", ""),
         ):
             tracker.artifact(path, folder)
-        if work.config.tracking.get("model", True):
-            tracker.model(directory, data)
+        if tracker.model:
+            tracker.save_model(directory, data)
         tracker.finish(outcome)

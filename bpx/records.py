@@ -1,0 +1,121 @@
+"""The tidy record of a run: one Parquet row per step, layer, operation, quantity and index.
+
+Columns: step (int64), epoch (float64), layer, operation, quantity (dictionary-encoded strings), index (int32,
+for histogram bins and spectra, else 0) and value (float64).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS = ("layer", "operation", "quantity")
+
+
+class Key(NamedTuple):
+    """What a value is of."""
+
+    layer: str
+    operation: str
+    quantity: str
+    index: int
+
+
+class RecordWriter:
+    """Collect values by step and write them to one Parquet file when closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._groups: dict[tuple[Key, ...], tuple[list[int], list[float], list[NDArray[np.float64]]]] = {}
+
+    def append(self, step: int, epoch: float, keys: tuple[Key, ...], values: NDArray[np.float64]) -> None:
+        """Keep ``values``, in the order of ``keys``, at a step."""
+        steps, epochs, rows = self._groups.setdefault(keys, ([], [], []))
+        steps.append(step)
+        epochs.append(epoch)
+        rows.append(np.array(values, np.float64))
+
+    def close(self) -> None:
+        """Write the file under a temporary name and rename it, so that it is whole or not there."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        parts = [_table(pa, keys, *group) for keys, group in self._groups.items()]
+        table = pa.concat_tables(parts, promote_options="default") if parts else _table(pa, (), [], [], [])
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        pq.write_table(table.unify_dictionaries(), temporary, compression="zstd")
+        temporary.replace(self.path)
+
+
+def _table(
+    pa: Any, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[NDArray[np.float64]]
+) -> Any:
+    n, k = len(steps), len(keys)
+    columns: dict[str, Any] = {
+        "step": pa.array(np.repeat(np.array(steps, np.int64), k)),
+        "epoch": pa.array(np.repeat(np.array(epochs, np.float64), k)),
+    }
+    for word in WORDS:
+        words = [getattr(key, word) for key in keys]
+        known = sorted(set(words))
+        codes = np.tile(np.array([known.index(w) for w in words], np.int32), n)
+        columns[word] = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(known, pa.string()))
+    columns["index"] = pa.array(np.tile(np.array([key.index for key in keys], np.int32), n))
+    columns["value"] = pa.array(np.concatenate(rows) if rows else np.zeros(0))
+    return pa.table(columns)
+
+
+@dataclass(frozen=True)
+class Records:
+    """The rows of a record, one array a column."""
+
+    step: NDArray[np.int64]
+    epoch: NDArray[np.float64]
+    layer: NDArray[Any]
+    operation: NDArray[Any]
+    quantity: NDArray[Any]
+    index: NDArray[np.int32]
+    value: NDArray[np.float64]
+
+    def select(self, **wanted: Any) -> Records:
+        """Return the rows whose columns have the given values, e.g. ``select(quantity="delta_rms", step=0)``."""
+        mask = np.ones(len(self.step), bool)
+        for column, value in wanted.items():
+            mask &= getattr(self, column) == value
+        return Records(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+
+    def grid(self, quantity: str) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:
+        """Return the steps, the layers and the values (layers, steps) of a per-layer quantity."""
+        rows = self.select(quantity=quantity)
+        steps, at = np.unique(rows.step, return_inverse=True)
+        layers, of = np.unique(rows.layer.astype(str), return_inverse=True)
+        values = np.full((len(layers), len(steps)), np.nan)
+        values[of, at] = rows.value
+        return steps, [str(name) for name in layers], values
+
+
+def read(path: Path) -> Records:
+    """Return the record in a Parquet file."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    columns = [table.column(name).to_numpy(zero_copy_only=False) for name in Records.__dataclass_fields__]
+    return Records(*columns)
+
+
+def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Return the steps and values of every metric in a run's ``metrics.jsonl``."""
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        for name, value in record["metrics"].items():
+            steps, values = found.setdefault(name, ([], []))
+            steps.append(record["step"])
+            values.append(value)
+    return {name: (np.array(s, np.int64), np.array(v)) for name, (s, v) in found.items()}

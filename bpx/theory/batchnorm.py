@@ -1,0 +1,89 @@
+"""Batch normalization at a finite batch size: moments over the sphere on which a unit's normalized values lie.
+
+Deep in a batch-normalized net all samples are alike to each other, so the values of a unit over a batch of B,
+normalized, are uniform on the sphere of radius sqrt(B) in the B - 1 dimensions orthogonal to (1, ..., 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.special import betaln
+
+from bpx.engine.activations import ActivationFunction
+from bpx.theory.gaussian import Array, dphi, phi
+
+SMALLEST_BATCH = 8  # the mean of 1 / variance and the density below need some samples
+_NODES = np.polynomial.legendre.leggauss(16)
+
+
+@final
+@dataclass(frozen=True)
+class BatchMoments:
+    """Moments of normalized values x, y of two samples: means of phi**2 and phi phi, of phi'**2 and phi' phi',
+    and of the same times x**2 and x y.
+    """  # noqa: D205
+
+    A: float
+    A_pair: float
+    D: float
+    D_pair: float
+    M: float
+    M_pair: float
+
+
+def _coordinate(dimension: int, cuts: Array) -> tuple[Array, Array]:
+    """Return nodes t and weights for one coordinate of the unit sphere in ``dimension`` dimensions.
+
+    The density is (1 - t**2)**((dimension - 3) / 2); ``cuts`` (..., k) are where the integrand bends.
+    """
+    width = 1 / math.sqrt(dimension)
+    fixed = np.clip(np.array([-40, -8, -4, -2, -1, 0, 1, 2, 4, 8, 40]) * width, -1, 1)
+    cuts = np.clip(cuts, -1, 1)
+    edges = np.sort(np.concatenate([np.broadcast_to(fixed, (*cuts.shape[:-1], len(fixed))), cuts], axis=-1))
+    half = np.diff(edges)[..., None] / 2
+    t = (edges[..., :-1, None] + half + half * _NODES[0]).reshape(*edges.shape[:-1], -1)
+    w = (half * _NODES[1]).reshape(t.shape)
+    inside = np.maximum(1 - t * t, 1e-300)
+    power = (dimension - 3) / 2
+    return t, w * np.exp(power * np.log(inside) - betaln(0.5, power + 1))
+
+
+def batch_moments(function: ActivationFunction, batch: int, keep: float = 1.0) -> BatchMoments:
+    """Return the moments for a batch of ``batch`` samples (at least 8), dropout included in A and D.
+
+    (Yang et al. 2019, appendix: the Gegenbauer integrals of batch normalization's fixed point.)
+    """
+    marks = np.array([0.0, *function.kinks, 1.0, -1.0])
+    radius, c = math.sqrt(batch - 1), -1 / (batch - 1)
+    t, w = _coordinate(batch - 1, marks / radius)
+    x = radius * t
+    rest = math.sqrt((1 - c) * (1 + c)) * np.sqrt(1 - t * t)  # what the second sample's coordinate has left
+    s, v = _coordinate(batch - 2, (marks / radius - c * t[:, None]) / rest[:, None])
+    y = radius * (c * t[:, None] + rest[:, None] * s)
+    a, slope = phi(function, x), dphi(function, x)
+    a_pair, slope_pair = phi(function, y), dphi(function, y)
+    D = float(w @ slope**2) / keep
+    return BatchMoments(
+        A=float(w @ a**2) / keep,
+        A_pair=float(w @ (a * np.sum(v * a_pair, axis=1))),
+        D=D,
+        D_pair=float(w @ (slope * np.sum(v * slope_pair, axis=1))),
+        M=float(w @ (x * slope) ** 2) / keep,
+        M_pair=float(w @ (x * slope * np.sum(v * y * slope_pair, axis=1))),
+    )
+
+
+def batch_factors(function: ActivationFunction, batch: int, keep: float = 1.0) -> tuple[float, float]:
+    """Return (spread, slope), so that ||delta||**2 has the factor slope / spread per layer at any sigma_w.
+
+    ``sigma_w**2 * spread`` is the variance of a unit over the batch, A - A_pair (B -> infinity: Var phi(z)).
+    ``slope`` is what backward keeps, D less the parts along (1, ..., 1) and along x, times B / (B - 3) for the
+    mean of 1 / variance (B -> infinity: E[phi'**2]). (Yang et al. 2019, section 3.)
+    """
+    m = batch_moments(function, batch, keep)
+    kept = m.D - (m.D - m.D_pair + m.M - m.M_pair) / batch
+    return m.A - m.A_pair, kept * batch / (batch - 3)

@@ -1,0 +1,131 @@
+"""The edge of chaos: where chi_1(q*) = 1, and the plane of (sigma_w, sigma_b) around it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.optimize import brentq
+
+from bpx.engine.activations import ActivationFunction
+from bpx.theory.gaussian import Array, phi, second_moment, second_moment_slope, slope_moment
+from bpx.theory.meanfield import HIGH, LOW, Ensemble
+
+_POINTS = 401
+
+
+def _edge(function: ActivationFunction, q: float) -> tuple[float, float]:
+    """Return the (sigma_w, sigma_b**2) whose edge of chaos has the length q: sigma_w**2 = 1 / E[phi'**2]."""
+    D = slope_moment(function, q)
+    return 1 / math.sqrt(D), q - second_moment(function, q) / D
+
+
+def _degree_one(function: ActivationFunction) -> bool:
+    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU): then chi_1 knows no length."""
+    small, large = slope_moment(function, 1e-6), slope_moment(function, 1e6)
+    return abs(small - large) < 1e-12 * large
+
+
+def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep: float = 1.0) -> float:
+    """Return the sigma_w on the edge of chaos: chi_1(q*) = 1 with q* a fixed point that lengths settle at.
+
+    For linear, ReLU and leaky ReLU any length will do; with sigma_b > 0 theirs then grows linearly with depth.
+    Raises ValueError where no sigma_w does it. (Schoenholz et al. 2017, section 3; Hayou et al. 2019, section 3.)
+    """
+    Ensemble(function, 0.0, sigma_b, keep)  # checks the numbers
+    if _degree_one(function):
+        return math.sqrt(keep / slope_moment(function, 1.0))
+    at_zero = float(phi(function, np.zeros(1))[0])
+    if sigma_b == 0 and at_zero == 0:
+        sigma_w = 1 / math.sqrt(slope_moment(function, 0.0))
+        if Ensemble(function, sigma_w).growth(1e-3) <= 0:
+            return sigma_w * math.sqrt(keep)
+        raise _no_edge(function, sigma_b)
+    grid = np.geomspace(LOW, HIGH, 81)
+    values = [_edge(function, float(q))[1] - sigma_b**2 for q in grid]
+    for i in range(len(grid) - 1):
+        if values[i] < 0 <= values[i + 1]:
+            q = float(brentq(lambda x: _edge(function, x)[1] - sigma_b**2, grid[i], grid[i + 1], rtol=1e-14))
+            if second_moment_slope(function, q) <= slope_moment(function, q):  # V' <= 1
+                return _edge(function, q)[0] * math.sqrt(keep)
+    raise _no_edge(function, sigma_b)
+
+
+def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
+    """Return the error that says from which sigma_b on the edge is stable, if from any."""
+    hint = "give initializer.sigma_w"
+    grid = [float(q) for q in np.geomspace(1e-3, 1e4, 141)]
+    excess = [second_moment_slope(function, q) - slope_moment(function, q) for q in grid]
+    for i in range(len(grid) - 1):
+        if excess[i] > 0 >= excess[i + 1]:
+            q = brentq(lambda x: second_moment_slope(function, x) - slope_moment(function, x), *grid[i : i + 2])
+            if (least := _edge(function, float(q))[1]) > 0:
+                hint += f" or a bias_std of at least {math.ceil(1000 * math.sqrt(least)) / 1000:g}"
+                break
+    return ValueError(
+        f"{function.name} has no critical sigma_w at bias_std = {sigma_b:g}: where chi_1 = 1 its length"
+        f" runs away from the fixed point; {hint}"
+    )
+
+
+@final
+@dataclass(frozen=True)
+class PhaseDiagram:
+    """chi_1 over the plane: ``sigma_w`` (n,), ``sigma_b`` (m,), ``chi_1`` (m, n), and the edge of chaos.
+
+    ``edge`` (2, k): sigma_w and sigma_b along chi_1 = 1; ``stable`` (k,): whether lengths settle there.
+    """
+
+    sigma_w: Array
+    sigma_b: Array
+    chi_1: Array
+    edge: Array
+    stable: Array
+
+
+def phase_diagram(
+    function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep: float = 1.0
+) -> PhaseDiagram:
+    """Return chi_1 at the length reached from q = sigma_w**2 + sigma_b**2, over ``sigma_w`` (n,) by ``sigma_b`` (m,).
+
+    Lengths are looked up in a table of 401 per ten decades (chi_1 to about 1e-3): a picture, not a reference.
+    (Poole et al. 2016, figure 1; Schoenholz et al. 2017, figure 1.)
+    """
+    q = np.geomspace(LOW, HIGH, _POINTS)
+    A = np.array([second_moment(function, float(x)) for x in q])
+    D = np.array([slope_moment(function, float(x)) for x in q])
+    chi_1 = np.empty((len(sigma_b), len(sigma_w)))
+    rows = np.arange(len(sigma_b))
+    for j, s in enumerate(sigma_w):
+        growth = np.log((s**2 / keep * A + sigma_b[:, None] ** 2) / q + 1e-300)  # (m, q)
+        growth[np.abs(growth) < 1e-12] = 0
+        start = np.clip(np.searchsorted(q, s**2 + sigma_b**2), 1, _POINTS - 2)
+        up = growth[rows, start] > 0
+        index = np.arange(_POINTS)
+        ahead = np.where(up[:, None], index >= start[:, None], index <= start[:, None])
+        turned = ahead & np.where(up[:, None], growth <= 0, growth >= 0)
+        end = np.where(up, _first(turned, _POINTS - 1), _POINTS - 1 - _first(turned[:, ::-1], _POINTS - 1))
+        before = np.clip(end + np.where(up, -1, 1), 0, _POINTS - 1)
+        here, there = growth[rows, end], growth[rows, before]
+        share = np.where(here * there < 0, here / np.where(here == there, 1, here - there), 0)
+        chi_1[:, j] = s**2 / keep * np.exp((1 - share) * np.log(D[end]) + share * np.log(D[before]))
+    if _degree_one(function):
+        edge = np.array([np.full(len(sigma_b), 1 / math.sqrt(D[0])), sigma_b])
+        stable = np.ones(len(sigma_b), bool)
+    else:
+        squared = q - A / D
+        shown = np.flatnonzero((squared >= 0) & (squared <= np.max(sigma_b) ** 2))
+        lo, hi = (max(shown[0] - 1, 0), min(shown[-1] + 1, _POINTS - 1)) if len(shown) else (0, 0)
+        fine = [float(x) for x in np.geomspace(q[lo], q[hi], 200 if len(shown) else 0)]
+        points = np.array([_edge(function, x) for x in fine]).reshape(-1, 2)
+        edge = np.array([points[:, 0], np.sqrt(np.maximum(points[:, 1], 0))])
+        stable = np.array([second_moment_slope(function, x) <= slope_moment(function, x) for x in fine], bool)
+    edge[0] *= math.sqrt(keep)
+    return PhaseDiagram(sigma_w, sigma_b, chi_1, edge, stable)
+
+
+def _first(found: Array, otherwise: int) -> Array:
+    """Return the index of the first True of each row of ``found`` (m, n), ``otherwise`` where there is none."""
+    return np.where(found.any(axis=1), found.argmax(axis=1), otherwise)

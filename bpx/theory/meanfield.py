@@ -1,0 +1,195 @@
+"""Mean-field theory of wide random networks: length map, correlation map, their fixed points and depth scales.
+
+W ~ N(0, sigma_w**2 / fan_in), b ~ N(0, sigma_b**2); q is the variance of a pre-activation; with inverted
+dropout that keeps a unit with probability rho, sigma_w**2 becomes sigma_w**2 / rho where one sample is
+followed, but not between two samples, whose masks differ.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+from scipy.optimize import brentq
+
+from bpx.engine.activations import ActivationFunction
+from bpx.theory.gaussian import (
+    dphi,
+    pair_expectation,
+    phi,
+    second_moment,
+    second_moment_slope,
+    slope_moment,
+)
+
+Fate = Literal["fixed", "any", "vanishes", "diverges"]
+LOW, HIGH = 1e-10, 1e10  # a length that leaves this range has vanished or diverged
+_INFINITE = 1e20  # stands for q = inf in a limit
+_STEP = 1.25
+_FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
+
+
+@final
+@dataclass(frozen=True)
+class Ensemble:
+    """Wide random layers: the activation ``function``, ``sigma_w``, ``sigma_b`` and the share ``keep`` of units.
+
+    (Poole et al. 2016, section 2; Schoenholz et al. 2017, sections 3 and 5.)
+    """
+
+    function: ActivationFunction
+    sigma_w: float
+    sigma_b: float = 0.0
+    keep: float = 1.0
+
+    def __post_init__(self) -> None:
+        for key, value in (("sigma_w", self.sigma_w), ("sigma_b", self.sigma_b)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{key} must be a finite number of at least 0, got {value}")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep must be in (0, 1], got {self.keep}")
+
+    @property
+    def _scale(self) -> float:
+        return self.sigma_w**2 / self.keep
+
+    def length(self, q: float) -> float:
+        """Return V(q) = sigma_w**2 E[phi(sqrt(q) z)**2] / keep + sigma_b**2, the next layer's variance."""
+        return self._scale * second_moment(self.function, q) + self.sigma_b**2
+
+    def length_slope(self, q: float) -> float:
+        """Return V'(q) = sigma_w**2 E[phi'**2 + phi phi''] / keep."""
+        return self._scale * second_moment_slope(self.function, q)
+
+    def chi(self, q: float) -> float:
+        """Return chi(q) = sigma_w**2 E[phi'(sqrt(q) z)**2] / keep, the factor of ||delta||**2 per layer."""
+        return self._scale * slope_moment(self.function, q)
+
+    def correlation(self, c: float, q: float) -> float:
+        """Return (sigma_w**2 E[phi(u1) phi(u2)] + sigma_b**2) / V(q) for u1, u2 ~ N(0, q) of correlation ``c``."""
+        product = pair_expectation(lambda u: phi(self.function, u), q, c, self.function.kinks)
+        return (self.sigma_w**2 * product + self.sigma_b**2) / self.length(q)
+
+    def correlation_slope(self, c: float, q: float) -> float:
+        """Return chi_c = sigma_w**2 E[phi'(u1) phi'(u2)], the slope of the correlation map at ``c``, q fixed."""
+        return self.sigma_w**2 * pair_expectation(
+            lambda u: dphi(self.function, u), q, c, self.function.kinks
+        )
+
+    def growth(self, q: float) -> float:
+        """Return V(q) / q - 1, zero at a fixed point; 0 where it is rounding only."""
+        g = self.length(q) / q - 1
+        return 0.0 if abs(g) < _FLAT else g
+
+    def settle(self, start: float) -> tuple[float, Fate]:
+        """Return the length that layers settle at from the variance ``start``, and what became of it.
+
+        V is walked from ``start`` in the direction in which it moves; the first fixed point there is the one
+        reached. ``any``: every length is a fixed point. ``vanishes`` and ``diverges`` come with 0 and inf.
+        """
+        if start <= 0:
+            start = max(self.length(0.0), LOW)
+        g = self.growth(start)
+        if g == 0 and self.growth(4 * start) == 0:
+            return start, "any"
+        q = start
+        while g != 0:
+            following = q * _STEP if g > 0 else q / _STEP
+            h = self.growth(following)
+            lost = following > HIGH if g > 0 else following < LOW
+            if lost or (h == 0 and self.growth(following * following / q) == 0):  # a drift below rounding
+                return (math.inf, "diverges") if g > 0 else (0.0, "vanishes")
+            if h * g < 0:
+                a, b = sorted((q, following))
+                return float(brentq(lambda x: self.length(x) / x - 1, a, b, xtol=1e-15, rtol=1e-14)), "fixed"
+            q, g = following, h
+        return q, "fixed"
+
+    def unstable_lengths(self) -> list[float]:
+        """Return the fixed points of V that lengths flee (V' > 1), between 1e-6 and 1e6."""
+        grid = np.geomspace(1e-6, 1e6, 120)
+        values = [self.growth(float(q)) for q in grid]
+        return [
+            float(brentq(lambda x: self.length(x) / x - 1, grid[i], grid[i + 1], rtol=1e-13))
+            for i in range(len(grid) - 1)
+            if values[i] < 0 < values[i + 1]
+        ]
+
+
+@final
+@dataclass(frozen=True)
+class MeanField:
+    """What theory says of infinitely many layers, reached from a given start.
+
+    ``q_star``: the length (0 where it vanishes, inf where it diverges, the start where any stays);
+    ``chi_1``: factor of ||delta||**2 per layer; ``slope``: V'(q_star); ``c_star``, ``chi_c``: the correlation
+    two samples end at and the map's slope there; ``xi_q``, ``xi_c``: layers over which length and
+    correlation forget by a factor e, inf at criticality; None where the length gives no answer.
+    """
+
+    q_star: float
+    fate: Fate
+    chi_1: float
+    slope: float
+    c_star: float | None
+    chi_c: float | None
+    xi_q: float | None
+    xi_c: float | None
+    note: str
+
+
+def mean_field(
+    function: ActivationFunction,
+    sigma_w: float,
+    sigma_b: float = 0.0,
+    *,
+    keep: float = 1.0,
+    start: float | None = None,
+) -> MeanField:
+    """Return q*, chi_1, c* and the depth scales xi = -1 / ln(slope) of the two maps.
+
+    ``start`` is the variance of the first pre-activation, sigma_w**2 + sigma_b**2 unless given (inputs of unit
+    second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017, sections 3 to 5.)
+    """
+    net = Ensemble(function, sigma_w, sigma_b, keep)
+    q, fate = net.settle(sigma_w**2 + sigma_b**2 if start is None else start)
+    at = min(q, _INFINITE)
+    chi_1, slope = net.chi(at), net.length_slope(at)
+    note = _note(net, fate, q)
+    if fate == "diverges":
+        return MeanField(q, fate, chi_1, slope, None, None, None, None, note)
+    c, chi_c = _correlation_fixed_point(net, q, chi_1)
+    return MeanField(q, fate, chi_1, slope, c, chi_c, _depth_scale(slope), _depth_scale(chi_c), note)
+
+
+def _correlation_fixed_point(net: Ensemble, q: float, chi_1: float) -> tuple[float, float]:
+    """Return the stable fixed point c* of the correlation map and its slope; the map is convex."""
+    q = max(q, LOW)
+    top = 1 - 1e-9
+    if (net.keep == 1 and chi_1 <= 1 + 1e-6) or net.length(q) == 0 or net.correlation(top, q) >= top:
+        return 1.0, net.correlation_slope(1.0, q)
+    c = 0.0
+    if net.correlation(0.0, q) > 1e-12:
+        c = float(brentq(lambda x: net.correlation(x, q) - x, 0.0, top, xtol=1e-13, rtol=1e-13))
+    return c, net.correlation_slope(c, q)
+
+
+def _depth_scale(slope: float) -> float:
+    """Return -1 / ln(slope), inf where the slope is 1 or more, 0 where it is 0."""
+    if slope >= 1 - 1e-9:
+        return math.inf
+    return -1 / math.log(slope) if slope > 0 else 0.0
+
+
+def _note(net: Ensemble, fate: Fate, q: float) -> str:
+    if fate == "any":
+        return "every length is a fixed point: a net keeps the one it starts with"
+    unstable = [f"{u:.4g}" for u in net.unstable_lengths()]
+    flee = f"; unstable fixed point at q = {', '.join(unstable)}, which no net shows" if unstable else ""
+    if fate == "diverges":
+        return "the length grows without bound; chi_1 is its limit" + flee
+    if fate == "vanishes":
+        return "the length decays to 0; chi_1 is its limit" + flee
+    return flee.removeprefix("; ")
