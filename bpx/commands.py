@@ -21,14 +21,25 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
 
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
         os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
+        errors: list[Exception] = []
+
+        def guarded(config: Any) -> Any:
+            try:
+                return task(config)
+            except UserError as error:
+                if full:
+                    raise
+                errors.append(error)  # Hydra would announce it with a line of its own
+
         try:
-            hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
-        except (UserError, HydraException, OmegaConfBaseException) as error:
+            hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(guarded)()
+        except (HydraException, OmegaConfBaseException) as error:
             if full:
                 raise
+            errors.append(error)
+        for error in errors:
             print(f"error: {one_line(error)}", file=sys.stderr)
-            return 2
-        return 0
+        return 2 if errors else 0
 
     return run
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console as Terminal
+from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -41,6 +42,12 @@ class Console:
         ]
         self.bar = Progress(*columns, console=self.terminal, disable=not self.live, transient=False)
         self.task = self.bar.add_task("epoch 0", total=steps, state="")
+
+    def warn(self, data: Dataset) -> None:
+        """Say, where nobody can miss it, that these are not the data asked for."""
+        if data.fallback:
+            text = f"The data asked for cannot be had. This run is on {data.name}: {data.source}."
+            self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red"))
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -140,6 +140,7 @@ class _Run:
         )
         log.info("dataset %s: %s", data.name, data.source)
         log.info("run directory %s", directory)
+        self.console.warn(data)
         records = RecordWriter(directory / "gradient_flow.parquet")
         first = last = None
         diverged, step, epoch, latest = "", 0, 0.0, {}

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -141,7 +142,8 @@ class MLflowTracker(Tracker):
             mlflow.set_tracking_uri(self._uri)
             BAR.set(False)
             try:
-                with mlflow.start_run(run_id=self._run_id):
+                with warnings.catch_warnings(), mlflow.start_run(run_id=self._run_id):
+                    warnings.simplefilter("ignore", UserWarning)
                     mlflow.pyfunc.log_model(
                         name="model",
                         python_model=str(package / "tracking" / "pyfunc_model.py"),
@@ -229,7 +231,7 @@ class MLflowTracker(Tracker):
 
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return " ".join(lines[0].split()) if lines else type(error).__name__
 
 
 def _answers(uri: str) -> None:

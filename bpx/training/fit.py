@@ -61,7 +61,7 @@ def fit(
     gradient yields a last record that says where, in ``diverged``. Training stops after ``epochs``, after
     ``max_steps``, or after ``patience`` evaluations without a lower validation cost.
     """
-    step, best, bad, cost = 0, math.inf, 0, _Mean()
+    step, evaluated, best, bad, cost = 0, 0, math.inf, 0, _Mean()
     shifts = net.store.grad[net.store.n_weights :]  # finite only if every delta is
     for epoch in range(1, epochs + 1):
         for x, y in batches.epoch():
@@ -83,7 +83,9 @@ def fit(
                 if probe is not None:
                     values = probe.update(optimizer)
                 sparse = due.sparse(step)
-                metrics = cost.take() | {"lr": optimizer.lr} if sparse else {}
+                metrics = {"lr": optimizer.lr} if sparse else {}
+                if sparse and (step == 0 or step > evaluated):  # at an evaluation's step, the mean is out already
+                    metrics |= cost.take()
                 yield Record(step, step / due.steps_per_epoch, metrics, values, sparse)
             else:
                 optimizer.propose()
@@ -93,7 +95,7 @@ def fit(
                 break
         last = epoch == epochs or step == max_steps
         if last or epoch % due.evaluate_every == 0:
-            metrics = cost.take()
+            metrics, evaluated = cost.take(), step
             if validation is not None:
                 value, hits = net.evaluate(*validation)
                 metrics["cost/val"] = value

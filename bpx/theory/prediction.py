@@ -1,0 +1,264 @@
+"""What theory predicts for a network as built: its length and its delta, layer by layer, with a band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+
+from bpx.engine.activations import ActivationFunction
+from bpx.theory.batchnorm import SMALLEST_BATCH, batch_factors
+from bpx.theory.fluctuation import FIRST_CORRELATION, LayerNoise, layer_covariance, moments, spread
+from bpx.theory.gaussian import Array, second_moment, second_moment_slope, slope_moment
+
+Verdict = Literal["exploding", "vanishing", "healthy", "undetermined"]
+_TWO_SIDED_95 = 1.96
+
+
+@final
+@dataclass(frozen=True)
+class Architecture:
+    """A network as theory sees it.
+
+    ``fans`` (n_in, hidden widths ..., n_out); ``weight_std``: root mean square entry of every weight matrix,
+    one fewer than fans, None where weights are not drawn at random; ``keep``: share of units that dropout
+    keeps; ``normalization``: none, batch, layer or rms; ``residual``: shortcuts around all hidden layers but
+    the first; ``batch_size``: the samples that delta_rms is measured over.
+    """
+
+    activation: ActivationFunction
+    fans: tuple[int, ...]
+    weight_std: tuple[float, ...] | None
+    bias_std: float = 0.0
+    keep: float = 1.0
+    normalization: str = "none"
+    residual: bool = False
+    batch_size: int = 32
+    orthogonal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weight_std is not None and len(self.weight_std) != len(self.fans) - 1:
+            raise ValueError(f"{len(self.fans)} fans need {len(self.fans) - 1} weight_std")
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """The hidden widths."""
+        return self.fans[1:-1]
+
+    @property
+    def bias_variance(self) -> float:
+        """Variance of a hidden layer's bias: 0 where the normalization's shift has taken its place."""
+        return 0.0 if self.normalization in ("batch", "layer") else self.bias_std**2
+
+
+def weight_deviations(
+    fans: Sequence[int], deviation: Callable[[int, int], float | None]
+) -> tuple[float, ...] | None:
+    """Return the standard deviation of every weight matrix for an initializer's ``deviation(n_in, n_out)``."""
+    found = [deviation(a, b) for a, b in zip(fans[:-1], fans[1:], strict=True)]
+    known = [s for s in found if s is not None]
+    return tuple(known) if len(known) == len(found) else None
+
+
+@final
+@dataclass(frozen=True)
+class Prediction:
+    """Theory's per-layer answer, hidden layers from the input on; empty, with a ``reason``, where there is none.
+
+    ``q`` (L,): variance of the pre-activations; ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_rms
+    relative to the last hidden layer, and 95 % of nets of this width; ``slope``, ``slope_low``,
+    ``slope_high``: its least-squares slope per layer, signed backward; ``note``: what to know about it.
+    """
+
+    q: tuple[float, ...] = ()
+    log10_delta: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    slope: float | None = None
+    slope_low: float | None = None
+    slope_high: float | None = None
+    reason: str | None = None
+    note: str = ""
+
+    @property
+    def factor(self) -> float | None:
+        """Factor of delta_rms per layer going backward: 10**slope."""
+        return None if self.slope is None else 10**self.slope
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict that this slope would bring."""
+        return "undetermined" if self.slope is None else verdict(self.slope, len(self.q))
+
+
+def verdict(slope: float, hidden: int) -> Verdict:
+    """Return exploding or vanishing where first and last of ``hidden`` layers differ by a decade, else healthy.
+
+    Below three hidden layers it is undetermined.
+    """
+    if hidden < 3:
+        return "undetermined"
+    decades = slope * (hidden - 1)
+    return "exploding" if decades > 1 else "vanishing" if decades < -1 else "healthy"
+
+
+def backward_slope(log10_delta: Sequence[float]) -> float:
+    """Return the least-squares slope of ``log10_delta`` (L,) over depth, signed from output to input."""
+    return float(_slope_weights(len(log10_delta)) @ np.asarray(log10_delta, float))
+
+
+def _slope_weights(L: int) -> Array:
+    depth = np.arange(L) - (L - 1) / 2
+    return np.asarray(-depth / max(float(depth @ depth), 1e-300))
+
+
+@final
+@dataclass(frozen=True)
+class _Step:
+    """What happens between hidden layer l and the next: lengths forward, ||delta||**2 backward."""
+
+    q: float  # the next layer's length
+    factor: float  # E delta_l**2 / E delta_(l+1)**2, per unit
+    share: float  # of it that comes through the weights (1 without a shortcut)
+    carry: float  # d ln q_(l+1) / d ln q_l
+    feed: float  # share of the weights in q_(l+1)
+    bend: float  # d ln chi / d ln q_l
+
+
+def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Prediction:
+    """Return the predicted profile of delta, started at ``q1``, the measured variance of the first pre-activation.
+
+    Per unit, E delta_l**2 = E[phi'(sqrt(q_l) z)**2] n_(l+1) std_(l+1)**2 / keep * E delta_(l+1)**2; with a
+    shortcut 1 + that; a normalization divides by the variance that it sees. With batch normalization q1 is the
+    variance over the batch, mean over units. ``band=False`` leaves finite width out (low = high = line).
+    (Schoenholz et al. 2017, section 5; Yang et al. 2019; Yang & Schoenholz 2017, section 3.)
+    """
+    if (reason := _unanswerable(architecture, q1)) is not None:
+        return Prediction(reason=reason)
+    assert architecture.weight_std is not None
+    L = len(architecture.hidden)
+    q, steps = [q1], []
+    for layer in range(L - 1):
+        step = _step(architecture, layer, q[-1])
+        if not (0 < step.q < 1e300 and 0 < step.factor < 1e300):
+            return Prediction(reason="the length of the signal leaves the range of numbers")
+        steps.append(step)
+        q.append(step.q)
+    logs = np.cumsum([0.0, *(math.log(s.factor) for s in reversed(steps))])[::-1]
+    shift, covariance = np.zeros(L), np.zeros((L, L))
+    if band and L > 1:
+        shift, covariance = spread(_noise(architecture, q, steps))
+    to_decades = 0.5 / math.log(10)  # from ln of a square
+    line = (logs + shift) * to_decades
+    half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
+    weights = _slope_weights(L)
+    slope = float(weights @ line)
+    give = _TWO_SIDED_95 * to_decades * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
+    return Prediction(
+        q=tuple(q),
+        log10_delta=tuple(line.tolist()),
+        low=tuple((line - half).tolist()),
+        high=tuple((line + half).tolist()),
+        slope=slope,
+        slope_low=slope - give,
+        slope_high=slope + give,
+        note=_note(architecture),
+    )
+
+
+def _unanswerable(net: Architecture, q1: float) -> str | None:
+    if net.weight_std is None:
+        return "theory needs weights that are drawn at random, independent and of one scale a layer"
+    if not net.hidden:
+        return "there is no hidden layer"
+    if not all(s > 0 for s in net.weight_std):
+        return "a layer's weights are all zero: no gradient passes through it"
+    if not 0 < q1 < math.inf:
+        return f"the variance of the first pre-activation is {q1:g}"
+    if net.normalization == "batch" and net.batch_size < SMALLEST_BATCH:
+        return f"batch normalization over fewer than {SMALLEST_BATCH} samples is too noisy for a formula"
+    return None
+
+
+def _note(net: Architecture) -> str:
+    if net.normalization == "batch":
+        return f"for a batch of {net.batch_size}, deep in the net: the first layers still know the data"
+    return ""
+
+
+def _step(net: Architecture, layer: int, q: float) -> _Step:
+    assert net.weight_std is not None
+    f, n, n_next = net.activation, net.hidden[layer], net.hidden[layer + 1]
+    std2, b2 = net.weight_std[layer + 1] ** 2, net.bias_variance
+    forward, backward = n * std2, n_next * std2
+    if net.normalization == "none":
+        A, D = second_moment(f, q) / net.keep, slope_moment(f, q) / net.keep
+        carry, bend = second_moment_slope(f, q) / net.keep, _log_slope(f, q)
+        chi = backward * D
+    elif net.normalization == "batch":
+        A, slope = batch_factors(f, net.batch_size, net.keep)
+        carry, bend = 0.0, 0.0
+        chi = backward * slope / q
+    else:
+        lost = 2 if net.normalization == "layer" else 1  # directions that the normalization's backward removes
+        A, D = second_moment(f, 1.0) / net.keep, slope_moment(f, 1.0) / net.keep
+        carry, bend = 0.0, -1.0
+        chi = backward * D * max(1 - lost / n, 1 / n) / q
+    through = forward * A
+    kept = q if net.residual else 0.0
+    q_next = kept + through + b2
+    return _Step(
+        q=q_next,
+        factor=float(net.residual) + chi,
+        share=chi / (float(net.residual) + chi) if chi > 0 else 1.0,
+        carry=(kept + forward * carry * q) / q_next if q_next > 0 else 0.0,
+        feed=through / q_next if q_next > 0 else 0.0,
+        bend=bend,
+    )
+
+
+def _log_slope(f: ActivationFunction, q: float) -> float:
+    """Return d ln E[phi'**2] / d ln q."""
+    h = 1e-3
+    below, above = slope_moment(f, q * math.exp(-h)), slope_moment(f, q * math.exp(h))
+    return math.log(above / below) / (2 * h) if below > 0 and above > 0 else 0.0
+
+
+def _noise(net: Architecture, q: Sequence[float], steps: Sequence[_Step]) -> list[LayerNoise]:
+    """Follow the correlations c (forward) and r (backward) of a pair, and return every layer's noise."""
+    f, L = net.activation, len(q)
+    lengths = q if net.normalization == "none" else [1.0] * L
+    c, found, correlations = FIRST_CORRELATION, [], []
+    for layer in range(L):
+        if net.normalization == "batch":
+            c = 0.0
+        correlations.append(c)
+        found.append(moments(f, lengths[layer], c))
+        if layer < L - 1:
+            step, m = steps[layer], found[-1]
+            mixed = step.feed * net.keep * m.A11 / max(m.A, 1e-300) + net.bias_variance / step.q
+            c = min(mixed + (c * q[layer] / step.q if net.residual else 0.0), 1.0)
+    r = 1 / math.sqrt(max(net.fans[-1] - 1, 1))  # of two samples' delta at the output
+    noise = []
+    for layer in reversed(range(L)):
+        m, n, c = found[layer], net.hidden[layer], correlations[layer]
+        held = net.normalization in ("layer", "rms") or net.orthogonal
+        fixed = lengths[layer] * second_moment_slope(f, lengths[layer]) / max(m.A, 1e-300) if held else 0.0
+        cov = layer_covariance(
+            m, n, c, r, keep=net.keep, batch=net.batch_size, orthogonal=net.orthogonal, forward_fixed=fixed
+        )
+        if layer < L - 1:
+            s = steps[layer]
+            pairs = [(1 + (net.batch_size - 1) * x * x) / net.batch_size for x in (c, r)]
+            cross_f = 4 * (q[layer] / s.q) * s.feed * pairs[0] / n if net.residual else 0.0
+            cross_b = 4 * s.share * (1 - s.share) * pairs[1] / n
+            noise.append(LayerNoise(cov, s.carry, s.feed, s.bend, s.share, (cross_f, cross_b)))
+        else:
+            noise.append(LayerNoise(cov, 0.0, 0.0, 0.0))
+        through = net.keep * m.D11 / max(m.D, 1e-300)
+        share = steps[layer].share if layer < L - 1 else 1.0
+        r *= 1 - share + share * through if net.residual else through
+    return noise[::-1]

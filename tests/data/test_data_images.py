@@ -1,0 +1,223 @@
+"""MNIST from every place it can come from, damaged and missing, and what happens without it."""
+
+import gzip
+import http.server
+import io
+import json
+import struct
+import threading
+
+import numpy as np
+import pytest
+
+from bpx.data import SOURCES, DataError, idx, images
+
+F32 = np.dtype("float32")
+
+
+def small(rng, n=60, m=12):
+    x = rng.integers(0, 256, (n + m, 28, 28)).astype(np.uint8)
+    y = (np.arange(n + m) % 10).astype(np.uint8)
+    return x[:n], y[:n], x[n:], y[n:]
+
+
+def write_idx(folder, parts, end=".gz"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for (stem, d), a in zip(idx.PARTS, parts, strict=True):
+        data = struct.pack(f">{1 + d}I", 0x0800 + d, *a.shape) + a.tobytes()
+        path = folder / f"{stem}-idx{d}-ubyte{end}"
+        path.write_bytes(gzip.compress(data) if end else data)
+    return folder
+
+
+@pytest.fixture
+def any_mnist(monkeypatch):
+    """Let made-up images pass as MNIST: these tests are about files, not about pixels."""
+    monkeypatch.setattr(images.MNIST, "sha256", None)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", refuse)
+
+
+def load(rng, **keys):
+    return SOURCES["mnist"](**keys).load(rng, F32)
+
+
+def test_real_mnist_is_what_it_was_in_1998(mnist_dir, rng):
+    data = load(rng, path=str(mnist_dir))
+    assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (55000, 5000, 10000)
+    assert data.sha256 == images.MNIST.sha256 and not data.fallback
+    assert np.bincount(data.y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.x_train.dtype == F32 and data.x_train.min() == 0 and data.x_train.max() == 1
+    assert data.y_train[:5].tolist() == [5, 0, 4, 1, 9]
+
+
+def test_one_changed_pixel_is_found(mnist_dir, rng, tmp_path):
+    parts = [a.copy() for a in idx.find(mnist_dir, "mnist")]
+    parts[2][17, 3, 4] ^= 1
+    write_idx(tmp_path / "mnist", parts, end="")
+    with pytest.raises(DataError, match="SHA-256"):
+        load(rng, path=str(tmp_path))
+
+
+def test_the_first_thousand_as_the_demonstration_splits_them(mnist_dir, rng):
+    data = load(rng, path=str(mnist_dir), subset=1000, scaling="standard")
+    assert (len(data.x_train), data.x_val, len(data.x_test)) == (800, None, 200)
+    used = data.x_train.std(axis=0) > 0
+    np.testing.assert_allclose(data.x_train[:, used].std(axis=0), 1, rtol=1e-4)
+    assert abs(data.x_test.mean()) > 1e-4, "the scaler must not have seen the test part"
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize("where", [".", "mnist"])
+def test_idx_in_the_folder_or_below_it(any_mnist, rng, tmp_path, end, where):
+    parts = small(rng)
+    write_idx(tmp_path / where, parts, end)
+    data = load(rng, path=str(tmp_path), scaling="none")
+    np.testing.assert_array_equal(data.x_test, parts[2].reshape(12, -1))
+
+
+def test_npz_holds_the_same_bytes(any_mnist, rng, tmp_path):
+    parts = small(rng)
+    np.savez(tmp_path / "mnist.npz", **dict(zip(idx.KEYS, parts, strict=True)))
+    write_idx(tmp_path / "other", parts)
+    a, b = load(rng, path=str(tmp_path)), load(rng, path=str(tmp_path / "other"))
+    assert a.sha256 == b.sha256
+
+
+def test_the_order_of_places(any_mnist, offline, rng, tmp_path, monkeypatch):
+    parts = [small(np.random.default_rng(k)) for k in range(3)]
+    digests = [idx.digest(p) for p in parts]
+    write_idx(tmp_path / "path", parts[0])
+    write_idx(tmp_path / "env" / "mnist", parts[1])
+    write_idx(tmp_path / "cache" / "bpx" / "mnist", parts[2])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert load(rng).sha256 == digests[2]
+    monkeypatch.setenv("BPX_DATA_DIR", str(tmp_path / "env"))
+    assert load(rng).sha256 == digests[1]
+    assert load(rng, path=str(tmp_path / "path")).sha256 == digests[0]
+    with pytest.raises(DataError, match="holds no mnist files"):
+        load(rng, path=str(tmp_path / "nowhere"))
+
+
+def damage(path, how):
+    data = gzip.decompress(path.read_bytes())
+    if how == "truncated gzip":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif how == "not gzip":
+        path.write_bytes(b"hello")
+    elif how == "short":
+        path.write_bytes(gzip.compress(data[:-1]))
+    elif how == "long":
+        path.write_bytes(gzip.compress(data + b"x"))
+    elif how == "magic":
+        path.write_bytes(gzip.compress(b"\1" + data[1:]))
+    elif how == "huge header":
+        path.write_bytes(gzip.compress(data[:4] + b"\xff" * 12 + data[16:]))
+    elif how == "empty":
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated gzip", "not gzip", "short", "long", "magic", "huge header", "empty"]
+)
+def test_a_damaged_file_is_named_and_never_trained_on(any_mnist, rng, tmp_path, monkeypatch, how):
+    write_idx(tmp_path / "mnist", small(rng))
+    damage(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", how)
+    monkeypatch.setenv("BPX_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataError, match="train-images-idx3-ubyte.gz") as error:
+        load(rng)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_part_and_labels_outside(any_mnist, rng, tmp_path):
+    parts = list(small(rng))
+    folder = write_idx(tmp_path / "a", parts)
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="t10k-labels"):
+        load(rng, path=str(folder))
+    parts[1] = parts[1] + 5
+    with pytest.raises(DataError, match="outside the classes"):
+        load(rng, path=str(write_idx(tmp_path / "b", parts)))
+
+
+def test_without_data_it_runs_on_real_digits_and_says_so(offline, rng, caplog):
+    data = load(rng)
+    assert data.fallback and data.name == "digits28 (fallback)" and data.n_in == 784
+    assert "INSTEAD" in caplog.text
+    counts = np.bincount(data.y_train)
+    assert counts.min() > 100 and data.x_train.max() <= 1, "real digits, every class, in the images' range"
+    with pytest.raises(DataError, match="OpenML"):
+        load(rng, fallback=None)
+
+
+def test_openml_stand_in_is_asked_once_then_the_cache(any_mnist, rng, tmp_path, monkeypatch):
+    """A server on loopback answers as OpenML does: three JSON documents and one ARFF file."""
+    parts = small(np.random.default_rng(3))
+    x, y = np.concatenate(parts[::2]).reshape(72, -1), np.concatenate(parts[1::2])
+    asked = []
+    lines = ["@RELATION mnist_784"] + [f"@ATTRIBUTE pixel{i} REAL" for i in range(784)]
+    lines += ["@ATTRIBUTE class {" + ",".join("0123456789") + "}", "@DATA"]
+    lines += [",".join(map(str, [*row, label])) for row, label in zip(x.tolist(), y.tolist(), strict=True)]
+    arff = "\n".join(lines).encode()
+    names = [f"pixel{i}" for i in range(784)]
+    features = [
+        {"index": str(i), "name": n, "data_type": "numeric", "is_target": "false", "is_ignore": "false",
+         "is_row_identifier": "false", "number_of_missing_values": "0"}
+        for i, n in enumerate(names)
+    ]  # fmt: skip
+    features.append(
+        {**features[0], "index": "784", "name": "class", "data_type": "nominal", "is_target": "true",
+         "nominal_value": list("0123456789")}
+    )  # fmt: skip
+
+    class OpenML(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            description = {"id": "554", "name": "mnist_784", "version": "1", "format": "ARFF", "status": "active",
+                           "file_id": "52667", "default_target_attribute": "class", "md5_checksum": "",
+                           "url": f"http://127.0.0.1:{self.server.server_port}/data/v1/download/52667"}  # fmt: skip
+            if "/data/list/" in self.path:
+                body = {"data": {"dataset": [{"did": 554, "name": "mnist_784", "version": 1, "status": "active"}]}}
+            elif "/features/" in self.path:
+                body = {"data_features": {"feature": features}}
+            elif "/qualities/" in self.path:
+                body = {"data_qualities": {"quality": [{"name": "NumberOfInstances", "value": "72"}]}}
+            elif "download" in self.path:
+                body = None
+            else:
+                import hashlib
+
+                description["md5_checksum"] = hashlib.md5(arff).hexdigest()
+                body = {"data_set_description": description}
+            data = arff if body is None else json.dumps(body).encode()
+            packed = io.BytesIO()
+            with gzip.GzipFile(fileobj=packed, mode="wb") as file:
+                file.write(data)
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(packed.getvalue())
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OpenML)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("sklearn.datasets._openml._OPENML_PREFIX", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        data = load(rng)
+        assert data.source == "OpenML" and not data.fallback and asked
+        questions = len(asked)
+        again = load(rng)
+        assert len(asked) == questions, "the second time it comes from the cache"
+        assert again.sha256 == data.sha256 == idx.digest(idx.find(tmp_path / "bpx", "mnist"))
+    finally:
+        server.shutdown()
+        server.server_close()
