@@ -209,7 +209,11 @@ def test_openml_stand_in_is_asked_once_then_the_cache(any_mnist, rng, tmp_path, 
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OpenML)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr("sklearn.datasets._openml._OPENML_PREFIX", f"http://127.0.0.1:{server.server_port}/")
+    import sklearn.datasets._openml as openml
+
+    for name in ("_SEARCH_NAME", "_DATA_INFO", "_DATA_FEATURES", "_DATA_QUALITIES"):
+        path = getattr(openml, name).split("/api/")[1]
+        monkeypatch.setattr(openml, name, f"http://127.0.0.1:{server.server_port}/api/{path}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     try:
         data = load(rng)

@@ -1,0 +1,73 @@
+"""The gradient of every layer x activation x loss, against central differences."""
+
+import numpy as np
+import pytest
+
+from bpx.engine import ACTIVATIONS, LOSSES, gradcheck, mlp, residual_mlp
+from bpx.engine.models import NORMALIZATIONS
+
+MODELS = {"mlp": mlp, "residual_mlp": residual_mlp}
+
+
+def make(model, activation, normalization, loss, dropout=0.25):
+    net = MODELS[model](
+        5, [8, 8], 3, activation, normalization=normalization, dropout=dropout, loss=loss,
+        dtype="float64", initializer={"name": "lecun_normal", "bias_std": 0.3}, seed=1,
+    )  # fmt: skip
+    return net.bind(6, np.random.default_rng(2))
+
+
+@pytest.mark.parametrize("normalization", ["none", *NORMALIZATIONS])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_layer_activation_and_loss(activation, loss, normalization):
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((6, 5)), rng.integers(0, 3, 6)
+    for model in MODELS:
+        net = make(model, activation, normalization, loss)
+        for train in (True, False):
+            for rows in (6, 4):  # a full batch and a short last one
+                check = gradcheck(net, x[:rows], y[:rows], train=train, entries=12, directions=2, epsilon=3e-6)
+                assert check.relative <= 1e-7, (model, train, rows, check.relative)
+
+
+@pytest.mark.parametrize("output", ["linear", "sigmoid", "tanh"])
+def test_squared_error_outputs_and_smoothing(output):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((6, 5))
+    for loss, y in (
+        ({"name": "mean_squared_error", "output": output}, rng.standard_normal((6, 3))),
+        ({"name": "softmax_cross_entropy", "label_smoothing": 0.2}, rng.integers(0, 3, 6)),
+        ({"name": "sigmoid_cross_entropy"}, rng.random((6, 3))),
+    ):
+        assert gradcheck(make("mlp", "tanh", "none", loss), x, y).relative <= 1e-7
+
+
+def test_a_broken_derivative_is_caught_and_located(monkeypatch):
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((6, 5)), rng.integers(0, 3, 6)
+    net = make("mlp", "tanh", "none", "softmax_cross_entropy", dropout=0)
+    right = ACTIVATIONS["tanh"].df
+
+    def wrong(self, z, a, out):
+        right(self, z, a, out)
+        out *= 1.001
+
+    monkeypatch.setattr(ACTIVATIONS["tanh"], "df", wrong)
+    check = gradcheck(net, x, y)
+    relative = {t.name: t.relative for t in check.tensors}
+    assert check.relative > 1e-5 and check.along > 1e-5
+    assert relative["layer_03.dense.W"] < 1e-8 < 1e-5 < relative["layer_01.dense.W"]
+
+
+def test_kinks_are_found_and_zero_gradients_are_no_failure():
+    net = mlp(2, [3], 2, "relu", dtype="float64", initializer="lecun_normal").bind(1)
+    net.dense[0].W.value[...] = [[1, -1, 1], [0, 0, 1]]  # unit 1 stands exactly at its kink, unit 2 is off
+    check = gradcheck(net, np.array([[0.0, 1.0]]), np.array([0]))
+    assert check.kinks > 0 and check.relative < 1e-7
+    dead = mlp(2, [3], 2, "relu", dtype="float64", initializer="lecun_normal").bind(1)
+    dead.dense[0].W.value[...] = -1
+    check = gradcheck(dead, np.array([[1.0, 1.0]]), np.array([0]))
+    assert check.tensors[0].relative is None, "both gradients are zero: nothing to compare"
+    with pytest.raises(ValueError, match="float64"):
+        gradcheck(mlp(2, [3], 2).bind(1), np.ones((1, 2)), np.array([0]))
