@@ -1,4 +1,4 @@
-"""Batch normalization at a finite batch size: moments over the sphere on which a unit's normalized values lie.
+"""Batch normalization at a finite batch size: moments over the sphere of a unit's normalized values.
 
 Deep in a batch-normalized net all samples are alike to each other, so the values of a unit over a batch of B,
 normalized, are uniform on the sphere of radius sqrt(B) in the B - 1 dimensions orthogonal to (1, ..., 1).
@@ -23,9 +23,10 @@ _NODES = np.polynomial.legendre.leggauss(16)
 @final
 @dataclass(frozen=True)
 class BatchMoments:
-    """Moments of normalized values x, y of two samples: means of phi**2 and phi phi, of phi'**2 and phi' phi',
-    and of the same times x**2 and x y.
-    """  # noqa: D205
+    """Moments of the normalized values x, y of two samples.
+
+    ``A`` = E[phi(x)**2], ``D`` = E[phi'(x)**2], ``M`` = E[(x phi'(x))**2]; ``_pair``: the product over x and y.
+    """
 
     A: float
     A_pair: float
@@ -61,7 +62,8 @@ def batch_moments(function: ActivationFunction, batch: int, keep: float = 1.0) -
     radius, c = math.sqrt(batch - 1), -1 / (batch - 1)
     t, w = _coordinate(batch - 1, marks / radius)
     x = radius * t
-    rest = math.sqrt((1 - c) * (1 + c)) * np.sqrt(np.maximum(1 - t * t, 1e-30))  # what the second sample's coordinate has left
+    # what is left of the second sample's coordinate
+    rest = math.sqrt((1 - c) * (1 + c)) * np.sqrt(np.maximum(1 - t * t, 1e-30))
     s, v = _coordinate(batch - 2, (marks / radius - c * t[:, None]) / rest[:, None])
     y = radius * (c * t[:, None] + rest[:, None] * s)
     a, slope = phi(function, x), dphi(function, x)
@@ -81,8 +83,8 @@ def batch_factors(function: ActivationFunction, batch: int, keep: float = 1.0) -
     """Return (spread, slope), so that ||delta||**2 has the factor slope / spread per layer at any sigma_w.
 
     ``sigma_w**2 * spread`` is the variance of a unit over the batch, A - A_pair (B -> infinity: Var phi(z)).
-    ``slope`` is what backward keeps, D less the parts along (1, ..., 1) and along x, times B / (B - 3) for the
-    mean of 1 / variance (B -> infinity: E[phi'**2]). (Yang et al. 2019, section 3.)
+    ``slope`` is what backward keeps, D less the parts along (1, ..., 1) and along x, times B / (B - 3) for
+    the mean of 1 / variance (B -> infinity: E[phi'**2]). (Yang et al. 2019, section 3.)
     """
     m = batch_moments(function, batch, keep)
     kept = m.D - (m.D - m.D_pair + m.M - m.M_pair) / batch

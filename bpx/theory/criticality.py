@@ -23,7 +23,7 @@ def _edge(function: ActivationFunction, q: float) -> tuple[float, float]:
 
 
 def _degree_one(function: ActivationFunction) -> bool:
-    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU): then chi_1 knows no length."""
+    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU): chi_1 then knows no length."""
     small, large = slope_moment(function, 1e-6), slope_moment(function, 1e6)
     return abs(small - large) < 1e-12 * large
 
@@ -31,8 +31,8 @@ def _degree_one(function: ActivationFunction) -> bool:
 def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep: float = 1.0) -> float:
     """Return the sigma_w on the edge of chaos: chi_1(q*) = 1 with q* a fixed point that lengths settle at.
 
-    For linear, ReLU and leaky ReLU any length will do; with sigma_b > 0 theirs then grows linearly with depth.
-    Raises ValueError where no sigma_w does it. (Schoenholz et al. 2017, section 3; Hayou et al. 2019, section 3.)
+    For linear, ReLU and leaky ReLU any length will do; with sigma_b > 0 it grows linearly with depth. Raises
+    ValueError where no sigma_w does it. (Schoenholz et al. 2017, section 3; Hayou et al. 2019, section 3.)
     """
     Ensemble(function, 0.0, sigma_b, keep)  # checks the numbers
     if _degree_one(function):
@@ -60,7 +60,9 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
     excess = [second_moment_slope(function, q) - slope_moment(function, q) for q in grid]
     for i in range(len(grid) - 1):
         if excess[i] > 0 >= excess[i + 1]:
-            q = brentq(lambda x: second_moment_slope(function, x) - slope_moment(function, x), *grid[i : i + 2])
+            q = brentq(
+                lambda x: second_moment_slope(function, x) - slope_moment(function, x), grid[i], grid[i + 1]
+            )
             if (least := _edge(function, float(q))[1]) > 0:
                 hint += f" or a bias_std of at least {math.ceil(1000 * math.sqrt(least)) / 1000:g}"
                 break
@@ -88,9 +90,9 @@ class PhaseDiagram:
 def phase_diagram(
     function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep: float = 1.0
 ) -> PhaseDiagram:
-    """Return chi_1 at the length reached from q = sigma_w**2 + sigma_b**2, over ``sigma_w`` (n,) by ``sigma_b`` (m,).
+    """Return chi_1 over ``sigma_w`` (n,) by ``sigma_b`` (m,), at the length reached from sigma_w**2 + sigma_b**2.
 
-    Lengths are looked up in a table of 401 per ten decades (chi_1 to about 1e-3): a picture, not a reference.
+    Lengths are looked up in a table of 20 a decade, which leaves chi_1 right to about 1e-3.
     (Poole et al. 2016, figure 1; Schoenholz et al. 2017, figure 1.)
     """
     q = np.geomspace(LOW, HIGH, _POINTS)
@@ -127,5 +129,5 @@ def phase_diagram(
 
 
 def _first(found: Array, otherwise: int) -> Array:
-    """Return the index of the first True of each row of ``found`` (m, n), ``otherwise`` where there is none."""
+    """Return the index of the first True in each row of ``found`` (m, n), ``otherwise`` if there is none."""
     return np.where(found.any(axis=1), found.argmax(axis=1), otherwise)

@@ -95,20 +95,28 @@ class LayerNoise:
 
 
 def layer_covariance(
-    m: Moments, n: int, c: float, r: float, *, keep: float, batch: int, orthogonal: bool, forward_fixed: float
+    m: Moments,
+    n: int,
+    c: float,
+    r2: float,
+    *,
+    keep: float,
+    batch: int,
+    orthogonal: bool,
+    forward_fixed: float,
 ) -> Array:
-    """Return the covariance (2, 2) of (epsilon_f, epsilon_b) for ``n`` units, averaged over the batch's pairs.
+    """Return the covariance (2, 2) of (epsilon_f, epsilon_b) for ``n`` units, averaged over pairs of samples.
 
     ``forward_fixed`` is q A'(q) / A(q) where the length of z is held (orthogonal W, layer norm), else 0.
     """
 
-    def one(A22: float, D22: float, AD22: float, c: float, r: float) -> Array:
+    def one(A22: float, D22: float, AD22: float, c: float, r2: float) -> Array:
         forward = A22 - 1 - 2 * (forward_fixed * c) ** 2
-        backward = D22 * (1 + 2 * r * r) - 1 - (2 * r * r if orthogonal else 0)
+        backward = D22 * (1 + 2 * r2) - 1 - (2 * r2 if orthogonal else 0)
         return np.array([[forward, AD22 - 1], [AD22 - 1, backward]]) / n
 
     alone = one(m.A4 / keep, m.D4 / keep, m.AD / keep, 1, 1)
-    pair = one(m.A22, m.D22, m.AD22, c, r)
+    pair = one(m.A22, m.D22, m.AD22, c, r2)
     return np.asarray((alone + (batch - 1) * pair) / batch)
 
 

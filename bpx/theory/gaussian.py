@@ -71,7 +71,7 @@ def rule(q: float, kinks: Sequence[float] = ()) -> tuple[Array, Array, Array]:
 
 
 def expectation(g: Function, q: float, kinks: Sequence[float] = ()) -> float:
-    """Return E[g(u)] for u ~ N(0, q); ``g`` maps arrays to arrays, ``kinks`` are where it or its slope jumps."""
+    """Return E[g(u)] for u ~ N(0, q); ``kinks`` are the points where g or its slope jumps."""
     u, _, w = rule(q, kinks)
     return float(w @ g(u))
 

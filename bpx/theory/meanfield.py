@@ -1,4 +1,4 @@
-"""Mean-field theory of wide random networks: length map, correlation map, their fixed points and depth scales.
+"""Mean-field theory of wide random networks: length and correlation map, fixed points, depth scales.
 
 W ~ N(0, sigma_w**2 / fan_in), b ~ N(0, sigma_b**2); q is the variance of a pre-activation; with inverted
 dropout that keeps a unit with probability rho, sigma_w**2 becomes sigma_w**2 / rho where one sample is
@@ -34,7 +34,7 @@ _FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
 @final
 @dataclass(frozen=True)
 class Ensemble:
-    """Wide random layers: the activation ``function``, ``sigma_w``, ``sigma_b`` and the share ``keep`` of units.
+    """Wide random layers: activation ``function``, ``sigma_w``, ``sigma_b``, the share ``keep`` of units.
 
     (Poole et al. 2016, section 2; Schoenholz et al. 2017, sections 3 and 5.)
     """
@@ -68,15 +68,13 @@ class Ensemble:
         return self._scale * slope_moment(self.function, q)
 
     def correlation(self, c: float, q: float) -> float:
-        """Return (sigma_w**2 E[phi(u1) phi(u2)] + sigma_b**2) / V(q) for u1, u2 ~ N(0, q) of correlation ``c``."""
+        """Return (sigma_w**2 E[phi(u1) phi(u2)] + sigma_b**2) / V(q), u1, u2 ~ N(0, q) of correlation ``c``."""
         product = pair_expectation(lambda u: phi(self.function, u), q, c, self.function.kinks)
         return (self.sigma_w**2 * product + self.sigma_b**2) / self.length(q)
 
     def correlation_slope(self, c: float, q: float) -> float:
-        """Return chi_c = sigma_w**2 E[phi'(u1) phi'(u2)], the slope of the correlation map at ``c``, q fixed."""
-        return self.sigma_w**2 * pair_expectation(
-            lambda u: dphi(self.function, u), q, c, self.function.kinks
-        )
+        """Return sigma_w**2 E[phi'(u1) phi'(u2)], the slope of the correlation map at ``c``, q fixed."""
+        return self.sigma_w**2 * pair_expectation(lambda u: dphi(self.function, u), q, c, self.function.kinks)
 
     def growth(self, q: float) -> float:
         """Return V(q) / q - 1, zero at a fixed point; 0 where it is rounding only."""
@@ -150,8 +148,8 @@ def mean_field(
 ) -> MeanField:
     """Return q*, chi_1, c* and the depth scales xi = -1 / ln(slope) of the two maps.
 
-    ``start`` is the variance of the first pre-activation, sigma_w**2 + sigma_b**2 unless given (inputs of unit
-    second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017, sections 3 to 5.)
+    ``start`` is the variance of the first pre-activation, sigma_w**2 + sigma_b**2 unless given (inputs of
+    unit second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017, sections 3 to 5.)
     """
     net = Ensemble(function, sigma_w, sigma_b, keep)
     q, fate = net.settle(sigma_w**2 + sigma_b**2 if start is None else start)

@@ -1,0 +1,32 @@
+"""Mean-field theory of signal propagation: what a wide random network should show before it has learned."""
+
+from bpx.theory.alternatives import alternatives
+from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram
+from bpx.theory.gaussian import expectation, pair_expectation
+from bpx.theory.meanfield import Ensemble, MeanField, mean_field
+from bpx.theory.prediction import (
+    Architecture,
+    Prediction,
+    backward_slope,
+    predict,
+    verdict,
+    weight_deviations,
+)
+
+__all__ = [
+    "Architecture",
+    "Ensemble",
+    "MeanField",
+    "PhaseDiagram",
+    "Prediction",
+    "alternatives",
+    "backward_slope",
+    "critical_sigma_w",
+    "expectation",
+    "mean_field",
+    "pair_expectation",
+    "phase_diagram",
+    "predict",
+    "verdict",
+    "weight_deviations",
+]

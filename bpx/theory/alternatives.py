@@ -1,0 +1,63 @@
+"""What else could be tried, ranked by what theory predicts of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bpx.engine.activations import ACTIVATIONS
+from bpx.theory.criticality import critical_sigma_w
+from bpx.theory.prediction import Architecture, predict
+
+
+def alternatives(architecture: Architecture, q1: float) -> list[tuple[str, float]]:
+    """Return (override, predicted factor of delta_rms per layer) for one change each, nearest to 1 first.
+
+    Initializers, activations, layer normalization and shortcuts are tried on the same data, whose first
+    pre-activation now has variance ``q1``. What changes nothing or has no prediction is left out.
+    """
+    if architecture.weight_std is None or not architecture.weight_std[0] > 0:
+        return []
+    bias2 = architecture.bias_variance
+    found = []
+    for text, other in _changes(architecture):
+        assert other.weight_std is not None
+        scale = (other.weight_std[0] / architecture.weight_std[0]) ** 2
+        start = max(q1 - bias2, 1e-300) * scale + other.bias_variance
+        factor = predict(other, start, band=False).factor
+        if factor is not None and factor > 0:
+            found.append((text, factor))
+    return sorted(found, key=lambda pair: abs(math.log(pair[1])))
+
+
+def _changes(net: Architecture) -> Iterator[tuple[str, Architecture]]:
+    for name, (std, orthogonal) in _initializers(net).items():
+        if std != net.weight_std or orthogonal != net.orthogonal:
+            yield f"initializer={name}", replace(net, weight_std=std, orthogonal=orthogonal)
+    for name, make in ACTIVATIONS.items():
+        if name != net.activation.name:
+            yield f"activation={name}", replace(net, activation=make())
+    if net.normalization != "layer":
+        yield "normalization=layer", replace(net, normalization="layer")
+    if not net.residual and len(set(net.hidden)) == 1:
+        yield "model=residual_mlp", replace(net, residual=True)
+
+
+def _initializers(net: Architecture) -> dict[str, tuple[tuple[float, ...], bool]]:
+    pairs = list(zip(net.fans[:-1], net.fans[1:], strict=True))
+
+    def fan_in(sigma_w: float) -> tuple[float, ...]:
+        return tuple(sigma_w / math.sqrt(n_in) for n_in, _ in pairs)
+
+    known = {
+        "he_normal": (fan_in(math.sqrt(2)), False),
+        "xavier_normal": (tuple(math.sqrt(2 / (n_in + n_out)) for n_in, n_out in pairs), False),
+        "lecun_normal": (fan_in(1.0), False),
+        "orthogonal": (tuple(1 / math.sqrt(max(pair)) for pair in pairs), True),
+    }
+    try:
+        known["critical"] = (fan_in(critical_sigma_w(net.activation, net.bias_std, net.keep)), False)
+    except ValueError:
+        pass  # this activation has no edge of chaos here
+    return known
