@@ -42,6 +42,7 @@ def run(config: DictConfig) -> dict[str, float]:
         rngs = streams(work.settings.seed)
         data: Dataset = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
         net = _network(work, data, rngs)
+        work.tracker.ready()
         directory = _directory(Path("outputs") / name)
         try:
             with blas_threads(work.settings.threads):

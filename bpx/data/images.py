@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
-import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,11 +96,19 @@ class _OpenMLImages(Source):
             socket.setdefaulttimeout(10)
             log.info("fetching %s from OpenML", self.title)
             bunch = fetch_openml(
-                self.title, version=1, as_frame=False, parser="liac-arff", data_home=str(cache() / "openml"), n_retries=1, delay=0
+                self.title,
+                version=1,
+                as_frame=False,
+                parser="liac-arff",  # the pandas parser breaks on unquoted classes with pandas 3
+                data_home=str(cache() / "openml"),
+                n_retries=1,
+                delay=0.5,
             )
-        except (OSError, urllib.error.URLError, TimeoutError, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             log.info("OpenML: %s", error)
             return None
+        except ValueError as error:
+            raise DataError(f"OpenML's answer is damaged: {' '.join(str(error).split())}") from error
         finally:
             socket.setdefaulttimeout(before)
         x = np.asarray(bunch.data).astype(np.uint8).reshape(-1, idx.SIDE, idx.SIDE)

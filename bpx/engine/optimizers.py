@@ -358,7 +358,7 @@ def adam(
     schedule: Schedule | None = None,
     **common: Any,
 ) -> Optimizer:
-    """Build Adam; weight decay is added to the gradient (L2)."""
+    """Build Adam (Kingma & Ba 2015); weight decay is added to the gradient (L2)."""
     _fraction(beta1=beta1, beta2=beta2)
     return _build([Adam(beta1, beta2, eps)], lr, schedule, **_common(common))
 

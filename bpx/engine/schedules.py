@@ -144,7 +144,7 @@ class OneCycle(Schedule):
 class Plateau(Schedule):
     """Times ``factor`` whenever the evaluated cost has not fallen for more than ``patience`` evaluations.
 
-    A cost counts as lower when it is below (1 - threshold) times the best so far.
+    A cost counts as lower when cost < (1 - threshold) * best, best being the lowest so far.
     """
 
     name: ClassVar[str] = "plateau"

@@ -25,7 +25,7 @@ _NODES = np.polynomial.legendre.leggauss(16)
 class BatchMoments:
     """Moments of the normalized values x, y of two samples.
 
-    ``A`` = E[phi(x)**2], ``D`` = E[phi'(x)**2], ``M`` = E[(x phi'(x))**2]; ``_pair``: the product over x and y.
+    ``A`` = E[phi(x)**2], ``D`` = E[phi'(x)**2], ``M`` = E[(x phi'(x))**2]; ``_pair``: the same of x and y.
     """
 
     A: float

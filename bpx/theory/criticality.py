@@ -23,7 +23,7 @@ def _edge(function: ActivationFunction, q: float) -> tuple[float, float]:
 
 
 def _degree_one(function: ActivationFunction) -> bool:
-    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU): chi_1 then knows no length."""
+    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU)."""
     small, large = slope_moment(function, 1e-6), slope_moment(function, 1e6)
     return abs(small - large) < 1e-12 * large
 
@@ -90,7 +90,7 @@ class PhaseDiagram:
 def phase_diagram(
     function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep: float = 1.0
 ) -> PhaseDiagram:
-    """Return chi_1 over ``sigma_w`` (n,) by ``sigma_b`` (m,), at the length reached from sigma_w**2 + sigma_b**2.
+    """Return chi_1 over ``sigma_w`` (n,) by ``sigma_b`` (m,), from a start at sigma_w**2 + sigma_b**2.
 
     Lengths are looked up in a table of 20 a decade, which leaves chi_1 right to about 1e-3.
     (Poole et al. 2016, figure 1; Schoenholz et al. 2017, figure 1.)

@@ -68,7 +68,7 @@ class Ensemble:
         return self._scale * slope_moment(self.function, q)
 
     def correlation(self, c: float, q: float) -> float:
-        """Return (sigma_w**2 E[phi(u1) phi(u2)] + sigma_b**2) / V(q), u1, u2 ~ N(0, q) of correlation ``c``."""
+        """Return (sigma_w**2 E[phi(u1) phi(u2)] + sigma_b**2) / V(q), ``c`` being u1 and u2's correlation."""
         product = pair_expectation(lambda u: phi(self.function, u), q, c, self.function.kinks)
         return (self.sigma_w**2 * product + self.sigma_b**2) / self.length(q)
 

@@ -67,7 +67,7 @@ def weight_deviations(
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """Theory's answer for the hidden layers, from the input on; empty, with a ``reason``, where there is none.
+    """Theory's answer for the hidden layers, from the input on; empty, with a ``reason``, if there is none.
 
     ``q`` (L,): variance of the pre-activations; ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_rms
     relative to the last hidden layer, and 95 % of nets of this width; ``slope``, ``slope_low``,
@@ -167,7 +167,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
         slope=slope,
         slope_low=slope - give,
         slope_high=slope + give,
-        note=_note(architecture),
+        note=_note(architecture, steps),
     )
 
 
@@ -185,18 +185,20 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
     return None
 
 
-def _note(net: Architecture) -> str:
+def _note(net: Architecture, steps: Sequence[_Step]) -> str:
     if net.normalization == "batch":
         return f"for a batch of {net.batch_size}, deep in the net: the first layers still know the data"
+    if math.prod(max(s.carry, 1.0) for s in steps) > 1.5:
+        return "lengths are unstable here (V' > 1): the samples of a batch part, and the line is rough"
     return ""
 
 
 def _unknown(net: Architecture) -> Array:
     """Return the covariance (L, L) of what the theory leaves out, all layers erring the same way.
 
-    Terms of order 1/n in the mean (forward and backward share their weights) come to as much as 2/n a layer
-    in ln ||delta||**2; with batch normalization the samples stay a little alike, about 1 % a layer. Both sizes
-    are those found in simulated nets of 50 to 800 units.
+    Terms of order 1/n in the mean (forward and backward share their weights) come to as much as 2/n a
+    layer in ln ||delta||**2; with batch normalization the samples stay a little alike, about 1 % a layer.
+    Both sizes are those found in simulated nets of 50 to 800 units.
     """
     error = [2 / n + 0.01 * (net.normalization == "batch") for n in net.hidden[:-1]]
     shared = np.cumsum([0.0, *reversed(error)])[::-1]

@@ -14,7 +14,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -79,11 +78,14 @@ class MLflowTracker(Tracker):
         """Begin to import MLflow and to open the store, in a thread."""
         threading.Thread(target=self._connect, daemon=True).start()
 
+    def ready(self) -> None:
+        """Wait until the store is reached; raises TrackingError."""
+        self._client = self._opened.result()
+
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run with its parameters, tags and dataset; raises TrackingError."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        self._client = self._opened.result()
         with self._reported():
             run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
             self._run_id = run.info.run_id
@@ -124,32 +126,35 @@ class MLflowTracker(Tracker):
         import scipy
         from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as BAR
         from mlflow.models import infer_signature
+        from mlflow.types import ColSpec, Schema
 
         from bpx.engine.model_files import load_model
 
         example = data.x_test[:3] * data.scaler.scale + data.scaler.shift
-        outputs = load_model(directory).predict(example)
+        example = example.astype(numpy.float64)
+        # columns of doubles take every numeric type, a tensor would take its own alone
+        signature = infer_signature(example, load_model(directory).predict(example))
+        signature.inputs = Schema([ColSpec("double") for _ in range(example.shape[1])])
         package = Path(__file__).resolve().parent.parent
         with self._reported(), tempfile.TemporaryDirectory() as scratch:
-            files, code = Path(scratch, "network"), Path(scratch, "bpx")
-            files.mkdir()
+            files = Path(scratch, "network")
+            shutil.copytree(
+                package / "engine", files / "code" / "bpx" / "engine", ignore=shutil.ignore_patterns("__pycache__")
+            )
+            shutil.copy(package / "__init__.py", files / "code" / "bpx")
             for name in ("model.json", "model.npz"):
                 shutil.copy(directory / name, files)
-            shutil.copytree(package / "engine", code / "engine", ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(package / "__init__.py", code)
             before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
             bar = BAR.get_raw()
             mlflow.set_tracking_uri(self._uri)
             BAR.set(False)
             try:
-                with warnings.catch_warnings(), mlflow.start_run(run_id=self._run_id):
-                    warnings.simplefilter("ignore", UserWarning)
+                with mlflow.start_run(run_id=self._run_id):
                     mlflow.pyfunc.log_model(
                         name="model",
                         python_model=str(package / "tracking" / "pyfunc_model.py"),
                         artifacts={"network": str(files)},
-                        code_paths=[str(code)],
-                        signature=infer_signature(example, outputs),
+                        signature=signature,
                         input_example=example,
                         pip_requirements=[f"numpy=={numpy.__version__}", f"scipy=={scipy.__version__}"],
                     )

@@ -44,6 +44,9 @@ class Tracker:
     def connect(self) -> None:
         """Begin to reach the store, without waiting for it."""
 
+    def ready(self) -> None:
+        """Wait until the store is reached; raises TrackingError."""
+
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run; raises TrackingError."""
         self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")

@@ -179,7 +179,7 @@ def test_openml_stand_in_is_asked_once_then_the_cache(any_mnist, rng, tmp_path, 
     class OpenML(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            description = {"id": "554", "name": "mnist_784", "version": "1", "format": "ARFF", "status": "active",
+            description = {"id": "554", "description": "a stand-in", "name": "mnist_784", "version": "1", "format": "ARFF", "status": "active",
                            "file_id": "52667", "default_target_attribute": "class", "md5_checksum": "",
                            "url": f"http://127.0.0.1:{self.server.server_port}/data/v1/download/52667"}  # fmt: skip
             if "/data/list/" in self.path:

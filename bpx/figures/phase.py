@@ -1,0 +1,47 @@
+"""The phase diagram: where gradients vanish and where they explode, over sigma_w and sigma_b."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bpx.figures.canvas import new, plain
+from bpx.theory import PhaseDiagram
+
+_DECADES = 1.0  # of chi_1 to either side of 1; beyond, the colour stays
+
+
+def phase(
+    diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[str, float, float]] = ()
+) -> Figure:
+    """Draw log10 chi_1 in colour, the edge of chaos, and ``points`` (label, sigma_w, sigma_b).
+
+    The edge is solid where lengths settle on it, dashed where they flee.
+    """
+    figure = new(name, title, 6.4, 4.6)
+    axes = figure.subplots()
+    w, b = diagram.sigma_w, diagram.sigma_b
+    with np.errstate(divide="ignore"):
+        colour = np.clip(np.log10(diagram.chi_1), -_DECADES, _DECADES)
+    mesh = axes.pcolormesh(w, b, colour, cmap="RdBu_r", vmin=-_DECADES, vmax=_DECADES, shading="nearest")
+    mesh.set_rasterized(True)
+    bar = figure.colorbar(mesh, ax=axes, extend="both")
+    bar.set_label("log10 χ₁: factor of ‖δ‖² per layer")
+    for stable, style, text in ((True, "-", "edge of chaos, χ₁ = 1"), (False, "--", "χ₁ = 1, unstable")):
+        line = np.where(diagram.stable == stable, diagram.edge, np.nan)
+        if np.isfinite(line).any():
+            axes.plot(*line, style, color="black", lw=1.6, label=text)
+    for label, x, y in points:
+        axes.plot(x, y, "o", ms=9, mfc="gold", mec="black", clip_on=False, zorder=5, label=label)
+    for x, text in ((0.03, "vanishing"), (0.97, "exploding")):
+        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "boxstyle": "round"}
+        side = "left" if x < 0.5 else "right"
+        axes.text(x, 0.95, text, transform=axes.transAxes, ha=side, va="top", bbox=box)
+    axes.set_xlim(w[0], w[-1])
+    axes.set_ylim(b[0], b[-1])
+    plain(axes, "σw", "σb")
+    axes.grid(False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
+    return figure

@@ -1,0 +1,310 @@
+"""Facts about the parts of the engine that no gradient shows."""
+
+import inspect
+import math
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bpx.engine import (
+    ACTIVATIONS,
+    INITIALIZERS,
+    LOSSES,
+    OPTIMIZERS,
+    SCHEDULES,
+    Activation,
+    BatchNorm,
+    Dropout,
+    Network,
+    mlp,
+    recommended_gain,
+    residual_mlp,
+    sgd,
+)
+from bpx.engine.optimizers import norm
+
+DTYPES = [np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_no_finite_input_raises_a_warning(name, dtype):
+    phi, info = ACTIVATIONS[name](), np.finfo(dtype)
+    sizes = [0, info.smallest_subnormal, info.tiny, 1e-3, 1, 20, 90, 800, 1e4, 1e20, info.max / 1e3]
+    z = np.array([[s * x for x in sizes for s in (1, -1)]], dtype)
+    kept, a, d = z.copy(), np.empty_like(z), np.empty_like(z)
+    with np.errstate(all="raise", under="ignore"):
+        phi.f(z, a)
+        phi.df(z, a, d)
+    assert np.isfinite(a).all() and np.isfinite(d).all() and a.dtype == d.dtype == dtype
+    np.testing.assert_array_equal(z, kept)
+    assert np.abs(d).max() <= phi.steepest * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_steepest_is_reached_and_derivative_is_the_slope(name):
+    phi = ACTIVATIONS[name]()
+    z = np.linspace(-20, 20, 800_001)[None]
+    a, d = np.empty_like(z), np.empty_like(z)
+    phi.f(z, a)
+    phi.df(z, a, d)
+    assert np.abs(d).max() == pytest.approx(phi.steepest, rel=1e-6)
+    away = np.all([np.abs(z[0, 1:-1] - k) > 1e-3 for k in (0, *phi.kinks)], axis=0)
+    slope = (a[0, 2:] - a[0, :-2]) / (z[0, 2:] - z[0, :-2])
+    np.testing.assert_allclose(slope[away], d[0, 1:-1][away], atol=1e-8)
+
+
+def test_published_activation_values():
+    values = {"selu": 1.0507009873554805, "gelu": 0.8413447460685429, "silu": 0.7310585786300049,
+              "softplus": 1.3132616875182228, "softsign": 0.5, "sigmoid": 0.7310585786300049}  # fmt: skip
+    for name, at_one in values.items():
+        a = np.empty((1, 1))
+        ACTIVATIONS[name]().f(np.ones((1, 1)), a)
+        assert a[0, 0] == pytest.approx(at_one, rel=1e-12), name
+
+
+N_IN, N_OUT = 400, 300
+STD = {
+    "normal": 0.01, "uniform": 1 / math.sqrt(3 * N_IN), "lecun_normal": N_IN**-0.5, "lecun_uniform": N_IN**-0.5,
+    "xavier_normal": math.sqrt(2 / (N_IN + N_OUT)), "xavier_uniform": math.sqrt(2 / (N_IN + N_OUT)),
+    "he_normal": math.sqrt(2 / N_IN), "he_uniform": math.sqrt(2 / N_IN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STD)
+def test_initializers_have_their_distribution(name, rng):
+    for keys, std in (({}, STD[name]), ({"sigma_w": 1.5}, 1.5 / math.sqrt(N_IN))):
+        initializer, W = INITIALIZERS[name](**keys), np.empty((N_IN, N_OUT))
+        initializer(rng, W)
+        assert initializer.deviation(N_IN, N_OUT) == pytest.approx(std)
+        assert W.std() == pytest.approx(std, rel=0.01) and abs(W.mean()) < 4 * std / math.sqrt(W.size)
+        if name == "uniform" or name.endswith("_uniform"):
+            expected = stats.uniform(-math.sqrt(3) * std, 2 * math.sqrt(3) * std)
+        else:
+            expected = stats.norm(0, std)
+        assert stats.kstest(W.ravel()[:5000], expected.cdf).pvalue > 1e-4
+
+
+def test_other_initializers(rng):
+    W = np.empty((6, 4))
+    for name, value in (("zeros", 0), ("constant", 0.01)):
+        INITIALIZERS[name]()(rng, W)
+        assert (W == value).all()
+    INITIALIZERS["identity"](gain=2.0)(rng, W)
+    np.testing.assert_array_equal(W, 2 * np.eye(6, 4))
+    for shape in ((50, 50), (80, 30), (30, 80)):
+        W = np.empty(shape)
+        INITIALIZERS["orthogonal"](gain=1.3)(rng, W)
+        np.testing.assert_allclose(np.linalg.svd(W, compute_uv=False), 1.3, rtol=1e-12)
+    gains = {"tanh": 5 / 3, "relu": math.sqrt(2), "leaky_relu": math.sqrt(2 / (1 + 0.01**2)), "sigmoid": 1}
+    for name, gain in gains.items():
+        assert recommended_gain(ACTIVATIONS[name]()) == pytest.approx(gain)
+    with pytest.raises(ValueError, match="no gain for gelu"):
+        recommended_gain(ACTIVATIONS["gelu"]())
+
+
+def test_lsuv_gives_every_layer_unit_variance(rng):
+    net = mlp(30, [40] * 6, 5, "tanh", dtype="float64", initializer="lsuv").bind(256)
+    x = rng.standard_normal((256, 30)) * 7
+    INITIALIZERS["lsuv"]().tune(net, x)
+    net.forward(x, train=True)
+    assert all(dense.y.std() == pytest.approx(1, abs=2e-3) for dense in net.dense)
+
+
+def test_biases_are_drawn_from_bias_std(rng):
+    net = mlp(10, [4000], 2, initializer={"name": "lecun_normal", "bias_std": 0.3})
+    assert net.dense[0].b.value.std() == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_stable_at_ten_thousand(name, dtype):
+    loss = LOSSES[name]()
+    loss.bind(4, 3, np.dtype(dtype))
+    z = np.array([[1e4, -1e4, 0], [-1e4, 1e4, 1e4], [0, 0, 0], [1e4, 1e4, 1e4]], dtype)
+    with np.errstate(all="raise", under="ignore"):
+        cost = loss.forward(z, np.array([1, 1, 2, 0]))
+        dz = loss.backward()
+        p = loss.predict(z)
+    assert math.isfinite(cost) and np.isfinite(dz).all() and np.isfinite(p).all()
+    if name == "softmax_cross_entropy":
+        expected = (2e4 + math.log(2) + math.log(3) + math.log(3)) / 4
+        assert cost == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(dz.sum(axis=1), 0, atol=1e-6)
+
+
+def test_norms_of_the_tiniest_and_the_largest_float32():
+    for size in (1e-25, 1.0, 1e25):
+        assert norm(np.full(10_000, size, np.float32)) == pytest.approx(100 * size, rel=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    layer = Dropout(0.3)
+    layer.build("d", 1000, None)
+    layer.bind(200, np.dtype("float32"), np.random.default_rng(0))
+    x = np.ones((200, 1000), np.float32)
+    y = layer.forward(x, train=True)
+    assert np.mean(y == 0) == pytest.approx(0.3, abs=0.005) and y.mean() == pytest.approx(1, abs=0.01)
+    first = y.copy()
+    assert (layer.forward(x, train=True) != first).any()
+    assert layer.forward(x, train=False) is x
+
+
+def test_batch_norm_normalizes_and_remembers():
+    net = mlp(4, [6], 3, normalization="batch", dtype="float64").bind(64)
+    norm_layer = next(layer for layer in net.layers() if isinstance(layer, BatchNorm))
+    x = np.random.default_rng(0).standard_normal((64, 4)) * 3 + 2
+    for _ in range(200):
+        net.forward(x, train=True)
+    np.testing.assert_allclose(norm_layer.y.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(norm_layer.y.std(axis=0), 1, rtol=1e-4)
+    z = net.dense[0].y
+    np.testing.assert_allclose(norm_layer.running_mean, z.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(norm_layer.running_var, z.var(axis=0, ddof=1), rtol=1e-6)
+    assert net.dense[0].b is None and net.dense[1].b is not None
+
+
+def train(dtype="float32", model=mlp):
+    rng = np.random.default_rng(5)
+    net = model(8, [16, 16], 3, "tanh", normalization="batch", dropout=0.2, dtype=dtype, seed=3)
+    net.bind(10, np.random.default_rng(6))
+    optimizer = OPTIMIZERS["adam"](lr=0.01, clip_norm=1.0).bind(net.store)
+    x, y = rng.standard_normal((40, 8)).astype(dtype), rng.integers(0, 3, 40)
+    costs = []
+    for _ in range(20):
+        for rows in range(0, 40, 10):
+            costs.append(net.cost(x[rows : rows + 10], y[rows : rows + 10]))
+            net.backward()
+            optimizer.propose()
+            optimizer.apply()
+    return net, x, y, costs
+
+
+@pytest.mark.parametrize("model", [mlp, residual_mlp])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_seed_same_bits_and_it_learns(dtype, model):
+    (a, x, y, costs), (b, *_) = train(dtype, model), train(dtype, model)
+    assert a.store.theta.tobytes() == b.store.theta.tobytes()
+    assert a.store.theta.dtype == dtype
+    assert np.mean(costs[-8:]) < 0.8 * np.mean(costs[:8])
+    cost, hits = a.evaluate(x, y)
+    assert math.isfinite(cost) and hits > 0.6
+
+
+def test_a_twin_touches_nothing_of_training():
+    net, x, y, _ = train()
+    before, buffers = net.state(), [layer.y.copy() for layer in net.layers()]
+    grad = net.store.grad.copy()
+    twin = net.twin(40)
+    twin.cost(x, y)
+    twin.backward()
+    assert np.linalg.norm(twin.store.grad) > 0
+    for key, value in net.state().items():
+        np.testing.assert_array_equal(value, before[key])
+    np.testing.assert_array_equal(net.store.grad, grad)
+    for layer, kept in zip(net.layers(), buffers, strict=True):
+        np.testing.assert_array_equal(layer.y, kept)
+    net.store.theta += 1
+    np.testing.assert_array_equal(twin.store.theta, net.store.theta)
+
+
+@pytest.mark.parametrize("model", [mlp, residual_mlp])
+def test_a_network_survives_its_description(model, tmp_path):
+    from bpx.engine.model_files import load_model, save_model
+
+    net, x, *_ = train(model=model)
+    other = Network.from_spec(net.spec)
+    other.load_state(net.state())
+    np.testing.assert_array_equal(net.predict(x), other.predict(x))
+    save_model(tmp_path, net, np.full(8, 2.0, np.float32), np.full(8, 4.0, np.float32), ("a", "b", "c"))
+    loaded = load_model(tmp_path)
+    np.testing.assert_allclose(loaded.predict(x * 4 + 2), net.predict(x), atol=1e-6)
+    assert loaded.class_names == ("a", "b", "c")
+    with pytest.raises(ValueError, match="does not fit"):
+        mlp(8, [5], 3).load_state(net.state())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_step_allocates_little(activation, rng):
+    net = mlp(784, [128, 64], 10, activation).bind(32)
+    optimizer = sgd(0.01).bind(net.store)
+    x, y = rng.random((32, 784), dtype=np.float32), rng.integers(0, 10, 32)
+
+    def step():
+        net.cost(x, y)
+        net.backward()
+        optimizer.propose()
+        optimizer.apply()
+
+    step()
+    tracemalloc.start()
+    step()
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    step()
+    peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert peak < 64 * 1024
+
+
+def test_short_batches_and_many_samples(rng):
+    net = mlp(5, [7], 3).bind(8)
+    x = rng.standard_normal((2503, 5))
+    p = net.predict(x)
+    assert p.shape == (2503, 3)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(net.predict(x[:1]), p[:1], rtol=1e-5)
+    assert net.predict(x[:0]).shape == (0, 3)
+    with pytest.raises(ValueError, match="9 rows"):
+        net.forward(x[:9].astype("float32"), train=True)
+    with pytest.raises(ValueError, match=r"\(samples, 5\)"):
+        net.predict(x[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: mlp(3, [0], 2), "width"),
+        (lambda: mlp(3, [4], 2, "rellu"), "known are linear"),
+        (lambda: mlp(3, [4], 2, normalization="group"), "known are none"),
+        (lambda: mlp(3, [4], 2, dropout=1.0), r"\[0, 1\)"),
+        (lambda: residual_mlp(3, [4, 5], 2), "keep its width"),
+        (lambda: OPTIMIZERS["sgd"](lr=-1), "lr must be positive"),
+        (lambda: OPTIMIZERS["adam"](lr=math.nan), "lr must be positive"),
+        (lambda: OPTIMIZERS["momentum"](momentum=1.0), r"\[0, 1\)"),
+        (lambda: INITIALIZERS["he_normal"](gain=1, sigma_w=1), "not both"),
+        (lambda: SCHEDULES["cosine"](final=2), "final"),
+        (lambda: SCHEDULES["constant"](warmup_steps=-1), "warmup_steps"),
+    ],
+)
+def test_mistakes_are_named(wrong, said):
+    with pytest.raises(ValueError, match=said) as error:
+        wrong()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [*ACTIVATIONS.values(), *INITIALIZERS.values(), *LOSSES.values(), *SCHEDULES.values(), *OPTIMIZERS.values()],
+    ids=lambda c: c.__name__,
+)
+def test_everything_registered_explains_itself(thing):
+    text = inspect.getdoc(thing)
+    assert text and text.split("\n")[0].endswith((".", ")", ":")), thing
+    assert re.search(r"[=+*/]|\d{4}|zero|equal|identity|rate", text), f"{thing} gives neither formula nor source"
+
+
+def test_activation_layers_are_pure():
+    for name, cls in ACTIVATIONS.items():
+        layer = Activation(cls())
+        layer.build("a", 5, None)
+        layer.bind(3, np.dtype("float64"), None)
+        z = np.random.default_rng(0).standard_normal((3, 5))
+        dy, kept = np.ones((3, 5)), z.copy()
+        layer.forward(z, train=True)
+        layer.backward(dy)
+        np.testing.assert_array_equal(z, kept, err_msg=name)
+        np.testing.assert_array_equal(dy, 1, err_msg=name)

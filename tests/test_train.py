@@ -1,0 +1,291 @@
+"""The command as a person uses it: runs, mistakes, and what is found in MLflow afterwards."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from conftest import DATA, ROOT
+from hydra import compose, initialize_config_dir
+
+from bpx import records
+from bpx.config import CONF, UserError, plan
+
+GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml")) if g not in ("experiment", "sweep")],
+)
+def test_every_option_composes_and_builds(option):
+    more = ["dataset.path=x.csv"] if option == "dataset=file" else []
+    work = plan(composed(option, *more))
+    net = work.network(6, 3)
+    net.initialize(work.initializer, np.random.default_rng(0))
+    work.optimizer(100)
+    assert net.n_out == 3
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_composes(name):
+    plan(composed(f"+experiment={name}"))
+
+
+def test_the_demonstrations_are_to_the_letter():
+    work = plan(composed("+experiment=mnist_1k"))
+    assert work.network(784, 10).spec["hidden"] == [128, 64]
+    assert (work.settings.epochs, work.settings.batch_size, work.source.subset) == (200, 32, 1000)
+    assert work.source.scaling == "standard" and work.config.optimizer.lr == 0.01
+    work = plan(composed("+experiment=classification"))
+    assert work.network(2, 3).spec["hidden"] == [10, 10] and work.settings.epochs == 1000
+    assert work.initializer.name == "he_normal" and work.settings.batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["optimizer.lr=-1"], "optimizer.lr must be positive"),
+        (["optimizer.lr=0"], "optimizer.lr must be positive"),
+        (["optimizer.lr=nan"], "optimizer.lr must be a number"),
+        (["optimizer.lr=inf"], "optimizer.lr must be positive and finite"),
+        (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
+        (["optimizer.lr=null"], "optimizer.lr must be a number, got null"),
+        (["batch_size=0"], "batch_size must be at least 1"),
+        (["batch_size=2.5"], "batch_size must be an integer"),
+        (["epochs=-3"], "epochs must be at least 1"),
+        (["epochs=nan"], "epochs must be an integer"),
+        (["model.width=0"], "model.width must be at least 1"),
+        (["model.depth=-1"], "model.depth must be at least 0"),
+        (["model=residual_mlp", "model.depth=0"], "model.depth must be at least 1"),
+        (["model.hidden=[3,4]", "model.depth=2"], "not both"),
+        (["model.hidden=[3,x]"], "list of integers"),
+        (["model=residual_mlp", "model.hidden=[3,4]"], "all equal"),
+        (["dropout.rate=1"], r"dropout.rate must be in \[0, 1\)"),
+        (["dropout.rate=-0.1"], r"dropout.rate must be in \[0, 1\)"),
+        (["dtype=float16"], "dtype must be float32 or float64"),
+        (["initializer.gain=1", "initializer.sigma_w=1"], "not both"),
+        (["initializer.gain=auto", "activation=gelu"], "no gain for gelu"),
+        (["loss=mean_squared_error", "loss.output=relu"], "loss.output must be one of"),
+        (["dataset.scaling=log"], "dataset.scaling must be one of"),
+        (["+optimizer.foo=1"], "unknown key optimizer.foo"),
+        (["+foo=1"], "unknown key foo"),
+        (["probes.every=0"], "probes.every must be at least 1"),
+    ],
+)
+def test_mistakes_are_said_in_one_line_before_anything_begins(overrides, said):
+    with pytest.raises(UserError, match=said) as error:
+        plan(composed(*overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_auto_gain_and_sigma_w():
+    assert plan(composed("initializer.gain=auto", "activation=tanh")).initializer.gain == pytest.approx(5 / 3)
+    initializer = plan(composed("initializer.sigma_w=1.5")).initializer
+    assert initializer.deviation(100, 7) == pytest.approx(0.15)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, command):
+    home = tmp_path_factory.mktemp("home")
+    words = ["bpx.train", "+experiment=classification", "epochs=40", "dataset.val_size=0.1", "seed=3"]
+    done = command(*words, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return home, done, next((home / "outputs" / "classification").iterdir())
+
+
+def test_a_run_says_what_it_did(trained):
+    _, done, _ = trained
+    assert done.stderr == ""
+    for words in ("epoch 1/40", "layer_03", "accuracy  test", "figures", "mlflow ui", "workflowType=machine_learning"):
+        assert words in done.stdout
+
+
+def test_the_run_is_in_mlflow(trained):
+    import mlflow
+
+    home, done, directory = trained
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+    assert run.info.status == "FINISHED" and run.info.run_id in done.stdout
+    assert run.data.tags["bpx.outcome"] == "finished" and run.data.tags["bpx.dataset"] == "classification"
+    assert run.data.params["optimizer.lr"] == "0.01" and run.data.params["seed"] == "3"
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.name == "classification"
+    wanted = {"cost/train", "cost/val", "accuracy/val", "cost/test", "accuracy/test", "accuracy/train",
+              "time/train_seconds"}  # fmt: skip
+    for quantity in ("grad_norm", "log10_delta_rms", "activation_std", "log10_update_ratio"):
+        wanted |= {f"{quantity}/layer_{i:02d}" for i in (1, 2, 3)}
+    assert wanted <= run.data.metrics.keys()
+    assert run.data.metrics["accuracy/test"] > 0.8
+    history = client.get_metric_history(run.info.run_id, "cost/val")
+    assert [m.step for m in history] == [23 * e for e in range(1, 41)]
+    local = records.read_metrics(directory / "metrics.jsonl")
+    np.testing.assert_allclose([m.value for m in history], local["cost/val"][1])
+    names = {a.path for a in client.list_artifacts(run.info.run_id)}
+    assert {"config", "figures", "train.log", "gradient_flow.parquet"} <= names
+    figures = {a.path for a in client.list_artifacts(run.info.run_id, "figures")}
+    expected = ("curves", "confusion", "decision", "gradient_norms", "profile")
+    assert {f"figures/{n}.png" for n in expected} <= figures
+
+
+def test_the_model_takes_raw_features_anywhere(trained, tmp_path):
+    home, done, directory = trained
+    run_id = (directory / "mlflow_run_id").read_text().strip()
+    code = f"""
+import sys, warnings
+warnings.simplefilter("ignore")
+import mlflow, numpy as np
+from sklearn.datasets import make_classification
+mlflow.set_tracking_uri("sqlite:///{home / "mlflow.db"}")
+model = mlflow.pyfunc.load_model("runs:/{run_id}/model")
+x, y = make_classification(n_samples=1000, n_features=2, n_classes=3, n_clusters_per_class=1,
+                           n_redundant=0, random_state=42)
+p = model.predict(x)
+for kind in ("float32", "float64"):
+    assert np.allclose(model.predict(x.astype(kind)), p, atol=1e-4)
+assert model.predict(np.ones((2, 2), np.uint8)).shape == (2, 3)
+assert p.shape == (1000, 3) and np.allclose(p.sum(axis=1), 1, atol=1e-5)
+assert model.metadata.signature is not None and model.input_example is not None
+import bpx
+print(bpx.__file__, np.mean(p.argmax(axis=1) == y))
+"""
+    hidden = "import sys; sys.path[:] = [p for p in sys.path if p != {!r}]; sys.meta_path[:] = " \
+        "[f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n".format(str(ROOT))  # fmt: skip
+    for prefix in ("", hidden):  # with bpx installed, and without
+        done = subprocess.run([sys.executable, "-c", prefix + code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        where, score = done.stdout.split()
+        assert float(score) > 0.8 and (where.startswith(str(ROOT)) == (prefix == ""))
+
+
+def test_the_local_record_is_whole(trained):
+    _, _, directory = trained
+    record = records.read(directory / "gradient_flow.parquet")
+    steps, layers, norms = record.grid("grad_norm")
+    assert layers == ["layer_01", "layer_02", "layer_03"]
+    assert steps[:6].tolist() == [0, 1, 2, 4, 8, 16] and steps[-1] == 39 * 23
+    assert (norms > 0).all()
+    result = json.loads((directory / "result.json").read_text())
+    assert result["outcome"] == "finished"
+    config = yaml.safe_load((directory / "config" / "config.yaml").read_text())
+    assert config["epochs"] == 40
+    assert "classification" in (directory / "train.log").read_text()
+
+
+def test_same_seed_same_run(tmp_path, command):
+    words = ["bpx.train", "+experiment=classification", "epochs=3", "tracking=none", "tracking.figures=false"]
+    for _ in range(2):
+        assert command(*words, cwd=tmp_path).returncode == 0
+    first, second = (np.load(d / "model.npz") for d in (tmp_path / "outputs" / "classification").iterdir())
+    assert all(first[key].tobytes() == second[key].tobytes() for key in first)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_divergence_is_a_result(tmp_path, command):
+    words = ["bpx.train", "dataset=gaussian", "loss=mean_squared_error", "optimizer.lr=1e6", "tracking=none"]
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "diverged" in done.stdout, done.stderr
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    assert json.loads((directory / "result.json").read_text())["outcome"] == "diverged"
+    for line in (directory / "metrics.jsonl").read_text().splitlines():
+        assert all(math.isfinite(v) for v in json.loads(line)["metrics"].values())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["activation=foo"], "known are elu, gelu"),
+        (["modl.depth=3"], "unknown key modl.depth; did you mean model.depth"),
+        (["batch_size=1000000"], "at most the 1437 training samples"),
+        (["dataset=mnist", "dataset.path=/nonexistent"], "holds no mnist files"),
+        (["dataset=file", "dataset.path=nope.csv"], "there is no such file"),
+        (["tracking.uri=http://127.0.0.1:9"], "does not answer"),
+        (["tracking.uri=sqlite:////nonexistent/x.db"], "/nonexistent"),
+    ],
+)
+def test_exit_code_two_one_line_and_nothing_begun(tmp_path, command, words, said):
+    done = command("bpx.train", *words, cwd=tmp_path, timeout=30)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and said in done.stderr
+    assert not (tmp_path / "outputs").exists()
+    if (tmp_path / "mlflow.db").exists():
+        import mlflow
+
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        assert not client.search_runs([e.experiment_id for e in client.search_experiments()])
+
+
+def test_the_traceback_comes_back_on_request(tmp_path, command):
+    done = command("bpx.train", "optimizer.lr=-1", cwd=tmp_path, env={"HYDRA_FULL_ERROR": "1"})
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_silent_server_is_given_up_within_ten_seconds(tmp_path, command):
+    import socket
+    import time
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        start = time.monotonic()
+        done = command("bpx.train", f"tracking.uri=http://127.0.0.1:{server.getsockname()[1]}", cwd=tmp_path)
+    assert done.returncode == 2 and "does not answer" in done.stderr
+    assert time.monotonic() - start < 10
+
+
+def test_two_runs_on_a_fresh_directory_at_once(tmp_path):
+    words = [sys.executable, "-m", "bpx.train", "epochs=1", "tracking.figures=false", "tracking.model=false"]
+    both = [subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+
+
+def test_without_mnist_the_run_is_named_for_what_it_is(tmp_path, command):
+    code = (
+        "import sys, sklearn.datasets\n"
+        "def refuse(*a, **k): raise OSError('no network')\n"
+        "sklearn.datasets.fetch_openml = refuse\n"
+        "from bpx.train import main\n"
+        "sys.exit(main())"
+    )
+    words = [sys.executable, "-c", code, "dataset=mnist", "epochs=1", "tracking=none"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "NOT THE DATA ASKED FOR" in done.stdout and "digits28 (fallback)" in done.stdout
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    assert json.loads((directory / "result.json").read_text())["dataset"] == "digits28 (fallback)"
+    done = subprocess.run([*words, "dataset.fallback=null"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "give dataset.path" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_main_job_learns_mnist(tmp_path, command):
+    if not DATA:
+        pytest.skip("BPX_DATA_DIR holds no MNIST")
+    done = command("bpx.train", "+experiment=mnist", cwd=tmp_path, env={"BPX_DATA_DIR": DATA}, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs" / "mnist").iterdir()
+    metrics = json.loads((directory / "result.json").read_text())["metrics"]
+    assert metrics["accuracy/test"] >= 0.983
+    assert (directory / "figures" / "samples.png").stat().st_size > 10_000
+
+
+def test_readme_names_the_commands():
+    text = (ROOT / "README.md").read_text()
+    assert "pip install -e . && python -m bpx.train +experiment=mnist" in text
+    assert "pip install -e '.[test]' && pytest" in text
