@@ -25,7 +25,7 @@ from bpx.theory import (
 )
 
 FOLDER = Path("outputs/theory")
-TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017, section 6)
+TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 
 
 @command
@@ -55,9 +55,7 @@ def architecture(checked: Plan) -> Architecture:
     fans = (widths[0], *widths, widths[-1])
     std = weight_deviations(fans, initializer.deviation)
     if std is None or not all(s > 0 for s in std):
-        raise UserError(
-            f"theory has no answer for initializer {initializer.name}: its weights have no random scale"
-        )
+        raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
     return Architecture(
         activation=next(x.function for x in checked.network(1, 1).layers() if isinstance(x, Activation)),
         fans=fans,

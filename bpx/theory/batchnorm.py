@@ -56,7 +56,7 @@ def _coordinate(dimension: int, cuts: Array) -> tuple[Array, Array]:
 def batch_moments(function: ActivationFunction, batch: int, keep: float = 1.0) -> BatchMoments:
     """Return the moments for a batch of ``batch`` samples (at least 8), dropout included in A and D.
 
-    (Yang et al. 2019, appendix: the Gegenbauer integrals of batch normalization's fixed point.)
+    The fixed point is that of Yang et al. 2019.
     """
     marks = np.array([0.0, *function.kinks, 1.0, -1.0])
     radius, c = math.sqrt(batch - 1), -1 / (batch - 1)
@@ -84,7 +84,7 @@ def batch_factors(function: ActivationFunction, batch: int, keep: float = 1.0) -
 
     ``sigma_w**2 * spread`` is the variance of a unit over the batch, A - A_pair (B -> infinity: Var phi(z)).
     ``slope`` is what backward keeps, D less the parts along (1, ..., 1) and along x, times B / (B - 3) for
-    the mean of 1 / variance (B -> infinity: E[phi'**2]). (Yang et al. 2019, section 3.)
+    the mean of 1 / variance (B -> infinity: E[phi'**2]). The limit is Yang et al.'s (2019).
     """
     m = batch_moments(function, batch, keep)
     kept = m.D - (m.D - m.D_pair + m.M - m.M_pair) / batch

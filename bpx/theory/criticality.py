@@ -32,7 +32,7 @@ def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep: f
     """Return the sigma_w on the edge of chaos: chi_1(q*) = 1 with q* a fixed point that lengths settle at.
 
     For linear, ReLU and leaky ReLU any length will do; with sigma_b > 0 it grows linearly with depth. Raises
-    ValueError where no sigma_w does it. (Schoenholz et al. 2017, section 3; Hayou et al. 2019, section 3.)
+    ValueError where no sigma_w does it. (Schoenholz et al. 2017; Hayou et al. 2019.)
     """
     Ensemble(function, 0.0, sigma_b, keep)  # checks the numbers
     if _degree_one(function):
@@ -60,9 +60,7 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
     excess = [second_moment_slope(function, q) - slope_moment(function, q) for q in grid]
     for i in range(len(grid) - 1):
         if excess[i] > 0 >= excess[i + 1]:
-            q = brentq(
-                lambda x: second_moment_slope(function, x) - slope_moment(function, x), grid[i], grid[i + 1]
-            )
+            q = brentq(lambda x: second_moment_slope(function, x) - slope_moment(function, x), grid[i], grid[i + 1])
             if (least := _edge(function, float(q))[1]) > 0:
                 hint += f" or a bias_std of at least {math.ceil(1000 * math.sqrt(least)) / 1000:g}"
                 break
@@ -87,13 +85,11 @@ class PhaseDiagram:
     stable: Array
 
 
-def phase_diagram(
-    function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep: float = 1.0
-) -> PhaseDiagram:
+def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep: float = 1.0) -> PhaseDiagram:
     """Return chi_1 over ``sigma_w`` (n,) by ``sigma_b`` (m,), from a start at sigma_w**2 + sigma_b**2.
 
     Lengths are looked up in a table of 20 a decade, which leaves chi_1 right to about 1e-3.
-    (Poole et al. 2016, figure 1; Schoenholz et al. 2017, figure 1.)
+    (Poole et al. 2016; Schoenholz et al. 2017.)
     """
     q = np.geomspace(LOW, HIGH, _POINTS)
     A = np.array([second_moment(function, float(x)) for x in q])

@@ -36,7 +36,7 @@ _FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
 class Ensemble:
     """Wide random layers: activation ``function``, ``sigma_w``, ``sigma_b``, the share ``keep`` of units.
 
-    (Poole et al. 2016, section 2; Schoenholz et al. 2017, sections 3 and 5.)
+    (Poole et al. 2016; Schoenholz et al. 2017.)
     """
 
     function: ActivationFunction
@@ -149,7 +149,7 @@ def mean_field(
     """Return q*, chi_1, c* and the depth scales xi = -1 / ln(slope) of the two maps.
 
     ``start`` is the variance of the first pre-activation, sigma_w**2 + sigma_b**2 unless given (inputs of
-    unit second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017, sections 3 to 5.)
+    unit second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017.)
     """
     net = Ensemble(function, sigma_w, sigma_b, keep)
     q, fate = net.settle(sigma_w**2 + sigma_b**2 if start is None else start)

@@ -55,9 +55,7 @@ class Architecture:
         return 0.0 if self.normalization in ("batch", "layer") else self.bias_std**2
 
 
-def weight_deviations(
-    fans: Sequence[int], deviation: Callable[[int, int], float | None]
-) -> tuple[float, ...] | None:
+def weight_deviations(fans: Sequence[int], deviation: Callable[[int, int], float | None]) -> tuple[float, ...] | None:
     """Return every weight matrix's standard deviation, from an initializer's ``deviation(n_in, n_out)``."""
     found = [deviation(a, b) for a, b in pairwise(fans)]
     known = [s for s in found if s is not None]
@@ -135,7 +133,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
     Per unit, E delta_l**2 = E[phi'(sqrt(q_l) z)**2] n_(l+1) std_(l+1)**2 / keep * E delta_(l+1)**2; with a
     shortcut 1 + that; a normalization divides by the variance that it sees. With batch normalization q1 is
     the variance over the batch, mean over units. ``band=False`` leaves finite width out (low = high = line).
-    (Schoenholz et al. 2017, section 5; Yang et al. 2019; Yang & Schoenholz 2017, section 3.)
+    (Schoenholz et al. 2017; Yang et al. 2019; Yang & Schoenholz 2017.)
     """
     if (reason := _unanswerable(architecture, q1)) is not None:
         return Prediction(reason=reason)

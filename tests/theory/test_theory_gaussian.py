@@ -1,6 +1,7 @@
 """Gaussian expectations against an independent adaptive quadrature and closed forms."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,18 +30,14 @@ def adaptive(function, q, g):
         value = g(phi(function, u)[0], dphi(function, u)[0], z)
         return value * math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
-    return sum(
-        quad(integrand, a, b, epsabs=1e-15, epsrel=1e-12)[0] for a, b in zip(edges, edges[1:], strict=False)
-    )
+    return sum(quad(integrand, a, b, epsabs=1e-15, epsrel=1e-12)[0] for a, b in pairwise(edges))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("q", [1e-12, 1e-3, 0.3, 1.0, 188.5, 1e6])
 def test_moments_agree_with_adaptive_quadrature(name, q):
     function: ActivationFunction = ACTIVATIONS[name]()
-    assert second_moment(function, q) == pytest.approx(
-        adaptive(function, q, lambda a, d, z: a * a), rel=1e-10
-    )
+    assert second_moment(function, q) == pytest.approx(adaptive(function, q, lambda a, d, z: a * a), rel=1e-10)
     assert slope_moment(function, q) == pytest.approx(adaptive(function, q, lambda a, d, z: d * d), rel=1e-10)
     want = adaptive(function, q, lambda a, d, z: a * d * z) / math.sqrt(q)
     assert second_moment_slope(function, q) == pytest.approx(want, rel=1e-8)
