@@ -37,8 +37,8 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             if full:
                 raise
             errors.append(error)
-        for error in errors:
-            print(f"error: {one_line(error)}", file=sys.stderr)
+        for said in errors:
+            print(f"error: {one_line(said)}", file=sys.stderr)
         return 2 if errors else 0
 
     return run

@@ -131,7 +131,7 @@ def hidden_widths(model: DictConfig) -> list[int]:
         if depth is not None or width is not None:
             other = "depth" if depth is not None else "width"
             raise UserError(f"give model.hidden or model.{other}, not both: model.{other}=null takes it back")
-        widths = list(hidden) if not isinstance(hidden, (int, float, str)) else [hidden]
+        widths: list[Any] = list(hidden) if not isinstance(hidden, (int, float, str)) else [hidden]
     else:
         for key, value in (("depth", depth), ("width", width)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
@@ -222,7 +222,13 @@ def _check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) -
 
 def _check_type(key: str, value: Any, hint: Any) -> None:
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    names = {int: "an integer", float: "a number", str: "a word", bool: "true or false", types.NoneType: "null"}
+    names = {
+        int: "an integer",
+        float: "a number",
+        str: "a word",
+        bool: "true or false",
+        types.NoneType: "null",
+    }
     for kind in allowed:
         origin = typing.get_origin(kind) or kind
         if origin is Any:
@@ -233,7 +239,11 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
             return
         if origin in (list, tuple, typing.Sequence) and isinstance(value, list):
             return
-        if inspect.isclass(origin) and isinstance(value, origin) and (origin is not int or value is not True and value is not False):
+        if (
+            inspect.isclass(origin)
+            and isinstance(value, origin)
+            and (origin is not int or (value is not True and value is not False))
+        ):
             return
     wanted = " or ".join(names.get(kind, str(kind)) for kind in allowed)
     raise UserError(f"{key} must be {wanted}, got {value if value is not None else 'null'}")

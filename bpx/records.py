@@ -24,7 +24,7 @@ class Key(NamedTuple):
     layer: str
     operation: str
     quantity: str
-    index: int
+    index: int  # type: ignore[assignment]  # the column's name; tuple.index is not used
 
 
 class RecordWriter:

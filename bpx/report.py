@@ -70,7 +70,10 @@ class Console:
         epochs = f"{self.steps / self.steps_per_epoch:g}"
         if self.live:
             self.bar.update(
-                self.task, completed=record.step, description=f"epoch {record.epoch:.1f}/{epochs}", state=state
+                self.task,
+                completed=record.step,
+                description=f"epoch {record.epoch:.1f}/{epochs}",
+                state=state,
             )
         elif record.step >= self.next_line and record.values is None:
             self.next_line = record.step + self.steps // LINES
@@ -118,9 +121,7 @@ class Console:
         for column in ("layer", "shape", "|dW| first", "|dW| last", "delta rms first", "|step|/|W| last"):
             table.add_column(column, justify="left" if column == "layer" else "right")
         index = {name: i for i, name in enumerate(QUANTITIES)}
-        rows = zip(
-            self.net.dense, first.reshape(-1, len(QUANTITIES)), last.reshape(-1, len(QUANTITIES)), strict=True
-        )
+        rows = zip(self.net.dense, first.reshape(-1, len(QUANTITIES)), last.reshape(-1, len(QUANTITIES)), strict=True)
         for i, (dense, start, end) in enumerate(rows, 1):
             table.add_row(
                 f"layer_{i:02d}",

@@ -144,7 +144,8 @@ class _Run:
         self.console.warn(data)
         records = RecordWriter(directory / "gradient_flow.parquet")
         first = last = None
-        diverged, step, epoch, latest = "", 0, 0.0, {}
+        latest: dict[str, float] = {}
+        diverged, step, epoch = "", 0, 0.0
         started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
         with self.console:
@@ -210,7 +211,7 @@ class _Run:
         """Draw, store the model, hand everything to the tracker."""
         from bpx.engine.model_files import save_model
 
-        work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
+        data, directory, tracker = self.data, self.directory, self.work.tracker
         save_evaluation(directory / "evaluation.npz", self.net, data, final.get("accuracy/test"))
         if tracker.figures:
             from bpx.figures import draw_all

@@ -21,7 +21,16 @@ ONLY_IN = {
     "matplotlib": ("figures", "sweep"),
     "mlflow": ("tracking",),
     "optuna": ("sweep",),
-    "hydra": ("commands.py", "config.py", "run.py", "study.py", "sweep", "train.py", "gradcheck.py", "theory/__main__.py"),
+    "hydra": (
+        "commands.py",
+        "config.py",
+        "run.py",
+        "study.py",
+        "sweep",
+        "train.py",
+        "gradcheck.py",
+        "theory/__main__.py",
+    ),
 }
 HEAVY = {"mlflow", "matplotlib", "sklearn", "optuna"}
 FILES = sorted((ROOT / "bpx").rglob("*.py"))
@@ -60,5 +69,8 @@ def test_the_engine_stands_alone():
 
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]])
 def test_help_and_cfg_are_quick(flags):
-    code = f"sys.argv = ['bpx.train', *{flags!r}]\nimport contextlib, io\nfrom bpx.train import main\nwith contextlib.redirect_stdout(io.StringIO()):\n    main()"
+    code = (
+        f"sys.argv = ['bpx.train', *{flags!r}]\nimport contextlib, io\nfrom bpx.train import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    main()"
+    )
     assert not loaded(code) & HEAVY

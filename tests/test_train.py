@@ -105,7 +105,14 @@ def trained(tmp_path_factory, command):
 def test_a_run_says_what_it_did(trained):
     _, done, _ = trained
     assert done.stderr == ""
-    for words in ("epoch 1/40", "layer_03", "accuracy  test", "figures", "mlflow ui", "workflowType=machine_learning"):
+    for words in (
+        "epoch 1/40",
+        "layer_03",
+        "accuracy  test",
+        "figures",
+        "mlflow ui",
+        "workflowType=machine_learning",
+    ):
         assert words in done.stdout
 
 
@@ -158,8 +165,8 @@ assert model.metadata.signature is not None and model.input_example is not None
 import bpx
 print(bpx.__file__, np.mean(p.argmax(axis=1) == y))
 """
-    hidden = "import sys; sys.path[:] = [p for p in sys.path if p != {!r}]; sys.meta_path[:] = " \
-        "[f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n".format(str(ROOT))  # fmt: skip
+    hidden = f"import sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; sys.meta_path[:] = " \
+        "[f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"  # fmt: skip
     for prefix in ("", hidden):  # with bpx installed, and without
         done = subprocess.run([sys.executable, "-c", prefix + code], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

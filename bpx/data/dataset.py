@@ -43,7 +43,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains on: x (n, n_in) scaled, y labels (n,) or targets (n, n_out); val is None where there is none."""
+    """What a run trains on: x (n, n_in) scaled, y labels (n,) or targets (n, n_out); val may be None."""
 
     name: str
     x_train: Array

@@ -58,7 +58,9 @@ class File(Source):
         if regression:
             y = y.reshape(len(y), -1).astype(dtype)
             if not np.isfinite(y).all():
-                raise DataError(f"{path}: the target has NaN or Inf, first in sample {np.argwhere(~np.isfinite(y))[0][0]}")
+                raise DataError(
+                    f"{path}: the target has NaN or Inf, first in sample {np.argwhere(~np.isfinite(y))[0][0]}"
+                )
         else:
             y, names = self._classes(path, y)
         rows, test = split_80_20(len(x), seed=self.random_state)

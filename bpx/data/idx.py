@@ -35,7 +35,9 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
                 raise DataError(f"{path} is damaged: it ends within its header")
             magic, *shape = struct.unpack(f">{1 + dimensions}I", header)
             if magic != 0x0800 + dimensions:
-                raise DataError(f"{path} is damaged: its magic number is {magic:#010x}, not {0x0800 + dimensions:#010x}")
+                raise DataError(
+                    f"{path} is damaged: its magic number is {magic:#010x}, not {0x0800 + dimensions:#010x}"
+                )
             size = math.prod(shape)
             if size > LARGEST:
                 raise DataError(f"{path} is damaged: its header asks for {size:,} bytes")
@@ -43,7 +45,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(body) != size:
-        raise DataError(f"{path} is damaged: its header promises {size:,} bytes, it holds {'more' if len(body) > size else f'{len(body):,}'}")
+        held = "more" if len(body) > size else f"{len(body):,}"
+        raise DataError(f"{path} is damaged: its header promises {size:,} bytes, it holds {held}")
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 

@@ -51,7 +51,9 @@ class _OpenMLImages(Source):
         images, where = found
         checksum = idx.digest(images)
         if self.sha256 is not None and checksum != self.sha256:
-            raise DataError(f"{where} is damaged: its SHA-256 is {checksum[:12]}…, {self.name}'s is {self.sha256[:12]}…")
+            raise DataError(
+                f"{where} is damaged: its SHA-256 is {checksum[:12]}…, {self.name}'s is {self.sha256[:12]}…"
+            )
         x = np.concatenate([images[0], images[2]]).reshape(-1, idx.SIDE**2)
         y = np.concatenate([images[1], images[3]]).astype(np.int64)
         n_train = len(images[0])
@@ -121,7 +123,8 @@ class _OpenMLImages(Source):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with temporary.open("wb") as file:
-                    np.savez_compressed(file, **dict(zip(idx.KEYS, images, strict=True)))
+                    arrays: dict[str, Any] = dict(zip(idx.KEYS, images, strict=True))
+                    np.savez_compressed(file, **arrays)
                 temporary.replace(target)
             except OSError as error:
                 log.warning("%s cannot be cached: %s", self.name, error)

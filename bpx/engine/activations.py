@@ -201,7 +201,7 @@ class SELU(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class GELU(ActivationFunction):
-    """The Gaussian error linear unit, exact: phi(z) = z Phi(z), Phi the normal distribution (Hendrycks & Gimpel 2016)."""
+    """The exact Gaussian error linear unit: phi(z) = z Phi(z), Phi the normal CDF (Hendrycks & Gimpel 2016)."""
 
     name: ClassVar[str] = "gelu"
     steepest = 1.1289043135  # at z = sqrt(2)

@@ -18,6 +18,7 @@ class Dropout(Layer):
     """
 
     kind = "dropout"
+    mask: Array
 
     def __init__(self, rate: float) -> None:
         super().__init__()

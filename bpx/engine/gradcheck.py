@@ -104,7 +104,7 @@ def gradcheck(
         smooth = np.ones(len(chosen), bool)
         for k, i in enumerate(chosen):
             h = epsilon * max(1.0, abs(float(theta[start + i])))
-            change, kink = difference(np.float64(h), start + int(i))
+            change, kink = difference(np.array(h), start + int(i))
             numeric_entries[k], smooth[k] = change / (2 * h), not kink
         analytic_entries = grad[start + chosen]
         n, a = numeric_entries[smooth], analytic_entries[smooth]
@@ -130,9 +130,4 @@ def gradcheck(
 
 def _sides(net: Network) -> list[Array]:
     """On which side of each kink every unit stands."""
-    return [
-        layer.x > kink
-        for layer in net.layers()
-        if isinstance(layer, Activation)
-        for kink in layer.function.kinks
-    ]
+    return [layer.x > kink for layer in net.layers() if isinstance(layer, Activation) for kink in layer.function.kinks]

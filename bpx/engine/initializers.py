@@ -61,6 +61,7 @@ class Initializer(ABC):
 
     def tune(self, net: Network, x: Array) -> None:
         """Adjust the drawn weights to a batch ``x`` (batch, n_in); only LSUV does."""
+        return None
 
     def _check(self, key: str, value: object, least: float | None = None) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -99,7 +99,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def predict(self, z: Array) -> Array:
         """Return softmax(z)."""
-        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p: Array = np.exp(z - z.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         return p
 
@@ -169,9 +169,7 @@ class MeanSquaredError(Loss):
         return a
 
 
-LOSSES: dict[str, type[Any]] = {
-    cls.name: cls for cls in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError)
-}
+LOSSES: dict[str, type[Any]] = {cls.name: cls for cls in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError)}
 
 
 def accuracy(outputs: Array, labels: Array) -> float:

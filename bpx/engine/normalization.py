@@ -25,6 +25,7 @@ class BatchNorm(Layer):
     kind = "norm"
     has_shift = True
     gamma: Parameter
+    xhat: Array
     beta: Parameter
 
     def __init__(self, momentum: float = 0.9) -> None:
@@ -103,6 +104,7 @@ class LayerNorm(Layer):
     kind = "norm"
     has_shift = True
     gamma: Parameter
+    xhat: Array
     beta: Parameter
 
     def build(self, name: str, n_in: int, store: Store) -> int:
@@ -154,6 +156,7 @@ class RMSNorm(Layer):
     kind = "norm"
     has_shift = False
     gamma: Parameter
+    xhat: Array
 
     def build(self, name: str, n_in: int, store: Store) -> int:
         """Declare gamma."""

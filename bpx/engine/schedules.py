@@ -31,6 +31,7 @@ class Schedule(ABC):
 
     def observe(self, cost: float) -> None:
         """Take note of an evaluation's cost; only plateau acts on it."""
+        return None
 
     def _positive(self, **values: float) -> None:
         for key, value in values.items():

@@ -49,9 +49,7 @@ class LayerProbe:
 
     def gradient(self) -> None:
         """Measure what backward left: to be called before the optimizer proposes."""
-        for row, dense, source, output in zip(
-            self.values, self.net.dense, self._deltas, self._outputs, strict=True
-        ):
+        for row, dense, source, output in zip(self.values, self.net.dense, self._deltas, self._outputs, strict=True):
             delta = source.dz if source is self.net.loss else source.dx
             n, width = delta.shape
             total = norm(delta.reshape(-1)) * n  # the buffers hold delta / n

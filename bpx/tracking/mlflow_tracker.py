@@ -124,7 +124,6 @@ class MLflowTracker(Tracker):
         import mlflow
         import numpy
         import scipy
-        from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as BAR
         from mlflow.models import infer_signature
         from mlflow.types import ColSpec, Schema
 
@@ -139,15 +138,16 @@ class MLflowTracker(Tracker):
         with self._reported(), tempfile.TemporaryDirectory() as scratch:
             files = Path(scratch, "network")
             shutil.copytree(
-                package / "engine", files / "code" / "bpx" / "engine", ignore=shutil.ignore_patterns("__pycache__")
+                package / "engine",
+                files / "code" / "bpx" / "engine",
+                ignore=shutil.ignore_patterns("__pycache__"),
             )
             shutil.copy(package / "__init__.py", files / "code" / "bpx")
             for name in ("model.json", "model.npz"):
                 shutil.copy(directory / name, files)
-            before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-            bar = BAR.get_raw()
-            mlflow.set_tracking_uri(self._uri)
-            BAR.set(False)
+            quiet = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_TRACKING_URI": self._uri}
+            before = {key: os.environ.get(key) for key in quiet}
+            os.environ.update(quiet)
             try:
                 with mlflow.start_run(run_id=self._run_id):
                     mlflow.pyfunc.log_model(
@@ -159,8 +159,8 @@ class MLflowTracker(Tracker):
                         pip_requirements=[f"numpy=={numpy.__version__}", f"scipy=={scipy.__version__}"],
                     )
             finally:
-                mlflow.set_tracking_uri(before)
-                BAR.set(bar) if bar is not None else BAR.unset()
+                for key, value in before.items():
+                    os.environ.pop(key) if value is None else os.environ.update({key: value})
 
     def finish(self, outcome: str) -> None:
         """Send what is queued and end the run with the status of its outcome."""

@@ -9,7 +9,7 @@ import numpy as np
 from mlflow.pyfunc.model import PythonModel
 
 
-class TrainedNetwork(PythonModel):  # type: ignore[misc]
+class TrainedNetwork(PythonModel):
     """Raw features in, the trained network's probabilities (or outputs) out."""
 
     def load_context(self, context: Any) -> None:

@@ -123,14 +123,12 @@ def damage(path, how):
         path.write_bytes(b"")
 
 
-@pytest.mark.parametrize(
-    "how", ["truncated gzip", "not gzip", "short", "long", "magic", "huge header", "empty"]
-)
+@pytest.mark.parametrize("how", ["truncated gzip", "not gzip", "short", "long", "magic", "huge header", "empty"])
 def test_a_damaged_file_is_named_and_never_trained_on(any_mnist, rng, tmp_path, monkeypatch, how):
     write_idx(tmp_path / "mnist", small(rng))
     damage(tmp_path / "mnist" / "train-images-idx3-ubyte.gz", how)
     monkeypatch.setenv("BPX_DATA_DIR", str(tmp_path))
-    with pytest.raises(DataError, match="train-images-idx3-ubyte.gz") as error:
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz") as error:
         load(rng)
     assert "\n" not in str(error.value)
 
@@ -179,7 +177,8 @@ def test_openml_stand_in_is_asked_once_then_the_cache(any_mnist, rng, tmp_path, 
     class OpenML(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            description = {"id": "554", "description": "a stand-in", "name": "mnist_784", "version": "1", "format": "ARFF", "status": "active",
+            description = {"id": "554", "description": "a stand-in", "name": "mnist_784", "version": "1",
+                           "format": "ARFF", "status": "active",
                            "file_id": "52667", "default_target_attribute": "class", "md5_checksum": "",
                            "url": f"http://127.0.0.1:{self.server.server_port}/data/v1/download/52667"}  # fmt: skip
             if "/data/list/" in self.path:

@@ -50,7 +50,13 @@ def test_gaussian_is_normal(rng):
 def test_sizes(rng):
     data = SOURCES["moons"](val_size=0.25, train_size=100).load(rng, F64)
     assert (len(data.x_train), len(data.x_val), len(data.x_test)) == (100, 200, 200)
-    for keys in ({"val_size": 800}, {"train_size": 801}, {"train_size": 0}, {"val_size": -1}, {"scaling": "log"}):
+    for keys in (
+        {"val_size": 800},
+        {"train_size": 801},
+        {"train_size": 0},
+        {"val_size": -1},
+        {"scaling": "log"},
+    ):
         with pytest.raises(DataError, match="dataset"):
             SOURCES["moons"](**keys).load(rng, F64)
 
@@ -98,13 +104,13 @@ def test_bad_csv_is_one_line_that_names_the_file(rng, tmp_path, rows, keys, said
 def test_bad_npz(rng, tmp_path):
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(DataError, match="bad.npz"):
+    with pytest.raises(DataError, match=r"bad\.npz"):
         SOURCES["file"](path=str(bad)).load(rng, F64)
     np.savez(bad, x=np.ones((3, 2)))
     with pytest.raises(DataError, match="lacks the array 'y'"):
         SOURCES["file"](path=str(bad)).load(rng, F64)
     np.savez(bad, x=np.array([object()]), y=np.ones(1))
-    with pytest.raises(DataError, match="bad.npz"):
+    with pytest.raises(DataError, match=r"bad\.npz"):
         SOURCES["file"](path=str(bad)).load(rng, F64)
 
 

@@ -288,7 +288,13 @@ def test_mistakes_are_named(wrong, said):
 
 @pytest.mark.parametrize(
     "thing",
-    [*ACTIVATIONS.values(), *INITIALIZERS.values(), *LOSSES.values(), *SCHEDULES.values(), *OPTIMIZERS.values()],
+    [
+        *ACTIVATIONS.values(),
+        *INITIALIZERS.values(),
+        *LOSSES.values(),
+        *SCHEDULES.values(),
+        *OPTIMIZERS.values(),
+    ],
     ids=lambda c: c.__name__,
 )
 def test_everything_registered_explains_itself(thing):

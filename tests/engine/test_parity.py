@@ -127,7 +127,11 @@ def per_output(z, y):
     ("loss", "criterion", "classes"),
     [
         ("softmax_cross_entropy", nn.CrossEntropyLoss(), True),
-        ({"name": "softmax_cross_entropy", "label_smoothing": 0.1}, nn.CrossEntropyLoss(label_smoothing=0.1), True),
+        (
+            {"name": "softmax_cross_entropy", "label_smoothing": 0.1},
+            nn.CrossEntropyLoss(label_smoothing=0.1),
+            True,
+        ),
         ("sigmoid_cross_entropy", per_output, True),
         ({"name": "mean_squared_error", "output": "linear"}, one_hot_squares(lambda z: z), False),
         ({"name": "mean_squared_error", "output": "sigmoid"}, one_hot_squares(torch.sigmoid), False),
@@ -183,7 +187,15 @@ def test_max_norm():
                 if p.ndim == 2:
                     p.mul_((0.8 / p.norm(dim=1, keepdim=True)).clamp(max=1))
 
-    run(net, OPTIMIZERS["sgd"](lr=0.5, max_norm=0.8), module, pairs, theirs, nn.CrossEntropyLoss(), after=project)
+    run(
+        net,
+        OPTIMIZERS["sgd"](lr=0.5, max_norm=0.8),
+        module,
+        pairs,
+        theirs,
+        nn.CrossEntropyLoss(),
+        after=project,
+    )
     assert max(np.linalg.norm(d.W.value, axis=0).max() for d in net.dense) <= 0.8 + 1e-12
 
 

@@ -60,5 +60,5 @@ def test_a_file_that_is_no_database(tmp_path):
     (tmp_path / "mlflow.db").write_text("this is no database, whatever its name says" * 100)
     tracker = MLflowTracker(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     tracker.connect()
-    with pytest.raises(TrackingError, match="mlflow.db"):
+    with pytest.raises(TrackingError, match=r"mlflow\.db"):
         tracker.ready()
