@@ -35,7 +35,12 @@ class RecordWriter:
         self._groups: dict[tuple[Key, ...], tuple[list[int], list[float], list[NDArray[np.float64]]]] = {}
 
     def append(self, step: int, epoch: float, keys: tuple[Key, ...], values: NDArray[np.float64]) -> None:
-        """Keep ``values``, in the order of ``keys``, at a step."""
+        """Keep a copy of ``values``, in the order of ``keys``, at a step.
+
+        Raises ValueError if they differ in number.
+        """
+        if len(keys) != len(values):
+            raise ValueError(f"a record at step {step} has {len(keys)} keys and {len(values)} values")
         steps, epochs, rows = self._groups.setdefault(keys, ([], [], []))
         steps.append(step)
         epochs.append(epoch)
@@ -94,10 +99,12 @@ class Records:
         """Return the steps, the layers and the values (layers, steps) of a per-layer quantity."""
         rows = self.select(quantity=quantity)
         steps, at = np.unique(rows.step, return_inverse=True)
-        layers, of = np.unique(rows.layer.astype(str), return_inverse=True)
+        layers = sorted(set(rows.layer), key=lambda name: (len(name), name))  # layer_100 after layer_99
+        row = {name: i for i, name in enumerate(layers)}
+        of = np.array([row[name] for name in rows.layer], np.intp)
         values = np.full((len(layers), len(steps)), np.nan)
         values[of, at] = rows.value
-        return steps, [str(name) for name in layers], values
+        return steps, layers, values
 
 
 def read(path: Path) -> Records:

@@ -1,5 +1,16 @@
 """Figures, drawn with matplotlib from logged records only."""
 
-from bpx.figures.run import confusion, curves, decision, delta_profile, draw_all, gradient_norms, samples
+from bpx.figures.evaluation import confusion, decision, samples
+from bpx.figures.layers import delta_heatmap, delta_profile, gradient_norms
+from bpx.figures.run import curves, draw_all
 
-__all__ = ["confusion", "curves", "decision", "delta_profile", "draw_all", "gradient_norms", "samples"]
+__all__ = [
+    "confusion",
+    "curves",
+    "decision",
+    "delta_heatmap",
+    "delta_profile",
+    "draw_all",
+    "gradient_norms",
+    "samples",
+]

@@ -9,20 +9,21 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e07b39", "#3a8f5c", "#c0392b", "#7f8c8d"
 DPI = 110
 
 
 def new(name: str, title: str, width: float = 8.0, height: float = 4.2) -> Figure:
-    """Return an empty figure with its title and, small, the dataset's name."""
+    """Return an empty figure with its title and, below on the right, ``name``: what it was measured on."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0, 0.035, 1, 0.965))  # type: ignore[call-arg]  # room for the line below
-    figure.text(0.995, 0.005, name, ha="right", va="bottom", fontsize=7, color=GREY)
+    figure.text(0.995, 0.005, name, ha="right", va="bottom", fontsize=9, color=GREY)
     return figure
 
 
@@ -41,11 +42,32 @@ def plain(axes: Any, x: str, y: str, title: str = "") -> None:
     axes.grid(alpha=0.25)
 
 
+def below(axes: Any, columns: int) -> None:
+    """Put the legend under the axes, where it hides no data."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False)
+
+
+def positive(values: Any) -> Any:
+    """Return the values with NaN in place of what a log axis cannot show."""
+    values = np.asarray(values, float)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def log_y(axes: Any, values: Any) -> None:
+    """Make the y axis logarithmic if any value is positive, with plain numbers where it spans little."""
+    good = positive(values)
+    good = good[np.isfinite(good)]
+    if good.size == 0:
+        return
+    axes.set_yscale("log")
+    if good.max() < 10 * good.min():
+        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def log10(values: Any) -> Any:
     """Return log10 of the positive finite values, NaN elsewhere."""
-    values = np.asarray(values, float)
-    good = np.isfinite(values) & (values > 0)
-    return np.log10(values, out=np.full(values.shape, np.nan), where=good)
+    return np.log10(positive(values))
 
 
 def ranges(values: Any) -> bool:
