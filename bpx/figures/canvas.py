@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e07b39", "#3a8f5c", "#c0392b", "#7f8c8d"
 DPI = 110
+LEAST, MOST = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
 
 
 def new(name: str, title: str, width: float = 8.0, height: float = 4.2) -> Figure:
@@ -50,7 +51,7 @@ def below(axes: Any, columns: int) -> None:
 def positive(values: Any) -> Any:
     """Return the values with NaN in place of what a log axis cannot show."""
     values = np.asarray(values, float)
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+    return np.where((values > LEAST) & (values < MOST), values, np.nan)
 
 
 def log_y(axes: Any, values: Any) -> None:
@@ -60,9 +61,11 @@ def log_y(axes: Any, values: Any) -> None:
     if good.size == 0:
         return
     axes.set_yscale("log")
-    if good.max() < 10 * good.min():
+    decades = np.log10(good.max()) - np.log10(good.min())  # the ratio itself may overflow
+    if decades < 2:
+        labelled = range(1, 10) if decades < 0.7 else (1, 2, 5)
         for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            set_formatter(FuncFormatter(lambda y, _: f"{y:g}" if int(f"{y:e}"[0]) in labelled else ""))
 
 
 def log10(values: Any) -> Any:
@@ -71,10 +74,10 @@ def log10(values: Any) -> Any:
 
 
 def ranges(values: Any) -> bool:
-    """Return whether positive values range over more than a factor of 30, so that a log axis shows more."""
-    values = np.asarray(values, float)
-    good = values[np.isfinite(values) & (values > 0)]
-    return bool(good.size and good.size == values.size and good.max() > 30 * good.min())
+    """Return whether the finite values are positive and span more than a factor of 30: a log axis then shows more."""
+    good = np.asarray(values, float)
+    good = good[np.isfinite(good)]
+    return bool(good.size and good.min() > 0 and good.max() / 30 > good.min())
 
 
 def shades(n: int, name: str = "viridis") -> list[str]:

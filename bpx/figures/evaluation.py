@@ -37,7 +37,7 @@ def confusion(arrays: Arrays) -> Figure:
 def samples(arrays: Arrays) -> Figure:
     """Draw test images with prediction, probability and true label; red where the prediction is wrong."""
     names, shape = arrays["class_names"], tuple(arrays["sample_image_shape"])
-    figure = new(f"dataset: {arrays['name']}", "test samples: prediction (probability), true label", 6.0, 6.4)
+    figure = new(f"dataset: {arrays['name']}", "test samples: prediction (probability) and true label", 6.4, 7.0)
     for axes, x, true, predicted, p in zip(
         figure.subplots(3, 3).flat,
         arrays["sample_x"],
@@ -48,7 +48,7 @@ def samples(arrays: Arrays) -> Figure:
     ):
         axes.imshow(x.reshape(shape), cmap="gray_r")
         axes.set_title(
-            f"{names[predicted]} ({p:.2f}), true {names[true]}",
+            f"{names[predicted]} ({p:.2f})\ntrue: {names[true]}",
             fontsize=9,
             color=GREEN if predicted == true else RED,
         )

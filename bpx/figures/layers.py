@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, ORANGE, below, log10, log_y, new, plain, positive, shades
+from bpx.figures.canvas import BLUE, LEAST, MOST, ORANGE, below, log10, log_y, new, plain, positive, shades
 from bpx.records import Records
 
 LINES = 8  # more layers than these are drawn as a heat map
@@ -30,9 +30,10 @@ def gradient_norms(records: Records, name: str) -> Figure:
         _heat_map(figure, right, steps, values, "log10 of the L2 norm of dJ/dW")
     else:
         for i, (row, colour) in enumerate(zip(values, shades(len(values)), strict=True), 1):
-            right.plot(steps, positive(row), color=colour, lw=1.2, marker=".", ms=3, label=f"layer {i}")
+            label = f"layer {i}" if np.isfinite(positive(row)).any() else f"layer {i} (zero or not finite)"
+            right.plot(steps, positive(row), color=colour, lw=1.2, marker=".", ms=5, label=label)
         right.set_xscale("symlog", linthresh=1)
-        right.set_xlim(0, max(1, steps[-1]))
+        right.set_xlim(-0.1, 1.1 * max(1, steps[-1]))
         log_y(right, values)
         plain(right, "optimizer step", "L2 norm of dJ/dW")
         below(right, 4)
@@ -72,7 +73,8 @@ def _first_and_last(axes: Any, records: Records, quantity: str, prefix: str, sty
         at, y = np.arange(1, n + 1), values[:, column]
         axes.plot(at, positive(y), style, color=colour, marker=marker, ms=4, label=f"{prefix}{when}")
         _mark(axes, at[y == 0], 0.02, "x", colour, "exactly zero")
-        _mark(axes, at[np.isinf(y)], 0.98, "^", colour, "infinite")
+        _mark(axes, at[(y > 0) & (y <= LEAST)], 0.02, "v", colour, f"below {LEAST}")
+        _mark(axes, at[y >= MOST], 0.98, "^", colour, f"infinite or above {MOST}")
     axes.set_xlim(0.5, n + 0.5)
     axes.set_xticks(_layer_ticks(n))
     return values[:, [column for column, _, _ in drawn]]

@@ -1,0 +1,193 @@
+import json
+import time
+
+import numpy as np
+import pytest
+
+from bpx.figures import (
+    confusion,
+    curves,
+    decision,
+    delta_heatmap,
+    delta_profile,
+    draw_all,
+    gradient_norms,
+    samples,
+)
+from bpx.records import Key, RecordWriter, read
+
+QUANTITIES = ("grad_norm", "grad_norm_bias", "delta_rms", "activation_std")
+ALWAYS = {"curves", "gradient_norms", "profile", "delta_heatmap"}
+IMAGES = {
+    "class_names": np.array(["zero", "one", "two"]),
+    "confusion": np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]]),
+    "sample_x": np.random.default_rng(0).random((9, 64)),
+    "sample_image_shape": np.array([8, 8]),
+    "sample_true": np.array([0, 1, 2] * 3),
+    "sample_pred": np.array([0, 1, 1] * 3),
+    "sample_prob": np.full(9, 0.75),
+    "test_accuracy": np.float64(0.85),
+}
+PLANE = IMAGES | {
+    "sample_x": np.zeros((9, 2)),
+    "sample_image_shape": np.array([], int),
+    "grid_x": np.linspace(-1, 1, 20),
+    "grid_y": np.linspace(10, 20, 30),
+    "grid_class": np.arange(600).reshape(30, 20) % 3,
+    "points": np.array([[0.0, 12.0], [0.5, 18.0]]),
+    "points_label": np.array([0, 2]),
+}
+REGRESSION = {"class_names": np.array([], str)}
+
+
+def record(path, values, steps=(0, 1, 10, 100), quantities=QUANTITIES):
+    """Write ``values`` (layers,) for every quantity; they halve from one step to the next."""
+    writer = RecordWriter(path)
+    keys = tuple(Key(f"layer_{i:02d}", "", q, 0) for i in range(1, len(values) + 1) for q in quantities)
+    for n, step in enumerate(steps):
+        writer.append(step, step / 10, keys, np.repeat(values, len(quantities)) / 2**n)
+    writer.close()
+    return read(path)
+
+
+@pytest.fixture
+def run(tmp_path):
+    def build(arrays, values=(1e-3, 1e-2, 1e-1), metrics=None, **more):
+        np.savez(tmp_path / "evaluation.npz", name=np.array("digits28 (fallback)"), **arrays)
+        record(tmp_path / "gradient_flow.parquet", np.array(values), **more)
+        lines = metrics or [
+            (0, {"cost/train": 2.3, "cost/val": 2.3, "accuracy/val": 0.1}),
+            (100, {"cost/train": 0.01, "cost/val": 0.02, "accuracy/val": 0.9}),
+            (100, {"cost/test": 0.031, "accuracy/test": 0.9876}),
+        ]
+        text = "".join(json.dumps({"step": s, "epoch": 0.0, "time": 0.0, "metrics": m}) + "\n" for s, m in lines)
+        (tmp_path / "metrics.jsonl").write_text(text)
+        return tmp_path
+
+    return build
+
+
+def words(figure):
+    from matplotlib.text import Text
+
+    return " | ".join(text.get_text() for text in figure.findobj(Text))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "more"),
+    [(IMAGES, {"confusion", "samples"}), (PLANE, {"confusion", "decision"}), (REGRESSION, set())],
+    ids=["images", "plane", "regression"],
+)
+def test_what_the_files_hold_is_drawn(run, arrays, more):
+    directory = run(arrays)
+    paths = draw_all(directory)
+    assert {path.stem for path in paths} == ALWAYS | more
+    assert set(paths) == set((directory / "figures").iterdir())
+    for path in paths:
+        head = path.read_bytes()[:24]
+        assert head.startswith(b"\x89PNG") and 600 < int.from_bytes(head[16:20]) < 1200
+
+
+def test_quantities_that_were_not_recorded_are_left_out(run):
+    assert {p.stem for p in draw_all(run(REGRESSION, quantities=("delta_rms",)))} == {"curves", "delta_heatmap"}
+
+
+def test_a_run_without_probes_has_its_curves(run):
+    assert {p.stem for p in draw_all(run(REGRESSION, steps=()))} == {"curves"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0, 0, 0), (np.nan,) * 3, (np.inf, 1, 0), (0, np.nan, 1e-30), (1, 1, 1), (1e-300, 1, 1e300), (1,)],
+    ids=str,
+)
+@pytest.mark.parametrize("steps", [(0,), (0, 1, 9)], ids=["at the start", "trained"])
+def test_no_value_stops_a_figure(run, values, steps):
+    assert {p.stem for p in draw_all(run(REGRESSION, values=values, steps=steps))} == ALWAYS
+
+
+@pytest.mark.parametrize("cost", [0.0, float("nan"), float("inf")], ids=str)
+def test_no_cost_stops_the_curves(run, cost):
+    directory = run(REGRESSION, metrics=[(0, {"cost/train": 2.0}), (1, {"cost/train": cost})])
+    assert "curves" in {p.stem for p in draw_all(directory)}
+
+
+def test_the_whole_set_is_quick(run):
+    directory = run(IMAGES, values=10.0 ** -np.arange(50.0))
+    start = time.process_time()
+    draw_all(directory)
+    assert time.process_time() - start < 2.5
+
+
+def test_every_figure_names_the_dataset(run):
+    name = "digits28 (fallback)"
+    directory = run(REGRESSION)
+    arrays, rows = PLANE | {"name": np.array(name)}, read(directory / "gradient_flow.parquet")
+    figures = [confusion(arrays), decision(arrays), samples(IMAGES | {"name": np.array(name)})]
+    figures += [draw(rows, name) for draw in (gradient_norms, delta_profile, delta_heatmap)]
+    for figure in [*figures, curves(directory / "metrics.jsonl", name)]:
+        assert f"dataset: {name}" in words(figure)
+
+
+def test_costs_that_range_over_decades_get_a_log_axis_and_the_title_says_how_it_ended(run):
+    figure = curves(run(REGRESSION) / "metrics.jsonl", "moons")
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
+    assert figure.get_suptitle() == "test cost 0.031 · test accuracy 98.76 %"
+    assert figure.axes[1].lines[0].get_ydata().tolist() == [10.0, 90.0]
+
+
+def test_the_confusion_matrix_shows_counts_and_the_share_of_each_true_class():
+    figure = confusion(IMAGES | {"name": np.array("x")})
+    axes = figure.axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0.1, 0.9, 0], [0, 0, 0]])
+    assert {(t.get_text(), t.get_position()) for t in axes.texts} == {
+        ("8", (0, 0)), ("2", (1, 0)), ("1", (0, 1)), ("9", (1, 1)),
+    }  # fmt: skip
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["zero", "one", "two"]
+
+
+def test_samples_are_green_where_right_and_red_where_wrong():
+    figure = samples(IMAGES | {"name": np.array("x")})
+    titles = [axes.title for axes in figure.axes]
+    assert titles[0].get_text() == "zero (0.75)\ntrue: zero" and titles[2].get_text() == "one (0.75)\ntrue: two"
+    colours = [title.get_color() for title in titles]
+    assert colours == [colours[0], colours[0], colours[2]] * 3 and colours[0] != colours[2]
+
+
+def test_points_lie_on_the_region_of_their_raw_coordinates():
+    axes = decision(PLANE | {"name": np.array("x")}).axes[0]
+    drawn = np.concatenate([np.asarray(c.get_offsets()) for c in axes.collections[1:]])
+    np.testing.assert_array_equal(drawn, PLANE["points"])
+    assert axes.get_xlim()[0] < -1 < 1 < axes.get_xlim()[1] and axes.get_ylim()[1] > 20
+
+
+def test_first_and_last_step_are_drawn_by_layer_on_a_log_axis(tmp_path):
+    rows = record(tmp_path / "r.parquet", np.array([1e-6, 1e-3, 1.0]))
+    left, right = gradient_norms(rows, "x").axes
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
+    assert drawn["weights, initialization"] == [1e-6, 1e-3, 1.0]
+    assert drawn["biases, step 100"] == [1e-6 / 8, 1e-3 / 8, 1 / 8]
+    assert left.get_yscale() == right.get_yscale() == "log"
+    assert right.lines[2].get_ydata().tolist() == [1, 1 / 2, 1 / 4, 1 / 8]
+
+
+def test_a_zero_gradient_is_marked_and_not_lost(tmp_path):
+    rows = record(tmp_path / "r.parquet", np.array([0.0, 1e-3, np.inf]))
+    axes = delta_profile(rows, "x").axes[1]
+    drawn = {line.get_label(): line.get_xdata().tolist() for line in axes.lines}
+    assert drawn["exactly zero"] == [1] and drawn["infinite or above 1e+250"] == [3]
+    assert axes.get_xlim() == (0.5, 3.5)
+
+
+@pytest.mark.parametrize(("depth", "images"), [(8, 0), (9, 1)])
+def test_many_layers_over_time_are_a_heat_map(tmp_path, depth, images):
+    rows = record(tmp_path / "r.parquet", np.ones(depth))
+    assert len(gradient_norms(rows, "x").axes[1].images) == images
+
+
+def test_the_heat_map_holds_log10_of_delta_one_column_a_record(tmp_path):
+    axes = delta_heatmap(record(tmp_path / "r.parquet", np.array([0.0, 1e-3, 1.0])), "x").axes[0]
+    drawn = np.ma.masked_invalid(axes.images[0].get_array())
+    np.testing.assert_allclose(drawn[1:], [[-3], [0]] - np.log10([1, 2, 4, 8]), atol=1e-12)
+    assert drawn.mask[0].all()
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "1", "10", "100"]
