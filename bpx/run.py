@@ -8,8 +8,6 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ from typing import Any
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
-from bpx.config import Plan, UserError, flatten, plan, streams
+from bpx.config import Plan, UserError, choose_threads, flatten, plan, streams
 from bpx.data import Batches, DataError, Dataset
 from bpx.engine.network import Network
 from bpx.probes import Due, LayerProbe
@@ -45,27 +43,13 @@ def run(config: DictConfig) -> dict[str, float]:
         work.tracker.ready()
         directory = _directory(Path("outputs") / name)
         try:
-            with blas_threads(work.settings.threads):
+            with threadpool_limits(choose_threads(work.settings.threads, work.settings.batch_size, net)):
                 return _Run(work, data, net, rngs, directory, name, overrides).execute()
         except BaseException:
             work.tracker.finish("crashed")
             raise
     except (DataError, TrackingError) as error:
         raise UserError(str(error)) from error
-
-
-@contextmanager
-def blas_threads(n: int) -> Iterator[None]:
-    """Give NumPy's BLAS ``n`` threads and every other pool one: two pools that share the cores stall each other."""
-    pools = ThreadpoolController().lib_controllers
-    before = [pool.num_threads for pool in pools]
-    for pool in pools:
-        pool.set_num_threads(n if "numpy" in pool.filepath else 1)
-    try:
-        yield
-    finally:
-        for pool, threads in zip(pools, before, strict=True):
-            pool.set_num_threads(threads)
 
 
 def _hydra() -> tuple[dict[str, Any], list[str]]:

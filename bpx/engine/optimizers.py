@@ -18,6 +18,8 @@ from bpx.engine.layer import Array
 from bpx.engine.schedules import Constant, Schedule
 from bpx.engine.store import Store
 
+UNTHREADED = 10_000  # OpenBLAS shares longer vectors among threads, and SciPy's threads stall NumPy's: 40 times slower
+
 
 def norm(vector: Array) -> float:
     """Return the L2 norm of a flat vector; BLAS accumulates float32 in double, so 1e-25 and 1e25 come out right."""
@@ -26,7 +28,10 @@ def norm(vector: Array) -> float:
 
 def axpy(x: Array, y: Array, a: float) -> None:
     """Compute y += a x in place, in one pass."""
-    (saxpy if y.dtype == np.float32 else daxpy)(x, y, a=a)
+    f = saxpy if y.dtype == np.float32 else daxpy
+    for start in range(0, len(y), UNTHREADED):
+        piece = slice(start, start + UNTHREADED)
+        f(x[piece], y[piece], a=a)
 
 
 class Transform(ABC):
