@@ -153,7 +153,7 @@ def hidden_widths(model: DictConfig) -> list[int]:
 
 
 def choose_threads(threads: int | None, batch: int, net: engine.Network) -> int:
-    """Return the BLAS threads: as given, else every core where the largest matrix product is worth sharing, else one."""
+    """Return the BLAS threads: as given, else every core where the largest product is worth sharing, else one."""
     if threads is not None:
         return threads
     flops = max(2 * batch * dense.n_in * dense.n_out for dense in net.dense)
