@@ -43,6 +43,11 @@ def plain(axes: Any, x: str, y: str, title: str = "") -> None:
     axes.grid(alpha=0.25)
 
 
+def dots(n: int) -> str:
+    """Return the marker for a line of ``n`` points: dots while they can be told apart."""
+    return "." if n <= 40 else ""
+
+
 def below(axes: Any, columns: int) -> None:
     """Put the legend under the axes, where it hides no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False)

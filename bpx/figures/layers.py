@@ -9,11 +9,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, LEAST, MOST, ORANGE, below, log10, log_y, new, plain, positive, shades
+from bpx.figures.canvas import BLUE, LEAST, MOST, ORANGE, below, dots, log10, log_y, new, plain, positive, shades
 from bpx.records import Records
 
 LINES = 8  # more layers than these are drawn as a heat map
-_DEPTH = "layer, from the input"
+_DEPTH, _STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
 
 
 def gradient_norms(records: Records, name: str) -> Figure:
@@ -31,11 +31,10 @@ def gradient_norms(records: Records, name: str) -> Figure:
     else:
         for i, (row, colour) in enumerate(zip(values, shades(len(values)), strict=True), 1):
             label = f"layer {i}" if np.isfinite(positive(row)).any() else f"layer {i} (zero or not finite)"
-            right.plot(steps, positive(row), color=colour, lw=1.2, marker=".", ms=5, label=label)
-        right.set_xscale("symlog", linthresh=1)
-        right.set_xlim(-0.1, 1.1 * max(1, steps[-1]))
+            right.plot(positive(row), color=colour, lw=1.2, marker=dots(len(row)), label=label)
+        _record_ticks(right, steps)
         log_y(right, values)
-        plain(right, "optimizer step", "L2 norm of dJ/dW")
+        plain(right, _STEPS, "L2 norm of dJ/dW")
         below(right, 4)
     right.set_title("over time", fontsize=10)
     return figure
@@ -57,7 +56,7 @@ def delta_profile(records: Records, name: str) -> Figure:
 
 def delta_heatmap(records: Records, name: str) -> Figure:
     """Draw log10 of the RMS of delta for every layer and recorded step."""
-    figure = new(f"dataset: {name}", "where the gradient lives: RMS of delta by layer and step", 8.2, 4.4)
+    figure = new(f"dataset: {name}", "RMS of delta by layer and step", 8.2, 4.4)
     steps, _, values = records.grid("delta_rms")
     _heat_map(figure, figure.subplots(), steps, values, "log10 of the RMS of delta")
     return figure
@@ -101,11 +100,17 @@ def _heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) ->
         cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"), **limits,
     )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label + ("\n(grey: zero or not finite)" if bad else ""))
-    shown = np.unique(np.linspace(0, m - 1, min(m, 7)).round().astype(int))
-    axes.set_xticks(shown, [f"{steps[i]:,}" for i in shown])
+    _record_ticks(axes, steps)
     axes.set_yticks(_layer_ticks(n))
-    plain(axes, "optimizer step (one column a record)", _DEPTH)
+    plain(axes, _STEPS, _DEPTH)
     axes.grid(False)
+
+
+def _record_ticks(axes: Any, steps: Any) -> None:
+    """Label an axis of evenly spaced records, dense at first and sparse later, with some of their steps."""
+    n = len(steps)
+    shown = np.unique(np.linspace(0, n - 1, min(n, 6)).round().astype(int))
+    axes.set_xticks(shown, [f"{steps[i]:,}" for i in shown])
 
 
 def _layer_ticks(n: int) -> list[int]:

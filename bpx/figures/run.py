@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, new, plain, ranges, save
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, new, plain, ranges, save
 from bpx.figures.evaluation import Arrays, confusion, decision, samples
 from bpx.figures.layers import delta_heatmap, delta_profile, gradient_norms
 from bpx.records import Records, read, read_metrics
@@ -59,7 +59,7 @@ def curves(path: Path, name: str) -> Figure:
     axes = figure.subplots(1, 2 if has_accuracy else 1, squeeze=False)[0]
     costs = {key: metrics[key] for key in ("cost/train", "cost/val") if key in metrics}
     for (key, (steps, values)), colour in zip(costs.items(), (BLUE, ORANGE), strict=False):
-        axes[0].plot(steps, values, color=colour, lw=1.4, marker=".", ms=5, label=LABELS[key])
+        axes[0].plot(steps, values, color=colour, lw=1.4, marker=dots(len(values)), label=LABELS[key])
     if costs and ranges(np.concatenate([values for _, values in costs.values()])):
         axes[0].set_yscale("log")
     plain(axes[0], "optimizer step", "cost", "cost")
@@ -67,6 +67,6 @@ def curves(path: Path, name: str) -> Figure:
         below(axes[0], 2)
     if has_accuracy:
         steps, values = metrics["accuracy/val"]
-        axes[1].plot(steps, 100 * values, color=GREEN, lw=1.4, marker=".", ms=5)
+        axes[1].plot(steps, 100 * values, color=GREEN, lw=1.4, marker=dots(len(values)))
         plain(axes[1], "optimizer step", "accuracy / %", "validation accuracy")
     return figure

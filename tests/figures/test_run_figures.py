@@ -169,6 +169,7 @@ def test_first_and_last_step_are_drawn_by_layer_on_a_log_axis(tmp_path):
     assert drawn["biases, step 100"] == [1e-6 / 8, 1e-3 / 8, 1 / 8]
     assert left.get_yscale() == right.get_yscale() == "log"
     assert right.lines[2].get_ydata().tolist() == [1, 1 / 2, 1 / 4, 1 / 8]
+    assert [t.get_text() for t in right.get_xticklabels()] == ["0", "1", "10", "100"]
 
 
 def test_a_zero_gradient_is_marked_and_not_lost(tmp_path):
