@@ -44,12 +44,24 @@ class Loss(ABC):
         """Return a loss of the same kind with no buffers yet."""
         return copy.copy(self)
 
+    def _labels(self, y: Array) -> Array:
+        if y.shape != (self.n,) or y.dtype.kind not in "iu":
+            raise ValueError(f"labels must be integers of shape ({self.n},), got {y.dtype} of shape {y.shape}")
+        low, high = np.minimum.reduce(y), np.maximum.reduce(y)
+        if low < 0 or high >= self.n_out:  # an index that wraps around would train on another class
+            raise ValueError(f"labels must be from 0 to {self.n_out - 1}, got {low if low < 0 else high}")
+        return y
+
     def _targets(self, y: Array) -> Array:
-        return self._eye[y] if y.ndim == 1 else y
+        if y.ndim == 1:
+            return self._eye[self._labels(y)]
+        if y.shape != (self.n, self.n_out):
+            raise ValueError(f"targets must be of shape ({self.n}, {self.n_out}), got {y.shape}")
+        return y
 
     @abstractmethod
     def forward(self, z: Array, y: Array) -> float:
-        """Return the mean cost J of outputs ``z`` (batch, n_out) for targets ``y``."""
+        """Return the mean cost J of outputs ``z`` (batch, n_out); raises ValueError where targets ``y`` do not fit."""
 
     @abstractmethod
     def backward(self) -> Array:
@@ -79,7 +91,7 @@ class SoftmaxCrossEntropy(Loss):
         """Shift by the row's maximum, so that no exponential overflows."""
         p, s = self.dz, self.label_smoothing
         np.subtract(z, np.maximum.reduce(z, axis=1, keepdims=True), out=p)
-        self.index = self.first + y
+        self.index = self.first + self._labels(y)
         target = np.add.reduce(self.flat.take(self.index, mode="clip"))
         if s:
             target = (1 - s) * target + s / self.n_out * np.add.reduce(p, axis=None)

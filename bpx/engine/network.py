@@ -72,7 +72,12 @@ class Network:
         return self
 
     def forward(self, x: Array, train: bool) -> Array:
-        """Return the last pre-activation (rows, n_out) for ``x`` (rows, n_in), in training or evaluation mode."""
+        """Return the last pre-activation (rows, n_out) for ``x`` (rows, n_in), in training or evaluation mode.
+
+        Raises ValueError where ``x`` has another width or dtype than the network, or more rows than it is bound for.
+        """
+        if x.shape[1:] != (self.n_in,) or x.dtype != self.dtype:
+            raise ValueError(f"x must be (rows, {self.n_in}) of {self.dtype}, got {x.shape} of {x.dtype}")
         if len(x) != self._rows:
             self._use(len(x))
         for op in self.ops:

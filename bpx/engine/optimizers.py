@@ -243,16 +243,20 @@ class MaxNorm(Transform):
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
+    def bind(self, store: Store) -> None:
+        """Own the update: ``u`` may be a momentum's velocity, which the projection must not change."""
+        self.update = np.zeros_like(store.theta)
+
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return project(W + factor u) - W, with factor 1."""
-        _absorb(u, factor)
-        for p, dW in zip(self.store.parameters, self.store.views(u).values(), strict=True):
+        np.multiply(u, factor, out=self.update)
+        for p, dW in zip(self.store.parameters, self.store.views(self.update).values(), strict=True):
             if p.is_weight:
                 W = p.value + dW
                 length = np.sqrt(np.einsum("io,io->o", W, W))
                 W *= np.minimum(1, self.limit / np.maximum(length, 1e-30))
                 np.subtract(W, p.value, out=dW)
-        return u, 1.0
+        return self.update, 1.0
 
 
 @final

@@ -59,6 +59,8 @@ def twin_of(net, activation, normalization, model):
             if layer.has_shift:
                 pairs.append((layer.beta, norm.bias))
             return norm
+        if layer.kind == "dropout":
+            return nn.Identity()
         return Residual(nn.Sequential(*map(convert, layer.branch)))
 
     return nn.Sequential(*map(convert, net.ops)), pairs
@@ -176,10 +178,10 @@ def test_optimizers(name, decay, clip):
     run(net, ours, module, pairs, THEIRS[name](groups(module, decay)), nn.CrossEntropyLoss(), clip=chosen)
 
 
-def test_max_norm():
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_max_norm(name):
     net = mlp(6, [7], 4, "tanh", dtype="float64").bind(B)
     module, pairs = twin_of(net, "tanh", "none", mlp)
-    theirs = torch.optim.SGD(module.parameters(), lr=0.5)
 
     def project():
         with torch.no_grad():
@@ -187,16 +189,28 @@ def test_max_norm():
                 if p.ndim == 2:
                     p.mul_((0.8 / p.norm(dim=1, keepdim=True)).clamp(max=1))
 
-    run(
-        net,
-        OPTIMIZERS["sgd"](lr=0.5, max_norm=0.8),
-        module,
-        pairs,
-        theirs,
-        nn.CrossEntropyLoss(),
-        after=project,
-    )
+    keys = {"weight_decay": 0.1, "max_norm": 0.8}
+    theirs = THEIRS[name](groups(module, 0.1))
+    run(net, OPTIMIZERS[name](lr=0.05, **keys), module, pairs, theirs, nn.CrossEntropyLoss(), after=project)
     assert max(np.linalg.norm(d.W.value, axis=0).max() for d in net.dense) <= 0.8 + 1e-12
+
+
+def test_dropout():
+    net = mlp(6, [9, 9], 4, "tanh", dropout=0.3, dtype="float64").bind(B, np.random.default_rng(7))
+    masks = [op for op in net.ops if op.kind == "dropout"]
+
+    class Masked(nn.Module):  # our mask in PyTorch's graph: its own stream of random numbers is another
+        def __init__(self, ours):
+            super().__init__()
+            self.ours = ours
+
+        def forward(self, x):
+            return x * torch.from_numpy(self.ours.mask)
+
+    module, pairs = twin_of(net, "tanh", "none", mlp)
+    module = nn.Sequential(*(Masked(op) if op in masks else m for op, m in zip(net.ops, module, strict=True)))
+    theirs = torch.optim.SGD(module.parameters(), lr=0.1)
+    run(net, OPTIMIZERS["sgd"](lr=0.1), module, pairs, theirs, nn.CrossEntropyLoss())
 
 
 @pytest.mark.parametrize(

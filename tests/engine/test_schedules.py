@@ -1,0 +1,58 @@
+"""Schedules against their formulas, written out a second time, and at their ends."""
+
+import math
+
+import pytest
+
+from bpx.engine import SCHEDULES, sgd
+
+TOTAL = 40
+FORMULAS = {
+    "constant": ({}, lambda t: 1.0),
+    "step": ({"every": 7, "factor": 0.5}, lambda t: 0.5 ** math.floor(t / 7)),
+    "exponential": ({"factor": 0.97}, lambda t: math.exp(t * math.log(0.97))),
+    "cosine": ({"final": 0.1}, lambda t: 0.1 + 0.9 * math.cos(math.pi * min(t, TOTAL) / TOTAL / 2) ** 2),
+    "plateau": ({}, lambda t: 1.0),
+}
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 9])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formula_at_every_step(name, warmup):
+    keys, formula = FORMULAS[name]
+    schedule = SCHEDULES[name](total_steps=TOTAL, warmup_steps=warmup, **keys)
+    for t in range(TOTAL + 10):
+        warm = min(1, (t + 1) / warmup) if warmup else 1
+        assert schedule(t) == pytest.approx(warm * formula(t), rel=1e-12), t
+
+
+def test_one_cycle_rises_to_one_and_falls_to_almost_nothing():
+    cycle = SCHEDULES["one_cycle"](total_steps=TOTAL, rise=0.3, start_div=20, end_div=100)
+    values = [cycle(t) for t in range(TOTAL)]
+    top = round(0.3 * TOTAL) - 1
+    assert values[0] == pytest.approx(1 / 20) and values[-1] == pytest.approx(1 / 2000)
+    assert values[top] == max(values) == 1
+    assert values[: top + 1] == sorted(values[: top + 1]) and values[top:] == sorted(values[top:], reverse=True)
+    assert cycle(TOTAL + 100) == values[-1]
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_shortest_runs_have_a_rate(name, total):
+    schedule = SCHEDULES[name](total_steps=total)
+    assert all(0 <= schedule(t) <= 1 for t in range(total + 2))
+
+
+def test_plateau_waits_for_its_patience_and_asks_for_a_real_gain():
+    plateau = SCHEDULES["plateau"](factor=0.5, patience=1, threshold=0.1)
+    seen = []
+    for cost in (1.0, 0.95, 0.94, 0.93, 0.92, 0.5, 0.49):  # less than a tenth below 1 is no gain
+        plateau.observe(cost)
+        seen.append(plateau(0))
+    assert seen == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
+
+
+def test_the_optimizer_counts_steps_from_zero():
+    schedule = SCHEDULES["constant"](warmup_steps=4)
+    assert [schedule(t) for t in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert sgd(0.1, schedule=schedule).rate.schedule is schedule
