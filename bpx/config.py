@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import types
 import typing
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ PACKAGE = Path(__file__).resolve().parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
-WORTH_SHARING = 2e7  # flops of a product from which a second thread is faster (benchmarks/README.md)
 
 
 class UserError(Exception):
@@ -42,7 +40,7 @@ class Settings:
     max_steps: int | None
     batch_size: int
     dtype: str
-    threads: int | None
+    threads: int
     early_stopping: int | None
     progress: bool
 
@@ -150,14 +148,6 @@ def hidden_widths(model: DictConfig) -> list[int]:
     if str(model._target_).endswith("residual_mlp") and (not widths or len(set(widths)) > 1):
         raise UserError("model.hidden must hold at least one width, all equal, for residual_mlp")
     return widths
-
-
-def choose_threads(threads: int | None, batch: int, net: engine.Network) -> int:
-    """Return the BLAS threads: as given, else every core where the largest product is worth sharing, else one."""
-    if threads is not None:
-        return threads
-    flops = max(2 * batch * dense.n_in * dense.n_out for dense in net.dense)
-    return len(os.sched_getaffinity(0)) if flops >= WORTH_SHARING else 1
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:

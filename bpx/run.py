@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
-from bpx.config import Plan, UserError, choose_threads, flatten, plan, streams
+from bpx.config import Plan, UserError, flatten, plan, streams
 from bpx.data import Batches, DataError, Dataset
 from bpx.engine.network import Network
 from bpx.probes import Due, LayerProbe
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> dict[str, float]:
         work.tracker.ready()
         directory = _directory(Path("outputs") / name)
         try:
-            with threadpool_limits(choose_threads(work.settings.threads, work.settings.batch_size, net)):
+            with threadpool_limits(work.settings.threads):
                 return _Run(work, data, net, rngs, directory, name, overrides).execute()
         except BaseException:
             work.tracker.finish("crashed")

@@ -18,7 +18,9 @@ class TrainedNetwork(PythonModel):
         try:
             from bpx.engine.model_files import load_model
         except ImportError:  # bpx is not installed here: the model brought its engine along
-            sys.path.append(str(folder / "code"))
+            for name in [n for n in sys.modules if n.split(".")[0] == "bpx"]:
+                del sys.modules[name]  # what an uninstalled bpx left behind may have been found as an empty package
+            sys.path.insert(0, str(folder / "code"))
             from bpx.engine.model_files import load_model
         self.model = load_model(folder)
 
