@@ -37,6 +37,9 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             if full:
                 raise
             errors.append(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
         for said in errors:
             print(f"error: {one_line(said)}", file=sys.stderr)
         return 2 if errors else 0

@@ -45,8 +45,8 @@ def run(config: DictConfig) -> dict[str, float]:
         try:
             with threadpool_limits(work.settings.threads):
                 return _Run(work, data, net, rngs, directory, name, overrides).execute()
-        except BaseException:
-            work.tracker.finish("crashed")
+        except BaseException as error:
+            work.tracker.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
             raise
     except (DataError, TrackingError) as error:
         raise UserError(str(error)) from error
