@@ -20,6 +20,8 @@ class Batches:
     """
 
     def __init__(self, x: Array, y: Array, batch_size: int, rng: np.random.Generator) -> None:
+        if len(x) != len(y):
+            raise DataError(f"x has {len(x)} samples and y has {len(y)}: they must agree")
         if not 1 <= batch_size <= len(x):
             raise DataError(f"batch_size must be between 1 and the {len(x)} training samples, got {batch_size}")
         self.x, self.y, self.batch_size, self.rng = x, y, batch_size, rng

@@ -12,15 +12,22 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 SCALINGS = ("none", "unit", "standard")
+ROWS = 512  # scaled at a time: what is float64 in between stays in the processor's cache
 
 
 class DataError(ValueError):
     """Data that are missing, damaged or of the wrong form; the text is one line."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(text.split()))  # what a library said may run over several
+
 
 @dataclass(frozen=True)
 class Scaler:
-    """The map from raw to scaled features: (raw - shift) / scale, both (n_in,)."""
+    """The map from raw to scaled features: (raw - shift) / scale, both (n_in,) in float64.
+
+    In float32 a feature with a large offset (a year, a time stamp) would lose its digits in the difference.
+    """
 
     shift: Array
     scale: Array
@@ -88,7 +95,8 @@ class Source(ABC):
             raise DataError(f"dataset.scaling must be one of {', '.join(SCALINGS)}, got {self.scaling}")
         if self.train_size is not None and self.train_size < 1:
             raise DataError(f"dataset.train_size must be at least 1, got {self.train_size}")
-        if self.val_size is not None and not self.val_size >= 0:
+        size = self.val_size
+        if size is not None and not (0 <= size < 1 or (1 <= size < math.inf and size == int(size))):
             raise DataError(f"dataset.val_size must be a count or a share in [0, 1), got {self.val_size}")
 
     @abstractmethod
@@ -117,15 +125,22 @@ class Source(ABC):
             low, high = unit or (train.min(axis=0), train.max(axis=0))
             shift, scale = shift + low, np.zeros(n_in) + high - low
         elif self.scaling == "standard":
-            shift = train.mean(axis=0, dtype=np.float64)
-            scale = train.std(axis=0, dtype=np.float64)
+            # differences from the first row: exactly zero for a constant feature
+            first, starts = train[0].astype(np.float64), range(0, len(train), ROWS)
+            with np.errstate(over="ignore", invalid="ignore"):
+                shift = first + sum((train[i : i + ROWS] - first).sum(axis=0) for i in starts) / len(train)
+                scale = np.sqrt(sum(((train[i : i + ROWS] - shift) ** 2).sum(axis=0) for i in starts) / len(train))
+        if not np.isfinite(scale).all():
+            raise DataError(f"feature {np.argmin(np.isfinite(scale))} is too large to be scaled")
         scale[scale == 0] = 1
-        factor, offset = (1 / scale).astype(dtype), (shift / scale).astype(dtype)
 
         def part(x: Array) -> Array:
-            out = x.astype(dtype)
-            out *= factor
-            out -= offset
+            out = np.empty(x.shape, dtype)
+            with np.errstate(over="ignore"):
+                for i in range(0, len(x), ROWS):
+                    np.divide(x[i : i + ROWS] - shift, scale, out=out[i : i + ROWS], casting="same_kind")
+            if x.dtype.kind == "f" and not np.isfinite(out).all():
+                raise DataError(f"feature {np.argwhere(~np.isfinite(out))[0][1]} is too large for {dtype}")
             return out
 
         has_val = len(raw.val) > 0
@@ -136,7 +151,7 @@ class Source(ABC):
             "y_val": raw.y[raw.val] if has_val else None,
             "x_test": part(raw.x[raw.test]),
             "y_test": raw.y[raw.test],
-            "scaler": Scaler(shift.astype(dtype), scale.astype(dtype)),
+            "scaler": Scaler(shift, scale),
         }
 
 

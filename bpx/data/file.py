@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +35,8 @@ class File(Source):
         super().__post_init__()
         if self.label is not None and self.target is not None:
             raise DataError("give dataset.label or dataset.target, not both")
+        if not 0 <= self.random_state < 2**32:
+            raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
         if self.n_classes is not None and self.n_classes < 2:
             raise DataError(f"dataset.n_classes must be at least 2, got {self.n_classes}")
 
@@ -56,7 +57,8 @@ class File(Source):
             raise DataError(f"{path}: x has NaN or Inf, first in sample {row}, feature {column}")
         names: tuple[str, ...] = ()
         if regression:
-            y = y.reshape(len(y), -1).astype(dtype)
+            with np.errstate(over="ignore"):
+                y = y.reshape(len(y), -1).astype(dtype)
             if not np.isfinite(y).all():
                 raise DataError(
                     f"{path}: the target has NaN or Inf, first in sample {np.argwhere(~np.isfinite(y))[0][0]}"
@@ -86,18 +88,22 @@ class File(Source):
                     if wanted not in arrays:
                         raise DataError(f"{path} lacks the array {wanted!r}; it has {', '.join(arrays)}")
                 x, y = np.asarray(arrays["x"]), np.asarray(arrays[key])
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{path} cannot be read: {error}") from error
+        except DataError:
+            raise
+        except Exception as error:  # a damaged archive raises whatever its damage runs into, MemoryError too
+            raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
         if x.dtype.kind not in "fiub":
             raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
+        if x.ndim < 2 or y.ndim not in (1, 2) or not x.size or len(x) != len(y):
+            raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
+        if y.dtype.kind not in ("fiub" if self.target is not None else "fiubUS"):
+            raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
         regression = self.target is not None or (self.label is None and (y.ndim > 1 or y.dtype.kind == "f"))
         return x.reshape(len(x), -1).astype(np.float64), y, regression
 
     def _csv(self, path: Path) -> tuple[Array, Array, bool]:
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 lines = [line for line in csv.reader(file) if line]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path} cannot be read: {error}") from error
@@ -117,6 +123,8 @@ class File(Source):
             except ValueError as error:
                 raise DataError(f"{path}, line {i + 2}: {error}") from error
         column = [line[at].strip() for line in lines[1:]]
+        if "" in column:
+            raise DataError(f"{path}, line {column.index('') + 2}: the column {key} is empty")
         if self.target is not None or (self.label is None and key == "target"):
             try:
                 return x, np.array([float(cell) for cell in column]), True

@@ -62,14 +62,16 @@ def read_npz(path: Path) -> Images:
             if missing:
                 raise DataError(f"{path} lacks the array {missing[0]}; it needs {', '.join(KEYS)}")
             found = [arrays[key] for key in KEYS]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever its damage runs into, MemoryError too
+        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
     if any(a.dtype.kind not in "ui" for a in found) or any(a.size and (a.min() < 0 or a.max() > 255) for a in found):
         raise DataError(f"{path} is damaged: its arrays must hold integers from 0 to 255")
     x, y, u, v = (a.astype(np.uint8) for a in found)
-    return x.reshape(len(x), SIDE, -1), y, u.reshape(len(u), SIDE, -1), v
+    if not all(a.ndim >= 2 and a.size and a.size == len(a) * SIDE**2 for a in (x, u)) or y.ndim != 1 or v.ndim != 1:
+        raise DataError(f"{path} is damaged: it must hold images of {SIDE} x {SIDE} and one label each")
+    return x.reshape(len(x), SIDE, SIDE), y, u.reshape(len(u), SIDE, SIDE), v
 
 
 def find(folder: Path, name: str) -> Images | None:

@@ -54,6 +54,8 @@ class _OpenMLImages(Source):
             raise DataError(
                 f"{where} is damaged: its SHA-256 is {checksum[:12]}…, {self.name}'s is {self.sha256[:12]}…"
             )
+        if self.name != "mnist" and checksum == MNIST.sha256:  # the files of both have the same names
+            raise DataError(f"{where} holds MNIST, not {self.name}")
         x = np.concatenate([images[0], images[2]]).reshape(-1, idx.SIDE**2)
         y = np.concatenate([images[1], images[3]]).astype(np.int64)
         n_train = len(images[0])
@@ -90,6 +92,7 @@ class _OpenMLImages(Source):
     def _download(self) -> tuple[idx.Images, str] | None:
         """Fetch from OpenML and keep a copy in the cache; None where it cannot be reached."""
         import socket
+        import warnings
 
         from sklearn.datasets import fetch_openml
 
@@ -97,20 +100,22 @@ class _OpenMLImages(Source):
         try:
             socket.setdefaulttimeout(10)
             log.info("fetching %s from OpenML", self.title)
-            bunch = fetch_openml(
-                self.title,
-                version=1,
-                as_frame=False,
-                parser="liac-arff",  # the pandas parser breaks on unquoted classes with pandas 3
-                data_home=str(cache() / "openml"),
-                n_retries=1,
-                delay=0.5,
-            )
-        except (OSError, http.client.HTTPException) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its retries
+                bunch = fetch_openml(
+                    self.title,
+                    version=1,
+                    as_frame=False,
+                    parser="liac-arff",  # the pandas parser breaks on unquoted classes with pandas 3
+                    data_home=str(cache() / "openml"),
+                    n_retries=1,
+                    delay=0.5,
+                )
+        except (OSError, http.client.HTTPException, EOFError) as error:
             log.info("OpenML: %s", error)
             return None
-        except ValueError as error:
-            raise DataError(f"OpenML's answer is damaged: {' '.join(str(error).split())}") from error
+        except Exception as error:  # the parser raises whatever the damage runs into
+            raise DataError(f"OpenML's answer is damaged: {error or type(error).__name__}") from error
         finally:
             socket.setdefaulttimeout(before)
         x = np.asarray(bunch.data).astype(np.uint8).reshape(-1, idx.SIDE, idx.SIDE)

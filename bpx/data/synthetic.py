@@ -24,8 +24,8 @@ class _Made(Source):
         super().__post_init__()
         if self.n_samples < 10:
             raise DataError(f"dataset.n_samples must be at least 10, got {self.n_samples}")
-        if self.random_state < 0:
-            raise DataError(f"dataset.random_state must be at least 0, got {self.random_state}")
+        if not 0 <= self.random_state < 2**32:
+            raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
 
     @abstractmethod
     def make(self) -> tuple[Array, Array]:
