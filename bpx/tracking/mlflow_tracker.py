@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import json
 import logging
 import os
 import queue
@@ -12,8 +11,6 @@ import shutil
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bpx.tracking import store
 from bpx.tracking.tracker import Tracker, TrackingError
 
 STATUS = {
@@ -30,7 +28,8 @@ STATUS = {
     "interrupted": "KILLED",
     "crashed": "FAILED",
 }
-METRICS_A_BATCH, PARAMS_A_BATCH, LONGEST_PARAM = 1000, 100, 6000
+METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
+LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 ANSWER_WITHIN = 4.0  # seconds; MLflow's own retries would take minutes
 SEND_EVERY = 2.0  # seconds
 
@@ -48,28 +47,26 @@ class MLflowTracker(Tracker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        home = Path.cwd()
-        self._default = f"sqlite:///{home / 'mlflow.db'}"
-        self._uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or self._default
-        if self._uri.startswith("sqlite:///") and not self._uri.startswith("sqlite:////"):
-            self._uri = f"sqlite:///{home / self._uri.removeprefix('sqlite:///')}"
+        self._default = store.default(Path.cwd())
+        self._uri = store.resolve(self.uri, Path.cwd())
         self._run_id = self._experiment_id = ""
         self._queue: queue.SimpleQueue[tuple[int, int, dict[str, float]] | None] = queue.SimpleQueue()
         self._opened: Future[Any] = Future()
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
+        self._ended = False
 
     @property
     def link(self) -> str:
         """The run's page in MLflow's interface, in the view for training."""
-        base = self._uri if self._uri.startswith("http") else "http://127.0.0.1:5000"
+        base = store.shown(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
         page = f"experiments/{self._experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
         return f"{base.rstrip('/')}/#/{page}" if self._run_id else ""
 
     @property
     def ui_command(self) -> str:
         """The command that starts MLflow's interface for this store, empty where a server runs already."""
-        if self._uri.startswith("http"):
+        if store.is_server(self._uri):
             return ""
         where = "" if self._uri == self._default else f" --backend-store-uri {shlex.quote(self._uri)}"
         return f"mlflow ui{where}"
@@ -87,13 +84,15 @@ class MLflowTracker(Tracker):
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
         with self._reported():
-            run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
+            short = {key: value[:LONGEST_TAG] for key, value in tags.items()}
+            run = self._client.create_run(self._experiment_id, run_name=name, tags=short)
             self._run_id = run.info.run_id
             pairs = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
             for i in range(0, len(pairs), PARAMS_A_BATCH):
                 self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
-            profile = f'{{"training samples": {len(data.x_train)}, "test samples": {len(data.x_test)}}}'
-            dataset = Dataset(data.name, data.sha256[:32], "local", f'{{"uri": "{data.source}"}}', profile=profile)
+            source = json.dumps({"uri": data.source})
+            profile = json.dumps({"training samples": len(data.x_train), "test samples": len(data.x_test)})
+            dataset = Dataset(data.name[:LONGEST_NAME], data.sha256[:32], "local", source, profile=profile)
             self._client.log_inputs(
                 self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
             )
@@ -111,7 +110,7 @@ class MLflowTracker(Tracker):
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
         with self._reported():
-            self._client.set_tag(self._run_id, key, value)
+            self._client.set_tag(self._run_id, key, value[:LONGEST_TAG])
 
     def artifact(self, path: Path, folder: str) -> None:
         """Upload a file or a directory's files under ``folder``."""
@@ -121,10 +120,11 @@ class MLflowTracker(Tracker):
 
     def save_model(self, directory: Path, data: Any) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
-        import mlflow
+        import mlflow.pyfunc
         import numpy
         import scipy
-        from mlflow.models import infer_signature
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model, infer_signature
         from mlflow.types import ColSpec, Schema
 
         from bpx.engine.model_files import load_model
@@ -145,61 +145,106 @@ class MLflowTracker(Tracker):
             shutil.copy(package / "__init__.py", files / "code" / "bpx")
             for name in ("model.json", "model.npz"):
                 shutil.copy(directory / name, files)
-            quiet = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_TRACKING_URI": self._uri}
-            before = {key: os.environ.get(key) for key in quiet}
-            os.environ.update(quiet)
-            try:
-                with mlflow.start_run(run_id=self._run_id):
-                    mlflow.pyfunc.log_model(
-                        name="model",
-                        python_model=str(package / "tracking" / "pyfunc_model.py"),
-                        artifacts={"network": str(files)},
-                        signature=signature,
-                        input_example=example,
-                        pip_requirements=[f"numpy=={numpy.__version__}", f"scipy=={scipy.__version__}"],
-                    )
-            finally:
-                for key, value in before.items():
-                    os.environ.pop(key) if value is None else os.environ.update({key: value})
+            # through the client alone: MLflow's own way would end the run, and share its state with our caller's
+            params = self._client.get_run(self._run_id).data.params
+            logged = self._client.create_logged_model(self._experiment_id, "model", self._run_id, params=params)
+            self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
+            description = Model(
+                artifact_path=logged.artifact_location,
+                run_id=self._run_id,
+                model_uuid=logged.model_id,
+                model_id=logged.model_id,
+            )
+            with _quietly():
+                mlflow.pyfunc.save_model(
+                    path=Path(scratch, "model"),
+                    mlflow_model=description,
+                    python_model=str(package / "tracking" / "pyfunc_model.py"),
+                    artifacts={"network": str(files)},
+                    signature=signature,
+                    input_example=example,
+                    pip_requirements=[f"numpy=={numpy.__version__}", f"scipy=={scipy.__version__}"],
+                )
+                self._client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
+            self._client.finalize_logged_model(logged.model_id, "READY")
 
     def finish(self, outcome: str) -> None:
         """Send what is queued and end the run with the status of its outcome."""
         super().finish(outcome)
-        if not self._run_id or self._thread is None:
+        if not self._run_id or self._ended:
             return
-        self._queue.put(None)
-        self._thread.join()
-        self._thread = None
+        self._ended = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
         with self._reported():
-            if self._failure is not None:
-                raise self._failure
             if self.non_finite:
                 self._client.set_tag(self._run_id, "bpx.nonfinite_metrics", str(self.non_finite))
             self._client.set_tag(self._run_id, "bpx.outcome", outcome)
-            self._client.set_terminated(self._run_id, STATUS[outcome])
+            with _quietly():
+                self._client.set_terminated(self._run_id, STATUS[outcome])
+            if self._failure is not None:
+                raise self._failure
 
     def _connect(self) -> None:
         try:
-            self._opened.set_result(self._open())
+            with self._reported():
+                self._opened.set_result(self._open())
         except TrackingError as error:
             self._opened.set_exception(error)
-        except Exception as error:
-            self._opened.set_exception(TrackingError(f"{self._uri} cannot be used: {_first_line(error)}"))
 
     def _open(self) -> Any:
-        if self._uri.startswith(("http://", "https://")):
-            _answers(self._uri)
-        elif self._uri.startswith("sqlite:///"):
-            _writable(Path(self._uri.removeprefix("sqlite:///")))
-        from mlflow import MlflowClient
+        with store.one_at_a_time(self._uri):
+            store.check(self._uri)
+            from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with _one_at_a_time(self._uri):  # two processes that create the schema at once break each other
+            for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            self._answers()
             client = MlflowClient(tracking_uri=self._uri)
-            known = client.get_experiment_by_name(self.experiment)
-            self._experiment_id = known.experiment_id if known else client.create_experiment(self.experiment)
+            self._experiment_id = self._find_experiment(client)
         return client
+
+    def _find_experiment(self, client: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
+        known = client.get_experiment_by_name(self.experiment)
+        if known is None:
+            try:
+                return str(client.create_experiment(self.experiment))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            known = client.get_experiment_by_name(self.experiment)  # another machine was quicker
+        if known.lifecycle_stage != "active":
+            again = f"mlflow experiments restore --experiment-id {known.experiment_id}"
+            raise TrackingError(
+                f"the experiment {self.experiment} has been deleted: give another tracking.experiment, or `{again}`"
+            )
+        return str(known.experiment_id)
+
+    def _answers(self) -> None:
+        """Raise TrackingError where a server is silent: MLflow itself would go on asking for four minutes."""
+        if not store.is_server(self._uri):
+            return
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        try:
+            answer = http_request(  # type: ignore[no-untyped-call]
+                get_default_host_creds(self._uri),  # type: ignore[no-untyped-call]
+                "/api/2.0/mlflow/experiments/get-by-name",
+                "GET",
+                params={"experiment_name": self.experiment},
+                timeout=ANSWER_WITHIN,
+                max_retries=0,
+                raise_on_status=False,
+            )
+        except Exception as error:
+            raise TrackingError(f"the tracking server {store.shown(self._uri)} does not answer") from error
+        unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
+        if answer.status_code != 200 and not unknown:
+            raise TrackingError(f"the tracking server {store.shown(self._uri)} answers {answer.status_code}")
 
     def _send(self) -> None:
         """Send the queue's metrics, in batches, until None ends it."""
@@ -216,22 +261,28 @@ class MLflowTracker(Tracker):
                     waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
             except queue.Empty:
                 pass
-            if not going or len(waiting) >= METRICS_A_BATCH or time.monotonic() - since > SEND_EVERY:
+            full = len(waiting) >= METRICS_A_BATCH and self._failure is None
+            if not going or full or time.monotonic() - since > SEND_EVERY:
                 try:
-                    for i in range(0, len(waiting), METRICS_A_BATCH):
-                        self._client.log_batch(self._run_id, metrics=waiting[i : i + METRICS_A_BATCH])
+                    self._answers()
+                    while waiting:
+                        self._client.log_batch(self._run_id, metrics=waiting[:METRICS_A_BATCH])
+                        del waiting[:METRICS_A_BATCH]
+                    self._failure = None
                 except Exception as error:
-                    self._failure = error
-                waiting, since = [], time.monotonic()
+                    self._failure = error  # what is left waits for the next time
+                since = time.monotonic()
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
         try:
+            if self._opened.done():
+                self._answers()
             yield
         except TrackingError:
             raise
         except Exception as error:
-            raise TrackingError(f"{self._uri}: {_first_line(error)}") from error
+            raise TrackingError(f"{store.shown(self._uri)} cannot be used: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -239,34 +290,14 @@ def _first_line(error: Exception) -> str:
     return " ".join(lines[0].split()) if lines else type(error).__name__
 
 
-def _answers(uri: str) -> None:
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_WITHIN) as answer:
-            answer.read(64)
-    except urllib.error.HTTPError:
-        return  # it answers, whatever it thinks of the question
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise TrackingError(f"the tracking server {uri} does not answer: {reason}") from error
-
-
-def _writable(path: Path) -> None:
-    target = path if path.exists() else path.parent
-    if not target.exists():
-        raise TrackingError(f"{path.parent}, the folder of the tracking store, does not exist")
-    try:
-        probe = path.parent / f".{path.name}.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-        if path.exists():
-            path.open("r+b").close()
-    except OSError as error:
-        raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
-
-
 @contextmanager
-def _one_at_a_time(uri: str) -> Iterator[None]:
-    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    with Path(tempfile.gettempdir(), f"bpx-{os.getuid()}-{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _quietly() -> Iterator[None]:
+    """Keep MLflow from printing progress bars and links: the command has its own."""
+    words = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+    before = {name: os.environ.get(name) for name in words}
+    os.environ.update(words)
+    try:
         yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -1,30 +1,46 @@
 """The tracker against a real MLflow store."""
 
+import json
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from conftest import ROOT
 
-from bpx.tracking import MLflowTracker, TrackingError
+from bpx.engine import model_files
+from bpx.tracking import MLflowTracker, TrackingError, store
 from bpx.tracking.mlflow_tracker import STATUS
+
+# MLflow's own, when its pyfunc is first imported
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
 
 DATA = SimpleNamespace(name="toy", sha256="a" * 64, source="here", x_train=range(3), x_test=range(2))
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def uri(tmp_path_factory):
     return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
 
 
-def opened(store, directory):
-    tracker = MLflowTracker(uri=store)
+def opened(uri, directory, data=DATA):
+    tracker = MLflowTracker(uri=uri)
     tracker.connect()
     tracker.ready()
-    tracker.start("run", {"a.b": 1, "long": "x" * 9000}, {"bpx.dataset": "toy"}, DATA, directory)
+    tracker.start("run", {"a.b": 1, "long": "x" * 9000}, {"bpx.dataset": "toy"}, data, directory)
     return tracker
 
 
-def test_every_metric_arrives_once_and_in_order(store, tmp_path):
-    tracker = opened(store, tmp_path)
+def test_every_metric_arrives_once_and_in_order(uri, tmp_path):
+    tracker = opened(uri, tmp_path)
     for step in range(1500):
         tracker.log(step, step / 10, {"m/a": step + 0.5, "m/b": -step, "bad": float("nan"), "worse": float("inf")})
     tracker.finish("finished")
@@ -39,16 +55,16 @@ def test_every_metric_arrives_once_and_in_order(store, tmp_path):
 
 
 @pytest.mark.parametrize("outcome", STATUS)
-def test_outcomes_have_their_status(store, tmp_path, outcome):
-    tracker = opened(store, tmp_path)
+def test_outcomes_have_their_status(uri, tmp_path, outcome):
+    tracker = opened(uri, tmp_path)
     tracker.finish(outcome)
     run = tracker._client.get_run(tracker._run_id)
     assert run.info.status == STATUS[outcome] and run.data.tags["bpx.outcome"] == outcome
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////nonexistent/a.db", "what://ever", "./mlruns"])
-def test_a_store_that_cannot_be_used_is_one_line(uri, tmp_path):
-    tracker = MLflowTracker(uri=uri)
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "sqlite:////nonexistent/a.db", "what://ever", "./mlruns"])
+def test_a_store_that_cannot_be_used_is_one_line(address):
+    tracker = MLflowTracker(uri=address)
     tracker.connect()
     with pytest.raises(TrackingError) as error:
         tracker.ready()
@@ -62,3 +78,209 @@ def test_a_file_that_is_no_database(tmp_path):
     tracker.connect()
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
         tracker.ready()
+
+
+def test_a_locked_database_is_said_before_training_and_outlived_during_it(uri, tmp_path):
+    tracker = opened(uri, tmp_path)
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        late = MLflowTracker(uri=uri)
+        late.connect()
+        with pytest.raises(TrackingError, match="locked"):
+            late.ready()
+        tracker.log(1, 0.1, {"m": 1.0})
+        # MLflow waits 20 s for a lock; a failure at once stands in for one
+        send, tracker._client.log_batch = tracker._client.log_batch, None
+        time.sleep(2.5)
+        assert tracker._failure is not None
+        tracker._client.log_batch = send
+        other.execute("ROLLBACK")
+    tracker.log(2, 0.2, {"m": 2.0})
+    tracker.finish("finished")
+    run = tracker._client.get_run(tracker._run_id)
+    assert [m.step for m in tracker._client.get_metric_history(tracker._run_id, "m")] == [1, 2]
+    assert run.info.status == "FINISHED"
+
+
+def test_a_run_that_could_not_start_is_not_left_running(uri, tmp_path):
+    tracker = MLflowTracker(uri=uri)
+    tracker.connect()
+    tracker.ready()
+    bad = SimpleNamespace(**{**vars(DATA), "source": "x" * 70_000})
+    with pytest.raises(TrackingError):
+        tracker.start("run", {"a": 1}, {}, bad, tmp_path)
+    tracker.finish("crashed")
+    assert tracker._client.get_run(tracker._run_id).info.status == "FAILED"
+
+
+def test_any_words_of_the_dataset_and_of_a_tag_arrive(uri, tmp_path):
+    words = {"name": "n" * 600, "source": 'C:\\data "mine"\nhere'}
+    tracker = opened(uri, tmp_path, SimpleNamespace(**{**vars(DATA), **words}))
+    tracker.tag("mlflow.note.content", "word " * 3000)
+    tracker.finish("finished")
+    run = tracker._client.get_run(tracker._run_id)
+    dataset = run.inputs.dataset_inputs[0].dataset
+    assert json.loads(dataset.source)["uri"] == words["source"] and dataset.name == "n" * 500
+    assert run.data.tags["mlflow.note.content"] == ("word " * 3000)[:8000]
+
+
+def test_a_deleted_experiment_is_said_before_training(uri):
+    tracker = MLflowTracker(uri=uri, experiment="gone")
+    tracker.connect()
+    tracker.ready()
+    tracker._client.delete_experiment(tracker._experiment_id)
+    again = MLflowTracker(uri=uri, experiment="gone")
+    again.connect()
+    with pytest.raises(TrackingError, match="experiments restore"):
+        again.ready()
+
+
+def network(tmp_path):
+    """Model files and a dataset as the training leaves them: 4 raw features, 3 classes."""
+    from hydra import compose, initialize_config_dir
+
+    from bpx.config import CONF, plan
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        work = plan(compose("config", overrides=["model.depth=1", "model.width=5"]))
+    rng = np.random.default_rng(0)
+    net = work.network(4, 3)
+    net.initialize(work.initializer, rng)
+    scaler = SimpleNamespace(shift=np.full(4, 7.0, np.float32), scale=np.full(4, 3.0, np.float32))
+    model_files.save_model(tmp_path, net, scaler.shift, scaler.scale, ("a", "b", "c"))
+    x = rng.normal(size=(9, 4)).astype(np.float32)
+    return SimpleNamespace(**{**vars(DATA), "x_train": x, "x_test": x, "scaler": scaler}), net
+
+
+def test_the_model_is_logged_beside_whatever_the_caller_does_with_mlflow(uri, tmp_path, monkeypatch):
+    import mlflow
+    import pandas as pd
+
+    data, net = network(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'own.db'}")
+    with mlflow.start_run():
+        tracker = opened(uri, tmp_path, data)
+        tracker.save_model(tmp_path, data)
+        assert tracker._client.get_run(tracker._run_id).info.status == "RUNNING"
+        tracker.finish("finished")
+        assert mlflow.active_run() is not None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    model = mlflow.pyfunc.load_model(f"runs:/{tracker._run_id}/model")
+    logged = tracker._client.get_logged_model(model.metadata.model_id)
+    assert logged.params["a.b"] == "1" and logged.source_run_id == tracker._run_id and str(logged.status) == "READY"
+    raw = data.x_test * 3 + 7
+    expected = net.predict((raw - 7) / 3)
+    np.testing.assert_allclose(model.predict(raw), expected, rtol=1e-4)
+    np.testing.assert_allclose(model.predict(pd.DataFrame(raw)), expected, rtol=1e-4)
+    for kind in (np.uint8, np.int64, np.float16):
+        assert model.predict(np.ones((2, 4), kind)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("code", [404, 429, 503])
+def test_a_server_that_is_no_tracking_server_is_not_waited_for(code):
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tracker = MLflowTracker(uri=f"http://me:secret@127.0.0.1:{server.server_port}")
+        start = time.monotonic()
+        tracker.connect()
+        with pytest.raises(TrackingError, match=f"answers {code}") as error:
+            tracker.ready()
+        server.shutdown()
+    assert time.monotonic() - start < 10 and "secret" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_real_server_and_what_happens_when_it_goes_away(tmp_path, capfd):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    server = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(200):
+            try:
+                with urllib.request.urlopen(f"{address}/health", timeout=1):
+                    break
+            except OSError:
+                time.sleep(0.2)
+        data, _ = network(tmp_path)
+        capfd.readouterr()
+        tracker = opened(address, tmp_path, data)
+        tracker.log(0, 0.0, {"m": 1.0})
+        tracker.save_model(tmp_path, data)
+        tracker.finish("finished")
+        assert capfd.readouterr() == ("", "")
+        assert tracker.ui_command == "" and tracker.link.startswith(f"{address}/#/experiments/")
+        assert tracker._client.get_run(tracker._run_id).info.status == "FINISHED"
+        tracker = opened(address, tmp_path, data)
+    finally:
+        server.terminate()
+        server.wait(30)
+    tracker.log(1, 0.1, {"m": 2.0})
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match="does not answer"):
+        tracker.finish("finished")
+    assert time.monotonic() - start < 10
+    assert '"step": 1' in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_six_processes_on_a_fresh_directory_at_once(tmp_path):
+    code = (
+        "import pathlib, sys, types\n"
+        "from bpx.tracking import MLflowTracker\n"
+        "t = MLflowTracker(); t.connect(); t.ready()\n"
+        "d = types.SimpleNamespace(name='d', sha256='a' * 64, source='s', x_train=[0], x_test=[0])\n"
+        "home = pathlib.Path(sys.argv[1]); home.mkdir()\n"
+        "t.start('r', {}, {}, d, home); t.log(0, 0.0, {'m': 1.0}); t.finish('finished'); print(t.ui_command)"
+    )
+    words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
+    all_of_them = [
+        subprocess.Popen([*words, f"r{i}"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for i in range(6)
+    ]
+    for process in all_of_them:
+        assert process.communicate(timeout=120) == ("mlflow ui\n", "")
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 6
+
+
+@pytest.mark.parametrize("folder", ["with space", "per%20cent", "ha#sh", "qu?ery", "quo'te"])
+def test_the_default_store_is_in_the_directory_whatever_its_name(tmp_path, monkeypatch, folder):
+    home = tmp_path / folder
+    home.mkdir()
+    monkeypatch.chdir(home)
+    uri = store.resolve(None, home)
+    assert store._file(uri) == home / "mlflow.db"
+    tracker = MLflowTracker()
+    assert tracker.ui_command == "mlflow ui"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert store._file(store.resolve(None, home)) == home / "other.db"
+    assert store.resolve("HTTP://x:1", home) == "http://x:1"
+
+
+def test_a_name_that_needs_quoting_is_the_file_that_mlflow_opens(tmp_path, monkeypatch):
+    home = tmp_path / "qu?ery 100%25"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    tracker = MLflowTracker()
+    tracker.connect()
+    tracker.ready()
+    assert (home / "mlflow.db").stat().st_size > 0
+
+
+def test_a_password_is_not_printed():
+    tracker = MLflowTracker(uri="http://me:secret@host:5000/")
+    tracker._run_id, tracker._experiment_id = "r", "1"
+    assert tracker.link == "http://host:5000/#/experiments/1/runs/r?workflowType=machine_learning"

@@ -1,0 +1,92 @@
+"""The store that runs are sent to: which one it is, and whether it can be used, before MLflow is asked."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bpx.tracking.tracker import TrackingError
+
+FILE = "sqlite:///"
+FREE_WITHIN = 5.0  # seconds that a locked database is waited for
+
+
+def default(home: Path) -> str:
+    """Return the URI of the store that ``mlflow ui`` shows when it is started in ``home``."""
+    return f"{FILE}{_quoted(home)}/mlflow.db"
+
+
+def resolve(uri: str | None, home: Path) -> str:
+    """Return ``uri``, else MLFLOW_TRACKING_URI, else the default in ``home``, independent of where we are."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default(home)
+    if uri.startswith(FILE) and not uri.startswith(f"{FILE}/"):
+        return f"{FILE}{_quoted(home)}/{uri.removeprefix(FILE)}"
+    scheme, colon, rest = uri.partition("://")
+    return f"{scheme.lower()}{colon}{rest}" if colon else uri
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether a tracking server answers at ``uri``, rather than a database or a file."""
+    return uri.startswith(("http://", "https://"))
+
+
+def shown(uri: str) -> str:
+    """Return ``uri`` as it may be printed: without a user's name and password."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
+def check(uri: str) -> None:
+    """Raise TrackingError where a SQLite store cannot be written; MLflow itself would try for minutes."""
+    if not uri.startswith(FILE):
+        return
+    path = _file(uri)
+    if not path.parent.is_dir():
+        raise TrackingError(f"{path.parent}, the folder of the tracking store, does not exist")
+    try:
+        probe = path.parent / f".{path.name}.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        if not path.exists():
+            return
+        path.open("r+b").close()
+        with closing(sqlite3.connect(path, timeout=FREE_WITHIN, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+    except OSError as error:
+        raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise TrackingError(f"{path} cannot be used: {error}") from error
+
+
+@contextmanager
+def one_at_a_time(uri: str) -> Iterator[None]:
+    """Keep other processes from opening the same store: two that create its schema at once break each other."""
+    if uri.startswith(FILE):
+        path = Path(f"{_file(uri)}.lock")  # beside the database: whoever shares it shares the lock
+    else:
+        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir(), f"bpx-{os.getuid()}-{name}.lock")
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _file(uri: str) -> Path:
+    return Path(unquote(uri.removeprefix(FILE).partition("?")[0]))
+
+
+def _quoted(path: Path) -> str:
+    # no more than has to be: of a quoted path MLflow makes a folder of that very name besides
+    return str(path).replace("%", "%25").replace("?", "%3F")
