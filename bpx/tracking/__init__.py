@@ -1,6 +1,7 @@
 """The tracker: MLflow, and the local record that does not depend on it."""
 
 from bpx.tracking.mlflow_tracker import MLflowTracker
-from bpx.tracking.tracker import LocalTracker, Tracker, TrackingError
+from bpx.tracking.parent import Parent
+from bpx.tracking.tracker import Child, LocalTracker, Tracker, TrackingError
 
-__all__ = ["LocalTracker", "MLflowTracker", "Tracker", "TrackingError"]
+__all__ = ["Child", "LocalTracker", "MLflowTracker", "Parent", "Tracker", "TrackingError"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bpx.tracking import store
-from bpx.tracking.tracker import Tracker, TrackingError
+from bpx.tracking.tracker import Child, Tracker, TrackingError
 
 STATUS = {
     "finished": "FINISHED",
@@ -28,7 +28,7 @@ STATUS = {
     "interrupted": "KILLED",
     "crashed": "FAILED",
 }
-METRICS_A_BATCH, PARAMS_A_BATCH = 1000, 100
+METRICS_A_BATCH, PARAMS_A_BATCH, RUNS_A_PAGE = 1000, 100, 1000
 LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 ANSWER_WITHIN = 4.0  # seconds; MLflow's own retries would take minutes
 SEND_EVERY = 2.0  # seconds
@@ -57,6 +57,11 @@ class MLflowTracker(Tracker):
         self._ended = False
 
     @property
+    def run_id(self) -> str | None:
+        """The run's id in MLflow."""
+        return self._run_id or None
+
+    @property
     def link(self) -> str:
         """The run's page in MLflow's interface, in the view for training."""
         base = store.shown(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
@@ -81,8 +86,10 @@ class MLflowTracker(Tracker):
 
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run with its parameters, tags and dataset; raises TrackingError."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+        from mlflow.entities import Param
 
+        if self.parent is not None:
+            tags = tags | {"mlflow.parentRunId": self.parent}
         with self._reported():
             short = {key: value[:LONGEST_TAG] for key, value in tags.items()}
             run = self._client.create_run(self._experiment_id, run_name=name, tags=short)
@@ -90,16 +97,40 @@ class MLflowTracker(Tracker):
             pairs = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
             for i in range(0, len(pairs), PARAMS_A_BATCH):
                 self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
-            source = json.dumps({"uri": data.source})
-            profile = json.dumps({"training samples": len(data.x_train), "test samples": len(data.x_test)})
-            dataset = Dataset(data.name[:LONGEST_NAME], data.sha256[:32], "local", source, profile=profile)
-            self._client.log_inputs(
-                self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-            )
+            if data is not None:
+                self._log_dataset(data)
         super().start(name, params, tags, data, directory)
         (directory / "mlflow_run_id").write_text(self._run_id + "\n")
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._thread.start()
+        self._begin_to_send()
+
+    def reopen(self, run_id: str, directory: Path) -> None:
+        """Go on with a run that has ended, RUNNING again; raises TrackingError."""
+        with self._reported():
+            self._client.update_run(run_id, status="RUNNING")
+        self._run_id = run_id
+        super().reopen(run_id, directory)
+        self._begin_to_send()
+
+    def children(self) -> list[Child]:
+        """Return the runs whose parent this one is, the oldest first; raises TrackingError."""
+        runs, token = [], None
+        with self._reported():
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment_id],
+                    f"tags.`mlflow.parentRunId` = '{self._run_id}'",
+                    max_results=RUNS_A_PAGE,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                runs += page
+                token = page.token
+                if not token:
+                    break
+        return [
+            Child(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.metrics, r.data.tags)
+            for r in runs
+        ]
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
         """Keep the metrics in the local record and queue them for MLflow."""
@@ -186,6 +217,18 @@ class MLflowTracker(Tracker):
             if self._failure is not None:
                 raise self._failure
 
+    def _begin_to_send(self) -> None:
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def _log_dataset(self, data: Any) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": data.source})
+        profile = json.dumps({"training samples": len(data.x_train), "test samples": len(data.x_test)})
+        dataset = Dataset(data.name[:LONGEST_NAME], data.sha256[:32], "local", source, profile=profile)
+        self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
     def _connect(self) -> None:
         try:
             with self._reported():
@@ -203,7 +246,17 @@ class MLflowTracker(Tracker):
             self._answers()
             client = MlflowClient(tracking_uri=self._uri)
             self._experiment_id = self._find_experiment(client)
+            if self.parent is not None:
+                self._find_parent(client, self.parent)
         return client
+
+    def _find_parent(self, client: Any, parent: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client.get_run(parent)
+        except MlflowException as error:
+            raise TrackingError(f"tracking.parent: {store.shown(self._uri)} has no run {parent}") from error
 
     def _find_experiment(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException

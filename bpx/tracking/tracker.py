@@ -14,22 +14,41 @@ class TrackingError(RuntimeError):
     """A tracking server or store that cannot be used; the text is one line."""
 
 
+@dataclass(frozen=True)
+class Child:
+    """A run of a study as the store has it, its metrics the last ones."""
+
+    id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
 @dataclass
 class Tracker:
     """Keep the metrics of a run in its directory, one JSON line a record (``metrics.jsonl``).
 
     ``per_layer`` names the quantities that become a metric for every layer, ``figures`` and ``model`` tell
-    whether they are made. Non-finite values are not kept as metrics but counted.
+    whether they are made, ``parent`` is the id of the run that this one belongs to. Non-finite values are not
+    kept as metrics but counted.
     """
 
     per_layer: list[str] = field(default_factory=list)
     figures: bool = True
     model: bool = True
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         self.non_finite = 0
         self._file: TextIO | None = None
         self._started = 0.0
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run in the store, None where there is none."""
+        return None
 
     @property
     def link(self) -> str:
@@ -48,9 +67,18 @@ class Tracker:
         """Wait until the store is reached; raises TrackingError."""
 
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
-        """Open the run; raises TrackingError."""
+        """Open the run, ``data`` being its dataset or None; raises TrackingError."""
         self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
         self._started = time.perf_counter()
+
+    def reopen(self, run_id: str, directory: Path) -> None:
+        """Go on with a run that has ended; raises TrackingError."""
+        self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+        self._started = time.perf_counter()
+
+    def children(self) -> list[Child]:
+        """Return the runs whose parent this one is, the oldest first: none where nothing is stored."""
+        return []
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
         """Keep the finite ones of ``metrics`` at a step and return them."""

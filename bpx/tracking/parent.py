@@ -1,0 +1,71 @@
+"""Parent: the run of a study, whose children are the study's own runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bpx.tracking.tracker import Child, Tracker
+
+
+class Parent:
+    """Keep a study as one run; its runs belong to it through ``tracking.parent``.
+
+    ``tracker`` is the one that the study's configuration describes, so that parent and children share a store; with
+    ``tracking=none`` all of it stays in ``directory``. As a context it ends as finished, interrupted or crashed.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def open(self, name: str, params: dict[str, Any], tags: dict[str, str], directory: Path) -> Self:
+        """Begin the study's run; raises TrackingError."""
+        self._reach(directory)
+        self.tracker.start(name, params, tags, None, directory)
+        return self
+
+    def reopen(self, run_id: str, directory: Path) -> Self:
+        """Go on with the study's run; raises TrackingError."""
+        self._reach(directory)
+        self.tracker.reopen(run_id, directory)
+        return self
+
+    def _reach(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.tracker.connect()
+        self.tracker.ready()
+
+    @property
+    def id(self) -> str | None:
+        """What a child's ``tracking.parent`` has to be: None where nothing is stored."""
+        return self.tracker.run_id
+
+    def log(self, metrics: dict[str, float], step: int = 0) -> None:
+        """Keep metrics of the study itself: a parent whose children alone have some shows empty charts."""
+        self.tracker.log(step, 0.0, metrics)
+
+    def tag(self, key: str, value: str) -> None:
+        """Attach a word to the study; ``mlflow.note.content`` is its description."""
+        self.tracker.tag(key, value)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Hand over a file, or a directory's files, to stand under ``folder``."""
+        self.tracker.artifact(path, folder)
+
+    def children(self) -> list[Child]:
+        """Return the study's runs, the oldest first: none where nothing is stored."""
+        return self.tracker.children()
+
+    def finish(self, outcome: str) -> None:
+        """End the study as finished, interrupted or crashed; a second call does nothing."""
+        self.tracker.finish(outcome)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        outcome = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "crashed"
+        self.finish(outcome)

@@ -1,0 +1,71 @@
+"""A study's parent run against a real MLflow store, and without one."""
+
+import pytest
+
+from bpx.tracking import LocalTracker, MLflowTracker, Parent, TrackingError
+
+# MLflow's own, when its pyfunc is first imported
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def child(uri, parent, directory, metrics, outcome):
+    directory.mkdir()
+    tracker = MLflowTracker(uri=uri, parent=parent)
+    tracker.connect()
+    tracker.ready()
+    tracker.start(directory.name, {"a": 1}, {}, None, directory)
+    tracker.log(3, 0.5, metrics)
+    tracker.finish(outcome)
+
+
+def test_a_study_and_its_runs(uri, tmp_path):
+    with Parent(MLflowTracker(uri=uri)).open("study", {"n": 2}, {"bpx.kind": "study"}, tmp_path / "study") as parent:
+        child(uri, parent.id, tmp_path / "one", {"cost/val": 0.5}, "finished")
+        child(uri, parent.id, tmp_path / "two", {"cost/val": 0.25}, "pruned")
+        child(uri, None, tmp_path / "stranger", {"cost/val": 9.0}, "finished")
+        found = parent.children()
+        parent.log({"best/cost/val": 0.25})
+        parent.log({"best/cost/val": 0.125}, step=1)
+        (tmp_path / "study" / "a.txt").write_text("a")
+        parent.artifact(tmp_path / "study" / "a.txt", "figures")
+        parent.tag("mlflow.note.content", "found")
+    assert [(c.name, c.status, c.metrics, c.params) for c in found] == [
+        ("one", "FINISHED", {"cost/val": 0.5}, {"a": "1"}),
+        ("two", "KILLED", {"cost/val": 0.25}, {"a": "1"}),
+    ]
+    assert found[1].tags["bpx.outcome"] == "pruned"
+    again = Parent(MLflowTracker(uri=uri)).reopen(parent.id, tmp_path / "study")
+    run = again.tracker._client.get_run(parent.id)
+    assert run.info.status == "RUNNING" and run.data.metrics == {"best/cost/val": 0.125}
+    assert run.data.tags["mlflow.note.content"] == "found" and len(again.children()) == 2
+    again.finish("finished")
+    run = again.tracker._client.get_run(parent.id)
+    assert run.info.status == "FINISHED" and run.info.end_time is not None
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")])
+def test_a_study_that_breaks_is_not_left_running(uri, tmp_path, error, status):
+    parent = Parent(MLflowTracker(uri=uri)).open("study", {}, {}, tmp_path / "study")
+    with pytest.raises(error), parent:
+        raise error
+    assert parent.tracker._client.get_run(parent.id).info.status == status
+
+
+def test_without_a_store_it_stays_in_the_directory(tmp_path):
+    with Parent(LocalTracker()).open("study", {}, {}, tmp_path / "deep" / "study") as parent:
+        parent.log({"a": 1.0})
+        parent.tag("a", "b")
+        assert parent.id is None and parent.children() == []
+    assert '"a": 1.0' in (tmp_path / "deep" / "study" / "metrics.jsonl").read_text()
+
+
+def test_a_parent_that_is_not_there_is_said_before_the_run(uri, tmp_path):
+    tracker = MLflowTracker(uri=uri, parent="nobody")
+    tracker.connect()
+    with pytest.raises(TrackingError, match=r"tracking\.parent: sqlite.*has no run nobody"):
+        tracker.ready()
