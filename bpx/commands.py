@@ -12,7 +12,7 @@ from bpx.config import CONF, UserError
 
 
 def command(task: Callable[[Any], Any]) -> Callable[[], int]:
-    """Make a task on a composed configuration a command that returns its exit code."""
+    """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number."""
 
     def run() -> int:
         import hydra
@@ -22,10 +22,14 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
         os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
         errors: list[Exception] = []
+        code = 0
 
         def guarded(config: Any) -> Any:
+            nonlocal code
             try:
-                return task(config)
+                result = task(config)
+                code = result if isinstance(result, int) else 0  # hydra.main keeps what the task returns
+                return result
             except UserError as error:
                 if full:
                     raise
@@ -42,7 +46,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             return 130
         for said in errors:
             print(f"error: {one_line(said)}", file=sys.stderr)
-        return 2 if errors else 0
+        return 2 if errors else code
 
     return run
 

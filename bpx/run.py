@@ -39,9 +39,9 @@ def run(config: DictConfig) -> dict[str, float]:
     try:
         rngs = streams(work.settings.seed)
         data: Dataset = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
-        net = _network(work, data, rngs)
+        net = build_network(work, data, rngs)
         work.tracker.ready()
-        directory = _directory(Path("outputs") / name)
+        directory = run_directory(Path("outputs") / name)
         try:
             with threadpool_limits(work.settings.threads):
                 return _Run(work, data, net, rngs, directory, name, overrides).execute()
@@ -59,7 +59,8 @@ def _hydra() -> tuple[dict[str, Any], list[str]]:
     return dict(hydra.runtime.choices), list(hydra.overrides.task)
 
 
-def _network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
+def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
+    """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
     size = work.settings.batch_size
     if size > len(data.x_train):
         raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
@@ -72,7 +73,8 @@ def _network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) ->
     return net
 
 
-def _directory(parent: Path) -> Path:
+def run_directory(parent: Path) -> Path:
+    """Make a directory of its own under ``parent``, with a folder for the configuration; raises UserError."""
     path = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     try:
         path.mkdir(parents=True)

@@ -16,9 +16,10 @@ Rows are samples. For a layer with n_in inputs and n_out units, and a batch of B
 from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
-from bpx.engine.gradcheck import GradientCheck, gradcheck
+from bpx.engine.gradcheck import GradientCheck, TensorCheck, gradcheck
 from bpx.engine.initializers import INITIALIZERS, Initializer, recommended_gain
 from bpx.engine.layer import Layer
+from bpx.engine.layercheck import LayerCheck
 from bpx.engine.losses import LOSSES, Loss, accuracy
 from bpx.engine.models import mlp, residual_mlp
 from bpx.engine.network import Network
@@ -42,6 +43,7 @@ __all__ = [
     "GradientCheck",
     "Initializer",
     "Layer",
+    "LayerCheck",
     "LayerNorm",
     "Loss",
     "Network",
@@ -51,6 +53,7 @@ __all__ = [
     "Residual",
     "Schedule",
     "Store",
+    "TensorCheck",
     "accuracy",
     "adam",
     "adamw",

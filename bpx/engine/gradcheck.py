@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bpx.engine.activations import Activation
 from bpx.engine.layer import Array
+from bpx.engine.layercheck import ROUND_OFF, SLACK, TOLERANCE, LayerCheck, check_layers
 from bpx.engine.network import Network
 
-ROUND_OFF = float(np.finfo(np.float64).eps)
+RESOLVED = 1e-3  # a tensor for which round-off leaves less than this is not checked: it is below the floor
 
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """One parameter's check: relative difference (None below the round-off floor), entries, kinks, worst entry."""
+    """One parameter's check: relative difference (None below the round-off floor), entries, kinks, worst entry.
+
+    ``tolerance`` is 1e-7 plus what the difference's round-off explains; ``error`` is the worst entry's
+    absolute difference.
+    """
 
     name: str
     relative: float | None
+    tolerance: float
     entries: int
     kinks: int
     worst: tuple[int, ...]
+    error: float
     analytic: Array
     numeric: Array
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gradient is right, as far as the difference can tell."""
+        return self.relative is None or self.relative <= self.tolerance
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,21 @@ class GradientCheck:
     """The check of a network: ``relative`` = norm(n - a) / norm(n + a) over all entries not at a kink."""
 
     relative: float
+    tolerance: float
     along: float
     tensors: tuple[TensorCheck, ...]
+    layers: tuple[LayerCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the whole, every tensor and every layer's backward are right."""
+        parts = [t.passed for t in self.tensors] + [layer.passed for layer in self.layers]
+        return self.relative <= self.tolerance and all(parts)
+
+    @property
+    def worst(self) -> TensorCheck:
+        """The tensor that exceeds its tolerance the most, or comes nearest to it."""
+        return max(self.tensors, key=lambda t: (t.relative or 0.0) / t.tolerance)
 
     @property
     def kinks(self) -> int:
@@ -62,7 +88,8 @@ def gradcheck(
     Checks along random unit ``directions`` (their cost does not grow with the parameters; ``along`` is the worst
     relative difference) and per entry, at most ``entries`` of each tensor (all where None), h being epsilon times
     max(1, abs(theta_i)). An entry whose difference crosses a kink of an activation is left out and counted; a
-    tensor whose gradient is below the round-off floor of the difference is reported without a number.
+    tensor whose gradient is below the round-off floor of the difference is reported without a number. At last,
+    every layer's backward is checked by itself, which tells where a derivative is wrong.
     Dropout's mask and running statistics hold still. Raises ValueError unless the network is float64.
     """
     if net.dtype != np.float64:
@@ -108,24 +135,31 @@ def gradcheck(
             numeric_entries[k], smooth[k] = change / (2 * h), not kink
         analytic_entries = grad[start + chosen]
         n, a = numeric_entries[smooth], analytic_entries[smooth]
-        scale = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0))
-        worst = int(chosen[np.argmax(np.abs(numeric_entries - analytic_entries) * smooth)])
+        scale, tolerance = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0)), _tolerance(floor, n, a)
+        errors = np.abs(numeric_entries - analytic_entries) * smooth
+        worst = int(errors.argmax())
         checks.append(
             TensorCheck(
                 p.name,
-                relative_difference(n, a) if scale > floor else None,
+                relative_difference(n, a) if scale > floor and tolerance < RESOLVED else None,
+                tolerance,
                 len(chosen),
                 int((~smooth).sum()),
-                tuple(int(i) for i in np.unravel_index(worst, p.shape)),
+                tuple(int(i) for i in np.unravel_index(chosen[worst], p.shape)),
+                float(errors[worst]),
                 a,
                 n,
             )
         )
         start += p.size
-    whole = relative_difference(
-        np.concatenate([c.numeric for c in checks]), np.concatenate([c.analytic for c in checks])
-    )
-    return GradientCheck(whole, along, tuple(checks))
+    n, a = (np.concatenate([getattr(check, kind) for check in checks]) for kind in ("numeric", "analytic"))
+    layers = check_layers(twin, x, y, train, rng)
+    return GradientCheck(relative_difference(n, a), _tolerance(floor, n, a), along, tuple(checks), layers)
+
+
+def _tolerance(floor: float, numeric: Array, analytic: Array) -> float:
+    total = float(np.linalg.norm(numeric + analytic))
+    return TOLERANCE + (SLACK * floor * math.sqrt(numeric.size) / total if total else 0.0)
 
 
 def _sides(net: Network) -> list[Array]:

@@ -29,6 +29,7 @@ def test_every_layer_activation_and_loss(activation, loss, normalization):
             for rows in (6, 4):  # a full batch and a short last one
                 check = gradcheck(net, x[:rows], y[:rows], train=train, entries=12, directions=2, epsilon=3e-6)
                 assert check.relative <= 1e-7, (model, train, rows, check.relative)
+                assert all(layer.passed for layer in check.layers), (model, train, rows, check.layers)
 
 
 @pytest.mark.parametrize("output", ["linear", "sigmoid", "tanh"])
@@ -58,6 +59,27 @@ def test_a_broken_derivative_is_caught_and_located(monkeypatch):
     relative = {t.name: t.relative for t in check.tensors}
     assert check.relative > 1e-5 and check.along > 1e-5
     assert relative["layer_03.dense.W"] < 1e-8 < 1e-5 < relative["layer_01.dense.W"]
+    assert not check.passed
+    assert [layer.name for layer in check.layers if not layer.passed] == ["layer_01.activation", "layer_02.activation"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["dense", "norm", "activation", "dropout", "loss"])
+def test_each_broken_backward_is_located(model, kind):
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((6, 5)), rng.integers(0, 3, 6)
+    net = make(model, "softplus", "batch", "softmax_cross_entropy")
+    broken = net.loss if kind == "loss" else [layer for layer in net.layers() if layer.kind == kind][-1]
+
+    class Broken(type(broken)):
+        def backward(self, *args):
+            out = super().backward(*args)
+            out.reshape(-1)[::2] *= 1.01
+            return out
+
+    broken.__class__ = Broken
+    failed = [layer.name for layer in gradcheck(net, x, y, entries=5).layers if not layer.passed]
+    assert failed == (["loss"] if kind == "loss" else [broken.name])
 
 
 def test_kinks_are_found_and_zero_gradients_are_no_failure():

@@ -1,0 +1,103 @@
+"""python -m bpx.gradcheck +experiment=NAME: the gradient of any composed network against central differences."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bpx.commands import command
+from bpx.config import UserError, plan, streams
+from bpx.engine import GradientCheck, TensorCheck, gradcheck
+
+FOLDER = Path("outputs/gradcheck")
+ROWS, ENTRIES = 32, 100  # samples, and entries of each tensor, at most: enough for any wrong formula
+
+
+@command
+def main(config: Any) -> int:
+    """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
+    from bpx.data import DataError
+    from bpx.run import build_network, run_directory
+
+    config.dtype = "float64"  # float32 has too few digits to take differences
+    work = plan(config)
+    rngs = streams(work.settings.seed)
+    try:
+        data = work.source.load(rngs["data"], np.dtype("float64"))
+    except DataError as error:
+        raise UserError(str(error)) from error
+    net = build_network(work, data, rngs)
+    rows = min(ROWS, work.settings.batch_size)
+    check = gradcheck(net, data.x_train[:rows], data.y_train[:rows], entries=ENTRIES)
+    directory = run_directory(FOLDER)
+    picture = draw(check, directory, f"{data.name}, {rows} sample{'s' if rows > 1 else ''}")
+    report(check, picture)
+    return 0 if check.passed else 1
+
+
+def draw(check: GradientCheck, directory: Path, name: str) -> Path:
+    """Record the check in ``gradcheck.npz`` and draw the figure from it; returns the picture's path."""
+    from bpx.figures.canvas import save
+    from bpx.figures.gradient_check import gradient_check, read
+
+    path = directory / "gradcheck.npz"
+    np.savez(
+        path,
+        name=name,
+        relative=check.relative,
+        tensors=np.array([t.name for t in check.tensors]),
+        lengths=np.array([len(t.analytic) for t in check.tensors]),
+        tensor_relative=np.array([np.nan if t.relative is None else t.relative for t in check.tensors]),
+        tensor_tolerance=np.array([t.tolerance for t in check.tensors]),
+        analytic=np.concatenate([t.analytic for t in check.tensors]),
+        numeric=np.concatenate([t.numeric for t in check.tensors]),
+    )
+    return save(gradient_check(read(path)), directory / "gradcheck.png")
+
+
+def report(check: GradientCheck, picture: Path) -> None:
+    """Print every tensor, the worst entry, the layers whose backward is wrong, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print
+    table = Table(title="gradient check", title_justify="left")
+    table.add_column("tensor", min_width=max(len(t.name) for t in check.tensors), no_wrap=True)
+    for column in ("entries", "at a kink", "relative difference", "worst entry", "off by"):
+        table.add_column(column, justify="right")
+    for t in check.tensors:
+        table.add_row(t.name, str(t.entries), str(t.kinks), relative(t), entry(t), f"{t.error:.1e}")
+    out(table)
+    if any(t.relative is None for t in check.tensors):
+        out("round-off: the gradient is below what differences of the cost can resolve, nothing can be said")
+    out(f"whole     {check.relative:.2e} (correct below {check.tolerance:.1e}), along directions {check.along:.2e}")
+    worst = check.worst
+    out(f"worst     {entry(worst, full=True)}, tensor at {relative(worst)} (correct below {worst.tolerance:.1e})")
+    wrong = [layer for layer in check.layers if not layer.passed]
+    if wrong:
+        for layer in wrong:
+            out(f"[bold red]wrong[/]     backward of {layer.name}: off by {layer.relative:.1e} of its gradient")
+    elif not check.passed:
+        names = ", ".join(t.name for t in check.tensors if not t.passed)
+        out(f"[bold red]wrong[/]     {names}; every layer passes the gradient on as it should")
+    out(f"figure    {picture}")
+    out("[bold green]the gradient is correct[/]" if check.passed else "[bold red]the gradient is WRONG[/]")
+
+
+def relative(t: TensorCheck) -> str:
+    """Return a tensor's relative difference in words."""
+    if t.relative is None:
+        return "round-off"
+    return f"{t.relative:.2e}" + ("" if t.passed else " wrong")
+
+
+def entry(t: TensorCheck, full: bool = False) -> str:
+    """Return the worst entry, with the tensor's name if ``full``."""
+    return f"{t.name if full else ''}[{', '.join(map(str, t.worst))}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The gradient check as a command: what it prints, what it leaves, and that it fails where a derivative is wrong."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+BREAK = """
+import sys
+from bpx.engine import BatchNorm, Dense, activations
+{broken}
+from bpx.gradcheck import main
+sys.exit(main())
+"""
+WRONG = {
+    "slope": """
+right = activations.Tanh.df
+def df(self, z, a, out):
+    right(self, z, a, out)
+    out[:, 0] *= 1.001
+activations.Tanh.df = df
+""",
+    "weights": """
+right = Dense.backward
+def backward(self, dy):
+    out = right(self, dy)
+    if self.name.startswith("layer_02"):
+        self.W.grad[3, 4] += 0.01
+    return out
+Dense.backward = backward
+""",
+}
+
+
+@pytest.mark.parametrize("words", [["+experiment=classification"], ["model=residual_mlp", "normalization=batch"]])
+def test_a_composed_network_is_checked(words, tmp_path, command):
+    done = command("bpx.gradcheck", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the gradient is correct" in done.stdout and "layer_01.dense.W" in done.stdout
+    (directory,) = (tmp_path / "outputs" / "gradcheck").iterdir()
+    assert (directory / "gradcheck.png").stat().st_size > 10_000
+    with np.load(directory / "gradcheck.npz") as arrays:
+        assert arrays["relative"] < 1e-7 and arrays["lengths"].sum() == len(arrays["analytic"])
+
+
+def test_gradients_below_round_off_are_reported_as_such(tmp_path, command):
+    deep = ["activation=sigmoid", "model.depth=10", "model.width=5", "initializer=normal", "initializer.std=0.1"]
+    done = command("bpx.gradcheck", *deep, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("round-off") > 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("slope", ["backward of layer_01.activation", "backward of layer_02.activation"]),
+        ("weights", ["layer_02.dense.W[3, 4]", "wrong     layer_02.dense.W;"]),
+    ],
+)
+def test_a_wrong_derivative_fails_and_is_located(broken, said, tmp_path):
+    code = BREAK.format(broken=WRONG[broken])
+    words = ["activation=tanh", "model.width=6", "dataset=classification"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "the gradient is WRONG" in done.stdout and all(text in done.stdout for text in said)
+    assert "backward of loss" not in done.stdout and "backward of layer_02.dense" not in done.stdout
+
+
+def test_mistakes_are_one_line(tmp_path, command):
+    done = command("bpx.gradcheck", "activation=step", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
