@@ -16,7 +16,8 @@ Array = NDArray[Any]
 class Batches:
     """Every sample once an epoch, in an order drawn anew each time; the last batch may be short.
 
-    What ``epoch`` yields is valid until the next batch: the buffers are used again.
+    What ``epoch`` yields is valid until the next batch: the buffers are used again. ``position`` counts the
+    samples of the epoch that are out already.
     """
 
     def __init__(self, x: Array, y: Array, batch_size: int, rng: np.random.Generator) -> None:
@@ -27,17 +28,45 @@ class Batches:
         self.x, self.y, self.batch_size, self.rng = x, y, batch_size, rng
         self._x = np.empty((batch_size, *x.shape[1:]), x.dtype)
         self._y = np.empty((batch_size, *y.shape[1:]), y.dtype)
+        self.order = np.arange(len(x))
+        self.position = len(x)
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        """Yield minibatches without end, epoch after epoch."""
+        while True:
+            yield from self.epoch()
+
     def epoch(self) -> Iterator[tuple[Array, Array]]:
-        """Yield (x, y) minibatches, (batch, n_in) and (batch,) or (batch, n_out)."""
-        order = self.rng.permutation(len(self.x))
+        """Yield (x, y) minibatches, (batch, n_in) and (batch,) or (batch, n_out): the rest of the epoch, or a new one.
+
+        Whoever stops in between goes on from there.
+        """
+        if self.position >= len(self.order):
+            self.order, self.position = self.rng.permutation(len(self.x)), 0
         size = self.batch_size
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+        while self.position < len(self.order):
+            rows = self.order[self.position : self.position + size]
             x, y = (self._x, self._y) if len(rows) == size else (self._x[: len(rows)], self._y[: len(rows)])
             np.take(self.x, rows, axis=0, out=x, mode="clip")  # other modes make a copy
             np.take(self.y, rows, axis=0, out=y, mode="clip")
+            self.position += len(rows)
             yield x, y
+
+    def state(self) -> dict[str, Array]:
+        """Return the epoch's order and how much of it is out; the generator's state is its owner's to keep."""
+        return {"order": self.order, "position": np.array(self.position)}  # no order is written to once it is drawn
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Go on from a state; raises ValueError where its order is none of these samples."""
+        n = len(self.x)
+        try:
+            order, position = state["order"], state["position"]
+            fits = order.dtype == self.order.dtype and np.array_equal(np.sort(order), np.arange(n))
+            if not (fits and position.shape == () and position.dtype.kind == "i" and 0 <= position <= n):
+                raise ValueError(f"the state's order is none of {n} samples")
+        except KeyError as error:
+            raise ValueError(f"the state does not fit at {error}") from error
+        self.order, self.position = order, int(position)

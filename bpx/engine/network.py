@@ -12,6 +12,7 @@ from bpx.engine.dense import Dense
 from bpx.engine.initializers import Initializer
 from bpx.engine.layer import Array, Layer
 from bpx.engine.losses import Loss, accuracy
+from bpx.engine.memory import checked
 from bpx.engine.store import Store
 
 EVALUATION_ROWS = 1000
@@ -64,7 +65,7 @@ class Network:
         """Allocate the buffers for up to ``batch`` rows; ``rng`` draws dropout's masks."""
         if batch < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch}")
-        rng = np.random.default_rng(0) if rng is None else rng
+        self.rng = rng = np.random.default_rng(0) if rng is None else rng
         for op in self.ops:
             op.bind(batch, self.dtype, rng)
         self.loss.bind(batch, self.n_out, self.dtype)
@@ -124,20 +125,13 @@ class Network:
 
     def state(self) -> dict[str, Array]:
         """Return copies of theta and of the running statistics, by name."""
-        held = {"theta": self.store.theta}
-        for layer in self.layers():
-            held |= layer.statistics()
-        return {key: value.copy() for key, value in held.items()}
+        return {key: value.copy() for key, value in self._held().items()}
 
     def load_state(self, state: dict[str, Array]) -> None:
-        """Take theta and running statistics from ``state``; raises ValueError where a name or shape differs."""
-        held = {"theta": self.store.theta}
-        for layer in self.layers():
-            held |= layer.statistics()
-        for key, value in held.items():
-            if key not in state or state[key].shape != value.shape:
-                raise ValueError(f"the state does not fit this network at {key!r}")
-            value[...] = state[key]
+        """Take theta and running statistics from ``state``; raises ValueError where a name, shape or dtype differs."""
+        held = self._held()
+        for key, value in checked(held, state).items():
+            held[key][...] = value
 
     @staticmethod
     def from_spec(spec: dict[str, Any]) -> Network:
@@ -145,6 +139,12 @@ class Network:
         from bpx.engine.models import from_spec
 
         return from_spec(spec)
+
+    def _held(self) -> dict[str, Array]:
+        held = {"theta": self.store.theta}
+        for layer in self.layers():
+            held |= layer.statistics()
+        return held
 
     def _evaluation(self) -> Network:
         if self._evaluator is None:

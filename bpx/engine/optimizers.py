@@ -15,6 +15,7 @@ import numpy as np
 from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
 
 from bpx.engine.layer import Array
+from bpx.engine.memory import Arrays, Remembers, below, under
 from bpx.engine.schedules import Constant, Schedule
 from bpx.engine.store import Store
 
@@ -34,7 +35,7 @@ def axpy(x: Array, y: Array, a: float) -> None:
         f(x[piece], y[piece], a=a)
 
 
-class Transform(ABC):
+class Transform(Remembers, ABC):
     """A step of the chain: maps (u, factor) to (u, factor), the update so far being factor * u."""
 
     def bind(self, store: Store) -> None:
@@ -44,10 +45,6 @@ class Transform(ABC):
     @abstractmethod
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Transform the direction in place (or return another vector) and the factor."""
-
-    def state(self) -> dict[str, Array]:
-        """Return what the transform remembers, by name."""
-        return {}
 
 
 def _absorb(u: Array, factor: float) -> Array:
@@ -76,6 +73,8 @@ class ClipNorm(Transform):
     ``coefficient`` is the last factor, ``bites`` counts the steps where it was below 1.
     (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
     """
+
+    remembers = ("coefficient", "bites")
 
     def __init__(self, limit: float) -> None:
         self.limit, self.coefficient, self.bites = limit, 1.0, 0
@@ -108,6 +107,8 @@ class WeightDecay(Transform):
 class Momentum(Transform):
     """Accumulate a velocity: v = momentum v + g (Polyak 1964)."""
 
+    remembers = ("v",)
+
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
 
@@ -121,14 +122,12 @@ class Momentum(Transform):
         axpy(u, self.v, factor)
         return self.v, 1.0
 
-    def state(self) -> dict[str, Array]:
-        """Return the velocity."""
-        return {"v": self.v}
-
 
 @final
 class Nesterov(Transform):
     """Look ahead along the velocity: v = momentum v + g, direction g + momentum v (Sutskever et al. 2013)."""
+
+    remembers = ("v",)
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
@@ -145,10 +144,6 @@ class Nesterov(Transform):
         axpy(self.v, u, self.momentum)
         return u, 1.0
 
-    def state(self) -> dict[str, Array]:
-        """Return the velocity."""
-        return {"v": self.v}
-
 
 @final
 class RMSprop(Transform):
@@ -156,6 +151,8 @@ class RMSprop(Transform):
 
     (Tieleman & Hinton 2012, lecture 6.5.)
     """
+
+    remembers = ("s",)
 
     def __init__(self, decay: float, eps: float) -> None:
         self.decay, self.eps = decay, eps
@@ -176,10 +173,6 @@ class RMSprop(Transform):
         u /= self.scratch
         return u, 1.0
 
-    def state(self) -> dict[str, Array]:
-        """Return the mean square."""
-        return {"s": self.s}
-
 
 @final
 class Adam(Transform):
@@ -188,6 +181,8 @@ class Adam(Transform):
     m = beta1 m + (1 - beta1) g, s = beta2 s + (1 - beta2) g**2,
     direction (m / (1 - beta1**t)) / (sqrt(s / (1 - beta2**t)) + eps). (Kingma & Ba 2015, algorithm 1.)
     """
+
+    remembers = ("m", "s", "t")
 
     def __init__(self, beta1: float, beta2: float, eps: float) -> None:
         self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
@@ -213,23 +208,30 @@ class Adam(Transform):
         u *= 1 / (1 - self.beta1**self.t)
         return u, 1.0
 
-    def state(self) -> dict[str, Array]:
-        """Return both running means and the step count."""
-        return {"m": self.m, "s": self.s, "t": np.array(self.t)}
-
 
 @final
 class LearningRate(Transform):
     """Go downhill: times -lr, lr the base rate times the schedule's multiplier of this step."""
 
+    remembers = ("step", "lr")
+
     def __init__(self, lr: float, schedule: Schedule) -> None:
-        self.base, self.schedule, self.step, self.lr = lr, schedule, 0, lr
+        self.base, self.schedule, self.step, self.lr = lr, schedule, 0, float(lr)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return the direction with factor -lr: no pass over the vector."""
         self.lr = self.base * self.schedule(self.step)
         self.step += 1
         return u, -self.lr * factor
+
+    def state(self) -> Arrays:
+        """Return the step count, the last rate, and what the schedule remembers."""
+        return super().state() | under("schedule", self.schedule.state())
+
+    def load_state(self, state: Arrays) -> None:
+        """Take what ``state`` returned; raises ValueError where it does not fit."""
+        super().load_state(state)
+        self.schedule.load_state(below("schedule", state))
 
 
 @final
@@ -278,6 +280,16 @@ class Optimizer:
             Transform.bind(transform, store)
             transform.bind(store)
         return self
+
+    def state(self) -> Arrays:
+        """Return copies of what the chain remembers, by transform."""
+        named = ((f"{i}.{type(t).__name__}", t.state()) for i, t in enumerate(self.chain))
+        return {key: value for name, state in named for key, value in under(name, state).items()}
+
+    def load_state(self, state: Arrays) -> None:
+        """Take what ``state`` of an optimizer of the same make returned; raises ValueError where it does not fit."""
+        for i, transform in enumerate(self.chain):
+            transform.load_state(below(f"{i}.{type(transform).__name__}", state))
 
     def propose(self) -> None:
         """Turn the gradient into the direction ``u`` and the scalar ``factor``; theta is not touched."""

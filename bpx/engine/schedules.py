@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from bpx.engine.memory import Remembers
+
 
 @dataclass(kw_only=True)
-class Schedule(ABC):
+class Schedule(Remembers, ABC):
     """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps."""
 
     name: ClassVar[str]
@@ -149,6 +151,7 @@ class Plateau(Schedule):
     """
 
     name: ClassVar[str] = "plateau"
+    remembers: ClassVar[tuple[str, ...]] = ("multiplier", "best", "bad")
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4

@@ -1,6 +1,7 @@
-"""Training: the loop, and what is measured of a trained network."""
+"""Training: the loop, its state between two steps, and what is measured of a trained network."""
 
 from bpx.training.evaluation import save_evaluation
 from bpx.training.fit import Record, fit
+from bpx.training.state import Progress, State, Stateful, Training
 
-__all__ = ["Record", "fit", "save_evaluation"]
+__all__ = ["Progress", "Record", "State", "Stateful", "Training", "fit", "save_evaluation"]

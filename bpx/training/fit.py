@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from bpx.data import Batches
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.probes import Due, LayerProbe
+from bpx.training.state import Progress
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,6 @@ class Record:
     diverged: str = ""
 
 
-@dataclass
-class _Mean:
-    total: float = 0.0
-    count: int = field(default=0)
-
-    def take(self) -> dict[str, float]:
-        """Return the mean cost since the last call, if there was a step, and start anew."""
-        mean = {"cost/train": self.total / self.count} if self.count else {}
-        self.total, self.count = 0.0, 0
-        return mean
-
-
 def fit(
     net: Network,
     optimizer: Optimizer,
@@ -54,55 +43,59 @@ def fit(
     due: Due,
     probe: LayerProbe | None,
     patience: int | None = None,
+    progress: Progress | None = None,
+    between: Callable[[], None] | None = None,
 ) -> Iterator[Record]:
     """Train ``net`` and yield a record on schedule: of a step before it is made, and after each evaluation.
 
     A step is cost, backward, probes of the gradient, propose, probes of the update, apply. A non-finite cost or
     gradient yields a last record that says where, in ``diverged``. Training stops after ``epochs``, after
-    ``max_steps``, or after ``patience`` evaluations without a lower validation cost.
+    ``max_steps``, or after ``patience`` evaluations without a lower validation cost. It begins where ``progress``
+    stands, and calls ``between`` after every step, when nothing is half done: what it raises ends the training.
     """
-    step, evaluated, best, bad, cost = 0, 0, math.inf, 0, _Mean()
+    p = Progress() if progress is None else progress
+    end = min(epochs * len(batches), max_steps or epochs * len(batches))
     shifts = net.store.grad[net.store.n_weights :]  # finite only if every delta is
-    for epoch in range(1, epochs + 1):
-        for x, y in batches.epoch():
-            J = net.cost(x, y)
-            if not math.isfinite(J):
-                yield Record(step, step / due.steps_per_epoch, {}, diverged=f"cost {J} in step {step}")
-                return
-            net.backward()
-            if not math.isfinite(shifts.sum()) and not np.isfinite(shifts).all():
-                yield Record(step, step / due.steps_per_epoch, {}, diverged=f"non-finite gradient in step {step}")
-                return
-            cost.total += J
-            cost.count += 1
-            if due(step):
-                values = None
-                if probe is not None:
-                    probe.gradient()
-                optimizer.propose()
-                if probe is not None:
-                    values = probe.update(optimizer)
-                sparse = due.sparse(step)
-                metrics = {"lr": optimizer.lr} if sparse else {}
-                if sparse and (step == 0 or step > evaluated):  # at an evaluation's step, the mean is out already
-                    metrics |= cost.take()
-                yield Record(step, step / due.steps_per_epoch, metrics, values, sparse)
-            else:
-                optimizer.propose()
-            optimizer.apply()
-            step += 1
-            if step == max_steps:
-                break
-        last = epoch == epochs or step == max_steps
-        if last or epoch % due.evaluate_every == 0:
-            metrics, evaluated = cost.take(), step
+    if p.step >= end or (patience is not None and p.bad >= patience):
+        return
+    for x, y in batches:
+        J = net.cost(x, y)
+        if not math.isfinite(J):
+            yield Record(p.step, p.step / due.steps_per_epoch, {}, diverged=f"cost {J} in step {p.step}")
+            return
+        net.backward()
+        if not math.isfinite(shifts.sum()) and not np.isfinite(shifts).all():
+            yield Record(p.step, p.step / due.steps_per_epoch, {}, diverged=f"non-finite gradient in step {p.step}")
+            return
+        p.total += J
+        p.count += 1
+        if due(p.step):
+            values = None
+            if probe is not None:
+                probe.gradient()
+            optimizer.propose()
+            if probe is not None:
+                values = probe.update(optimizer)
+            sparse = due.sparse(p.step)
+            metrics = {"lr": optimizer.lr} if sparse else {}
+            if sparse and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
+                metrics |= p.take()
+            yield Record(p.step, p.step / due.steps_per_epoch, metrics, values, sparse)
+        else:
+            optimizer.propose()
+        optimizer.apply()
+        p.step += 1
+        if p.step == end or p.step % (due.steps_per_epoch * due.evaluate_every) == 0:
+            metrics, p.evaluated = p.take(), p.step
             if validation is not None:
                 value, hits = net.evaluate(*validation)
                 metrics["cost/val"] = value
                 if hits is not None:
                     metrics["accuracy/val"] = hits
                 optimizer.rate.schedule.observe(value)
-                best, bad = (value, 0) if value < best else (best, bad + 1)
-            yield Record(step, step / due.steps_per_epoch, metrics)
-        if last or (patience is not None and bad >= patience):
+                p.best, p.bad = (value, 0) if value < p.best else (p.best, p.bad + 1)
+            yield Record(p.step, p.step / due.steps_per_epoch, metrics)
+        if between is not None:
+            between()
+        if p.step == end or (patience is not None and p.bad >= patience):
             return

@@ -1,0 +1,100 @@
+"""The state of a training run between two steps: everything that the next step depends on.
+
+``capture`` copies theta, the running statistics and the optimizer's vectors once; it is cheap enough to be taken
+in memory every few dozen steps. ``restore`` puts a state back, after which training goes on bit for bit as before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpx.data import Batches
+from bpx.engine.memory import Remembers, below, under
+from bpx.engine.network import Network
+from bpx.engine.optimizers import Optimizer
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass
+class Progress(Remembers):
+    """The loop's own counters: steps made, the costs since the last record, and what early stopping watches."""
+
+    remembers: ClassVar[tuple[str, ...]] = ("step", "evaluated", "best", "bad", "total", "count")
+
+    step: int = 0
+    evaluated: int = 0
+    best: float = math.inf
+    bad: int = 0
+    total: float = 0.0
+    count: int = 0
+
+    def take(self) -> dict[str, float]:
+        """Return the mean cost since the last call, if there was a step, and start anew."""
+        mean = {"cost/train": self.total / self.count} if self.count else {}
+        self.total, self.count = 0.0, 0
+        return mean
+
+
+class Stateful(Protocol):
+    """Whatever remembers something from one step to the next, as arrays by name."""
+
+    def state(self) -> Arrays:
+        """Return copies of what is remembered."""
+
+    def load_state(self, state: Arrays) -> None:
+        """Take what ``state`` returned; raises ValueError where it does not fit."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A moment between two steps: arrays by name (``net/theta``, ``optimizer/0.Adam/m``), and facts that are JSON."""
+
+    arrays: Arrays
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parts of a run that change while it trains; ``others`` (probes) join under names of their own."""
+
+    net: Network
+    optimizer: Optimizer
+    batches: Batches
+    progress: Progress
+    others: dict[str, Stateful]
+
+    def capture(self) -> State:
+        """Return the state; to be called between two steps."""
+        arrays: Arrays = {}
+        for name, part in self._parts().items():
+            arrays |= under(name, part.state())
+        generators = {name: rng.bit_generator.state for name, rng in self._generators().items()}
+        return State(arrays, {"generators": generators})
+
+    def restore(self, state: State) -> None:
+        """Put a state back; raises ValueError where it is not of a run like this one, which is then half restored."""
+        for name, part in self._parts().items():
+            part.load_state(below(name, state.arrays))
+        try:
+            for name, rng in self._generators().items():
+                rng.bit_generator.state = state.facts["generators"][name]
+        except (KeyError, TypeError, OverflowError) as error:
+            raise ValueError(f"the state has no such random generators: {error}") from error
+
+    def _parts(self) -> dict[str, Stateful]:
+        own: dict[str, Stateful] = {
+            "net": self.net,
+            "optimizer": self.optimizer,
+            "batches": self.batches,
+            "progress": self.progress,
+        }
+        return own | self.others
+
+    def _generators(self) -> dict[str, np.random.Generator]:
+        return {"dropout": self.net.rng, "shuffle": self.batches.rng}
