@@ -23,10 +23,13 @@ LINES = 20  # at most about so many lines where there is no terminal
 
 
 class Console:
-    """Show a run: a live bar in a terminal, a line now and then elsewhere, nothing where ``progress`` is false."""
+    """Show a run: a live bar in a terminal, a line now and then elsewhere, neither where ``progress`` is false.
 
-    def __init__(self, progress: bool, steps: int, steps_per_epoch: int, net: Network) -> None:
-        self.terminal = Terminal(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    ``quiet`` keeps the report back too.
+    """
+
+    def __init__(self, progress: bool, steps: int, steps_per_epoch: int, net: Network, quiet: bool = False) -> None:
+        self.terminal = Terminal(quiet=quiet, soft_wrap=not sys.stdout.isatty(), highlight=False)
         self.steps, self.steps_per_epoch, self.net = steps, steps_per_epoch, net
         self.live = progress and self.terminal.is_terminal
         self.lines = progress and not self.terminal.is_terminal

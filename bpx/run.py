@@ -8,6 +8,8 @@ import math
 import os
 import secrets
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,21 +32,47 @@ REPORTED = 200  # records a run sends to the tracking server, at most about
 log = logging.getLogger("bpx")
 
 
+@dataclass(frozen=True)
+class Done:
+    """A run that is over: how it ended, its last metrics, the directory that holds its record."""
+
+    outcome: str
+    metrics: dict[str, float]
+    directory: Path
+
+
 def run(config: DictConfig) -> dict[str, float]:
     """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
     choices, overrides = _hydra()
     name = choices.get("experiment") or "default"
+    return perform(config, name, Path("outputs") / name, overrides).metrics
+
+
+def perform(
+    config: DictConfig,
+    name: str,
+    parent: Path,
+    overrides: Sequence[str],
+    *,
+    data: Dataset | None = None,
+    quiet: bool = False,
+) -> Done:
+    """Train what ``config`` describes, in a new directory under ``parent``, on ``data`` if they are loaded already.
+
+    Raises UserError before anything is begun. ``quiet`` prints nothing.
+    """
     work = plan(config)
     work.tracker.connect()
     try:
         rngs = streams(work.settings.seed)
-        data: Dataset = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
+        if data is None:
+            data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
         net = build_network(work, data, rngs)
         work.tracker.ready()
-        directory = run_directory(Path("outputs") / name)
+        directory = run_directory(parent)
         try:
             with threadpool_limits(work.settings.threads):
-                return _Run(work, data, net, rngs, directory, name, overrides).execute()
+                return _Run(work, data, net, rngs, directory, name, overrides, quiet).execute()
         except BaseException as error:
             work.tracker.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
             raise
@@ -95,7 +123,8 @@ class _Run:
         rngs: dict[str, np.random.Generator],
         directory: Path,
         name: str,
-        overrides: list[str],
+        overrides: Sequence[str],
+        quiet: bool,
     ) -> None:
         self.work, self.data, self.net, self.directory, self.name = work, data, net, directory, name
         s = work.settings
@@ -106,7 +135,7 @@ class _Run:
         self.due = Due(per_epoch, max(1, math.ceil(self.epochs / REPORTED)), work.probes.every)
         self.probe = LayerProbe(net) if work.probes.name != "none" else None
         self.keys = tuple(Key(*key) for key in self.probe.keys) if self.probe else ()
-        self.console = Console(s.progress, self.total, per_epoch, net)
+        self.console = Console(s.progress and not quiet, self.total, per_epoch, net, quiet)
         OmegaConf.save(work.config, directory / "config" / "config.yaml")
         (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
         self.handler = logging.FileHandler(directory / "train.log")
@@ -114,7 +143,7 @@ class _Run:
         log.setLevel(logging.INFO)
         log.addHandler(self.handler)
 
-    def execute(self) -> dict[str, float]:
+    def execute(self) -> Done:
         work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
         optimizer, _ = work.optimizer(self.total)
         optimizer.bind(self.net.store)
@@ -165,7 +194,7 @@ class _Run:
             log.warning("diverged: %s", diverged)
         self._close(outcome, final)
         self.console.report(data, final, first, last, directory, tracker, diverged)
-        return latest | final
+        return Done(outcome, latest | final, directory)
 
     def _per_layer(self, record: Record) -> dict[str, float]:
         """Return the probes' values that tracking.per_layer asks for, named as metrics."""
