@@ -20,6 +20,7 @@ from bpx import engine
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import Schedule
+from bpx.probes import PROBES, Sparse, schedule
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
@@ -56,25 +57,16 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
-    """Which quantities are measured, and every how many steps (None: log-spaced, then at every evaluation)."""
-
-    name: str
-    every: int | None
-
-    def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"probes.every must be at least 1, got {self.every}")
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A checked configuration: everything of it that can be built before the data are there."""
+    """A checked configuration: everything of it that can be built before the data are there.
+
+    ``probes`` holds the schedule of every family of probes that is measured.
+    """
 
     config: DictConfig
     settings: Settings
     source: Any
-    probes: ProbeSettings
+    probes: dict[str, int | str]
     tracker: Any
     initializer: Initializer
     _network: dict[str, Any]
@@ -114,7 +106,7 @@ def plan(config: DictConfig) -> Plan:
         config=config,
         settings=settings,
         source=_construct("dataset", config.dataset),
-        probes=_check_call("probes", ProbeSettings, _plain(config.probes)),
+        probes=_probes(_plain(config.probes)),
         tracker=_construct("tracking", config.tracking),
         initializer=_initializer(config, activation, rate),
         _network=network,
@@ -122,6 +114,21 @@ def plan(config: DictConfig) -> Plan:
     result.optimizer(1)  # so that a wrong key is said before the data are read
     result.network(2, 2)
     return result
+
+
+def _probes(settings: dict[str, Any]) -> dict[str, int | str]:
+    """Return the schedule of every family of probes that is measured."""
+    every = settings.pop("every", None)
+    chosen = {family: when if every is None else every for family, when in settings.items() if when is not None}
+    for key, when in {"every": every, **settings}.items():
+        if key != "every" and key not in PROBES:
+            raise UserError(f"unknown key probes.{key}; probes has: every, {', '.join(PROBES)}")
+        if when is not None:
+            try:
+                schedule(when, Sparse(1, 1))
+            except ValueError as error:
+                raise UserError(f"probes.{key} {error}") from error
+    return chosen
 
 
 def hidden_widths(model: DictConfig) -> list[int]:

@@ -40,6 +40,11 @@ class Loss(ABC):
         self.first = self._first[:n]
         self.n = n
 
+    @property
+    def dx(self) -> Array:
+        """dJ/dz under the name that layers have for the gradient at their input."""
+        return self.dz
+
     def twin(self) -> Self:
         """Return a loss of the same kind with no buffers yet."""
         return copy.copy(self)

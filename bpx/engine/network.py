@@ -91,7 +91,10 @@ class Network:
 
     def backward(self) -> None:
         """Write dJ/dtheta of the last ``cost`` into the store's gradient."""
-        dy = self.loss.backward()
+        self.backward_from(self.loss.backward())
+
+    def backward_from(self, dy: Array) -> None:
+        """Send ``dy`` (rows, n_out), a gradient at the last pre-activation, backward through every layer."""
         for op in reversed(self.ops):
             dy = op.backward(dy)
 

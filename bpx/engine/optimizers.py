@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
@@ -36,7 +36,12 @@ def axpy(x: Array, y: Array, a: float) -> None:
 
 
 class Transform(Remembers, ABC):
-    """A step of the chain: maps (u, factor) to (u, factor), the update so far being factor * u."""
+    """A step of the chain: maps (u, factor) to (u, factor), the update so far being factor * u.
+
+    ``scalar`` transforms change the factor alone: u stays the gradient, bit for bit.
+    """
+
+    scalar: ClassVar[bool] = False
 
     def bind(self, store: Store) -> None:
         """Allocate the state, laid out like theta."""
@@ -74,6 +79,7 @@ class ClipNorm(Transform):
     (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
     """
 
+    scalar = True
     remembers = ("coefficient", "bites")
 
     def __init__(self, limit: float) -> None:
@@ -213,6 +219,7 @@ class Adam(Transform):
 class LearningRate(Transform):
     """Go downhill: times -lr, lr the base rate times the schedule's multiplier of this step."""
 
+    scalar = True
     remembers = ("step", "lr")
 
     def __init__(self, lr: float, schedule: Schedule) -> None:
@@ -267,6 +274,7 @@ class Optimizer:
 
     def __init__(self, chain: Sequence[Transform], rate: LearningRate) -> None:
         self.chain, self.rate = list(chain), rate
+        self.scalar = all(transform.scalar for transform in self.chain)
 
     @property
     def lr(self) -> float:

@@ -1,27 +1,71 @@
-"""When a step is probed."""
+"""When a step is measured: schedules of steps, which count from 0; every one of them has step 0."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import final
 
 
+class Schedule(ABC):
+    """A set of steps."""
+
+    @abstractmethod
+    def __call__(self, step: int) -> bool:
+        """Return whether ``step`` belongs to it."""
+
+
+@final
 @dataclass(frozen=True)
-class Due:
-    """The sparse schedule: steps 0, 1, 2, 4, 8, ... of the first epoch, then the first step after an evaluation.
+class Every(Schedule):
+    """All multiples of ``steps``."""
 
-    ``every`` adds all its multiples (None: nothing); what it adds goes to the local record alone.
-    """
+    steps: int
+
+    def __call__(self, step: int) -> bool:
+        """Return whether ``steps`` divides it."""
+        return step % self.steps == 0
+
+
+@final
+@dataclass(frozen=True)
+class LogSpaced(Schedule):
+    """0, 1, 2, 4, 8, ... to the end."""
+
+    def __call__(self, step: int) -> bool:
+        """Return whether it is 0 or a power of two."""
+        return step & (step - 1) == 0
+
+
+@final
+@dataclass(frozen=True)
+class Sparse(Schedule):
+    """Log-spaced in the first epoch, then the first step after each evaluation."""
 
     steps_per_epoch: int
     evaluate_every: int  # epochs
-    every: int | None = None
-
-    def sparse(self, step: int) -> bool:
-        """Return whether the sparse schedule has this step."""
-        if step < self.steps_per_epoch:
-            return step & (step - 1) == 0  # 0 and the powers of two
-        return step % (self.steps_per_epoch * self.evaluate_every) == 0
 
     def __call__(self, step: int) -> bool:
-        """Return whether this step is probed."""
-        return (self.every is not None and step % self.every == 0) or self.sparse(step)
+        """Return whether this step is a power of two in the first epoch, or follows an evaluation."""
+        if step < self.steps_per_epoch:
+            return step & (step - 1) == 0
+        return step % (self.steps_per_epoch * self.evaluate_every) == 0
+
+
+WORDS = ("sparse", "epoch", "log")
+
+
+def schedule(every: int | str, sparse: Sparse) -> Schedule:
+    """Return the schedule that a number of steps, or one of the words sparse, epoch and log, stands for.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(every, int) and not isinstance(every, bool) and every >= 1:
+        return Every(every)
+    if every == "sparse":
+        return sparse
+    if every == "epoch":
+        return Every(sparse.steps_per_epoch)
+    if every == "log":
+        return LogSpaced()
+    raise ValueError(f"must be a number of steps of at least 1, or one of {', '.join(WORDS)}, got {every}")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, phi, second_moment, second_moment_slope, slope_moment
+from bpx.theory.gaussian import Array, phi, scale_free, second_moment, second_moment_slope, slope_moment
 from bpx.theory.meanfield import HIGH, LOW, Ensemble
 
 _POINTS = 401
@@ -22,12 +22,6 @@ def _edge(function: ActivationFunction, q: float) -> tuple[float, float]:
     return 1 / math.sqrt(D), q - second_moment(function, q) / D
 
 
-def _degree_one(function: ActivationFunction) -> bool:
-    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU)."""
-    small, large = slope_moment(function, 1e-6), slope_moment(function, 1e6)
-    return abs(small - large) < 1e-12 * large
-
-
 def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep: float = 1.0) -> float:
     """Return the sigma_w on the edge of chaos: chi_1(q*) = 1 with q* a fixed point that lengths settle at.
 
@@ -35,7 +29,7 @@ def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep: f
     ValueError where no sigma_w does it. (Schoenholz et al. 2017; Hayou et al. 2019.)
     """
     Ensemble(function, 0.0, sigma_b, keep)  # checks the numbers
-    if _degree_one(function):
+    if scale_free(function):
         return math.sqrt(keep / slope_moment(function, 1.0))
     at_zero = float(phi(function, np.zeros(1))[0])
     if sigma_b == 0 and at_zero == 0:
@@ -109,7 +103,7 @@ def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, 
         here, there = growth[rows, end], growth[rows, before]
         share = np.where(here * there < 0, here / np.where(here == there, 1, here - there), 0)
         chi_1[:, j] = s**2 / keep * np.exp((1 - share) * np.log(D[end]) + share * np.log(D[before]))
-    if _degree_one(function):
+    if scale_free(function):
         edge = np.array([np.full(len(sigma_b), 1 / math.sqrt(D[0])), sigma_b])
         stable = np.ones(len(sigma_b), bool)
     else:

@@ -10,8 +10,9 @@ of a batch, whose forward correlation c and backward correlation r are followed 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from typing import final
 
@@ -19,8 +20,9 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, dphi, pair_expectation, phi, rule
+from bpx.theory.gaussian import Array, dphi, pair_expectation, phi, rule, scale_free
 
+_CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
 FIRST_CORRELATION = 0.5  # of two samples' first pre-activations; images have 0.3 to 0.6, noise 0
 
 
@@ -42,8 +44,19 @@ class Moments:
 
 
 def moments(function: ActivationFunction, q: float, c: float) -> Moments:
-    """Return the moments of phi and phi' for u1, u2 ~ N(0, q) of correlation ``c``; q and c to 3 digits."""
-    return _moments(function, float(f"{q:.3g}"), min(round(c, 3), 1.0))
+    """Return the moments of phi and phi' for u1, u2 ~ N(0, q) of correlation ``c``.
+
+    q to two digits, c interpolated between tabulated values: right to about 1 %, which a band's width can bear.
+    """
+    if scale_free(function) and q != 1:
+        m = moments(function, 1.0, c)
+        return replace(m, A=q * m.A, A11=q * m.A11)
+    q, c = float(f"{q:.2g}"), min(max(c, 0.0), 1.0)
+    above = max(bisect_left(_CORRELATIONS, c), 1)
+    low, high = _CORRELATIONS[above - 1], _CORRELATIONS[above]
+    share = (c - low) / (high - low)
+    a, b = astuple(_moments(function, q, low)), astuple(_moments(function, q, high))
+    return Moments(*((1 - share) * x + share * y for x, y in zip(a, b, strict=True)))
 
 
 @lru_cache(maxsize=1024)

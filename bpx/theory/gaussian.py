@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,10 @@ def second_moment_slope(function: ActivationFunction, q: float) -> float:
     q = max(q, 1e-12 if level else _SMALLEST)  # a constant in phi cancels between z and -z, to rounding only
     u, z, w = rule(q, function.kinks)
     return float(w @ (phi(function, u) * dphi(function, u) * z)) / math.sqrt(q)
+
+
+@lru_cache(maxsize=64)
+def scale_free(function: ActivationFunction) -> bool:
+    """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU)."""
+    small, large = slope_moment(function, 1e-6), slope_moment(function, 1e6)
+    return abs(small - large) < 1e-12 * large

@@ -1,0 +1,84 @@
+"""A built network as theory sees it, and what theory predicts of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bpx.engine.activations import Activation
+from bpx.engine.dropout import Dropout
+from bpx.engine.layer import Array
+from bpx.engine.network import Network
+from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
+from bpx.engine.residual import Residual
+from bpx.theory import Architecture, Prediction, predict
+
+_NORMS: dict[type, str] = {BatchNorm: "batch", LayerNorm: "layer", RMSNorm: "rms"}
+_STRAY = 6.0  # standard errors that the mean of drawn weights may be off zero
+_HEAVY = 10.0  # kurtosis of weights that are mostly zero; a normal has 3, a uniform 1.8
+_ORTHOGONAL = 1e-3
+
+
+def architecture(net: Network, batch: int) -> Architecture | None:
+    """Return ``net`` as theory sees it, the weights' scale measured; None where it is no net that theory knows.
+
+    Weights that are constant, or zero but for a diagonal, are not random: their ``weight_std`` is None.
+    """
+    layers = list(net.layers())
+    functions = {layer.function for layer in layers if isinstance(layer, Activation)}
+    norms = {_NORMS[type(layer)] for layer in layers if type(layer) in _NORMS}
+    if len(functions) != 1 or len(norms) > 1:
+        return None
+    matrices = [np.asarray(dense.W.value, np.float64) for dense in net.dense]
+    rates = {layer.rate for layer in layers if isinstance(layer, Dropout)}
+    biases = [np.asarray(d.b.value, np.float64) for d in net.dense[:-1] if d.b is not None]
+    return Architecture(
+        activation=next(iter(functions)),
+        fans=(net.n_in, *(dense.n_out for dense in net.dense)),
+        weight_std=tuple(math.sqrt(float(np.mean(W * W))) for W in matrices) if all(map(_drawn, matrices)) else None,
+        bias_std=math.sqrt(float(np.mean(np.concatenate(biases) ** 2))) if biases else 0.0,
+        keep=1 - max(rates, default=0.0),
+        normalization=next(iter(norms), "none"),
+        residual=any(isinstance(layer, Residual) for layer in layers),
+        batch_size=batch,
+        orthogonal=all(map(_orthogonal, matrices[1:-1])) and len(matrices) > 2,
+    )
+
+
+def first_variance(net: Network) -> float:
+    """Return the variance of the first pre-activation that a forward pass has left: E[z**2].
+
+    With batch normalization, the variance over the batch, mean over the units.
+    """
+    z = np.asarray(net.dense[0].y, np.float64)
+    if any(isinstance(layer, BatchNorm) for layer in net.layers()):
+        return float(z.var(axis=0).mean())
+    return float(np.mean(z * z))
+
+
+def predict_network(net: Network, *, band: bool = True) -> tuple[Architecture | None, float, Prediction]:
+    """Return ``net`` as theory sees it, the variance q1 that it starts from, and the prediction.
+
+    ``net`` has made a forward pass; the weights are taken as drawn at random.
+    """
+    seen, q1 = architecture(net, len(net.dense[0].y)), first_variance(net)
+    if seen is None:
+        return None, q1, Prediction(reason="theory has no answer for layers of several kinds")
+    if not math.isfinite(q1):
+        return seen, q1, Prediction(reason="the first pre-activation is not finite")
+    return seen, q1, predict(seen, q1, band=band)
+
+
+def _drawn(W: Array) -> bool:
+    square = float(np.mean(W * W))
+    if not (0 < square < math.inf):
+        return False
+    stray = abs(float(W.mean())) * math.sqrt(W.size / square)
+    return W.size < 16 or (stray < _STRAY and float(np.mean(W**4)) / square**2 < _HEAVY)
+
+
+def _orthogonal(W: Array) -> bool:
+    gram = W.T @ W if W.shape[0] >= W.shape[1] else W @ W.T
+    scale = float(np.mean(np.diag(gram)))
+    return float(np.abs(gram / scale - np.eye(len(gram))).max()) < _ORTHOGONAL if scale > 0 and len(gram) > 1 else False

@@ -1,0 +1,70 @@
+"""What one backward pass shows of a network: the scales of delta, the gains of the operations, saturation."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from bpx.engine.network import Network
+from bpx.engine.optimizers import sgd
+from bpx.probes import Flow, Subject, between_hidden, flow
+from bpx.probes.gains import Gains
+from bpx.probes.probe import Values
+from bpx.probes.scales import QUANTITIES, Scales
+
+
+@final
+@dataclass(frozen=True)
+class Observation:
+    """One pass through a network of L hidden layers.
+
+    ``delta_rms`` (L,): of the hidden layers, from the input; ``flow``: the line through them, None where there is
+    none; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
+    last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden
+    layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
+    """
+
+    delta_rms: Values
+    flow: Flow | None
+    gains: dict[str, float]
+    saturation: float
+    stop: tuple[str, str] | None
+    finite: bool
+
+
+def observe(net: Network) -> Observation:
+    """Measure ``net`` from the buffers that a cost and a backward pass have left."""
+    subject = Subject(net, sgd().bind(net.store), np.empty((0, net.n_in), net.dtype))
+    scales, gains = Scales(subject), Gains(subject)
+    scales.gradient(0)
+    gains.gradient(0)
+    hidden = scales.table[:-1]
+    rms = hidden[:, QUANTITIES.index("delta_rms")].copy()
+    saturation = hidden[:, QUANTITIES.index("saturation")]
+    stop = next(
+        (key[:2] for key, g in zip(gains.keys, gains.values, strict=True) if g == 0 and key[1] != "branch"), None
+    )
+    return Observation(
+        delta_rms=rms,
+        flow=flow(rms),
+        gains=_by_kind(net, gains),
+        saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
+        stop=stop,
+        finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_rms")]).all()),
+    )
+
+
+def _by_kind(net: Network, gains: Gains) -> dict[str, float]:
+    within = between_hidden(net)
+    inside = any(key[2] == "branch_gain" for key in gains.keys)
+    wanted = "branch_gain" if inside else "backward_gain"
+    sums: dict[str, float] = defaultdict(float)
+    for (_, kind, quantity, index), gain in zip(gains.keys, gains.values.tolist(), strict=True):
+        if quantity == wanted and index in within and kind != "branch" and gain > 0:
+            sums[kind] += math.log10(gain)
+    layers = max(len(net.dense) - 2, 1)
+    return {kind: total / layers for kind, total in sums.items()}

@@ -1,0 +1,61 @@
+"""Whether the samples of a batch agree: coherence of delta, and the gradient's signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from bpx.engine.optimizers import norm
+from bpx.probes.probe import Probe, Subject, per_layer, places
+
+
+@final
+class Coherence(Probe):
+    """Measure delta_coherence = |mean over the samples of delta_i| / sqrt(mean |delta_i|**2), from 0 to 1.
+
+    Tells vanished from cancelled: a small mean of large deltas has a coherence near 0.
+    """
+
+    name = "coherence"
+
+    def __init__(self, subject: Subject) -> None:
+        self.places = places(subject.net)
+        self._declare(per_layer([p.name for p in self.places], ("delta_coherence",)))
+
+    def gradient(self, step: int) -> None:
+        """Compare the mean delta with the mean size."""
+        for i, place in enumerate(self.places):
+            delta = np.asarray(place.behind.dx, np.float64)  # delta / n
+            spread = norm(delta.reshape(-1)) * math.sqrt(len(delta))
+            self.values[i] = norm(delta.sum(axis=0)) / spread if spread > 0 else math.nan
+
+
+@final
+class SignalToNoise(Probe):
+    """Measure gradient_snr = |g|**2 / (tr Cov / B), g the batch mean of the samples' gradients g_i of W.
+
+    No g_i is formed: |g_i|**2 = |a_i|**2 |delta_i|**2, and tr Cov = (sum |g_i|**2 - B |g|**2) / (B - 1).
+    """
+
+    name = "signal_to_noise"
+
+    def __init__(self, subject: Subject) -> None:
+        self.places = places(subject.net)
+        self._declare(per_layer([p.name for p in self.places], ("gradient_snr",)))
+
+    def gradient(self, step: int) -> None:
+        """Sum |a_i|**2 |delta_i|**2 over the batch."""
+        for i, place in enumerate(self.places):
+            a, delta = np.asarray(place.dense.x, np.float64), np.asarray(place.behind.dx, np.float64)
+            n = len(delta)
+            scale = float(np.abs(delta).max()) if n > 1 else 0.0
+            if not 0 < scale < math.inf:
+                self.values[i] = math.nan
+                continue
+            delta = delta / scale * n  # squares of 1e-200 would be zero
+            squares = float(np.dot(np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", delta, delta)))
+            mean = (norm(place.dense.W.grad.reshape(-1)) / scale) ** 2
+            noise = (squares - n * mean) / (n - 1) / n
+            self.values[i] = mean / noise if noise > 0 else math.nan

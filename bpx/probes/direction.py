@@ -1,0 +1,45 @@
+"""Whether one gradient points where the one before it did."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from bpx.engine.layer import Array
+from bpx.engine.optimizers import norm
+from bpx.probes.probe import Probe, Subject, per_layer, places
+
+
+@final
+class Direction(Probe):
+    """Measure gradient_cosine = <g, g'> / (|g| |g'|), g' being dJ/dW of the step before; none at step 0."""
+
+    name = "direction"
+    lead = 1
+    remembers = ("before", "at")
+
+    def __init__(self, subject: Subject) -> None:
+        self.net, self.places = subject.net, places(subject.net)
+        self.before = np.zeros(subject.net.store.n_weights, subject.net.dtype)
+        self.at = -1
+        self._declare(per_layer([p.name for p in self.places], ("gradient_cosine",)))
+
+    def gradient(self, step: int) -> None:
+        """Compare with the gradient kept, if it is the last step's, and keep this one."""
+        grad, start = self.net.store.grad, 0
+        for i, place in enumerate(self.places):
+            part = slice(start, start + place.dense.W.size)
+            self.values[i] = cosine(grad[part], self.before[part]) if self.at == step - 1 >= 0 else math.nan
+            start = part.stop
+        np.copyto(self.before, grad[: len(self.before)])
+        self.at = step
+
+
+def cosine(u: Array, v: Array) -> float:
+    """Return <u, v> / (|u| |v|) of two flat vectors, NaN where one is zero."""
+    a, b = norm(u), norm(v)
+    if not (0 < a < math.inf and 0 < b < math.inf):
+        return math.nan
+    return float(np.dot(np.asarray(u, np.float64) / a, np.asarray(v, np.float64) / b))

@@ -1,0 +1,57 @@
+"""Gradient flow: how delta scales with depth, as one line through all hidden layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from bpx.probes.probe import Values
+
+
+@final
+@dataclass(frozen=True)
+class Flow:
+    """The line through log10 delta_rms of the hidden layers, signed going backward, from output to input.
+
+    ``slope`` in decades a layer: negative vanishes, positive explodes; ``residual``: root mean square distance
+    from the line, in decades; ``worst``: the layer (from 1) farthest from it, by ``worst_by`` decades;
+    ``ratio``: the first layer over the last; ``zeros``: the layers whose delta is exactly zero, which the line
+    leaves out: they make slope -inf.
+    """
+
+    slope: float
+    ratio: float
+    residual: float
+    worst: int
+    worst_by: float
+    zeros: tuple[int, ...]
+
+    @property
+    def factor(self) -> float:
+        """Factor of delta_rms per layer, going backward: 10**slope."""
+        return 10**self.slope
+
+
+def flow(delta_rms: Values) -> Flow | None:
+    """Return the flow of ``delta_rms`` (L,) from the first to the last hidden layer; None for fewer than two.
+
+    None too where the last layer's delta is zero, or any is not finite: nothing flows that could be followed.
+    """
+    rms = np.asarray(delta_rms, float)
+    L = len(rms)
+    if L < 2 or not np.isfinite(rms).all() or not rms[-1] > 0:
+        return None
+    zeros = tuple(int(i) + 1 for i in np.flatnonzero(rms == 0))
+    if zeros:
+        return Flow(-math.inf, float(rms[0] / rms[-1]), math.nan, zeros[-1], -math.inf, zeros)
+    logs = np.log10(rms)
+    depth = np.arange(L) - (L - 1) / 2
+    slope = -float(depth @ logs) / float(depth @ depth)
+    off = logs - logs.mean() + slope * depth
+    worst = int(np.argmax(np.abs(off)))
+    return Flow(
+        slope, 10 ** float(logs[0] - logs[-1]), float(np.sqrt(np.mean(off**2))), worst + 1, float(off[worst]), ()
+    )

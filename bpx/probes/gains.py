@@ -1,0 +1,67 @@
+"""Where the gradient is lost: the backward gain of every operation."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from bpx.engine.dense import Dense
+from bpx.engine.layer import Layer
+from bpx.engine.network import Network
+from bpx.engine.optimizers import norm
+from bpx.probes.probe import Behind, Key, Probe, Subject
+
+
+@final
+class Gains(Probe):
+    """Measure |gradient that comes out of an operation's backward| / |gradient that went in|, L2 over the batch.
+
+    - backward_gain: of the top-level operations from the second to the last, ``index`` counting them from the
+      input; between the last and the first hidden delta their logs add up to the total attenuation
+    - branch_gain: the same of the operations inside residual blocks, and of the branch as a whole
+
+    A gain of exactly 0 says that no gradient came through; where none went in there is no gain (NaN).
+    """
+
+    name = "gains"
+
+    def __init__(self, subject: Subject) -> None:
+        ops = subject.net.ops
+        steps = list(zip(range(1, len(ops)), ops[1:], [*ops[2:], subject.net.loss], strict=True))
+        self.pairs: list[tuple[Behind, Behind]] = []
+        keys: list[Key] = []
+        for i, op, after in reversed(steps):
+            keys.append((_layer(op), op.kind, "backward_gain", i))
+            self.pairs.append((op, after))
+            branch = list(op.layers())[1:]
+            if branch:
+                for inner, behind in reversed(list(zip(branch, [*branch[1:], after], strict=True))):
+                    keys.append((_layer(op), inner.kind, "branch_gain", i))
+                    self.pairs.append((inner, behind))
+                keys.append((_layer(op), "branch", "branch_gain", i))
+                self.pairs.append((branch[0], after))
+        self._declare(keys)
+
+    def gradient(self, step: int) -> None:
+        """Divide the norms of what backward left in neighbouring buffers."""
+        known: dict[int, float] = {}
+
+        def size(holder: Behind) -> float:
+            if id(holder) not in known:
+                known[id(holder)] = norm(holder.dx.reshape(-1))
+            return known[id(holder)]
+
+        for i, (out, into) in enumerate(self.pairs):
+            entering = size(into)
+            self.values[i] = size(out) / entering if entering > 0 else np.nan
+
+
+def between_hidden(net: Network) -> range:
+    """Return the indices of the operations between the first and the last hidden delta (the first hidden one's not)."""
+    at = [i for i, op in enumerate(net.ops) if any(isinstance(layer, Dense) for layer in op.layers())]
+    return range(at[0] + 1, at[-2] + 1) if len(at) > 1 else range(0)
+
+
+def _layer(op: Layer) -> str:
+    return op.name.partition(".")[0]

@@ -1,0 +1,56 @@
+"""Panel: the probes of a run, each on its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+from bpx.engine.memory import Arrays, below, under
+from bpx.probes.probe import Key, Probe, Values
+from bpx.probes.schedule import Schedule
+
+
+class Measured(NamedTuple):
+    """What one probe saw in a step: its name, and ``values`` in the order of ``keys``."""
+
+    probe: str
+    keys: tuple[Key, ...]
+    values: Values
+
+
+@final
+class Panel:
+    """Probes with their schedules; ``at`` tells which of them a step concerns."""
+
+    def __init__(self, probes: Sequence[tuple[Probe, Schedule]] = ()) -> None:
+        self.probes = [probe for probe, _ in probes]
+        self._groups: dict[tuple[Schedule, int], list[Probe]] = {}
+        for probe, schedule in probes:
+            self._groups.setdefault((schedule, probe.lead), []).append(probe)
+
+    def at(self, step: int) -> list[Probe]:
+        """Return the probes that have to look at a step: those that are due, and those that soon will be."""
+        found: list[Probe] = []
+        for (schedule, lead), probes in self._groups.items():
+            if schedule(step) or (lead and schedule(step + lead)):
+                found += probes
+        return found
+
+    def measured(self, step: int) -> tuple[Measured, ...]:
+        """Return what the probes that are due at ``step`` saw, copied."""
+        return tuple(
+            Measured(probe.name, probe.keys, probe.values.copy())
+            for (schedule, _), probes in self._groups.items()
+            if schedule(step)
+            for probe in probes
+            if probe.keys
+        )
+
+    def state(self) -> Arrays:
+        """Return copies of what the probes remember between steps, by name."""
+        return {key: value for p in self.probes for key, value in under(p.name, p.state()).items()}
+
+    def load_state(self, state: Arrays) -> None:
+        """Take what ``state`` returned; raises ValueError where it does not fit."""
+        for p in self.probes:
+            p.load_state(below(p.name, state))

@@ -1,0 +1,112 @@
+"""Probe: the one interface of everything that is measured in a step, read-only."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpx.engine.activations import Activation
+from bpx.engine.dense import Dense
+from bpx.engine.dropout import Dropout
+from bpx.engine.layer import Array, Layer
+from bpx.engine.memory import Remembers
+from bpx.engine.network import Network
+from bpx.engine.optimizers import Optimizer
+
+Key = tuple[str, str, str, int]  # layer, operation, quantity, index
+Values = NDArray[np.float64]
+
+
+class Behind(Protocol):
+    """What stands behind an operation: another, or the loss; its ``dx`` is the gradient at the operation's output."""
+
+    @property
+    def dx(self) -> Any:
+        """dJ/d(input), (rows, n_in)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A weight layer as probes see it: its name, its Dense, what stands behind, the activation that follows, if any."""
+
+    name: str
+    dense: Dense
+    behind: Behind
+    activation: Activation | None
+
+    @property
+    def output(self) -> Layer:
+        """The layer whose ``y`` is the output a (z where no activation follows)."""
+        return self.activation or self.dense
+
+
+def places(net: Network) -> list[Place]:
+    """Return the weight layers from the input on; the first is layer_01.
+
+    The gradient at a Dense's output stands in what is behind it; behind a residual branch's last Dense in what
+    is behind the block, because the addition passes the gradient on unchanged.
+    """
+    layers, found = list(net.layers()), []
+    chain = zip(net.ops, [*net.ops[1:], net.loss], strict=True)
+    for behind in (after for op, after in chain if any(isinstance(layer, Dense) for layer in op.layers())):
+        dense = net.dense[len(found)]
+        following = layers[layers.index(dense) + 1 :]
+        until = next((k for k, layer in enumerate(following) if isinstance(layer, Dense)), len(following))
+        activation = next((layer for layer in following[:until] if isinstance(layer, Activation)), None)
+        found.append(Place(f"layer_{len(found) + 1:02d}", dense, behind, activation))
+    return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What probes look at: a network in training, its optimizer, and a fixed set of samples x (n, n_in)."""
+
+    net: Network
+    optimizer: Optimizer
+    samples: Array
+
+    def twin(self, rows: int) -> Network:
+        """Return a twin for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held."""
+        twin = self.net.twin(rows)
+        for layer in twin.layers():
+            if isinstance(layer, Dropout):
+                layer.mask.fill(1)
+        return twin
+
+
+class Probe(Remembers, ABC):
+    """A family of quantities: ``values`` (len(keys),) in the order of ``keys``, filled in two moments of a step.
+
+    ``gradient`` runs when backward is done and the gradient is untouched; ``update`` when the optimizer has
+    proposed its step and not made it. A probe with ``lead`` runs also that many steps before it is due.
+    """
+
+    name: ClassVar[str]
+    lead: ClassVar[int] = 0
+    keys: tuple[Key, ...]
+    values: Values
+
+    @abstractmethod
+    def __init__(self, subject: Subject) -> None:
+        """Find the buffers to look at and allocate what is needed."""
+
+    @abstractmethod
+    def gradient(self, step: int) -> None:
+        """Measure z, a, delta, the gradient and theta of a step."""
+
+    def update(self) -> None:
+        """Measure the proposed update, factor * u."""
+        return None
+
+    def _declare(self, keys: list[Key]) -> None:
+        self.keys = tuple(keys)
+        self.values = np.full(len(keys), np.nan)
+
+
+def per_layer(names: list[str], quantities: tuple[str, ...]) -> list[Key]:
+    """Return a key for every quantity of every layer, layer by layer."""
+    return [(name, "", quantity, 0) for name in names for quantity in quantities]

@@ -1,0 +1,96 @@
+"""The scales of a step by layer: delta, gradients, signals forward, weights, updates, saturation."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from bpx.engine.activations import Activation
+from bpx.engine.optimizers import norm
+from bpx.probes.probe import Probe, Subject, per_layer, places
+from bpx.probes.sums import Moments
+
+SATURATED = 0.05  # of the largest slope
+
+QUANTITIES = (
+    "delta_rms",
+    "delta_l2",
+    "grad_norm",
+    "grad_norm_bias",
+    "weight_norm",
+    "update_ratio",
+    "saturation",
+    "preactivation_mean",
+    "preactivation_abs_mean",
+    "preactivation_std",
+    "preactivation_rms",
+    "activation_mean",
+    "activation_abs_mean",
+    "activation_std",
+    "activation_rms",
+)
+RMS, L2, DW, DB, W, UPDATE, SATURATION = range(7)
+Z, A = slice(7, 11), slice(11, 15)
+
+
+@final
+class Scales(Probe):
+    """Measure every weight layer from the buffers that a training step leaves behind.
+
+    - delta_rms: root mean square over samples and units of delta = dJ_i/dz, not divided by the batch size;
+      delta_l2: sqrt(mean over the samples of |delta_i|**2)
+    - grad_norm, grad_norm_bias: L2 norm of dJ/dW and dJ/db, before clipping
+    - weight_norm: |W|; update_ratio: |dW| / |W| of the step that the optimizer makes
+    - saturation: share of (sample, unit) with |phi'(z)| below 5 % of the largest |phi'|, at phi's input
+    - preactivation_..., activation_...: mean, mean magnitude, standard deviation and RMS of z and a
+    """
+
+    name = "scales"
+
+    def __init__(self, subject: Subject) -> None:
+        self.net, self.optimizer = subject.net, subject.optimizer
+        self.places = places(subject.net)
+        self._declare(per_layer([p.name for p in self.places], QUANTITIES))
+        self.table = self.values.reshape(len(self.places), len(QUANTITIES))
+        widest = max(p.dense.n_out for p in self.places)
+        self._moments = Moments(self.net.batch * widest)
+        self._slope = np.empty(self.net.batch * widest, self.net.dtype)
+        self._under = np.empty(self.net.batch * widest, bool)
+
+    def gradient(self, step: int) -> None:
+        """Measure z, a, delta, the gradient and the weights."""
+        n = len(self.places[0].dense.y)
+        root, moments = math.sqrt(n), self._moments
+        for row, place in zip(self.table, self.places, strict=True):
+            dense = place.dense
+            l2 = norm(place.behind.dx.reshape(-1)) * root  # the buffers hold delta / n
+            row[RMS], row[L2] = l2 / math.sqrt(dense.n_out), l2
+            row[DW] = norm(dense.W.grad.reshape(-1))
+            row[DB] = norm(dense.b.grad) if dense.b is not None else math.nan
+            row[W] = norm(dense.W.value.reshape(-1))
+            moments(dense.y, row[Z])
+            if place.activation is None:
+                row[A] = row[Z]
+            else:
+                row[SATURATION] = self._saturation(place.activation)
+                moments(place.activation.y, row[A])
+
+    def update(self) -> None:
+        """Measure the proposed update."""
+        scale, u, start = abs(self.optimizer.factor), self.optimizer.u, 0
+        for row, place in zip(self.table, self.places, strict=True):
+            size = place.dense.W.size
+            # a direction that is the gradient itself need not be measured twice
+            step = scale * (row[DW] if self.optimizer.scalar else norm(u[start : start + size]))
+            row[UPDATE] = step / row[W] if row[W] > 0 else math.nan
+            start += size  # weights lie first in theta, in network order
+
+    def _saturation(self, activation: Activation) -> float:
+        x, function = activation.x, activation.function
+        slope, under = self._slope[: x.size].reshape(x.shape), self._under[: x.size].reshape(x.shape)
+        function.df(x, activation.y, slope)
+        np.abs(slope, out=slope)
+        np.less(slope, SATURATED * function.steepest, out=under)
+        return np.count_nonzero(under) / x.size

@@ -1,0 +1,43 @@
+"""The weight matrices: spectral norm, stable rank, and how far they have come."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+
+from bpx.engine.optimizers import norm
+from bpx.probes.probe import Probe, Subject, per_layer, places
+
+
+@final
+class Weights(Probe):
+    """Measure every W, (n_in, n_out).
+
+    - spectral_norm: its largest singular value s_1; stable_rank: |W|**2 / s_1**2, at most its rank
+    - distance_from_init: |W - W_0| / |W_0|
+    """
+
+    name = "weights"
+    remembers = ("initial",)
+
+    def __init__(self, subject: Subject) -> None:
+        self.places = places(subject.net)
+        self.initial = subject.net.store.theta[: subject.net.store.n_weights].copy()
+        self._declare(per_layer([p.name for p in self.places], ("spectral_norm", "stable_rank", "distance_from_init")))
+        self.table = self.values.reshape(len(self.places), 3)
+
+    def gradient(self, step: int) -> None:
+        """Decompose every W in float64."""
+        start = 0
+        for row, place in zip(self.table, self.places, strict=True):
+            W = np.asarray(place.dense.W.value, np.float64)
+            W0 = self.initial[start : start + W.size]
+            row[:] = math.nan
+            if np.isfinite(W).all():
+                row[0] = np.linalg.norm(W, 2)
+                row[1] = (norm(W.reshape(-1)) / row[0]) ** 2 if row[0] > 0 else math.nan
+                base = norm(np.asarray(W0, np.float64))
+                row[2] = norm(W.reshape(-1) - W0) / base if base > 0 else math.nan
+            start += W.size
