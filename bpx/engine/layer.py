@@ -61,6 +61,10 @@ class Layer(ABC):
         """Yield this layer and those inside it, in forward order."""
         yield self
 
+    def parameters(self) -> dict[str, Parameter]:
+        """Return the layer's own parameters by the names that its formulas give them."""
+        return {key: value for key, value in vars(self).items() if isinstance(value, Parameter)}
+
     def statistics(self) -> dict[str, Array]:
         """Return what training accumulates beside the parameters, by name; none for most layers."""
         return {}
@@ -70,9 +74,8 @@ class Layer(ABC):
         other = copy.copy(self)
         other.frozen = True
         other._buffers = {}
-        for key, value in vars(self).items():
-            if isinstance(value, Parameter):
-                setattr(other, key, store[value.name])
+        for key, parameter in self.parameters().items():
+            setattr(other, key, store[parameter.name])
         return other
 
     def _place(self, name: str, n_in: int, n_out: int) -> int:

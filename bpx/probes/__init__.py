@@ -7,6 +7,7 @@ from bpx.probes.flow import Flow, flow
 from bpx.probes.gains import Gains, between_hidden
 from bpx.probes.histograms import Histograms
 from bpx.probes.jacobian import Jacobian
+from bpx.probes.nonfinite import NonFinite, trace
 from bpx.probes.panel import Measured, Panel
 from bpx.probes.probe import Probe, Subject
 from bpx.probes.scales import Scales
@@ -38,6 +39,7 @@ __all__ = [
     "Flow",
     "LogSpaced",
     "Measured",
+    "NonFinite",
     "Panel",
     "Probe",
     "Schedule",
@@ -46,4 +48,5 @@ __all__ = [
     "between_hidden",
     "flow",
     "schedule",
+    "trace",
 ]

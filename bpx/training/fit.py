@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.data import Batches
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.probes import Due, LayerProbe
+from bpx.probes import Measured, NonFinite, Panel, Sparse, trace
 from bpx.training.state import Progress
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known at a step: metrics of the run, and the probes' values in the order of their keys.
+    """What is known at a step: metrics of the run, what the probes measured, and where NaN or infinity began, if so.
 
     ``sparse`` tells the few records that go to the tracking server from those for the local record alone.
     """
@@ -27,9 +26,9 @@ class Record:
     step: int
     epoch: float
     metrics: dict[str, float]
-    values: NDArray[np.float64] | None = None
+    measured: tuple[Measured, ...] = ()
     sparse: bool = True
-    diverged: str = ""
+    nonfinite: NonFinite | None = None
 
 
 def fit(
@@ -40,8 +39,8 @@ def fit(
     epochs: int,
     max_steps: int | None,
     validation: tuple[Any, Any] | None,
-    due: Due,
-    probe: LayerProbe | None,
+    due: Sparse,
+    panel: Panel,
     patience: int | None = None,
     progress: Progress | None = None,
     between: Callable[[], None] | None = None,
@@ -49,7 +48,7 @@ def fit(
     """Train ``net`` and yield a record on schedule: of a step before it is made, and after each evaluation.
 
     A step is cost, backward, probes of the gradient, propose, probes of the update, apply. A non-finite cost or
-    gradient yields a last record that says where, in ``diverged``. Training stops after ``epochs``, after
+    gradient yields a last record that says where it began, in ``nonfinite``. Training stops after ``epochs``, after
     ``max_steps``, or after ``patience`` evaluations without a lower validation cost. It begins where ``progress``
     stands, and calls ``between`` after every step, when nothing is half done: what it raises ends the training.
     """
@@ -61,31 +60,33 @@ def fit(
     for x, y in batches:
         J = net.cost(x, y)
         if not math.isfinite(J):
-            yield Record(p.step, p.step / due.steps_per_epoch, {}, diverged=f"cost {J} in step {p.step}")
+            yield Record(p.step, p.step / due.steps_per_epoch, {}, nonfinite=trace(net, optimizer, p.step, J))
             return
         net.backward()
         if not math.isfinite(shifts.sum()) and not np.isfinite(shifts).all():
-            yield Record(p.step, p.step / due.steps_per_epoch, {}, diverged=f"non-finite gradient in step {p.step}")
+            event = trace(net, optimizer, p.step, J, backward=True)
+            yield Record(p.step, p.step / due.steps_per_epoch, {}, nonfinite=event)
             return
         p.total += J
         p.count += 1
-        if due(p.step):
-            values = None
-            if probe is not None:
-                probe.gradient()
-            optimizer.propose()
-            if probe is not None:
-                values = probe.update(optimizer)
-            sparse = due.sparse(p.step)
+        looking, sparse = panel.at(p.step), due(p.step)
+        for probe in looking:
+            probe.gradient(p.step)
+        optimizer.propose()
+        for probe in looking:
+            probe.update()
+        if sparse or looking:
             metrics = {"lr": optimizer.lr} if sparse else {}
             if sparse and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
                 metrics |= p.take()
-            yield Record(p.step, p.step / due.steps_per_epoch, metrics, values, sparse)
-        else:
-            optimizer.propose()
+            yield Record(p.step, p.step / due.steps_per_epoch, metrics, panel.measured(p.step), sparse)
         optimizer.apply()
         p.step += 1
         if p.step == end or p.step % (due.steps_per_epoch * due.evaluate_every) == 0:
+            if not math.isfinite(net.store.theta.sum()) and not np.isfinite(net.store.theta).all():
+                event = trace(net, optimizer, p.step, J)
+                yield Record(p.step, p.step / due.steps_per_epoch, {}, nonfinite=event)
+                return
             metrics, p.evaluated = p.take(), p.step
             if validation is not None:
                 value, hits = net.evaluate(*validation)

@@ -1,0 +1,139 @@
+"""The first non-finite value of a step: which operation produced it, and which only passed it on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+
+from bpx.engine.layer import Array, Layer
+from bpx.engine.network import Network
+from bpx.engine.optimizers import Optimizer
+
+_OUTPUT = {"dense": "z", "activation": "a"}
+_INPUT = {"dense": "da", "activation": "delta"}
+
+
+@final
+@dataclass(frozen=True)
+class NonFinite:
+    """Where NaN or infinity began: step, ``phase`` (data, initialization, forward, backward, update), layer, operation.
+
+    ``tensor``: what it made, with ``nan`` and ``inf`` entries out of ``size``; ``largest_before``: the largest
+    magnitude among the finite values that went in; ``passed_on``: the tensors, in the order of computation, that
+    had it from there.
+    """
+
+    step: int
+    phase: str
+    layer: str
+    operation: str
+    tensor: str
+    nan: int
+    inf: int
+    size: int
+    largest_before: float
+    passed_on: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = " ".join(word for word in (self.layer, self.operation) if word)
+        counts = " and ".join(f"{n:,} {word}" for n, word in ((self.nan, "NaN"), (self.inf, "Inf")) if n)
+        text = f"step {self.step}, {self.phase}: {where} made {counts} among the {self.size:,} values of {self.tensor}"
+        return text + f", from inputs of at most {self.largest_before:.3g}; {len(self.passed_on)} tensors passed it on"
+
+
+class _Made(NamedTuple):
+    """A tensor, what made it, and what went into that."""
+
+    phase: str
+    layer: str
+    operation: str
+    tensor: str
+    value: Array
+    inputs: tuple[Array, ...]
+
+
+def trace(net: Network, optimizer: Optimizer, step: int, cost: float, *, backward: bool = False) -> NonFinite:
+    """Return where the non-finite values of ``net``'s last step began: its cost is one, or its gradient has some.
+
+    The buffers of a step are walked in the order in which it fills them; the first that is not finite had finite
+    inputs. ``backward`` tells whether the step came so far. A parameter that is not finite before the step was made
+    so by the step before: by its gradient, if the optimizer left it to be seen, else by its update.
+    """
+    producer: _Made | None = None
+    passed_on: list[str] = []
+    for made in _computed(net, optimizer, step, cost, backward):
+        if np.isfinite(made.value).all():
+            continue
+        if producer is None:
+            producer = made
+        else:
+            passed_on.append(f"{made.phase} {made.layer} {made.operation} {made.tensor}".replace("  ", " "))
+    assert producer is not None
+    value = producer.value
+    return NonFinite(
+        step=step - 1 if producer.phase in ("update", "backward") and producer.inputs == () else step,
+        phase=producer.phase,
+        layer=producer.layer,
+        operation=producer.operation,
+        tensor=producer.tensor,
+        nan=int(np.isnan(value).sum()),
+        inf=int(np.isinf(value).sum()),
+        size=value.size,
+        largest_before=max((largest(x) for x in producer.inputs), default=largest(value)),
+        passed_on=tuple(passed_on),
+    )
+
+
+def largest(x: Array) -> float:
+    """Return the largest finite magnitude of ``x``, 0 where there is none."""
+    v = np.abs(x[np.isfinite(x)])
+    return float(v.max()) if v.size else 0.0
+
+
+def _computed(net: Network, optimizer: Optimizer, step: int, cost: float, backward: bool) -> Iterator[_Made]:
+    x: Array = net.dense[0].x
+    yield _Made("data", "", "batch", "x", x, ())
+    for p in reversed(net.store.parameters):
+        layer, operation, tensor = p.name.rsplit(".", 2)
+        if step == 0:
+            yield _Made("initialization", layer, operation, tensor, p.value, ())
+        elif not backward and optimizer.scalar and not np.isfinite(p.grad).all():
+            yield _Made("backward", layer, operation, f"d{tensor}", p.grad, ())
+        else:
+            yield _Made("update", layer, operation, tensor, p.value, ())
+    inputs: dict[str, Array] = {}
+    for op in net.ops:
+        entered = x
+        for layer in op.layers():
+            if layer is not op:
+                inputs[layer.name] = x
+                yield _made(layer, "forward", _OUTPUT.get(layer.kind, "y"), layer.y, (x, *_values(layer)))
+                x = layer.y
+        inputs[op.name] = entered
+        yield _made(op, "forward", _OUTPUT.get(op.kind, "y"), op.y, (entered, x, *_values(op)))
+        x = op.y
+    yield _Made("forward", "", net.loss.name, "J", np.array([cost]), (x,))
+    if not backward:
+        return
+    dy = net.loss.dx
+    yield _Made("backward", "", net.loss.name, "delta", dy, (x,))
+    for op in reversed(net.ops):
+        entered = dy
+        for layer in [*reversed(list(op.layers())[1:]), op]:
+            for key, p in layer.parameters().items():
+                yield _made(layer, "backward", f"d{key}", p.grad, (dy, inputs[layer.name]))
+            if not layer.first:
+                yield _made(layer, "backward", _INPUT.get(layer.kind, "dx"), layer.dx, (dy, entered, *_values(layer)))
+                dy = layer.dx
+
+
+def _made(layer: Layer, phase: str, tensor: str, value: Array, inputs: tuple[Array, ...]) -> _Made:
+    name, _, operation = layer.name.partition(".")
+    return _Made(phase, name, operation, tensor, value, inputs)
+
+
+def _values(layer: Layer) -> tuple[Array, ...]:
+    return tuple(p.value for p in layer.parameters().values())

@@ -1,0 +1,72 @@
+"""The flight recorder: the last steps before a run met NaN or infinity, made again from a state kept in memory.
+
+Training is deterministic, so nothing need be measured while all goes well: a copy of the state every 64 steps is
+enough to live through the last steps once more, and to look at every one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, final
+
+from bpx.engine.network import Network
+from bpx.probes.nonfinite import largest
+from bpx.probes.probe import places
+from bpx.training.state import State, Training
+
+EVERY = 64  # steps between two copies
+FRAMES = 8
+
+
+@final
+class FlightRecorder:
+    """Keep the state of ``training`` now and then; called after every step."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.state: State = training.capture()
+
+    def __call__(self) -> None:
+        """Copy the state every 64 steps, and after an evaluation, which no replay may cross."""
+        p = self.training.progress
+        if p.step % EVERY == 0 or p.step == p.evaluated:
+            self.state = self.training.capture()
+
+    def replay(self, step: int) -> list[dict[str, Any]]:
+        """Return a frame of each of the last steps up to ``step``, which is where training is left, half made."""
+        t = self.training
+        t.restore(self.state)
+        frames: deque[dict[str, Any]] = deque(maxlen=FRAMES)
+        for x, y in t.batches:
+            cost = t.net.cost(x, y)
+            if math.isfinite(cost):
+                t.net.backward()
+            at = t.progress.step
+            if at > step - FRAMES:
+                frames.append(frame(t.net, at, cost))
+            if at >= step or not math.isfinite(cost):
+                break
+            t.optimizer.propose()
+            t.optimizer.apply()
+            t.progress.step += 1
+        return list(frames)
+
+
+def frame(net: Network, step: int, cost: float) -> dict[str, Any]:
+    """Return the cost, and the largest finite magnitude of z, a, delta, dW and W in every layer.
+
+    Where the cost is not finite, delta and dW are those of the step before.
+    """
+    n = len(net.dense[0].y)
+    layers = {
+        place.name: {
+            "z": largest(place.dense.y),
+            "a": largest(place.output.y),
+            "delta": largest(place.behind.dx) * n,
+            "dW": largest(place.dense.W.grad),
+            "W": largest(place.dense.W.value),
+        }
+        for place in places(net)
+    }
+    return {"step": step, "cost": cost if math.isfinite(cost) else str(cost), "layers": layers}
