@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, and its finding
+Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
 WORDS = ("layer", "operation", "quantity")
 
 
@@ -32,9 +34,12 @@ class RecordWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._groups: dict[tuple[Key, ...], tuple[list[int], list[float], list[NDArray[np.float64]]]] = {}
+        self.about: dict[str, Any] = {}
+        self._groups: dict[
+            tuple[tuple[str, str, str, int], ...], tuple[list[int], list[float], list[NDArray[np.float64]]]
+        ] = {}
 
-    def append(self, step: int, epoch: float, keys: tuple[Key, ...], values: NDArray[np.float64]) -> None:
+    def append(self, step: int, epoch: float, keys: Keys, values: NDArray[np.float64]) -> None:
         """Keep a copy of ``values``, in the order of ``keys``, at a step.
 
         Raises ValueError if they differ in number.
@@ -51,10 +56,11 @@ class RecordWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        parts = [_table(pa, keys, *group) for keys, group in self._groups.items()]
+        parts = [_table(pa, tuple(map(Key._make, keys)), *group) for keys, group in self._groups.items()]
         table = pa.concat_tables(parts, promote_options="default") if parts else _table(pa, (), [], [], [])
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        pq.write_table(table.unify_dictionaries(), temporary, compression="zstd")
+        table = table.unify_dictionaries().replace_schema_metadata({ABOUT: json.dumps(self.about)})
+        pq.write_table(table, temporary, compression="zstd")
         temporary.replace(self.path)
 
 
@@ -76,9 +82,12 @@ def _table(
     return pa.table(columns)
 
 
+COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
+
+
 @dataclass(frozen=True)
 class Records:
-    """The rows of a record, one array a column."""
+    """The rows of a record, one array a column, and what they are about."""
 
     step: NDArray[np.int64]
     epoch: NDArray[np.float64]
@@ -87,13 +96,14 @@ class Records:
     quantity: NDArray[Any]
     index: NDArray[np.int32]
     value: NDArray[np.float64]
+    about: dict[str, Any]
 
     def select(self, **wanted: Any) -> Records:
         """Return the rows whose columns have the given values, e.g. ``select(quantity="delta_rms", step=0)``."""
         mask = np.ones(len(self.step), bool)
         for column, value in wanted.items():
             mask &= getattr(self, column) == value
-        return Records(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
+        return replace(self, **{name: getattr(self, name)[mask] for name in COLUMNS})
 
     def grid(self, quantity: str) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:
         """Return the steps, the layers and the values (layers, steps) of a per-layer quantity."""
@@ -112,8 +122,9 @@ def read(path: Path) -> Records:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    columns = [table.column(name).to_numpy(zero_copy_only=False) for name in Records.__dataclass_fields__]
-    return Records(*columns)
+    about = json.loads((table.schema.metadata or {}).get(ABOUT.encode(), b"{}"))
+    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
+    return Records(**columns, about=about)
 
 
 def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:

@@ -16,7 +16,9 @@ from rich.table import Table
 
 from bpx.data import Dataset
 from bpx.engine.network import Network
-from bpx.probes.layers import QUANTITIES
+from bpx.findings import Finding
+from bpx.measurement import Measurement
+from bpx.probes.scales import QUANTITIES
 from bpx.training import Record
 
 LINES = 20  # at most about so many lines where there is no terminal
@@ -61,12 +63,19 @@ class Console:
     ) -> None:
         self.bar.stop()
 
+    def found(self, finding: Finding) -> None:
+        """Say what the gradients do, before training has changed anything."""
+        if self.live or self.lines:
+            style = {"healthy": "green", "undetermined": "default"}.get(finding.verdict, "bold red")
+            self.terminal.print(f"at initialization: {finding}", style=style)
+
     def show(self, record: Record, metrics: dict[str, float]) -> None:
         """Take note of a record and draw it."""
         self.latest |= metrics
-        if record.values is not None:
-            norms = record.values.reshape(-1, len(QUANTITIES))[:, 0]
-            self.norms = f"|dW| first {norms[0]:.1e} last {norms[-1]:.1e}"
+        for seen in record.measured:
+            if seen.probe == "scales":
+                norms = seen.values.reshape(-1, len(QUANTITIES))[:, QUANTITIES.index("grad_norm")]
+                self.norms = f"|dW| first {norms[0]:.1e} last {norms[-1]:.1e}"
         if not (self.live or self.lines):
             return
         state = self._state()
@@ -78,7 +87,7 @@ class Console:
                 description=f"epoch {record.epoch:.1f}/{epochs}",
                 state=state,
             )
-        elif record.step >= self.next_line and record.values is None:
+        elif record.step >= self.next_line and not record.measured:
             self.next_line = record.step + self.steps // LINES
             self.terminal.print(f"epoch {record.epoch:g}/{epochs}  {state}")
 
@@ -91,19 +100,20 @@ class Console:
         self,
         data: Dataset,
         final: dict[str, float],
-        first: NDArray[np.float64] | None,
-        last: NDArray[np.float64] | None,
+        seen: Measurement,
         directory: Path,
         tracker: Any,
         diverged: str,
     ) -> None:
         """Print the layers, the results, and where to look at the run."""
         out = self.terminal.print
-        if first is not None and last is not None:
-            out(self._table(first, last))
+        if seen.first is not None and seen.last is not None:
+            out(self._table(seen.first, seen.last))
         if data.fallback:
             out(f"[bold red]These are NOT the results of the data asked for: {data.name}[/]")
         out(f"dataset   {data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test samples")
+        if seen.finding is not None:
+            out(f"finding   {seen.finding} {seen.trained()}", style="bold")
         if diverged:
             out(f"[bold red]diverged[/]: {diverged}")
         for key, label in (("accuracy/test", "test"), ("accuracy/train", "train")):
@@ -124,7 +134,7 @@ class Console:
         for column in ("layer", "shape", "|dW| first", "|dW| last", "delta rms first", "|step|/|W| last"):
             table.add_column(column, justify="left" if column == "layer" else "right")
         index = {name: i for i, name in enumerate(QUANTITIES)}
-        rows = zip(self.net.dense, first.reshape(-1, len(QUANTITIES)), last.reshape(-1, len(QUANTITIES)), strict=True)
+        rows = zip(self.net.dense, first, last, strict=True)
         for i, (dense, start, end) in enumerate(rows, 1):
             table.add_row(
                 f"layer_{i:02d}",

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from threadpoolctl import threadpool_limits
 from bpx.config import Plan, UserError, flatten, plan, streams
 from bpx.data import Batches, DataError, Dataset
 from bpx.engine.network import Network
-from bpx.probes import Due, LayerProbe
-from bpx.records import Key, RecordWriter
+from bpx.measurement import Measurement
+from bpx.probes import NonFinite, Sparse
 from bpx.report import Console
 from bpx.tracking import TrackingError
-from bpx.training import Record, fit, save_evaluation
+from bpx.training import FlightRecorder, Progress, Training, fit, save_evaluation
 
 REPORTED = 200  # records a run sends to the tracking server, at most about
 log = logging.getLogger("bpx")
@@ -132,9 +132,11 @@ class _Run:
         per_epoch = math.ceil(len(data.x_train) / s.batch_size)
         self.total = min(s.epochs * per_epoch, s.max_steps or s.epochs * per_epoch)
         self.epochs = math.ceil(self.total / per_epoch)
-        self.due = Due(per_epoch, max(1, math.ceil(self.epochs / REPORTED)), work.probes.every)
-        self.probe = LayerProbe(net) if work.probes.name != "none" else None
-        self.keys = tuple(Key(*key) for key in self.probe.keys) if self.probe else ()
+        self.due = Sparse(per_epoch, max(1, math.ceil(self.epochs / REPORTED)))
+        optimizer, _ = work.optimizer(self.total)
+        self.optimizer = optimizer.bind(net.store)
+        record = directory / "gradient_flow.parquet"
+        self.measurement = Measurement(work, data, net, self.optimizer, self.due, record)
         self.console = Console(s.progress and not quiet, self.total, per_epoch, net, quiet)
         OmegaConf.save(work.config, directory / "config" / "config.yaml")
         (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
@@ -145,8 +147,6 @@ class _Run:
 
     def execute(self) -> Done:
         work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
-        optimizer, _ = work.optimizer(self.total)
-        optimizer.bind(self.net.store)
         tracker.start(
             f"{self.name} {directory.name}",
             flatten(work.config),
@@ -157,57 +157,67 @@ class _Run:
         log.info("dataset %s: %s", data.name, data.source)
         log.info("run directory %s", directory)
         self.console.warn(data)
-        records = RecordWriter(directory / "gradient_flow.parquet")
-        first = last = None
+        seen, progress = self.measurement, Progress()
+        training = Training(self.net, self.optimizer, self.batches, progress, {"probes": seen.panel})
+        recorder = FlightRecorder(training)
         latest: dict[str, float] = {}
-        diverged, step, epoch = "", 0, 0.0
+        event: NonFinite | None = None
+        step, epoch = 0, 0.0
         started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
         with self.console:
             for record in fit(
                 self.net,
-                optimizer,
+                self.optimizer,
                 self.batches,
                 epochs=self.epochs,
                 max_steps=work.settings.max_steps,
                 validation=validation,
                 due=self.due,
-                probe=self.probe,
+                panel=seen.panel,
                 patience=work.settings.early_stopping,
+                progress=progress,
+                between=recorder,
             ):
-                step, epoch, diverged = record.step, record.epoch, record.diverged
-                if record.values is not None:
-                    records.append(step, epoch, self.keys, record.values)
-                    first, last = (record.values if first is None else first), record.values
+                step, epoch, event = record.step, record.epoch, record.nonfinite
+                unjudged = seen.finding is None
+                metrics = seen.take(record)
+                if unjudged and seen.finding is not None:
+                    self._found()
                 if record.sparse:
-                    metrics = record.metrics | self._per_layer(record)
                     latest |= metrics
                     tracker.log(step, epoch, metrics)
                     self.console.show(record, metrics)
+        seen.close()
         seconds = time.perf_counter() - started
-        final = {"time/train_seconds": seconds} | ({} if diverged else self._test())
+        final = {"time/train_seconds": seconds} | ({} if event is not None else self._test())
         tracker.log(step, epoch, final)
-        records.close()
-        outcome = "diverged" if diverged else "finished"
-        if diverged:
-            tracker.tag("bpx.nonfinite", diverged)
-            log.warning("diverged: %s", diverged)
+        outcome = "diverged" if event is not None else "finished"
+        if event is not None:
+            self._diverged(event, recorder)
         self._close(outcome, final)
-        self.console.report(data, final, first, last, directory, tracker, diverged)
+        diverged = "" if event is None else str(event)
+        self.console.report(data, final, seen, directory, tracker, diverged)
         return Done(outcome, latest | final, directory)
 
-    def _per_layer(self, record: Record) -> dict[str, float]:
-        """Return the probes' values that tracking.per_layer asks for, named as metrics."""
-        wanted = set(self.work.tracker.per_layer)
-        metrics: dict[str, float] = {}
-        if record.values is None:
-            return metrics
-        for key, value in zip(self.keys, record.values.tolist(), strict=True):
-            if key.quantity in wanted:
-                metrics[f"{key.quantity}/{key.layer}"] = value
-            if f"log10_{key.quantity}" in wanted and value > 0:
-                metrics[f"log10_{key.quantity}/{key.layer}"] = math.log10(value)
-        return metrics
+    def _found(self) -> None:
+        """Say the finding as soon as it is made."""
+        finding, tracker = self.measurement.finding, self.work.tracker
+        assert finding is not None
+        log.info("finding: %s", finding)
+        self.console.found(finding)
+        tracker.tag("bpx.verdict", finding.verdict)
+        tracker.tag("bpx.finding", finding.sentence)
+        tracker.tag("mlflow.note.content", finding.sentence)
+
+    def _diverged(self, event: NonFinite, recorder: FlightRecorder) -> None:
+        """Tell where the first non-finite value came from, and keep the frames of the last steps."""
+        log.warning("diverged: %s", event)
+        self.work.tracker.tag("bpx.nonfinite", str(event))
+        path = self.directory / "nonfinite.json"
+        frames = recorder.replay(event.step)
+        path.write_text(json.dumps({"event": asdict(event), "frames": frames}, indent=1) + "\n")
+        self.work.tracker.artifact(path, "")
 
     def _test(self) -> dict[str, float]:
         final = {}
@@ -234,9 +244,18 @@ class _Run:
             draw_all(directory)
             tracker.artifact(directory / "figures", "figures")
         save_model(directory, self.net, data.scaler.shift, data.scaler.scale, data.class_names)
-        (directory / "result.json").write_text(
-            json.dumps({"outcome": outcome, "dataset": data.name, "sha256": data.sha256, "metrics": final}, indent=1)
-        )
+        finding = self.measurement.finding
+        result = {
+            "outcome": outcome,
+            "dataset": data.name,
+            "sha256": data.sha256,
+            "metrics": final,
+            "finding": None if finding is None else finding.as_dict(),
+        }
+        (directory / "result.json").write_text(json.dumps(result, indent=1))
+        if finding is not None:
+            note = f"{finding.sentence}\n\n{self.measurement.trained()}\n\nOutcome: {outcome}."
+            tracker.tag("mlflow.note.content", note)
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
         log.removeHandler(self.handler)
         self.handler.close()

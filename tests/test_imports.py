@@ -13,6 +13,7 @@ ALLOWED = {  # of bpx itself; a part may always import from itself
     "records": (),
     "theory": ("engine.activations",),
     "probes": ("engine", "theory"),
+    "findings": ("engine", "probes", "theory"),
     "training": ("engine", "data", "probes", "records"),
     "tracking": ("records", "engine.model_files"),
     "figures": ("records", "theory"),

@@ -78,7 +78,7 @@ def test_the_demonstrations_are_to_the_letter():
         (["dataset.scaling=log"], "dataset.scaling must be one of"),
         (["+optimizer.foo=1"], "unknown key optimizer.foo"),
         (["+foo=1"], "unknown key foo"),
-        (["probes.every=0"], "probes.every must be at least 1"),
+        (["probes.every=0"], "probes.every must be a number of steps of at least 1"),
     ],
 )
 def test_mistakes_are_said_in_one_line_before_anything_begins(overrides, said):

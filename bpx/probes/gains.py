@@ -28,7 +28,8 @@ class Gains(Probe):
 
     def __init__(self, subject: Subject) -> None:
         ops = subject.net.ops
-        steps = list(zip(range(1, len(ops)), ops[1:], [*ops[2:], subject.net.loss], strict=True))
+        holders: list[Behind] = [*ops[2:], subject.net.loss] if len(ops) > 1 else []
+        steps = list(zip(range(1, len(ops)), ops[1:], holders, strict=True))
         self.pairs: list[tuple[Behind, Behind]] = []
         keys: list[Key] = []
         for i, op, after in reversed(steps):
@@ -36,7 +37,8 @@ class Gains(Probe):
             self.pairs.append((op, after))
             branch = list(op.layers())[1:]
             if branch:
-                for inner, behind in reversed(list(zip(branch, [*branch[1:], after], strict=True))):
+                inside: list[Behind] = [*branch[1:], after]
+                for inner, behind in reversed(list(zip(branch, inside, strict=True))):
                     keys.append((_layer(op), inner.kind, "branch_gain", i))
                     self.pairs.append((inner, behind))
                 keys.append((_layer(op), "branch", "branch_gain", i))

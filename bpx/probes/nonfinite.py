@@ -97,13 +97,13 @@ def _computed(net: Network, optimizer: Optimizer, step: int, cost: float, backwa
     x: Array = net.dense[0].x
     yield _Made("data", "", "batch", "x", x, ())
     for p in reversed(net.store.parameters):
-        layer, operation, tensor = p.name.rsplit(".", 2)
+        where, operation, tensor = p.name.rsplit(".", 2)
         if step == 0:
-            yield _Made("initialization", layer, operation, tensor, p.value, ())
+            yield _Made("initialization", where, operation, tensor, p.value, ())
         elif not backward and optimizer.scalar and not np.isfinite(p.grad).all():
-            yield _Made("backward", layer, operation, f"d{tensor}", p.grad, ())
+            yield _Made("backward", where, operation, f"d{tensor}", p.grad, ())
         else:
-            yield _Made("update", layer, operation, tensor, p.value, ())
+            yield _Made("update", where, operation, tensor, p.value, ())
     inputs: dict[str, Array] = {}
     for op in net.ops:
         entered = x

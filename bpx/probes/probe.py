@@ -50,8 +50,10 @@ def places(net: Network) -> list[Place]:
     The gradient at a Dense's output stands in what is behind it; behind a residual branch's last Dense in what
     is behind the block, because the addition passes the gradient on unchanged.
     """
-    layers, found = list(net.layers()), []
-    chain = zip(net.ops, [*net.ops[1:], net.loss], strict=True)
+    layers = list(net.layers())
+    found: list[Place] = []
+    holders: list[Behind] = [*net.ops[1:], net.loss]
+    chain = zip(net.ops, holders, strict=True)
     for behind in (after for op, after in chain if any(isinstance(layer, Dense) for layer in op.layers())):
         dense = net.dense[len(found)]
         following = layers[layers.index(dense) + 1 :]

@@ -2,6 +2,7 @@
 
 from bpx.training.evaluation import save_evaluation
 from bpx.training.fit import Record, fit
+from bpx.training.recorder import FlightRecorder
 from bpx.training.state import Progress, State, Stateful, Training
 
-__all__ = ["Progress", "Record", "State", "Stateful", "Training", "fit", "save_evaluation"]
+__all__ = ["FlightRecorder", "Progress", "Record", "State", "Stateful", "Training", "fit", "save_evaluation"]

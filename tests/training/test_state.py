@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import OPTIMIZERS, SCHEDULES, mlp, residual_mlp
-from bpx.probes import Due, LayerProbe
+from bpx.probes import PROBES, Every, Panel, Sparse, Subject
 from bpx.training import Progress, State, Training, fit
 
 SAMPLES, BATCH, EPOCHS = 23, 5, 4
@@ -38,7 +38,9 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
     rate = SCHEDULES[schedule](total_steps=STEPS, warmup_steps=3, **own)
     chain = OPTIMIZERS[optimizer](lr=0.1, schedule=rate, clip_norm=0.5, weight_decay=0.01, max_norm=1.0)
     batches = Batches(x[:SAMPLES], y[:SAMPLES], BATCH, np.random.default_rng(4))
-    training = Training(net, chain.bind(net.store), batches, Progress(), {"counts": Counts()})
+    subject = Subject(net, chain.bind(net.store), x[:SAMPLES])
+    panel = Panel([(PROBES[name](subject), Every(1 + i % 3)) for i, name in enumerate(PROBES)])
+    training = Training(net, chain, batches, Progress(), {"counts": Counts(), "probes": panel})
 
     def run(at=None):
         """Train on from where the training stands; capture before step ``at``."""
@@ -51,10 +53,10 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
 
         records = fit(
             net, chain, batches, epochs=EPOCHS, max_steps=None, validation=(x[SAMPLES:], y[SAMPLES:]),
-            due=Due(len(batches), 1, 1), probe=LayerProbe(net), patience=patience,
+            due=Sparse(len(batches), 1), panel=panel, patience=patience,
             progress=training.progress, between=between,
         )  # fmt: skip
-        told = [(r.step, r.metrics, None if r.values is None else r.values.tobytes()) for r in records]
+        told = [(r.step, r.metrics, [seen.values.tobytes() for seen in r.measured]) for r in records]
         return told, taken
 
     return training, run
@@ -82,7 +84,7 @@ def test_the_same_bits_from_a_state_on(optimizer, schedule, dropout, normalizati
     for again, go in ((training, run), build(*key)):  # in the same process' objects, and in fresh ones
         again.restore(through_json(state))
         later, _ = go()
-        assert later == [t for t in told if t[0] > at or (t[0] == at and t[2] is not None)]
+        assert later == [t for t in told if t[0] > at or (t[0] == at and t[2])]
         finish = again.capture()
         assert finish.facts == end.facts and finish.arrays.keys() == end.arrays.keys()
         for name, value in end.arrays.items():
