@@ -89,7 +89,7 @@ def plan(config: DictConfig) -> Plan:
     """Check a composed configuration and build what it describes; raises UserError."""
     groups = {key for key, value in config.items() if isinstance(value, DictConfig)}
     top = {str(k): v for k, v in config.items() if k not in groups}
-    settings = _check_call("", Settings, top)
+    settings = check_call("", Settings, top)
     activation = _construct("activation", config.activation)
     rate = _number("dropout.rate", config.dropout.rate)
     if not 0 <= rate < 1:
@@ -202,10 +202,10 @@ def _construct(group: str, node: DictConfig, **more: Any) -> Any:
     """Call a group's ``_target_`` with its keys, checked by the annotations of what is called."""
     settings = _plain(node)
     settings.pop("_target_")
-    return _check_call(group, _target(node), settings, **more)
+    return check_call(group, _target(node), settings, **more)
 
 
-def _check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) -> Any:
+def check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) -> Any:
     prefix = f"{group}." if group else ""
     parameters = inspect.signature(build).parameters
     hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)

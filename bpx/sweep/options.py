@@ -1,0 +1,78 @@
+"""The sweeper's options, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from bpx.config import UserError, check_call
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands under hydra.sweeper."""
+
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    objective: str | list[str]
+    direction: str | list[str]
+    n_trials: int | None
+    n_jobs: int
+    timeout: float | None
+    study_name: str | None
+    storage: str | None
+    max_failure_rate: float
+    heartbeat: int
+    params: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for key, least in (("n_trials", 1), ("n_jobs", 1), ("heartbeat", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise ValueError(f"hydra.sweeper.{key} must be at least {least}, got {value}")
+        if self.timeout is not None and self.timeout <= 0:
+            raise ValueError(f"hydra.sweeper.timeout must be positive, got {self.timeout:g}")
+        if not 0 <= self.max_failure_rate <= 1:
+            raise ValueError(f"hydra.sweeper.max_failure_rate must be in [0, 1], got {self.max_failure_rate:g}")
+        if self.study_name is not None and (not self.study_name or set(self.study_name) & set("/\\\0")):
+            raise ValueError(f"hydra.sweeper.study_name must be a name without slashes, got {self.study_name!r}")
+        if not self.objectives or len(self.objectives) != len(self.directions):
+            raise ValueError(
+                f"hydra.sweeper.direction must be one for each objective, got {len(self.directions)} "
+                f"for {len(self.objectives)}"
+            )
+        for direction in self.directions:
+            if direction not in ("minimize", "maximize"):
+                raise ValueError(f"hydra.sweeper.direction must be minimize or maximize, got {direction}")
+
+    @property
+    def objectives(self) -> list[str]:
+        """The metrics that are searched for."""
+        return [self.objective] if isinstance(self.objective, str) else list(self.objective)
+
+    @property
+    def directions(self) -> list[str]:
+        """minimize or maximize, one for each objective."""
+        return [self.direction] if isinstance(self.direction, str) else list(self.direction)
+
+    def make(self, part: str) -> Any:
+        """Build the ``sampler`` or the ``pruner``; raises UserError."""
+        try:
+            return instantiate(getattr(self, part))
+        except Exception as error:
+            cause: BaseException = error.__cause__ or error
+            raise UserError(f"hydra.sweeper.{part}: {' '.join(str(cause).split())}") from error
+
+
+def options(node: Any) -> Options:
+    """Return the options of a composed ``hydra.sweeper``; raises UserError."""
+    plain = {
+        str(key): OmegaConf.to_container(value, resolve=True) if isinstance(value, (DictConfig, ListConfig)) else value
+        for key, value in node.items()
+        if not str(key).startswith("_")
+    }
+    result: Options = check_call("hydra.sweeper", Options, plain)
+    return result

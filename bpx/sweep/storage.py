@@ -1,0 +1,270 @@
+"""Where a study is kept: Optuna's journal on one machine, a database for many.
+
+A storage knows, besides what Optuna asks of it, how to keep two processes from setting the study up at once, and
+which trials have lost the process that ran them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import socket
+import tempfile
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from bpx.config import UserError
+from bpx.tracking.store import shown
+
+WORKER = "bpx.worker"  # the trial's attribute that names who runs it
+RETRIES = 3  # of a trial whose process was lost: one that kills its process would come back for ever
+STALE_AFTER = 3  # heartbeats
+UNCLAIMED = 300.0  # seconds
+RETURNS_WITHIN = 120.0  # seconds that a database may be away
+LOCK_KEY = 0x627078  # of PostgreSQL's advisory lock
+
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.disable_default_handler()
+
+
+class Store(ABC):
+    """Optuna's storage and who works on it."""
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self.storage = storage
+        self.worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+    @abstractmethod
+    def exclusively(self) -> Any:
+        """Return a context that one process at a time is in."""
+
+    @abstractmethod
+    def beat(self, trial_ids: Iterable[int]) -> None:
+        """Say that these trials are alive."""
+
+    @abstractmethod
+    def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
+        """Fail and queue again the running trials whose process has shown itself once and is gone."""
+
+    def lost(self, study: optuna.Study) -> list[FrozenTrial]:
+        """Fail the running trials whose process is gone, queue them again, and return them."""
+        found = self._orphaned(study)
+        oldest = datetime.now() - timedelta(seconds=UNCLAIMED)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if WORKER not in trial.user_attrs and trial.datetime_start and trial.datetime_start < oldest:
+                found += self._requeue(study, trial)  # its process died while it asked
+        return found
+
+    def _requeue(self, study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
+        try:
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return []  # another worker saw it as well
+        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+        return [trial]
+
+    def close(self) -> None:
+        """Leave the study."""
+
+
+class JournalStore(Store):
+    """Optuna's journal, a file. A worker is alive as long as it holds the lock of a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+        super().__init__(JournalStorage(backend))
+        self.path = path
+        self._pulse: Any = None
+
+    def exclusively(self) -> Any:
+        """Return a context that one process at a time is in."""
+        return _flock(self.path.with_name(f"{self.path.name}.turn"))
+
+    def beat(self, trial_ids: Iterable[int]) -> None:
+        """Hold the worker's lock, from the first time on."""
+        if self._pulse is None:
+            self._pulse = self._file(self.worker).open("w")
+            fcntl.flock(self._pulse, fcntl.LOCK_EX)
+
+    def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        gone = [t for t in running if not self._alive(t.user_attrs.get(WORKER, self.worker))]
+        return [trial for t in gone for trial in self._requeue(study, t)]
+
+    def close(self) -> None:
+        """Give the worker's lock back."""
+        if self._pulse is not None:
+            self._file(self.worker).unlink(missing_ok=True)
+            self._pulse.close()
+            self._pulse = None
+
+    def _file(self, worker: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.worker-{worker}")
+
+    def _alive(self, worker: str) -> bool:
+        if worker == self.worker:
+            return True
+        try:
+            with self._file(worker).open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+class DatabaseStore(Store):
+    """A database that Optuna reaches through SQLAlchemy; trials are alive as long as their heart beats."""
+
+    def __init__(self, url: str, heartbeat: int) -> None:
+        self.url = url
+        try:
+            self._engine = create_engine(url, pool_pre_ping=True)
+            with self.exclusively():
+                super().__init__(
+                    PatientStorage(
+                        url,
+                        engine_kwargs={"pool_pre_ping": True},
+                        heartbeat_interval=heartbeat,
+                        grace_period=STALE_AFTER * heartbeat,
+                        heartbeat_stale_trial_callback=self._stale,
+                    )
+                )
+        except (ImportError, SQLAlchemyError, StorageInternalError, ValueError) as error:
+            cause = error.__cause__ or error
+            text = " ".join(str(cause).split("\n")[0].split())
+            hint = "; pip install 'bpx[distributed]' brings PostgreSQL's driver" if isinstance(error, ImportError) else ""
+            raise UserError(f"hydra.sweeper.storage: {shown(url)} cannot be used: {text}{hint}") from error
+
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep every other process out, on whatever machine it runs."""
+        if self._engine.dialect.name != "postgresql":
+            name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+            with _flock(Path(tempfile.gettempdir(), f"bpx-{name}.turn")):
+                yield
+            return
+        connection = patiently(self._lock)
+        try:
+            yield
+        finally:
+            connection.invalidate()  # the end of the connection gives the lock back, whatever its state
+            connection.close()
+
+    def _lock(self) -> Any:
+        connection = self._engine.connect()
+        try:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_KEY})")
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+        return connection
+
+    def beat(self, trial_ids: Iterable[int]) -> None:
+        """Record a heartbeat of each trial."""
+        assert isinstance(self.storage, RDBStorage)
+        for trial_id in trial_ids:
+            self.storage.record_heartbeat(trial_id)
+
+    def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
+        self._stopped: list[FrozenTrial] = []
+        optuna.storages.fail_stale_trials(study)
+        return self._stopped
+
+    def _stale(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+        self._stopped.append(trial)
+
+
+@lru_cache(maxsize=4)
+def open_store(storage: str, heartbeat: int) -> Store:
+    """Open a storage once in a process: a URL is a database, anything else the file of a journal."""
+    if "://" in storage:
+        return DatabaseStore(storage, heartbeat)
+    try:
+        return JournalStore(Path(storage))
+    except OSError as error:
+        raise UserError(f"hydra.sweeper.storage: {storage} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _flock(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def patiently(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """Call again while the database is away: it may be restarting."""
+    deadline, pause = time.monotonic() + RETURNS_WITHIN, 0.2
+    while True:
+        try:
+            return call(*arguments, **more)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            if time.monotonic() > deadline or not _away(error):
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+def _away(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return isinstance(cause, DBAPIError) and (
+        isinstance(cause, (OperationalError, InterfaceError)) or cause.connection_invalidated
+    )
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's RDBStorage, whose every transaction is tried again while the database is away."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; a method of TRANSACTIONS as one that is patient."""
+        value = super().__getattribute__(name)
+        return partial(patiently, value) if name in TRANSACTIONS else value
+
+
+# what opens a session of its own, and calls nothing that does
+TRANSACTIONS = {
+    "create_new_study",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "get_trial_id_from_study_id_trial_number",
+    "set_trial_state_values",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "get_trial",
+    "record_heartbeat",
+    "_create_new_trial",
+    "_set_trial_param",
+    "_get_trials",
+    "_get_best_trial_id",
+    "_get_stale_trial_ids",
+}

@@ -1,0 +1,126 @@
+"""A study in Optuna's storage: opened or continued, its trials asked for and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+from bpx.config import UserError
+from bpx.sweep.options import Options
+from bpx.sweep.space import Space
+from bpx.sweep.storage import WORKER, Store
+
+RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
+DEFINITION, PARENT = "bpx.definition", "bpx.parent"  # the study's: what it searches, its run in MLflow
+NOT_COMPARED = ("tracking", "progress", "threads", "dataset.path", "checkpoint")  # they do not change what is computed
+
+
+class Study:
+    """Optuna's study with what bpx keeps in it."""
+
+    def __init__(self, study: optuna.Study, store: Store, space: Space, budget: int) -> None:
+        self.study, self.store, self.space, self.budget = study, store, space, budget
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the study's run in MLflow."""
+        return self.study.user_attrs.get(PARENT)
+
+    @parent.setter
+    def parent(self, run_id: str) -> None:
+        self.study.set_user_attr(PARENT, run_id)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return the trials in these states, all where none is named."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def used(self) -> int:
+        """Return how much of the budget is used: lost and interrupted trials are queued again and do not count."""
+        return sum(
+            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome(t) == "crashed"
+            for t in self.trials()
+        )
+
+    def ask(self, most: int) -> list[optuna.Trial]:
+        """Return new trials, no more than ``most`` and than the budget has left; none at all if it is used up.
+
+        One process asks at a time: that keeps the budget, and two workers from the same point of a grid.
+        """
+        with self.store.exclusively():
+            trials = []
+            for _ in range(min(most, self.budget - self.used())):
+                trial = self.study.ask(self.space.distributions)
+                trial.set_user_attr(WORKER, self.store.worker)
+                self.store.beat([trial._trial_id])
+                trials.append(trial)
+        return trials
+
+    def fail(self, trial: optuna.Trial, how: str, error: str = "") -> None:
+        """Tell that a trial has crashed, or was interrupted and shall run again, unless it has told its end itself."""
+        frozen = self.store.storage.get_trial(trial._trial_id)
+        if frozen.state.is_finished():
+            return
+        trial.set_user_attr(RESULT, {"outcome": how, "metrics": {}, "error": error})
+        self.study.tell(trial, state=TrialState.FAIL)
+        if how == "interrupted":
+            RetryHeartbeatStaleTrialCallback()(self.study, frozen)
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """Return a trial's outcome: finished, diverged, pruned, crashed, interrupted, lost, or running or waiting."""
+    if not trial.state.is_finished():
+        return trial.state.name.lower()
+    return str(trial.user_attrs.get(RESULT, {}).get("outcome", "lost"))
+
+
+def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> Study:
+    """Create the study ``name`` or continue it; raises UserError where it was begun with something else."""
+    budget = options.n_trials
+    if space.size is not None and "BruteForce" in str(options.sampler.get("_target_")):
+        budget = min(space.size, budget or space.size)
+    if budget is None:
+        raise UserError("hydra.sweeper.n_trials=null needs hydra/sweeper/sampler=grid and a space without intervals")
+    sampler, pruner = options.make("sampler"), options.make("pruner")
+    if len(options.objectives) > 1:
+        pruner = optuna.pruners.NopPruner()  # Optuna prunes by one objective only
+    definition = {
+        "objective": dict(zip(options.objectives, options.directions, strict=True)),
+        "space": space.described(),
+        "config": {k: str(v) for k, v in config.items() if not _within(k, (*NOT_COMPARED, *space.described()))},
+    }
+    with store.exclusively():
+        known = name in {s.study_name for s in optuna.get_all_study_summaries(store.storage, include_best_trial=False)}
+        study = optuna.create_study(
+            storage=store.storage,
+            study_name=name,
+            sampler=sampler,
+            pruner=pruner,
+            directions=options.directions,
+            load_if_exists=True,
+        )
+        if not known:
+            study.set_user_attr(DEFINITION, definition)
+        else:
+            changed = list(_changes(study.user_attrs.get(DEFINITION, {}), definition))
+            if changed:
+                raise UserError(
+                    f"the study {name} was begun with {'; '.join(changed)}: "
+                    "take that back, or give another hydra.sweeper.study_name"
+                )
+    return Study(study, store, space, budget)
+
+
+def _within(key: str, parts: Iterable[str]) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    for part in ("objective", "space", "config"):
+        old, new = before.get(part, {}), now[part]
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                yield f"{key}={old.get(key, 'nothing')}, not {new.get(key, 'nothing')}"

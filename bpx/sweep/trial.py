@@ -1,0 +1,94 @@
+"""One trial, in whatever process Hydra's launcher has put it: trained, reported, pruned, told."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from optuna.trial import TrialState
+
+from bpx.config import UserError
+from bpx.run import run
+from bpx.sweep.options import Options, options
+from bpx.sweep.storage import open_store
+from bpx.sweep.study import RESULT, RUN
+
+NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
+WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
+
+
+def run_trial(config: DictConfig) -> None:
+    """Train what the trial's configuration describes; how it ended stands in Optuna's storage and nowhere else."""
+    trial = Trial(options(HydraConfig.get().sweeper), int(os.environ[NUMBER]))
+    try:
+        run(config, watcher=trial)
+    except UserError as error:
+        trial.crashed(str(error), "user")
+    except Exception as error:
+        logging.getLogger("bpx").exception("trial %d", trial.number)
+        trial.crashed(f"{type(error).__name__}: {' '.join(str(error).split())}", "crash")
+
+
+class Trial:
+    """What a run has to say to Optuna; ``bpx.run.Watcher`` is the other side of it."""
+
+    def __init__(self, opt: Options, number: int) -> None:
+        assert opt.storage is not None and opt.study_name is not None
+        storage = open_store(opt.storage, opt.heartbeat).storage
+        pruner = opt.make("pruner")
+        study = optuna.load_study(study_name=opt.study_name, storage=storage, pruner=pruner)
+        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        self.study, self.trial, self.opt = study, optuna.Trial(study, trial_id), opt
+        self.number = number
+        self.home = Path("outputs", opt.study_name)
+        self.name = f"trial_{number:04d}"
+        self.reports = 0
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the run's tags say of the trial."""
+        return {"bpx.study": self.study.study_name, "bpx.trial": str(self.number)}
+
+    def started(self, run_id: str | None, directory: Path, dataset: str) -> None:
+        """Note where the trial runs."""
+        where = {"run_id": run_id, "directory": os.fspath(directory.absolute()), "dataset": dataset}
+        self.trial.set_user_attr(RUN, where)
+
+    def observed(self, metrics: dict[str, float]) -> bool:
+        """Report the objective if it is among the metrics; true where the pruner wants the trial to end."""
+        value = metrics.get(self.opt.objectives[0])
+        if value is None or not math.isfinite(value) or len(self.opt.objectives) > 1:
+            return False
+        self.trial.report(value, self.reports)
+        self.reports += 1
+        return self.trial.should_prune()
+
+    def ended(self, outcome: str, metrics: dict[str, float]) -> None:
+        """Tell Optuna the outcome; raises UserError where an objective was never logged."""
+        if outcome == "finished":
+            missing = [name for name in self.opt.objectives if name not in metrics]
+            if missing:
+                known = ", ".join(sorted(name for name in metrics if "/layer_" not in name and name != "lr"))
+                raise UserError(f"hydra.sweeper.objective: this run logs no {missing[0]}; it logs {known}")
+            if not all(math.isfinite(metrics[name]) for name in self.opt.objectives):
+                outcome = "diverged"
+        kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
+        self.trial.set_user_attr(RESULT, {"outcome": outcome, "metrics": kept, "error": ""})
+        if outcome == "finished":
+            self.study.tell(self.trial, [metrics[name] for name in self.opt.objectives])
+        elif len(self.opt.objectives) > 1:
+            self.study.tell(self.trial, [WORST if d == "minimize" else -WORST for d in self.opt.directions])
+        else:
+            self.study.tell(self.trial, state=TrialState.PRUNED)
+
+    def crashed(self, error: str, kind: str) -> None:
+        """Tell Optuna that the trial has failed."""
+        self.trial.set_user_attr(RESULT, {"outcome": "crashed", "metrics": {}, "error": error, "kind": kind})
+        self.study.tell(self.trial, state=TrialState.FAIL)
+
