@@ -37,7 +37,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
 
         try:
             hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(guarded)()
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, UserError) as error:
             if full:
                 raise
             errors.append(error)

@@ -206,6 +206,7 @@ def _construct(group: str, node: DictConfig, **more: Any) -> Any:
 
 
 def check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) -> Any:
+    """Call ``build`` with the keys of a group, checked by its annotations; raises UserError."""
     prefix = f"{group}." if group else ""
     parameters = inspect.signature(build).parameters
     hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -41,6 +41,20 @@ class Done:
     directory: Path
 
 
+class Watcher(Protocol):
+    """Who follows a run from outside: a sweep its trial."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the run's tags shall say besides."""
+
+    def started(self, run_id: str | None, directory: Path, dataset: str) -> None:
+        """Take note of where the run is kept."""
+
+    def observed(self, metrics: dict[str, float]) -> bool:
+        """Take note of what has just been logged; true ends the run as pruned."""
+
+
 def run(config: DictConfig) -> dict[str, float]:
     """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
     choices, overrides = _hydra()
@@ -56,6 +70,7 @@ def perform(
     *,
     data: Dataset | None = None,
     quiet: bool = False,
+    watcher: Watcher | None = None,
 ) -> Done:
     """Train what ``config`` describes, in a new directory under ``parent``, on ``data`` if they are loaded already.
 
@@ -72,7 +87,7 @@ def perform(
         directory = run_directory(parent)
         try:
             with threadpool_limits(work.settings.threads):
-                return _Run(work, data, net, rngs, directory, name, overrides, quiet).execute()
+                return _Run(work, data, net, rngs, directory, name, overrides, quiet, watcher).execute()
         except BaseException as error:
             work.tracker.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
             raise
@@ -125,7 +140,9 @@ class _Run:
         name: str,
         overrides: Sequence[str],
         quiet: bool,
+        watcher: Watcher | None,
     ) -> None:
+        self.watcher = watcher
         self.work, self.data, self.net, self.directory, self.name = work, data, net, directory, name
         s = work.settings
         self.batches = Batches(data.x_train, data.y_train, s.batch_size, rngs["shuffle"])
@@ -150,10 +167,13 @@ class _Run:
         tracker.start(
             f"{self.name} {directory.name}",
             flatten(work.config),
-            {"bpx.dataset": data.name, "bpx.run_directory": os.fspath(directory.absolute())},
+            {"bpx.dataset": data.name, "bpx.run_directory": os.fspath(directory.absolute())}
+            | (self.watcher.tags if self.watcher else {}),
             data,
             directory,
         )
+        if self.watcher:
+            self.watcher.started(tracker.run_id, directory, data.name)
         log.info("dataset %s: %s", data.name, data.source)
         log.info("run directory %s", directory)
         self.console.warn(data)
@@ -162,7 +182,7 @@ class _Run:
         recorder = FlightRecorder(training)
         latest: dict[str, float] = {}
         event: NonFinite | None = None
-        step, epoch = 0, 0.0
+        pruned, step, epoch = False, 0, 0.0
         started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
         with self.console:
@@ -188,11 +208,14 @@ class _Run:
                     latest |= metrics
                     tracker.log(step, epoch, metrics)
                     self.console.show(record, metrics)
+                    if self.watcher and event is None and self.watcher.observed(metrics):
+                        pruned = True
+                        break
         seen.close()
         seconds = time.perf_counter() - started
-        final = {"time/train_seconds": seconds} | ({} if event is not None else self._test())
+        final = {"time/train_seconds": seconds} | ({} if event is not None or pruned else self._test())
         tracker.log(step, epoch, final)
-        outcome = "diverged" if event is not None else "finished"
+        outcome = "diverged" if event is not None else "pruned" if pruned else "finished"
         if event is not None:
             self._diverged(event, recorder)
         self._close(outcome, final)

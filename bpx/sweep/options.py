@@ -55,7 +55,7 @@ class Options:
 
     @property
     def directions(self) -> list[str]:
-        """minimize or maximize, one for each objective."""
+        """Minimize or maximize, one for each objective."""
         return [self.direction] if isinstance(self.direction, str) else list(self.direction)
 
     def make(self, part: str) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from bpx.config import UserError
@@ -27,6 +27,17 @@ class Dimension:
     def override(self, value: Any) -> str:
         """Return ``key=value``."""
         return f"{self.element}={self.texts.get(value, repr(value))}"
+
+    @property
+    def middle(self) -> Any:
+        """A value that is not at the end."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return d.choices[0]
+        assert isinstance(d, (IntDistribution, FloatDistribution))
+        if isinstance(d, IntDistribution):
+            return d.low + (d.high - d.low) // (2 * d.step) * d.step
+        return math.sqrt(d.low * d.high) if d.log else (d.low + d.high) / 2
 
     @property
     def size(self) -> int | None:
@@ -66,6 +77,11 @@ class Space:
         return {d.key: d.grammar for d in self.dimensions}
 
 
+def quoted(text: str) -> str:
+    """Return ``text`` as Hydra's grammar takes it, whatever is in it."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
 def space(params: Mapping[str, Any], arguments: Iterable[str], loader: Any = None) -> Space:
     """Return the space of ``params`` (key: grammar) with the command line's ``arguments`` over it.
 
@@ -102,8 +118,10 @@ def _dimension(override: Override) -> Dimension:
     try:
         if isinstance(sweep, IntervalSweep):
             assert sweep.start is not None and sweep.end is not None
-            kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
-            distribution = kind(sweep.start, sweep.end, log="log" in tags)
+            if isinstance(sweep.start, int) and isinstance(sweep.end, int):  # int(interval(a,b))
+                distribution = IntDistribution(sweep.start, sweep.end, log="log" in tags)
+            else:
+                distribution = FloatDistribution(sweep.start, sweep.end, log="log" in tags)
         elif isinstance(sweep, RangeSweep):
             distribution = _range(sweep, "log" in tags)
         else:

@@ -82,6 +82,7 @@ class Store(ABC):
         RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
         return [trial]
 
+    @abstractmethod
     def close(self) -> None:
         """Leave the study."""
 
@@ -154,8 +155,9 @@ class DatabaseStore(Store):
         except (ImportError, SQLAlchemyError, StorageInternalError, ValueError) as error:
             cause = error.__cause__ or error
             text = " ".join(str(cause).split("\n")[0].split())
-            hint = "; pip install 'bpx[distributed]' brings PostgreSQL's driver" if isinstance(error, ImportError) else ""
-            raise UserError(f"hydra.sweeper.storage: {shown(url)} cannot be used: {text}{hint}") from error
+            if isinstance(error, ImportError):
+                text += "; pip install 'bpx[distributed]' brings the driver of PostgreSQL"
+            raise UserError(f"hydra.sweeper.storage: {shown(url)} cannot be used: {text}") from error
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -187,6 +189,9 @@ class DatabaseStore(Store):
         assert isinstance(self.storage, RDBStorage)
         for trial_id in trial_ids:
             self.storage.record_heartbeat(trial_id)
+
+    def close(self) -> None:
+        """Leave the study: a heart that stops says it."""
 
     def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
         self._stopped: list[FrozenTrial] = []

@@ -15,7 +15,7 @@ from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
-DEFINITION, PARENT = "bpx.definition", "bpx.parent"  # the study's: what it searches, its run in MLflow
+DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
 NOT_COMPARED = ("tracking", "progress", "threads", "dataset.path", "checkpoint")  # they do not change what is computed
 
 
@@ -44,6 +44,22 @@ class Study:
             t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome(t) == "crashed"
             for t in self.trials()
         )
+
+    def best(self) -> list[FrozenTrial]:
+        """Return the best trial, of several objectives the Pareto front, nothing before a trial has finished."""
+        if not any(outcome(t) == "finished" for t in self.trials(TrialState.COMPLETE)):
+            return []
+        if len(self.study.directions) == 1:
+            return [self.study.best_trial]
+        return [t for t in self.study.best_trials if outcome(t) == "finished"]
+
+    def first_to_close(self) -> bool:
+        """Return whether no process has drawn the study as it stands now; call it exclusively."""
+        ended = sum(t.state.is_finished() for t in self.trials())
+        if self.study.user_attrs.get(CLOSED) == ended:
+            return False
+        self.study.set_user_attr(CLOSED, ended)
+        return True
 
     def ask(self, most: int) -> list[optuna.Trial]:
         """Return new trials, no more than ``most`` and than the budget has left; none at all if it is used up.
@@ -93,25 +109,33 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
         "config": {k: str(v) for k, v in config.items() if not _within(k, (*NOT_COMPARED, *space.described()))},
     }
     with store.exclusively():
-        known = name in {s.study_name for s in optuna.get_all_study_summaries(store.storage, include_best_trial=False)}
+        known = name in optuna.get_all_study_names(store.storage)
+        if known and _empty(optuna.load_study(study_name=name, storage=store.storage)):
+            optuna.delete_study(study_name=name, storage=store.storage)  # what has failed at once may be corrected
+            known = False
         study = optuna.create_study(
             storage=store.storage,
             study_name=name,
             sampler=sampler,
             pruner=pruner,
-            directions=options.directions,
+            directions=[optuna.study.StudyDirection[d.upper()] for d in options.directions],
             load_if_exists=True,
         )
-        if not known:
-            study.set_user_attr(DEFINITION, definition)
-        else:
+        if known:
             changed = list(_changes(study.user_attrs.get(DEFINITION, {}), definition))
             if changed:
                 raise UserError(
                     f"the study {name} was begun with {'; '.join(changed)}: "
                     "take that back, or give another hydra.sweeper.study_name"
                 )
+        study.set_user_attr(DEFINITION, definition)
     return Study(study, store, space, budget)
+
+
+def _empty(study: optuna.Study) -> bool:
+    """Return whether nothing would be lost with the study: no trial has come to an end or is under way."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    return not study.get_trials(deepcopy=False, states=states)
 
 
 def _within(key: str, parts: Iterable[str]) -> bool:

@@ -6,15 +6,15 @@ import logging
 import math
 import os
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.trial import TrialState
 
 from bpx.config import UserError
-from bpx.run import run
+from bpx.run import perform
 from bpx.sweep.options import Options, options
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN
@@ -25,9 +25,13 @@ WORST = 1e9  # what a diverged trial is worth where several objectives are searc
 
 def run_trial(config: DictConfig) -> None:
     """Train what the trial's configuration describes; how it ended stands in Optuna's storage and nowhere else."""
-    trial = Trial(options(HydraConfig.get().sweeper), int(os.environ[NUMBER]))
+    hydra = HydraConfig.get()
+    trial = Trial(options(hydra.sweeper), int(os.environ[NUMBER]))
+    name = hydra.runtime.choices.get("experiment") or "default"
     try:
-        run(config, watcher=trial)
+        with np.errstate(over="ignore", invalid="ignore"):  # a trial that diverges is nothing to warn of
+            done = perform(config, name, trial.home, list(hydra.overrides.task), quiet=True, watcher=trial)
+        trial.ended(done.outcome, done.metrics)
     except UserError as error:
         trial.crashed(str(error), "user")
     except Exception as error:
@@ -46,8 +50,7 @@ class Trial:
         trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
         self.study, self.trial, self.opt = study, optuna.Trial(study, trial_id), opt
         self.number = number
-        self.home = Path("outputs", opt.study_name)
-        self.name = f"trial_{number:04d}"
+        self.home = Path("outputs", opt.study_name, f"trial_{number:04d}")
         self.reports = 0
 
     @property
@@ -91,4 +94,3 @@ class Trial:
         """Tell Optuna that the trial has failed."""
         self.trial.set_user_attr(RESULT, {"outcome": "crashed", "metrics": {}, "error": error, "kind": kind})
         self.study.tell(self.trial, state=TrialState.FAIL)
-

@@ -62,6 +62,11 @@ class MLflowTracker(Tracker):
         return self._run_id or None
 
     @property
+    def address(self) -> str:
+        """The store's URI, the same from wherever it is used."""
+        return self._uri
+
+    @property
     def link(self) -> str:
         """The run's page in MLflow's interface, in the view for training."""
         base = store.shown(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
@@ -111,14 +116,20 @@ class MLflowTracker(Tracker):
         super().reopen(run_id, directory)
         self._begin_to_send()
 
-    def children(self) -> list[Child]:
-        """Return the runs whose parent this one is, the oldest first; raises TrackingError."""
+    def knows(self, run_id: str) -> bool:
+        """Return whether the store has this run; raises TrackingError."""
+        with self._reported():
+            return self._has(self._client, run_id)
+
+    def children(self, running: bool = False) -> list[Child]:
+        """Return the runs (or the ``running`` ones) whose parent this is, the oldest first; raises TrackingError."""
         runs, token = [], None
+        only = " AND attributes.status = 'RUNNING'" if running else ""
         with self._reported():
             while True:
                 page = self._client.search_runs(
                     [self._experiment_id],
-                    f"tags.`mlflow.parentRunId` = '{self._run_id}'",
+                    f"tags.`mlflow.parentRunId` = '{self._run_id}'{only}",
                     max_results=RUNS_A_PAGE,
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
@@ -131,6 +142,12 @@ class MLflowTracker(Tracker):
             Child(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.metrics, r.data.tags)
             for r in runs
         ]
+
+    def end(self, child: Child, outcome: str) -> None:
+        """End a child whose own process cannot do it any more."""
+        with self._reported(), _quietly():
+            self._client.set_tag(child.id, "bpx.outcome", outcome)
+            self._client.set_terminated(child.id, STATUS[outcome])
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
         """Keep the metrics in the local record and queue them for MLflow."""
@@ -199,15 +216,20 @@ class MLflowTracker(Tracker):
                 self._client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
             self._client.finalize_logged_model(logged.model_id, "READY")
 
+    def leave(self) -> None:
+        """Send what is queued and let the run go on: others work on it still."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
     def finish(self, outcome: str) -> None:
         """Send what is queued and end the run with the status of its outcome."""
         super().finish(outcome)
         if not self._run_id or self._ended:
             return
         self._ended = True
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        self.leave()
         with self._reported():
             if self.non_finite:
                 self._client.set_tag(self._run_id, "bpx.nonfinite_metrics", str(self.non_finite))
@@ -246,17 +268,20 @@ class MLflowTracker(Tracker):
             self._answers()
             client = MlflowClient(tracking_uri=self._uri)
             self._experiment_id = self._find_experiment(client)
-            if self.parent is not None:
-                self._find_parent(client, self.parent)
+            if self.parent is not None and not self._has(client, self.parent):
+                raise TrackingError(f"tracking.parent: {store.shown(self._uri)} has no run {self.parent}")
         return client
 
-    def _find_parent(self, client: Any, parent: str) -> None:
+    @staticmethod
+    def _has(client: Any, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
 
         try:
-            client.get_run(parent)
+            return bool(client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:
-            raise TrackingError(f"tracking.parent: {store.shown(self._uri)} has no run {parent}") from error
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
 
     def _find_experiment(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException

@@ -19,22 +19,23 @@ class Parent:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
 
-    def open(self, name: str, params: dict[str, Any], tags: dict[str, str], directory: Path) -> Self:
-        """Begin the study's run; raises TrackingError."""
-        self._reach(directory)
-        self.tracker.start(name, params, tags, None, directory)
-        return self
-
-    def reopen(self, run_id: str, directory: Path) -> Self:
-        """Go on with the study's run; raises TrackingError."""
-        self._reach(directory)
-        self.tracker.reopen(run_id, directory)
-        return self
-
-    def _reach(self, directory: Path) -> None:
+    def open(
+        self,
+        name: str,
+        params: dict[str, Any],
+        tags: dict[str, str],
+        directory: Path,
+        run_id: str | None = None,
+    ) -> Self:
+        """Begin the study's run, or go on with ``run_id`` if the store has it; raises TrackingError."""
         directory.mkdir(parents=True, exist_ok=True)
         self.tracker.connect()
         self.tracker.ready()
+        if run_id is not None and self.tracker.knows(run_id):
+            self.tracker.reopen(run_id, directory)
+        else:
+            self.tracker.start(name, params, tags, None, directory)
+        return self
 
     @property
     def id(self) -> str | None:
@@ -53,9 +54,17 @@ class Parent:
         """Hand over a file, or a directory's files, to stand under ``folder``."""
         self.tracker.artifact(path, folder)
 
-    def children(self) -> list[Child]:
-        """Return the study's runs, the oldest first: none where nothing is stored."""
-        return self.tracker.children()
+    def children(self, running: bool = False) -> list[Child]:
+        """Return the study's runs (or the ``running`` ones), the oldest first: none where nothing is stored."""
+        return self.tracker.children(running)
+
+    def end(self, child: Child, outcome: str) -> None:
+        """End a run of the study whose own process cannot do it any more."""
+        self.tracker.end(child, outcome)
+
+    def leave(self) -> None:
+        """Let the study go on without this process."""
+        self.tracker.leave()
 
     def finish(self, outcome: str) -> None:
         """End the study as finished, interrupted or crashed; a second call does nothing."""

@@ -51,6 +51,11 @@ class Tracker:
         return None
 
     @property
+    def address(self) -> str:
+        """The store's URI, the same from wherever it is used; empty where there is none."""
+        return ""
+
+    @property
     def link(self) -> str:
         """The address at which the run can be seen, empty where there is none."""
         return ""
@@ -76,9 +81,16 @@ class Tracker:
         self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
         self._started = time.perf_counter()
 
-    def children(self) -> list[Child]:
-        """Return the runs whose parent this one is, the oldest first: none where nothing is stored."""
+    def knows(self, run_id: str) -> bool:
+        """Return whether the store has this run."""
+        return False
+
+    def children(self, running: bool = False) -> list[Child]:
+        """Return the runs (or the ``running`` ones) whose parent this is, the oldest first: none without a store."""
         return []
+
+    def end(self, child: Child, outcome: str) -> None:
+        """End a child whose own process cannot do it any more."""
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
         """Keep the finite ones of ``metrics`` at a step and return them."""
@@ -99,6 +111,9 @@ class Tracker:
 
     def save_model(self, directory: Path, data: Any) -> None:
         """Hand over the model files of ``directory``."""
+
+    def leave(self) -> None:
+        """Send what is queued and let the run go on: others work on it still."""
 
     def finish(self, outcome: str) -> None:
         """Close the run as finished, diverged, pruned, interrupted or crashed; a second call does nothing."""

@@ -39,10 +39,11 @@ def test_a_study_and_its_runs(uri, tmp_path):
         ("two", "KILLED", {"cost/val": 0.25}, {"a": "1"}),
     ]
     assert found[1].tags["bpx.outcome"] == "pruned"
-    again = Parent(MLflowTracker(uri=uri)).reopen(parent.id, tmp_path / "study")
+    again = Parent(MLflowTracker(uri=uri)).open("study", {"n": 2}, {}, tmp_path / "study", run_id=parent.id)
     run = again.tracker._client.get_run(parent.id)
     assert run.info.status == "RUNNING" and run.data.metrics == {"best/cost/val": 0.125}
     assert run.data.tags["mlflow.note.content"] == "found" and len(again.children()) == 2
+    assert again.id == parent.id
     again.finish("finished")
     run = again.tracker._client.get_run(parent.id)
     assert run.info.status == "FINISHED" and run.info.end_time is not None
@@ -54,6 +55,24 @@ def test_a_study_that_breaks_is_not_left_running(uri, tmp_path, error, status):
     with pytest.raises(error), parent:
         raise error
     assert parent.tracker._client.get_run(parent.id).info.status == status
+
+
+def test_a_run_that_is_gone_is_begun_anew(uri, tmp_path):
+    with Parent(MLflowTracker(uri=uri)).open("study", {}, {}, tmp_path / "study", run_id="0" * 32) as parent:
+        assert parent.id not in (None, "0" * 32)
+
+
+def test_a_run_left_behind_is_ended(uri, tmp_path):
+    with Parent(MLflowTracker(uri=uri)).open("study", {}, {}, tmp_path / "study") as parent:
+        child(uri, parent.id, tmp_path / "one", {}, "finished")
+        left = MLflowTracker(uri=uri, parent=parent.id)
+        left.connect()
+        left.ready()
+        left.start("left", {}, {}, None, tmp_path)
+        (found,) = parent.children(running=True)
+        parent.end(found, "interrupted")
+        assert [(c.name, c.status) for c in parent.children()] == [("one", "FINISHED"), ("left", "KILLED")]
+        left._queue.put(None)
 
 
 def test_without_a_store_it_stays_in_the_directory(tmp_path):

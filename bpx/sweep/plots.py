@@ -1,0 +1,81 @@
+"""Optuna's own plots of a study."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from bpx.sweep.options import Options
+from bpx.sweep.study import outcome
+
+DPI = 110
+CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
+
+
+def draw_plots(study: optuna.Study, opt: Options, folder: Path) -> list[Path]:
+    """Draw history, importances, parallel coordinates, slices and contour; of several objectives the Pareto front.
+
+    A plot that Optuna cannot make of these trials (two are too few for importances) is left out.
+    """
+    import matplotlib
+
+    drawn = []
+    before = matplotlib.get_backend()
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    try:
+        for name, draw in _plots(_plain(study), opt):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    axes = draw()
+                except (ValueError, RuntimeError) as error:
+                    logging.getLogger("bpx").info("%s: %s", name, error)
+                    continue
+                figure = axes.flat[0].figure if hasattr(axes, "flat") else axes.figure
+                figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
+            drawn.append(folder / f"optuna_{name}.png")
+    finally:
+        pyplot.close("all")
+        matplotlib.use(before)
+    return drawn
+
+
+def _plots(study: optuna.Study, opt: Options) -> Iterator[tuple[str, Callable[[], Any]]]:
+    from optuna.visualization import matplotlib as draw
+
+    one = len(opt.objectives) == 1
+    if not one:
+        yield "pareto_front", lambda: draw.plot_pareto_front(study, target_names=opt.objectives)
+    for i, name in enumerate(opt.objectives):
+        suffix = "" if one else f"_{name.replace('/', '_')}"
+        keywords = {"target_name": name} if one else {"target_name": name, "target": _value(i)}
+        yield f"history{suffix}", partial(draw.plot_optimization_history, study, **keywords)
+        yield f"importances{suffix}", partial(draw.plot_param_importances, study, **keywords)
+        yield f"parallel{suffix}", partial(draw.plot_parallel_coordinate, study, **keywords)
+        yield f"slices{suffix}", partial(draw.plot_slice, study, **keywords)
+        if set(CONTOUR) <= {key for trial in study.trials for key in trial.params}:
+            yield f"contour{suffix}", partial(draw.plot_contour, study, params=list(CONTOUR), **keywords)
+
+
+def _value(i: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: float(trial.values[i])
+
+
+def _plain(study: optuna.Study) -> optuna.Study:
+    """Return a copy in memory of what has ended, without the stand-in values of diverged trials."""
+    copy = optuna.create_study(directions=study.directions)
+    copy.add_trials(
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and not (trial.state == TrialState.COMPLETE and outcome(trial) == "diverged")
+    )
+    return copy

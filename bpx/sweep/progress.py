@@ -1,0 +1,99 @@
+"""What a person sees of a study: how many trials are done, the best so far, the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from bpx.sweep.options import Options
+from bpx.sweep.study import RESULT, RUN, Study, outcome
+
+REPORTED = ("running", "pruned", "diverged", "crashed")
+
+
+class Progress:
+    """A bar in a terminal, and a line for each trial of this process."""
+
+    def __init__(self, study: Study, opt: Options) -> None:
+        self.study, self.opt = study, opt
+        self.console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        columns = [TextColumn("[bold]{task.fields[state]}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}")]
+        self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task("", total=study.budget, state="", rest="")
+        self.began, self.done_before = time.monotonic(), self._done(study.trials())
+        self.fallback = False
+
+    def __enter__(self) -> Self:
+        name, done = self.study.study.study_name, self.done_before
+        if done:
+            self.console.print(f"the study {name} goes on after {done} of {self.study.budget} trials")
+        else:
+            self.console.print(f"the study {name}: {self.study.budget} trials")
+        for key, grammar in self.study.space.described().items():
+            self.console.print(f"  {key} = {grammar}", markup=False)
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, ended: Sequence[FrozenTrial] = ()) -> None:
+        """Print a line for each trial that has ended, and draw the bar anew."""
+        trials = self.study.trials()
+        done = self._done(trials)
+        counts = Counter(outcome(t) for t in trials)
+        parts = [f"{counts[how]} {how}" for how in REPORTED if counts[how]]
+        rest = " · ".join([*parts, *self._best(), *self._left(done)])
+        for trial in ended:
+            self._warn(trial)
+            self.console.print(self._line(trial), markup=False)
+        if ended and not self.console.is_terminal:
+            self.console.print(f"  {done}/{self.study.budget} done · {rest}", markup=False)
+        self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget}", rest=rest)
+
+    def _done(self, trials: Sequence[FrozenTrial]) -> int:
+        return sum(outcome(t) in ("finished", "pruned", "diverged", "crashed") for t in trials)
+
+    def _line(self, trial: FrozenTrial) -> str:
+        params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
+        result = trial.user_attrs.get(RESULT, {})
+        how, metrics = outcome(trial), result.get("metrics", {})
+        values = [f"{name} {short(metrics[name])}" for name in self.opt.objectives if name in metrics]
+        said = [f"{how}: {result['error']}"] if result.get("error") else [] if how == "finished" else [how]
+        return f"trial {trial.number:<4} {params}  ->  {'  '.join([*values, *said])}"
+
+    def _warn(self, trial: FrozenTrial) -> None:
+        dataset = trial.user_attrs.get(RUN, {}).get("dataset", "")
+        if "fallback" in dataset and not self.fallback:
+            self.fallback = True
+            self.console.print(f"[bold red]NOT THE DATA ASKED FOR:[/] the trials train on {dataset}")
+
+    def _best(self) -> list[str]:
+        best = self.study.best()
+        if len(self.opt.objectives) > 1:
+            return [f"{len(best)} on the Pareto front"] if best else []
+        return [f"best {short(best[0].value)} (trial {best[0].number})"] if best else []
+
+    def _left(self, done: int) -> list[str]:
+        fresh, rest = done - self.done_before, self.study.budget - done
+        if fresh < 1 or rest < 1:
+            return []
+        seconds = (time.monotonic() - self.began) / fresh * rest
+        return [f"{timedelta(seconds=round(seconds))} left"]
+
+
+def short(value: Any) -> str:
+    """Return a number in four digits, anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,179 @@
+"""What is kept of a study: a table of its trials, figures, and its best trial on the parent run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from rich.table import Table
+
+from bpx.sweep.options import Options
+from bpx.sweep.progress import short
+from bpx.sweep.study import RESULT, RUN, Study, outcome
+from bpx.tracking import Parent
+
+COUNTED = ("finished", "pruned", "diverged", "crashed")
+
+
+class Results:
+    """The study's directory and its run in MLflow."""
+
+    def __init__(self, study: Study, opt: Options, parent: Parent, home: Path, settings: dict[str, Any]) -> None:
+        self.study, self.opt, self.parent, self.home, self.settings = study, opt, parent, home, settings
+
+    def step(self) -> None:
+        """Log how far the study is and its best value, so that the parent's charts show the search."""
+        counts = {f"trials/{how}": 0.0 for how in COUNTED}
+        for trial in self.study.trials():
+            if outcome(trial) in COUNTED:
+                counts[f"trials/{outcome(trial)}"] += 1
+        best = self.study.best()
+        values = {
+            f"best/{name}": (min if direction == "minimize" else max)(trial.values[i] for trial in best)
+            for i, (name, direction) in enumerate(zip(self.opt.objectives, self.opt.directions, strict=True))
+            if best
+        }
+        self.parent.log(counts | values, step=int(sum(counts.values())))
+
+    def close(self) -> float | None:
+        """Write the table, draw the figures, put the best trial on the parent, and return its value.
+
+        Of several workers that come to the end together, one draws.
+        """
+        with self.study.store.exclusively():
+            self._write()
+            if self.study.first_to_close():
+                self._draw()
+        best = self.study.best()
+        for trial in best[:1]:
+            self._praise(trial)
+        self._leave("finished")
+        self._report(best)
+        return best[0].values[0] if best else None
+
+    def abandon(self, how: str) -> None:
+        """Keep what there is, and end what runs in MLflow."""
+        self.end_orphans()
+        self._write()
+        self._leave(how)
+
+    def _leave(self, how: str) -> None:
+        """End the parent, unless others still work on the study."""
+        if any(outcome(t) == "running" for t in self.study.trials()):
+            self.parent.leave()
+        else:
+            self.parent.finish(how)
+
+    def end_orphans(self) -> None:
+        """End the runs that are RUNNING in MLflow while their trials have ended."""
+        trials = self.study.trials()
+        for child in self.parent.children(running=True):
+            number = int(child.tags.get("bpx.trial", len(trials)))
+            how = outcome(trials[number]) if number < len(trials) else "running"
+            if how != "running":
+                self.parent.end(child, "interrupted" if how == "lost" else how)
+
+    def _write(self) -> None:
+        """Write trials.csv, a row for each trial that has ended, and study.json."""
+        rows = [row(trial) for trial in self.study.trials() if trial.state.is_finished()]
+        names = list(dict.fromkeys(name for r in rows for name in r))
+        with (self.home / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+        about = {
+            "name": self.study.study.study_name,
+            "objective": self.opt.objectives,
+            "direction": self.opt.directions,
+            "space": self.study.space.described(),
+            "dataset": next((r["dataset"] for r in rows if r["dataset"]), ""),
+            "depth_scale": self._depth_scale(rows),
+        }
+        (self.home / "study.json").write_text(json.dumps(about, indent=1))
+
+    def _depth_scale(self, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+        """Return theory's xi_c over the searched sigma_w, for the networks that it holds for."""
+        import numpy as np
+
+        from bpx.engine.activations import ACTIVATIONS
+        from bpx.theory import mean_field
+
+        widths = [r["initializer.sigma_w"] for r in rows if isinstance(r.get("initializer.sigma_w"), float)]
+        plain = self.settings["normalization.name"] == "none" and self.settings["model"] == "mlp"
+        name = self.settings["activation"]
+        if len(set(widths)) < 2 or not plain or "activation" in self.study.space.described():
+            return {}
+        bias = float(self.settings["initializer.bias_std"])
+        grid = np.linspace(min(widths), max(widths), 61).tolist()
+        scales = [mean_field(ACTIVATIONS[name](), w, bias).xi_c for w in grid]
+        kept = [(w, xi) for w, xi in zip(grid, scales, strict=True) if xi is not None]
+        return {"sigma_w": [w for w, _ in kept], "xi_c": [xi for _, xi in kept]}
+
+    def _draw(self) -> None:
+        from bpx.figures.sweep import draw_sweep
+        from bpx.sweep.plots import draw_plots
+
+        folder = self.home / "figures"
+        folder.mkdir(exist_ok=True)
+        draw_sweep(self.home, folder)
+        draw_plots(self.study.study, self.opt, folder)
+        self.parent.artifact(folder, "figures")
+        for name in ("trials.csv", "study.json"):
+            self.parent.artifact(self.home / name)
+
+    def _praise(self, trial: FrozenTrial) -> None:
+        metrics = trial.user_attrs[RESULT]["metrics"]
+        done = len([t for t in self.study.trials() if outcome(t) in COUNTED])
+        self.parent.log({f"best/{name}": value for name, value in metrics.items()}, step=done)
+        for key, value in trial.params.items():
+            self.parent.tag(f"best.{key}", str(value))
+        run_id = trial.user_attrs.get(RUN, {}).get("run_id")
+        self.parent.tag("best.trial", str(trial.number))
+        if run_id:
+            self.parent.tag("best.run_id", run_id)
+        params = "\n".join(f"| {key} | {short(value)} |" for key, value in trial.params.items())
+        values = ", ".join(f"{name} {short(v)}" for name, v in zip(self.opt.objectives, trial.values, strict=True))
+        which = "Best trial" if len(self.opt.objectives) == 1 else "A trial of the Pareto front"
+        note = f"{which}: **{trial.number}**, {values}.\n\n| key | value |\n|---|---|\n{params}\n"
+        self.parent.tag("mlflow.note.content", note)
+
+    def _report(self, best: list[FrozenTrial]) -> None:
+        out = Console(highlight=False)
+        counts = [(how, sum(outcome(t) == how for t in self.study.trials())) for how in COUNTED]
+        out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
+        table = Table(title="best" if len(best) == 1 else "Pareto front", title_justify="left")
+        columns = [*self.study.space.described(), *self.opt.objectives]
+        for name in ("trial", *columns):
+            table.add_column(name, justify="right")
+        for trial in best:
+            cells = [trial.params[key] for key in self.study.space.described()] + list(trial.values)
+            table.add_row(str(trial.number), *(short(cell) for cell in cells))
+        if best:
+            out.print(table)
+        if (self.home / "figures").exists():
+            out.print(f"figures   {self.home / 'figures'}", soft_wrap=True)
+        out.print(f"record    {self.home}", soft_wrap=True)
+        tracker = self.parent.tracker
+        if tracker.link:
+            if tracker.ui_command:
+                out.print(f"look      {tracker.ui_command}", soft_wrap=True)
+            out.print(f"open      {tracker.link}", soft_wrap=True)
+
+
+def row(trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial as a row of trials.csv: what it was, its parameters, its last metrics."""
+    result, where = trial.user_attrs.get(RESULT, {}), trial.user_attrs.get(RUN, {})
+    return {
+        "trial": trial.number,
+        "outcome": outcome(trial),
+        "dataset": where.get("dataset", ""),
+        "run_id": where.get("run_id") or "",
+        "directory": where.get("directory", ""),
+        "error": result.get("error", ""),
+        **trial.params,
+        **result.get("metrics", {}),
+    }

@@ -1,0 +1,189 @@
+"""The search itself: ask, launch, wait, until the budget is used."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.trial import TrialState
+
+from bpx.config import Plan, UserError, flatten, plan
+from bpx.sweep.options import Options, options
+from bpx.sweep.progress import Progress
+from bpx.sweep.results import Results
+from bpx.sweep.signals import raised
+from bpx.sweep.space import Space, quoted, space
+from bpx.sweep.storage import open_store
+from bpx.sweep.study import RESULT, Study, open_study, outcome
+from bpx.sweep.trial import NUMBER, run_trial
+from bpx.tracking import Parent, TrackingError
+
+POLL = 1.0  # seconds between two looks at what other workers do
+FEWEST = 5  # trials from which on max_failure_rate is a rate
+ONE_BY_ONE = "BasicLauncher"
+FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false"}
+
+
+def search(given: Any, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
+    """Run a study to its budget and return the best value; raises UserError."""
+    opt = options(given)
+    where = space(opt.params, arguments, context.config_loader)
+    choices = config.hydra.runtime.choices
+    name = opt.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
+    home = Path("outputs", name)
+    if opt.n_jobs > 1 and str(config.hydra.launcher._target_).endswith(ONE_BY_ONE):
+        raise UserError(
+            f"hydra.sweeper.n_jobs={opt.n_jobs} needs a launcher that runs jobs side by side: give "
+            f"hydra/launcher=joblib, or start this command {opt.n_jobs} times"
+        )
+    with open_dict(config):
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(home), "."
+    launcher = Plugins.instance().instantiate_launcher(context, run_trial, config)
+    base = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    sample = _sample(context, config, where)
+    storage = opt.storage or str(Path(home, "optuna.journal"))
+    storage = storage if "://" in storage else os.path.abspath(storage)
+    store = open_store(storage, opt.heartbeat)
+    try:
+        study = open_study(opt, name, where, store, flatten(base) | {"activation": choices.get("activation")})
+        with store.exclusively():
+            parent = Parent(sample.tracker).open(
+                name, flatten(base) | where.described(), {"bpx.study": name}, home, study.parent
+            )
+            if parent.id is not None:
+                study.parent = parent.id
+        shared = [
+            f"hydra.sweep.dir={quoted(str(home))}",
+            "hydra.sweep.subdir=.",
+            f"++hydra.sweeper.storage={quoted(storage)}",
+            f"++hydra.sweeper.study_name={quoted(name)}",
+            *(f"{k}={v}" for k, v in FOR_TRIALS.items() if not any(o.startswith(f"{k}=") for o in where.fixed)),
+        ]
+        if parent.id is not None:
+            shared.append(f"tracking.parent={parent.id}")
+            shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(parent.tracker.address)}")
+        kinds = {"activation": choices.activation, "model": choices.model}
+        results = Results(study, opt, parent, home, flatten(sample.config) | kinds)
+        return Search(study, opt, launcher, results, shared).run()
+    except TrackingError as error:
+        raise UserError(str(error)) from error
+    finally:
+        store.close()
+
+
+def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
+    """Compose and check a configuration from the space's midst, so that what no trial can do is said at once."""
+    middle = {d.key: d.middle for d in where.dimensions}
+    sample = context.config_loader.load_sweep_config(config, where.overrides(middle))
+    return plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
+
+
+class Search:
+    """The part of one process in a study."""
+
+    def __init__(self, study: Study, opt: Options, launcher: Launcher, results: Results, shared: Sequence[str]) -> None:
+        self.study, self.opt, self.launcher, self.results, self.shared = study, opt, launcher, results, shared
+        self.progress = Progress(study, opt)
+        self.running: list[optuna.Trial] = []
+        self.ended: list[str] = []  # the outcomes of this process's trials
+
+    def run(self) -> float | None:
+        """Take trials until the budget is used and nobody runs one any more, then close the study."""
+        deadline = time.monotonic() + (self.opt.timeout or float("inf"))
+        try:
+            with raised(), self.progress:
+                while time.monotonic() < deadline:
+                    self._bury()
+                    self.running = self.study.ask(self.opt.n_jobs)
+                    if self.running:
+                        self._launch()
+                    elif self.study.trials(TrialState.RUNNING):
+                        self.progress.show()
+                        time.sleep(POLL)
+                    else:
+                        break
+        except KeyboardInterrupt:
+            self._give_up("interrupted")
+            raise
+        except BaseException:
+            self._give_up("crashed")
+            raise
+        return self.results.close()
+
+    def _launch(self) -> None:
+        """Run the asked trials through Hydra's launcher; each tells its end itself, if it lives to do so."""
+        jobs = [
+            [
+                *self.study.space.overrides(trial.params),
+                *self.shared,
+                f"++hydra.job.env_set.{NUMBER}='{trial.number}'",
+            ]
+            for trial in self.running
+        ]
+        error = "the process of the trial died"
+        try:
+            with self._beating():
+                self.launcher.launch(jobs, initial_job_idx=self.running[0].number)
+        except Exception as died:  # a worker of joblib or submitit: the study goes on without it
+            error = f"{type(died).__name__}: {' '.join(str(died).split())}"
+        for trial in self.running:
+            self.study.fail(trial, "crashed", error)
+        numbers = {trial.number for trial in self.running}
+        self.running = []
+        ended = [t for t in self.study.trials() if t.number in numbers]
+        self.ended += [outcome(t) for t in ended]
+        self.progress.show(ended)
+        self.results.step()
+        self._bury(always=any(outcome(t) == "crashed" for t in ended))
+        self._judge([t.user_attrs[RESULT] for t in ended if outcome(t) == "crashed"])
+
+    def _judge(self, crashes: list[dict[str, str]]) -> None:
+        """Raise UserError where it makes no sense to go on."""
+        if not crashes:
+            return
+        failed, last = self.ended.count("crashed"), crashes[-1]["error"]
+        if failed == len(self.ended) and all(crash.get("kind") == "user" for crash in crashes):
+            raise UserError(last)
+        if failed > self.opt.max_failure_rate * max(FEWEST, len(self.ended)):
+            raise UserError(
+                f"{failed} of {len(self.ended)} trials crashed, more than hydra.sweeper.max_failure_rate="
+                f"{self.opt.max_failure_rate:g} allows; the last one: {last}"
+            )
+
+    def _bury(self, always: bool = False) -> None:
+        """Queue again the trials whose process is gone, and end what these have left running in MLflow."""
+        if self.study.store.lost(self.study.study) or always:
+            self.results.end_orphans()
+
+    def _give_up(self, how: str) -> None:
+        for trial in self.running:
+            self.study.fail(trial, "interrupted")
+        self.results.abandon(how)
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Keep this process's trials alive for the others, and the display fresh."""
+        done = threading.Event()
+        ids = [trial._trial_id for trial in self.running]
+
+        def beat() -> None:
+            while not done.wait(self.opt.heartbeat):
+                self.study.store.beat(ids)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
