@@ -51,6 +51,21 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
     return run
 
 
+def said(task: Callable[[], Any]) -> int:
+    """Do a task and return the exit code: what the user got wrong is one line, and 2."""
+    try:
+        task()
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
 def one_line(error: BaseException) -> str:
     """Return what an error says in one line: Hydra's own run over seven to ten."""
     text = str(error)

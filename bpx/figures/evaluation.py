@@ -15,10 +15,16 @@ Arrays = dict[str, Any]
 
 def confusion(arrays: Arrays) -> Figure:
     """Draw the confusion matrix: counts, coloured by the share of the true class."""
+    figure = new(f"dataset: {arrays['name']}", f"confusion on {arrays['confusion'].sum():,} test samples", 6.4, 5.4)
+    axes = figure.subplots()
+    figure.colorbar(draw_confusion(axes, arrays), ax=axes, label="share of the true class", shrink=0.85)
+    return figure
+
+
+def draw_confusion(axes: Any, arrays: Arrays) -> Any:
+    """Draw the confusion matrix into ``axes`` and return the image."""
     counts, names = arrays["confusion"], [str(n) for n in arrays["class_names"]]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = new(f"dataset: {arrays['name']}", f"confusion on {counts.sum():,} test samples", 6.4, 5.4)
-    axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     k = len(names)
     if k <= 20:
@@ -30,8 +36,7 @@ def confusion(arrays: Arrays) -> Figure:
         axes.set_yticks(range(k), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.85)
-    return figure
+    return image
 
 
 def samples(arrays: Arrays) -> Figure:
@@ -58,15 +63,21 @@ def samples(arrays: Arrays) -> Figure:
 
 def decision(arrays: Arrays) -> Figure:
     """Draw the regions in which a network of two inputs decides for each class, under the test points."""
-    names = [str(n) for n in arrays["class_names"]]
-    k = len(names)
-    colours = [BLUE, ORANGE, GREEN, RED, *shades(max(k - 4, 0))][:k]
     accuracy = float(arrays["test_accuracy"])
     title = "decision regions and test points" + (
         f", test accuracy {100 * accuracy:.1f} %" if np.isfinite(accuracy) else ""
     )
     figure = new(f"dataset: {arrays['name']}", title, 6.4, 5.2)
-    axes = figure.subplots()
+    draw_regions(figure.subplots(), arrays)
+    figure.legend(loc="outside right upper", frameon=False, title="class")
+    return figure
+
+
+def draw_regions(axes: Any, arrays: Arrays) -> None:
+    """Draw the decision regions and the test points into ``axes``, one labelled colour a class."""
+    names = [str(n) for n in arrays["class_names"]]
+    k = len(names)
+    colours = [BLUE, ORANGE, GREEN, RED, *shades(max(k - 4, 0))][:k]
     axes.pcolormesh(
         arrays["grid_x"], arrays["grid_y"], arrays["grid_class"],
         cmap=ListedColormap(colours), vmin=-0.5, vmax=k - 0.5, alpha=0.3, shading="nearest", rasterized=True,
@@ -76,5 +87,3 @@ def decision(arrays: Arrays) -> Figure:
         axes.scatter(own[:, 0], own[:, 1], s=14, color=colour, edgecolor="white", lw=0.4, label=names[c])
     plain(axes, "feature 1 (raw units)", "feature 2 (raw units)")
     axes.grid(False)
-    figure.legend(loc="outside right upper", frameon=False, title="class")
-    return figure

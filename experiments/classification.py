@@ -1,0 +1,69 @@
+"""Does a small network from scratch tell three classes in the plane apart, and does its activation matter?"""
+
+import sys
+
+import numpy as np
+
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, new, plain
+from bpx.figures.evaluation import draw_confusion, draw_regions
+from bpx.figures.study import band
+from bpx.study import Run, Study, study
+
+SMALL = ("initializer=normal", "initializer.std=0.01")
+SETUPS = {
+    "ReLU, He": ("activation=relu", "initializer=he_normal"),
+    "sigmoid, N(0, 0.01²)": ("activation=sigmoid", *SMALL),
+    "tanh, N(0, 0.01²)": ("activation=tanh", *SMALL),
+}
+
+
+def evaluation(run: Run) -> dict[str, np.ndarray]:
+    """Return what a run has kept of its decisions."""
+    with np.load(run.directory / "evaluation.npz", allow_pickle=False) as file:
+        return {key: file[key] for key in file}
+
+
+def first_over_last(run: Run) -> float:
+    """Return the RMS of δ at the first hidden layer over that at the last, at initialization."""
+    first, last, _ = run.records().grid("delta_rms")[2][:, 0]
+    return first / last
+
+
+@study(seeds=10, quick=2)
+def run(s: Study) -> str:
+    """Train 2-10-10-3 with three activations."""
+    epochs = ("epochs=40",) if s.quick else ()
+    runs = {label: s.train(label, "+experiment=classification", *setup, *epochs) for label, setup in SETUPS.items()}
+    accuracy = {label: 100 * np.array([r.metrics["accuracy/test"] for r in made]) for label, made in runs.items()}
+    for label, values in accuracy.items():
+        s.log(**{f"accuracy {label.split(',')[0]}": np.median(values)})
+
+    figure = new("classification, 2-10-10-3", "three classes in the plane", 12, 4.3)
+    curves, regions, confusion = figure.subplots(1, 3)
+    for (label, made), colour in zip(runs.items(), (BLUE, ORANGE, GREEN), strict=True):
+        steps = made[0].history("cost/train")[0]
+        band(curves, steps, [r.history("cost/train")[1] for r in made], label, colour)
+    curves.set_yscale("log")
+    plain(curves, "optimizer step", "training cost", f"{s.seeds} seeds each")
+    below(curves, 1)
+    kept = evaluation(runs["ReLU, He"][0])
+    draw_regions(regions, kept)
+    regions.set_title("ReLU: decisions and test points", fontsize=10)
+    draw_confusion(confusion, kept)
+    confusion.set_title("ReLU: test samples", fontsize=10)
+    s.draw(figure)
+    said = ", ".join(f"{label} {np.median(v):.1f} % ({v.min():.1f} to {v.max():.1f})" for label, v in accuracy.items())
+    stuck = runs["sigmoid, N(0, 0.01²)"]
+    fell = np.median([1 - r.history("cost/train")[1][-1] / r.history("cost/train")[1][0] for r in stuck])
+    flow = np.median([first_over_last(r) for r in stuck])
+    s.log(cost_fall_sigmoid=fell, delta_ratio_sigmoid=flow)
+    return f"""
+    ReLU does; the activation and its initialization decide. Test accuracy over {s.seeds} seeds: {said}. With sigmoid
+    and weights of 0.01 the cost falls by {100 * fell:.1f} % in {stuck[0].history("cost/train")[0][-1]:,} steps: all samples
+    look alike to the output, and δ at the first hidden layer is {1 / flow:.0f} times smaller than at the second. tanh,
+    whose slope at zero is 1 and not ¼, leaves the same start in time.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(run.main())

@@ -1,0 +1,73 @@
+"""How far does a numerical gradient agree with backpropagation, and which ε should it take?"""
+
+import sys
+
+import numpy as np
+
+from bpx.engine.gradcheck import GradientCheck, gradcheck, relative_difference
+from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, below, new, plain
+from bpx.figures.study import band
+from bpx.study import Study, study
+
+SETUP = (
+    "model.hidden=[2]", "activation=sigmoid", "loss=mean_squared_error", "loss.output=sigmoid",
+    "initializer=normal", "initializer.std=0.01",
+    "dataset=gaussian", "dataset.n_in=2", "dataset.n_out=1", "batch_size=1", "dtype=float64",
+)  # fmt: skip
+EPSILONS = 10.0 ** np.arange(-11, 0)
+LIMIT = 1e-7
+
+
+def worst_tensor(check: GradientCheck) -> float:
+    """Return the largest relative difference of a tensor, below the round-off floor too."""
+    return max(relative_difference(t.numeric, t.analytic) for t in check.tensors)
+
+
+@study(seeds=300, quick=20)
+def run(s: Study) -> str:
+    """Check 2-2-1 networks at every ε, the whole gradient and its worst tensor."""
+    checks = [[gradcheck(net, x, y, directions=1, epsilon=float(e)) for e in EPSILONS] for net, x, y in s.draws(*SETUP)]
+    whole = np.array([[c.relative for c in row] for row in checks])
+    tensors = np.array([[worst_tensor(c) for c in row] for row in checks])
+    classic, best = int(np.argmin(np.abs(EPSILONS - 1e-7))), int(np.median(whole, axis=0).argmin())
+    passed = float(np.mean(whole[:, classic] < LIMIT))
+    single = float(np.mean(tensors[:, classic] >= LIMIT))
+    s.log(relative_at_1e_7=np.median(whole[:, classic]), passed_at_1e_7=passed, tensors_failing_at_1e_7=single,
+          best_epsilon=EPSILONS[best], relative_at_best=np.median(whole[:, best]))  # fmt: skip
+
+    first = checks[0][classic]
+    analytic = np.concatenate([t.analytic for t in first.tensors])
+    numeric = np.concatenate([t.numeric for t in first.tensors])
+    names = [f"{t.name[6:8]}.{t.name[-1]}" for t in first.tensors for _ in t.analytic]
+    figure = new(f"2-2-1, sigmoid, {s.seeds} networks", "the gradient checked by central differences", 11.5, 4.2)
+    bars, scatter, curve = figure.subplots(1, 3)
+    at = np.arange(len(names))
+    bars.bar(at - 0.2, analytic, 0.4, color=BLUE, label="backpropagation")
+    bars.bar(at + 0.2, numeric, 0.4, color=ORANGE, label="numerical, ε = 1e-7")
+    bars.set_xticks(at, names, rotation=60)
+    plain(bars, "parameter", "∂J/∂θ", "one network, all nine gradients")
+    low, high = min(analytic.min(), 0), max(analytic.max(), 0)
+    scatter.plot([low, high], [low, high], color=GREY, lw=1, label="equal")
+    scatter.plot(analytic, numeric, "o", color=BLUE, ms=5, label=f"relative difference {first.relative:.0e}")
+    scatter.locator_params(axis="x", nbins=4)
+    plain(scatter, "backpropagation", "numerical", "one against the other")
+    band(curve, EPSILONS, whole, "whole gradient", BLUE)
+    band(curve, EPSILONS, tensors, "worst tensor", ORANGE)
+    curve.axhline(LIMIT, color=RED, lw=0.9, ls=":", label="10⁻⁷")
+    curve.set_xscale("log")
+    curve.set_yscale("log")
+    plain(curve, "ε", "relative difference", "round-off on the left, curvature on the right")
+    bars.legend(fontsize=8, frameon=False)
+    scatter.legend(fontsize=8, frameon=False)
+    below(curve, 3)
+    s.draw(figure)
+    return f"""
+    With ε = 1e-7 the whole gradient agrees to {np.median(whole[:, classic]):.0e} (median of {s.seeds} networks) and
+    {100 * passed:.0f} % pass ‖n − a‖ / ‖n + a‖ < 1e-7, but in {100 * single:.0f} % some single tensor does not: the
+    gradient of the first layer is about a hundred times smaller and drowns in round-off. ε = {EPSILONS[best]:.0e} is
+    best, {np.median(whole[:, best]):.0e}: below it round-off grows as 1/ε, above it curvature as ε².
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(run.main())
