@@ -124,7 +124,7 @@ class Study:
         where = ["tracking=none"] if seed else [f"tracking.parent={self.parent.id or 'null'}"]
         words = [*overrides, *self.overrides, *where, *CHILD]
         config = compose(*words)
-        folder = self.directory / "runs" / re.sub(r"[^\w.,=-]+", "-", label)
+        folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
         name = f"{self.name}: {label}"
         with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is a result
             done = perform(config, name, folder, words, data=self.data(plan(config)), quiet=True)

@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.engine import Network
-from bpx.probes.layers import delta_sources, output_layers
+from bpx.probes.probe import places
 
 Values = NDArray[np.float64]
 
 
 def deltas(net: Network) -> list[Values]:
     """Return delta = dJ_i/dz of every weight layer, (batch, n_out) each."""
-    buffers = [source.dz if source is net.loss else source.dx for source in delta_sources(net)]
-    return [np.asarray(dz, np.float64) * len(dz) for dz in buffers]
+    buffers = [np.asarray(place.behind.dx, np.float64) for place in places(net)]
+    return [dz * len(dz) for dz in buffers]
 
 
 def activations(net: Network) -> list[Values]:
     """Return a of every hidden layer, (batch, n_out) each."""
-    return [np.asarray(layer.y, np.float64) for layer in output_layers(net)[:-1]]
+    return [np.asarray(place.output.y, np.float64) for place in places(net)[:-1]]
 
 
 def rms(x: Any) -> float:
