@@ -13,11 +13,11 @@ from bpx.config import Plan
 from bpx.data import Dataset
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.findings import Finding, find, observe, predict_network
+from bpx.findings import Finding, Observation, find, observe, predict_network
 from bpx.probes import PROBES, Measured, Panel, Sparse, Subject, flow, schedule
-from bpx.probes.probe import Key
 from bpx.probes.scales import QUANTITIES
-from bpx.records import RecordWriter
+from bpx.records import Keys, RecordWriter
+from bpx.theory import Architecture, Prediction
 from bpx.training import Record
 
 SAMPLES = 256  # of the training part: the fixed set that probes return to
@@ -46,16 +46,7 @@ class Measurement:
         twin = net.twin(net.batch)
         twin.forward(data.x_train[: net.batch], train=True)
         self._seen, self._q1, self._prediction = predict_network(twin, band=work.tracker.figures)
-        self.about: dict[str, Any] = {"dataset": data.name, "batch_size": net.batch, "dtype": str(net.dtype)}
-        if self._seen is not None:
-            self.about |= {
-                "activation": {"name": self._seen.activation.name, **vars(self._seen.activation)},
-                "normalization": self._seen.normalization,
-                "residual": self._seen.residual,
-                "keep": self._seen.keep,
-                "sigma_b": self._seen.bias_std,
-                "sigma_w": self._sigma_w(),
-            }
+        self._about = about(net, self._seen) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
         """Keep what a record measured, and return its metrics: those that go to the tracker, if it is sparse."""
@@ -77,7 +68,7 @@ class Measurement:
     def close(self) -> None:
         """Write the record, with what it is about."""
         finding = None if self.finding is None else self.finding.as_dict()
-        self.writer.about = self.about | {"finding": finding}
+        self.writer.about = self._about | {"finding": finding}
         self.writer.close()
 
     def trained(self) -> str:
@@ -89,14 +80,10 @@ class Measurement:
 
     def _judge(self, record: Record) -> dict[str, float]:
         """Judge the step whose buffers stand as backward left them."""
-        self.finding = find(observe(self.net), self._seen, self._q1, self._prediction)
-        p, last = self._prediction, observe(self.net).delta_rms[-1:]
-        if p.slope is not None and last.size:
-            columns = [last[0] * 10 ** np.array(x) for x in (p.log10_delta, p.low, p.high)]
-            columns.append(np.sqrt(np.array(p.q)))
-            names = [f"layer_{i:02d}" for i in range(1, len(p.q) + 1)]
-            keys: tuple[Key, ...] = tuple((name, "", quantity, 0) for quantity in PREDICTED for name in names)
-            self.writer.append(record.step, record.epoch, keys, np.concatenate(columns))
+        seen = observe(self.net)
+        self.finding = find(seen, self._seen, self._q1, self._prediction)
+        keys, values = predicted(self._prediction, seen)
+        self.writer.append(record.step, record.epoch, keys, values)
         return self.finding.metrics()
 
     def _flow(self) -> dict[str, float]:
@@ -128,11 +115,27 @@ class Measurement:
                 found[name] = math.log10(values[i])
         return found
 
-    def _sigma_w(self) -> float | None:
-        """Return sigma_w of the hidden layers: std times the root of fan_in, their root mean square."""
-        assert self._seen is not None
-        if self._seen.weight_std is None:
-            return None
-        pairs = zip(self._seen.fans[:-1], self._seen.weight_std, strict=True)
-        squares = [n * s * s for n, s in pairs][1:-1]
-        return math.sqrt(sum(squares) / len(squares)) if squares else None
+
+def about(net: Network, seen: Architecture | None) -> dict[str, Any]:
+    """Return what a record says of its network, as plain JSON: enough to draw its figures."""
+    facts: dict[str, Any] = {"batch_size": len(net.dense[0].y), "dtype": str(net.dtype)}
+    if seen is not None:
+        facts |= {
+            "activation": {"name": seen.activation.name, **vars(seen.activation)},
+            "normalization": seen.normalization,
+            "residual": seen.residual,
+            "keep": seen.keep,
+            "sigma_b": seen.bias_std,
+            "sigma_w": seen.sigma_w,
+        }
+    return facts
+
+
+def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[np.float64]]:
+    """Return theory's line and band as rows: delta_rms, from the last measured one on, and the RMS of z."""
+    L = len(prediction.q)
+    keys = tuple((f"layer_{i:02d}", "", quantity, 0) for quantity in PREDICTED for i in range(1, L + 1))
+    if not L:
+        return keys, np.zeros(0)
+    lines = [seen.delta_rms[-1] * 10 ** np.array(x) for x in (prediction.log10_delta, prediction.low, prediction.high)]
+    return keys, np.concatenate([*lines, np.sqrt(prediction.q)])

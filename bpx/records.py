@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, and its finding
 Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
+COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
 WORDS = ("layer", "operation", "quantity")
 
 
@@ -29,15 +30,16 @@ class Key(NamedTuple):
     index: int  # type: ignore[assignment]  # the column's name; tuple.index is not used
 
 
-class RecordWriter:
-    """Collect values by step and write them to one Parquet file when closed."""
+class Rows:
+    """Values collected by step, in memory; ``about`` says what they are of, in plain JSON."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self._arrow: Any = (pyarrow, pyarrow.parquet)  # imported here, so that the end of a run need not wait for it
         self.about: dict[str, Any] = {}
-        self._groups: dict[
-            tuple[tuple[str, str, str, int], ...], tuple[list[int], list[float], list[NDArray[np.float64]]]
-        ] = {}
+        self._groups: dict[Keys, tuple[list[int], list[float], list[NDArray[np.float64]]]] = {}
 
     def append(self, step: int, epoch: float, keys: Keys, values: NDArray[np.float64]) -> None:
         """Keep a copy of ``values``, in the order of ``keys``, at a step.
@@ -51,16 +53,30 @@ class RecordWriter:
         epochs.append(epoch)
         rows.append(np.array(values, np.float64))
 
-    def close(self) -> None:
-        """Write the file under a temporary name and rename it, so that it is whole or not there."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def records(self) -> Records:
+        """Return what has been collected so far, as ``read`` would from a file."""
+        return _records(self._table())
 
+    def _table(self) -> Any:
+        pa, _ = self._arrow
         parts = [_table(pa, tuple(map(Key._make, keys)), *group) for keys, group in self._groups.items()]
         table = pa.concat_tables(parts, promote_options="default") if parts else _table(pa, (), [], [], [])
+        return table.unify_dictionaries().replace_schema_metadata({ABOUT: json.dumps(self.about)})
+
+
+class RecordWriter(Rows):
+    """Rows that become one Parquet file when closed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def close(self) -> None:
+        """Write the file under a temporary name and rename it, so that it is whole or not there."""
+        _, pq = self._arrow
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        table = table.unify_dictionaries().replace_schema_metadata({ABOUT: json.dumps(self.about)})
-        pq.write_table(table, temporary, compression="zstd")
+        repeated = [name for name in COLUMNS if name != "value"]
+        pq.write_table(self._table(), temporary, compression="zstd", use_dictionary=repeated)
         temporary.replace(self.path)
 
 
@@ -80,9 +96,6 @@ def _table(
     columns["index"] = pa.array(np.tile(np.array([key.index for key in keys], np.int32), n))
     columns["value"] = pa.array(np.concatenate(rows) if rows else np.zeros(0))
     return pa.table(columns)
-
-
-COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,10 @@ def read(path: Path) -> Records:
     """Return the record in a Parquet file."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    return _records(pq.read_table(path))
+
+
+def _records(table: Any) -> Records:
     about = json.loads((table.schema.metadata or {}).get(ABOUT.encode(), b"{}"))
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
     return Records(**columns, about=about)

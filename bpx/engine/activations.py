@@ -23,12 +23,14 @@ from bpx.engine.store import Store
 class ActivationFunction(ABC):
     """An elementwise function phi and its derivative.
 
-    ``kinks`` are the points where phi' jumps, ``steepest`` is the largest absolute slope max phi'(z).
+    ``kinks`` are the points where phi' jumps, ``steepest`` is the largest absolute slope max |phi'(z)|; ``monotone``
+    functions have phi' >= 0 everywhere.
     """
 
     name: ClassVar[str]
     kinks: tuple[float, ...] = ()
     steepest: float = 1.0
+    monotone: ClassVar[bool] = True
 
     @abstractmethod
     def f(self, z: Array, out: Array) -> None:
@@ -205,6 +207,7 @@ class GELU(ActivationFunction):
 
     name: ClassVar[str] = "gelu"
     steepest = 1.1289043135  # at z = sqrt(2)
+    monotone = False
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = z Phi(z)."""
@@ -226,6 +229,7 @@ class SiLU(ActivationFunction):
 
     name: ClassVar[str] = "silu"
     steepest = 1.0998393194  # at z = 2.3994
+    monotone = False
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = z sigmoid(z)."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, final
 
@@ -29,7 +32,8 @@ class Finding:
     signed backward, ``factor`` = 10**slope; ``ratio`` first over last; ``residual`` of the fit in decades, and its
     ``worst_layer``; ``predicted_slope`` theory's (None, with ``reason``, where it has no answer), with its 95 %
     band; ``cause``: weights, activation, normalization, dropout or saturation, empty for healthy; ``gains``: factor
-    per layer of each kind of operation; ``remedies``: (override, predicted factor per layer), best first.
+    per layer of each kind of operation; ``remedies``: (override, predicted factor per layer), best first;
+    ``figure``: the profile, where one was drawn.
     """
 
     verdict: str
@@ -49,6 +53,7 @@ class Finding:
     saturation: float | None
     remedies: tuple[tuple[str, float], ...]
     sentence: str = ""
+    figure: Any = field(default=None, compare=False, repr=False)
 
     @property
     def factor(self) -> float | None:
@@ -63,9 +68,20 @@ class Finding:
     def __str__(self) -> str:
         return self.sentence
 
+    def _repr_html_(self) -> str:
+        """Show the sentence and the profile in a notebook."""
+        text = f"<p>{html.escape(self.sentence)}</p>"
+        if self.figure is None:
+            return text
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png")
+        return f'{text}<img alt="profile" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON, the two factors included."""
-        return asdict(self) | {"factor": self.factor, "predicted_factor": self.predicted_factor}
+        plain = asdict(replace(self, figure=None))
+        del plain["figure"]
+        return plain | {"factor": self.factor, "predicted_factor": self.predicted_factor}
 
     def metrics(self) -> dict[str, float]:
         """Return what a tracker keeps of it, by the names of metrics."""

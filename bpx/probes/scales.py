@@ -55,7 +55,7 @@ class Scales(Probe):
         self._declare(per_layer([p.name for p in self.places], QUANTITIES))
         self.table = self.values.reshape(len(self.places), len(QUANTITIES))
         widest = max(p.dense.n_out for p in self.places)
-        self._moments = Moments(self.net.batch * widest)
+        self._moments = Moments(widest, self.net.dtype)
         self._slope = np.empty(self.net.batch * widest, self.net.dtype)
         self._under = np.empty(self.net.batch * widest, bool)
 
@@ -91,6 +91,7 @@ class Scales(Probe):
         x, function = activation.x, activation.function
         slope, under = self._slope[: x.size].reshape(x.shape), self._under[: x.size].reshape(x.shape)
         function.df(x, activation.y, slope)
-        np.abs(slope, out=slope)
+        if not function.monotone:
+            np.abs(slope, out=slope)
         np.less(slope, SATURATED * function.steepest, out=under)
         return np.count_nonzero(under) / x.size

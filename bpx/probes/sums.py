@@ -1,38 +1,53 @@
-"""Sums over tensors, in float64 whatever the dtype: 1e-25 and 1e25 come out right in float32 too."""
+"""Moments of a tensor of any dtype, right to about 1e-6 whether its entries are 1e-25 or 1e25.
+
+Sums over a block of 128 samples run in BLAS; blocks and units, and all squares, add up in float64. A copy of the
+tensor in float64 would cost three times as much, which shows where every step is measured.
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from scipy.linalg.blas import dasum
+from scipy.linalg.blas import dasum, sasum
 
 from bpx.engine.layer import Array
-from bpx.engine.optimizers import UNTHREADED
+from bpx.engine.optimizers import UNTHREADED, norm
 from bpx.probes.probe import Values
+
+BLOCK = 128
+_CANCELS = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 loses digits
 
 
 class Moments:
-    """Mean, mean magnitude, standard deviation and root mean square of tensors of up to ``size`` entries."""
+    """Mean, mean magnitude, standard deviation and root mean square of tensors (rows, up to ``widest``)."""
 
-    def __init__(self, size: int) -> None:
-        self._copy, self._ones = np.empty(size), np.ones(size)
+    def __init__(self, widest: int, dtype: np.dtype[np.floating]) -> None:
+        self._ones, self._column = np.ones(BLOCK, dtype), np.empty(widest, dtype)
+        self._asum = sasum if dtype == np.float32 else dasum
 
     def __call__(self, x: Array, out: Values) -> None:
         """Write E[x], E[abs(x)], sqrt(E[x**2] - E[x]**2) and sqrt(E[x**2]) of ``x`` into ``out`` (4,)."""
-        n = x.size
-        v = self._copy[:n]
-        np.copyto(v, x.reshape(-1))
-        mean = float(np.dot(v, self._ones[:n])) / n
-        square = float(np.dot(v, v)) / n
-        out[0] = mean
-        out[1] = absolute_sum(v) / n
-        out[2] = math.sqrt(max(square - mean * mean, 0.0))
-        out[3] = math.sqrt(square)
+        n, flat = x.size, x.reshape(-1)
+        mean, square = self._sum(x) / n, norm(flat) ** 2 / n
+        variance = square - mean * mean
+        out[0], out[1], out[3] = mean, self._magnitudes(flat) / n, math.sqrt(square)
+        if variance > _CANCELS * square:
+            out[2] = math.sqrt(variance)
+        else:  # here too for NaN, which stays what it is
+            out[2] = float(np.std(x, dtype=np.float64))
 
+    def _sum(self, x: Array) -> float:
+        total, column = 0.0, self._column[: x.shape[1]]
+        for start in range(0, len(x), BLOCK):
+            block = x[start : start + BLOCK]
+            np.dot(self._ones[: len(block)], block, out=column)
+            total += float(np.add.reduce(column, dtype=np.float64))
+        return total
 
-def absolute_sum(v: Values) -> float:
-    """Return the sum of magnitudes of a flat float64 vector."""
-    if len(v) <= UNTHREADED:
-        return float(dasum(v))
-    return sum(float(dasum(v[i : i + UNTHREADED])) for i in range(0, len(v), UNTHREADED))
+    def _magnitudes(self, v: Array) -> float:
+        """Add up in pieces too short for BLAS to share among threads."""
+        total = 0.0
+        for start in range(0, len(v), UNTHREADED):
+            total += float(self._asum(v[start : start + UNTHREADED]))
+        return total

@@ -50,6 +50,14 @@ class Architecture:
         return self.fans[1:-1]
 
     @property
+    def sigma_w(self) -> float | None:
+        """sigma_w of the hidden layers behind the first: std times the root of fan_in, their root mean square."""
+        if self.weight_std is None or len(self.hidden) < 2:
+            return None
+        squares = [n * s * s for n, s in zip(self.fans[1:-2], self.weight_std[1:-1], strict=True)]
+        return math.sqrt(sum(squares) / len(squares))
+
+    @property
     def bias_variance(self) -> float:
         """Variance of a hidden layer's bias: 0 where the normalization's shift has taken its place."""
         return 0.0 if self.normalization in ("batch", "layer") else self.bias_std**2
