@@ -206,7 +206,7 @@ class GELU(ActivationFunction):
     """The exact Gaussian error linear unit: phi(z) = z Phi(z), Phi the normal CDF (Hendrycks & Gimpel 2016)."""
 
     name: ClassVar[str] = "gelu"
-    steepest = 1.1289043135  # at z = sqrt(2)
+    steepest = 1.1289041451625  # at z = sqrt(2)
     monotone = False
 
     def f(self, z: Array, out: Array) -> None:

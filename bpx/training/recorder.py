@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, final
 
 from bpx.engine.network import Network
+from bpx.engine.schedules import Constant
 from bpx.probes.nonfinite import largest
 from bpx.probes.probe import places
 from bpx.training.state import State, Training
@@ -25,32 +26,40 @@ class FlightRecorder:
 
     def __init__(self, training: Training) -> None:
         self.training = training
-        self.state: State = training.capture()
+        self._states: deque[tuple[int, State]] = deque(maxlen=2)
+        self._rates: deque[tuple[int, float]] = deque(maxlen=2 * EVERY)
+        self._keep()
 
     def __call__(self) -> None:
-        """Copy the state every 64 steps, and after an evaluation, which no replay may cross."""
-        p = self.training.progress
-        if p.step % EVERY == 0 or p.step == p.evaluated:
-            self.state = self.training.capture()
+        """Note the step's learning rate, which may follow an evaluation, and copy the state every 64 steps."""
+        step = self.training.progress.step
+        self._rates.append((step - 1, self.training.optimizer.lr))
+        if step % EVERY == 0:
+            self._keep()
 
     def replay(self, step: int) -> list[dict[str, Any]]:
         """Return a frame of each of the last steps up to ``step``, which is where training is left, half made."""
-        t = self.training
-        t.restore(self.state)
+        t, rates = self.training, dict(self._rates)
+        early = [state for at, state in self._states if at <= step - FRAMES + 1]
+        t.restore(early[-1] if early else self._states[0][1])
+        t.optimizer.rate.schedule = Constant()
         frames: deque[dict[str, Any]] = deque(maxlen=FRAMES)
         for x, y in t.batches:
-            cost = t.net.cost(x, y)
+            cost, at = t.net.cost(x, y), t.progress.step
             if math.isfinite(cost):
                 t.net.backward()
-            at = t.progress.step
             if at > step - FRAMES:
                 frames.append(frame(t.net, at, cost))
             if at >= step or not math.isfinite(cost):
                 break
+            t.optimizer.rate.base = rates[at]
             t.optimizer.propose()
             t.optimizer.apply()
             t.progress.step += 1
         return list(frames)
+
+    def _keep(self) -> None:
+        self._states.append((self.training.progress.step, self.training.capture()))
 
 
 def frame(net: Network, step: int, cost: float) -> dict[str, Any]:

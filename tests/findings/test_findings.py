@@ -1,0 +1,178 @@
+"""The verdict, its number, its cause and its remedy, on networks whose truth is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from bpx.engine import mlp, residual_mlp
+from bpx.engine.activations import ReLU, Tanh
+from bpx.findings import find, observe, predict_network
+from bpx.findings.finding import usual_saturation
+from bpx.probes import flow
+from bpx.theory import verdict
+
+B = 256
+
+
+def finding(depth, width=200, batch=B, model=mlp, seed=0, **options):
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((batch, width)), rng.integers(0, 10, batch)
+    net = model(width, [width] * depth, 10, **{"seed": seed, **options})
+    net.bind(batch)
+    net.cost(x.astype(net.dtype), y)
+    net.backward()
+    return find(observe(net), *predict_network(net))
+
+
+def gain(value, name="he_normal"):
+    return {"name": name, "gain": value}
+
+
+def median_factor(n, *args, **options):
+    return float(np.median([finding(*args, seed=seed, **options).factor for seed in range(n)]))
+
+
+def test_deep_sigmoid_under_xavier_vanishes_as_theory_says():
+    f = finding(20, activation="sigmoid", initializer="xavier_normal")
+    assert f.verdict == "vanishing" and f.cause == "activation"
+    assert f.factor == pytest.approx(math.sqrt(0.05572), rel=0.05)  # the formula sheet's chi_1
+    assert f.factor == pytest.approx(f.predicted_factor, rel=0.05)
+    assert f.ratio < 1e-10 and "Gradients vanish" in f.sentence and "theory predicts" in f.sentence
+
+
+def test_deep_relu_under_he_is_healthy():
+    f = finding(30, activation="relu", initializer="he_normal")
+    assert f.verdict == "healthy" and f.cause == "" and f.remedies == ()
+    assert f.factor == pytest.approx(1, abs=0.05)
+
+
+def test_relu_with_gain_2_explodes_by_root_2():
+    factor = median_factor(5, 20, activation="relu", initializer=gain(2.0))
+    assert factor == pytest.approx(math.sqrt(2), rel=0.02)
+    f = finding(20, activation="relu", initializer=gain(2.0))
+    assert f.verdict == "exploding" and f.cause == "weights"
+    assert f.remedies[0][0] == "initializer=he_normal" and f.remedies[0][1] == pytest.approx(1, abs=0.01)
+
+
+def test_batch_normalized_relu_explodes_at_initialization_and_layer_norm_does_not():
+    factor = median_factor(3, 50, activation="relu", normalization="batch")
+    assert factor == pytest.approx(1.211, rel=0.03)  # Yang et al. 2019
+    f = finding(50, activation="relu", normalization="batch")
+    assert f.verdict == "exploding" and f.cause == "normalization"
+    assert f.remedies and f.remedies[0][0] == "normalization=layer"
+    assert finding(50, activation="relu", normalization="layer").verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("options", "spoken", "cause"),
+    [
+        ({"activation": "tanh", "initializer": gain(0.5, "lecun_normal")}, "vanishing", "weights"),
+        ({"activation": "tanh", "initializer": gain(4.0, "lecun_normal")}, "exploding", "weights"),
+        ({"activation": "tanh", "initializer": {"name": "lecun_normal", "bias_std": 4.0}}, "vanishing", "saturation"),
+        ({"activation": "relu", "initializer": "he_normal", "dropout": 0.5}, "exploding", "dropout"),
+        ({"activation": "relu", "initializer": "zeros"}, "vanishing", "weights"),
+        ({"activation": "relu", "initializer": "he_normal", "model": residual_mlp}, "exploding", "weights"),
+    ],
+    ids=["small weights", "large weights", "large biases", "dropout", "zeros", "residual"],
+)
+def test_the_cause(options, spoken, cause):
+    f = finding(20, **options)
+    assert (f.verdict, f.cause) == (spoken, cause)
+
+
+def test_it_reports_what_was_measured_where_intuition_is_wrong():
+    """Weights of N(0, 2**2) in five sigmoid units: said to explode, and they do not."""
+    f = finding(10, 5, 1, activation="sigmoid", initializer={"name": "normal", "std": 2.0}, loss="mean_squared_error")
+    assert f.verdict == "vanishing" and f.factor < 1
+
+
+def test_every_remedy_is_one():
+    """What a finding says to try is tried, and measured."""
+    cases = [
+        {"activation": "sigmoid", "initializer": "xavier_normal"},
+        {"activation": "tanh", "initializer": gain(3.0, "lecun_normal")},
+        {"activation": "relu", "initializer": gain(0.7)},
+        {"activation": "relu", "normalization": "batch"},
+    ]
+    for options in cases:
+        f = finding(20, **options)
+        assert f.remedies, options
+        for override, predicted in f.remedies:
+            key, _, value = override.partition("=")
+            changed = dict(options)
+            if key == "model":
+                changed["model"] = residual_mlp
+            elif value == "critical":
+                from bpx.engine.activations import ACTIVATIONS
+                from bpx.theory import critical_sigma_w
+
+                sigma_w = critical_sigma_w(ACTIVATIONS[options["activation"]]())
+                changed["initializer"] = {"name": "lecun_normal", "sigma_w": sigma_w}
+            else:
+                changed[key] = value
+            after = finding(20, **changed)
+            assert after.verdict == "healthy", (options, override)
+            assert after.factor == pytest.approx(predicted, rel=0.06), (options, override)
+
+
+def test_exact_zeros_are_said_to_be_zeros():
+    f = finding(50, 100, activation="sigmoid", initializer={"name": "normal", "std": 0.01})
+    assert f.verdict == "vanishing" and f.slope is None and f.zero_layers[0] == "layer_01"
+    assert "exactly zero" in f.sentence and "float64" in f.sentence and "gradient_flow/slope" not in f.metrics()
+    g = finding(50, 100, activation="sigmoid", initializer={"name": "normal", "std": 0.01}, dtype="float64")
+    assert g.zero_layers == () and g.factor == pytest.approx(0.025, rel=0.05)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_below_three_hidden_layers_there_is_no_verdict(depth):
+    f = finding(depth, activation="relu")
+    assert f.verdict == "undetermined" and "three hidden layers" in f.sentence
+
+
+def test_theory_says_where_it_has_no_answer():
+    for initializer in ("constant", "identity"):
+        f = finding(10, activation="tanh", initializer=initializer)
+        assert f.predicted_slope is None and "theory has no prediction" in f.sentence
+
+
+def test_orthogonal_weights_are_seen_to_be_orthogonal():
+    rng = np.random.default_rng(0)
+    net = mlp(50, [50] * 5, 10, "tanh", initializer="orthogonal").bind(20)
+    net.forward(rng.standard_normal((20, 50)).astype("f"), train=True)
+    assert predict_network(net)[0].orthogonal
+    net = mlp(50, [50] * 5, 10, "tanh", initializer="lecun_normal").bind(20)
+    net.forward(rng.standard_normal((20, 50)).astype("f"), train=True)
+    assert not predict_network(net)[0].orthogonal
+
+
+def test_the_line_through_the_layers():
+    line = flow(np.array([1e-6, 1e-5, 1e-4, 1e-3]))
+    assert line.slope == pytest.approx(-1) and line.ratio == pytest.approx(1e-3) and line.residual < 1e-12
+    bent = flow(np.array([1e-6, 1e-5, 1e-4, 1e-3 * 10]))
+    logs = np.log10([1e-6, 1e-5, 1e-4, 1e-2])
+    a, b = np.polyfit(np.arange(4), logs, 1)
+    off = logs - (a * np.arange(4) + b)
+    assert bent.slope == pytest.approx(-a) and bent.residual == pytest.approx(np.sqrt(np.mean(off**2)))
+    assert bent.worst == int(np.argmax(np.abs(off))) + 1 and abs(bent.worst_by) == pytest.approx(np.abs(off).max())
+    assert flow(np.array([1.0])) is None and flow(np.array([1.0, np.nan])) is None and flow(np.zeros(3)) is None
+    assert flow(np.array([0, 0, 1.0])).zeros == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("slope", "hidden", "spoken"),
+    [(0.11, 11, "exploding"), (0.09, 11, "healthy"), (-0.11, 11, "vanishing"), (-5, 2, "undetermined")],
+)
+def test_the_rule(slope, hidden, spoken):
+    assert verdict(slope, hidden) == spoken
+
+
+def test_usual_saturation():
+    assert usual_saturation(ReLU()) == pytest.approx(0.5) and usual_saturation(Tanh()) < 0.05
+
+
+def test_a_finding_is_plain_json():
+    f = finding(5, activation="tanh")
+    plain = json.loads(json.dumps(f.as_dict(), allow_nan=False))
+    assert plain["factor"] == f.factor and plain["sentence"] == str(f) and "figure" not in plain
