@@ -185,7 +185,7 @@ class _Run:
         pruned, step, epoch = False, 0, 0.0
         started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
-        with self.console:
+        with self.console, np.errstate(all="ignore"):  # what is not finite is found and traced
             for record in fit(
                 self.net,
                 self.optimizer,
