@@ -14,7 +14,7 @@ from bpx.data import Dataset
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.findings import Finding, Observation, find, observe, predict_network
-from bpx.probes import PROBES, Measured, Panel, Sparse, Subject, flow, schedule
+from bpx.probes import PROBES, Measured, Panel, Sparse, Subject, flow, forward_slope, schedule
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Keys, RecordWriter
 from bpx.theory import Architecture, Prediction
@@ -87,15 +87,13 @@ class Measurement:
         return self.finding.metrics()
 
     def _flow(self) -> dict[str, float]:
+        """Return what the last record's scales say of the flow, by the names of metrics."""
         assert self.last is not None
-        line = flow(self.last[:-1, 0])
-        if line is None:
-            return {}
-        return {
-            "gradient_flow/slope": line.slope,
-            "gradient_flow/abs_slope": abs(line.slope),
-            "gradient_flow/ratio": line.ratio,
-        }
+        line = flow(self.last[:-1, QUANTITIES.index("delta_rms")])
+        forward = forward_slope(self.last[:-1, QUANTITIES.index("activation_rms")])
+        found = {} if line is None else {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}
+        found |= {} if forward is None else {"forward_slope": forward}
+        return {f"gradient_flow/{name}": value for name, value in found.items()}
 
     def _per_layer(self, seen: Measured) -> dict[str, float]:
         """Return the values that tracking.per_layer asks for, named as metrics."""

@@ -30,7 +30,7 @@ class Finding:
 
     ``verdict`` by the rule of a decade between the first and the last hidden layer; ``slope`` in decades per layer,
     signed backward, ``factor`` = 10**slope; ``ratio`` first over last; ``residual`` of the fit in decades, and its
-    ``worst_layer``; ``predicted_slope`` theory's (None, with ``reason``, where it has no answer), with its 95 %
+    ``worst_layer``; ``forward_slope`` of log10 of the activations' RMS, going forward; ``predicted_slope`` theory's (None, with ``reason``, where it has no answer), with its 95 %
     band; ``cause``: weights, activation, normalization, dropout or saturation, empty for healthy; ``gains``: factor
     per layer of each kind of operation; ``remedies``: (override, predicted factor per layer), best first;
     ``figure``: the profile, where one was drawn.
@@ -44,6 +44,7 @@ class Finding:
     worst_layer: str | None
     worst_by: float | None
     zero_layers: tuple[str, ...]
+    forward_slope: float | None
     predicted_slope: float | None
     predicted_low: float | None
     predicted_high: float | None
@@ -85,7 +86,8 @@ class Finding:
 
     def metrics(self) -> dict[str, float]:
         """Return what a tracker keeps of it, by the names of metrics."""
-        known = {"slope": self.slope, "ratio": self.ratio, "predicted_slope": self.predicted_slope}
+        names = ("slope", "ratio", "forward_slope", "predicted_slope")
+        known = {name: getattr(self, name) for name in names}
         found = {f"gradient_flow/{key}": value for key, value in known.items() if value is not None}
         return found | ({"gradient_flow/abs_slope": abs(self.slope)} if self.slope is not None else {})
 
@@ -113,6 +115,7 @@ def find(seen: Observation, net: Architecture | None, q1: float, prediction: Pre
         worst_layer=f"layer_{line.worst:02d}" if line is not None else None,
         worst_by=line.worst_by if line is not None and fitted else None,
         zero_layers=zeros,
+        forward_slope=seen.forward_slope,
         predicted_slope=prediction.slope,
         predicted_low=prediction.slope_low,
         predicted_high=prediction.slope_high,

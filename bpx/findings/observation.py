@@ -11,7 +11,7 @@ import numpy as np
 
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
-from bpx.probes import Flow, Subject, between_hidden, flow
+from bpx.probes import Flow, Subject, between_hidden, flow, forward_slope
 from bpx.probes.gains import Gains
 from bpx.probes.probe import Values
 from bpx.probes.scales import QUANTITIES, Scales
@@ -23,13 +23,14 @@ class Observation:
     """One pass through a network of L hidden layers.
 
     ``delta_rms`` (L,): of the hidden layers, from the input; ``flow``: the line through them, None where there is
-    none; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
+    none; ``forward_slope``: of log10 of the RMS of a, per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
     last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden
     layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
     """
 
     delta_rms: Values
     flow: Flow | None
+    forward_slope: float | None
     gains: dict[str, float]
     saturation: float
     stop: tuple[str, str] | None
@@ -51,6 +52,7 @@ def observe(net: Network) -> Observation:
     return Observation(
         delta_rms=rms,
         flow=flow(rms),
+        forward_slope=forward_slope(hidden[:, QUANTITIES.index("activation_rms")]),
         gains=_by_kind(net, gains),
         saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
         stop=stop,

@@ -3,7 +3,7 @@
 from bpx.probes.clipping import Clipping
 from bpx.probes.coherence import Coherence, SignalToNoise
 from bpx.probes.direction import Direction
-from bpx.probes.flow import Flow, flow
+from bpx.probes.flow import Flow, flow, forward_slope
 from bpx.probes.gains import Gains, between_hidden
 from bpx.probes.histograms import Histograms
 from bpx.probes.jacobian import Jacobian
@@ -47,6 +47,7 @@ __all__ = [
     "Subject",
     "between_hidden",
     "flow",
+    "forward_slope",
     "schedule",
     "trace",
 ]

@@ -55,3 +55,9 @@ def flow(delta_rms: Values) -> Flow | None:
     return Flow(
         slope, 10 ** float(logs[0] - logs[-1]), float(np.sqrt(np.mean(off**2))), worst + 1, float(off[worst]), ()
     )
+
+
+def forward_slope(activation_rms: Values) -> float | None:
+    """Return the slope of log10 ``activation_rms`` (L,) over depth, signed going forward; None where there is none."""
+    line = flow(activation_rms)
+    return None if line is None or not math.isfinite(line.slope) else -line.slope

@@ -160,6 +160,12 @@ def test_the_line_through_the_layers():
     assert flow(np.array([0, 0, 1.0])).zeros == (1, 2)
 
 
+def test_the_forward_slope_grows_with_the_signal():
+    f = finding(20, activation="relu", initializer=gain(2.0))
+    assert f.forward_slope == pytest.approx(math.log10(math.sqrt(2)), rel=0.1)
+    assert f.metrics()["gradient_flow/forward_slope"] == f.forward_slope
+
+
 @pytest.mark.parametrize(
     ("slope", "hidden", "spoken"),
     [(0.11, 11, "exploding"), (0.09, 11, "healthy"), (-0.11, 11, "vanishing"), (-5, 2, "undetermined")],
