@@ -30,10 +30,10 @@ class Finding:
 
     ``verdict`` by the rule of a decade between the first and the last hidden layer; ``slope`` in decades per layer,
     signed backward, ``factor`` = 10**slope; ``ratio`` first over last; ``residual`` of the fit in decades, and its
-    ``worst_layer``; ``forward_slope`` of log10 of the activations' RMS, going forward; ``predicted_slope`` theory's (None, with ``reason``, where it has no answer), with its 95 %
-    band; ``cause``: weights, activation, normalization, dropout or saturation, empty for healthy; ``gains``: factor
-    per layer of each kind of operation; ``remedies``: (override, predicted factor per layer), best first;
-    ``figure``: the profile, where one was drawn.
+    ``worst_layer``; ``forward_slope`` of log10 of the activations' RMS, going forward; ``predicted_slope`` theory's
+    (None, with ``reason``, where it has no answer), with its 95 % band; ``cause``: weights, activation,
+    normalization, dropout or saturation, empty for healthy; ``gains``: factor per layer of each kind of operation;
+    ``remedies``: (override, predicted factor per layer), best first; ``figure``: the profile, where one was drawn.
     """
 
     verdict: str

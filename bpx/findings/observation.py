@@ -23,9 +23,10 @@ class Observation:
     """One pass through a network of L hidden layers.
 
     ``delta_rms`` (L,): of the hidden layers, from the input; ``flow``: the line through them, None where there is
-    none; ``forward_slope``: of log10 of the RMS of a, per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
-    last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden
-    layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
+    none; ``forward_slope``: of log10 of the RMS of a, per layer, going forward; ``gains``: mean log10 of the
+    backward gain per layer, by kind of operation, between the first and the last hidden delta (inside the branches,
+    for a residual net); ``saturation``: mean share over the hidden layers; ``stop``: layer and kind of the
+    operation, from the output on, that let no gradient through, if any.
     """
 
     delta_rms: Values
