@@ -9,7 +9,7 @@ import pytest
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.activations import ReLU, Tanh
 from bpx.findings import find, observe, predict_network
-from bpx.findings.finding import usual_saturation
+from bpx.findings.judge import usual_saturation
 from bpx.probes import flow
 from bpx.theory import verdict
 

@@ -1,0 +1,104 @@
+"""Judging what one pass showed: the verdict, its cause, and what theory says would change it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from bpx.engine.activations import ActivationFunction
+from bpx.findings.finding import Finding
+from bpx.findings.observation import Observation
+from bpx.findings.words import PARTS, sentence
+from bpx.probes.scales import SATURATED
+from bpx.theory import Architecture, Prediction, alternatives, verdict
+from bpx.theory.gaussian import dphi, rule
+
+SATURATION_BEYOND = 0.25  # above what signals of unit scale show
+
+
+def find(seen: Observation, net: Architecture | None, q1: float, prediction: Prediction) -> Finding:
+    """Judge what was ``seen`` in one pass, beside the ``prediction`` for the network ``net`` started at ``q1``."""
+    L, line = len(seen.delta_rms), seen.flow
+    nothing = bool(L and seen.finite and not (seen.delta_rms > 0).all())
+    if line is not None:
+        spoken: str = verdict(line.slope, L)
+    else:
+        spoken = "vanishing" if nothing and L >= 3 else "undetermined"
+    cause = _cause(spoken, seen, net)
+    remedies: tuple[tuple[str, float], ...] = ()
+    if cause and net is not None:
+        remedies = _remedies(net, q1, L)
+    fitted = line is not None and math.isfinite(line.slope)
+    zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_rms == 0))
+    finding = Finding(
+        verdict=spoken,
+        hidden=L,
+        slope=line.slope if line is not None and fitted else None,
+        ratio=line.ratio if line is not None else None,
+        residual=line.residual if line is not None and fitted else None,
+        worst_layer=f"layer_{line.worst:02d}" if line is not None else None,
+        worst_by=line.worst_by if line is not None and fitted else None,
+        zero_layers=zeros,
+        forward_slope=seen.forward_slope,
+        predicted_slope=prediction.slope,
+        predicted_low=prediction.slope_low,
+        predicted_high=prediction.slope_high,
+        reason=prediction.reason,
+        cause=cause,
+        gains={PARTS.get(kind, kind): 10**log for kind, log in seen.gains.items()},
+        saturation=None if math.isnan(seen.saturation) else seen.saturation,
+        remedies=remedies,
+    )
+    return replace(finding, sentence=sentence(finding, seen))
+
+
+def _cause(spoken: str, seen: Observation, net: Architecture | None) -> str:
+    """Name the kind of operation that loses (or adds) most.
+
+    A normalization undoes the scale of the weights before it, so the two are one where there is a normalization.
+    """
+    if spoken not in ("vanishing", "exploding"):
+        return ""
+    if seen.stop is not None:
+        kind = seen.stop[1]
+        return "saturation" if kind == "activation" else PARTS.get(kind, kind)
+    parts = dict(seen.gains)
+    if "norm" in parts:
+        parts["norm"] += parts.pop("dense", 0.0)
+    if not parts:
+        return ""
+    worst = (min if spoken == "vanishing" else max)(parts, key=lambda kind: parts[kind])
+    if (
+        worst == "activation"
+        and net is not None
+        and seen.saturation > usual_saturation(net.activation) + SATURATION_BEYOND
+    ):
+        return "saturation"
+    return PARTS.get(worst, worst)
+
+
+@lru_cache(maxsize=64)
+def usual_saturation(function: ActivationFunction) -> float:
+    """Return the share of z ~ N(0, 1) with |phi'(z)| below 5 % of the largest |phi'|: 1/2 for ReLU, 0 for tanh."""
+    z, _, w = rule(1.0, function.kinks)
+    return float(w @ (np.abs(dphi(function, z)) < SATURATED * function.steepest))
+
+
+def _remedies(net: Architecture, q1: float, L: int) -> tuple[tuple[str, float], ...]:
+    """Return an initializer and another change for which theory predicts a healthy net.
+
+    Of the initializers the one nearest to 1; of the others a normalization rather than shortcuts, and these
+    rather than another activation.
+    """
+    sound = [
+        (override, factor)
+        for override, factor in alternatives(net, q1)
+        if override != "activation=linear" and verdict(math.log10(factor), L) == "healthy"
+    ]
+    groups = ("normalization", "model", "activation")
+    initializers = [pair for pair in sound if pair[0].startswith("initializer")]
+    others = sorted((p for p in sound if p not in initializers), key=lambda p: groups.index(p[0].partition("=")[0]))
+    return tuple([*initializers[:1], *others[:1]])
