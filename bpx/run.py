@@ -86,7 +86,8 @@ def perform(
         work.tracker.ready()
         directory = run_directory(parent)
         try:
-            with threadpool_limits(work.settings.threads):
+            # what is not finite is found and traced: NumPy need not warn of it
+            with threadpool_limits(work.settings.threads), np.errstate(all="ignore"):
                 return _Run(work, data, net, rngs, directory, name, overrides, quiet, watcher).execute()
         except BaseException as error:
             work.tracker.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
@@ -185,7 +186,7 @@ class _Run:
         pruned, step, epoch = False, 0, 0.0
         started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
-        with self.console, np.errstate(all="ignore"):  # what is not finite is found and traced
+        with self.console:
             for record in fit(
                 self.net,
                 self.optimizer,

@@ -10,8 +10,6 @@ import math
 from collections import deque
 from typing import Any, final
 
-import numpy as np
-
 from bpx.engine.network import Network
 from bpx.engine.schedules import Constant
 from bpx.probes.nonfinite import largest
@@ -47,10 +45,9 @@ class FlightRecorder:
         t.optimizer.rate.schedule = Constant()
         frames: deque[dict[str, Any]] = deque(maxlen=FRAMES)
         for x, y in t.batches:
-            with np.errstate(all="ignore"):
-                cost, at = t.net.cost(x, y), t.progress.step
-                if math.isfinite(cost):
-                    t.net.backward()
+            cost, at = t.net.cost(x, y), t.progress.step
+            if math.isfinite(cost):
+                t.net.backward()
             if at > step - FRAMES:
                 frames.append(frame(t.net, at, cost))
             if at >= step or not math.isfinite(cost):
