@@ -1,85 +1,67 @@
-"""Figures of a per-layer record: a quantity by layer, and layer by layer over the steps."""
+"""How a quantity of every layer is drawn: by layer at two moments, as a heat map, as a line for each layer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, LEAST, MOST, ORANGE, below, dots, log10, log_y, new, plain, positive, shades
+from bpx.figures.canvas import BLUE, LEAST, MOST, ORANGE, log10, new, plain, positive
 from bpx.records import Records
 
-LINES = 8  # more layers than these are drawn as a heat map
-_DEPTH, _STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
+DEPTH, STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
+MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
+Values = NDArray[np.float64]
 
 
-def gradient_norms(records: Records, name: str) -> Figure:
-    """Draw the gradient norms of weights and biases by layer, at initialization and at the end, and over time."""
-    figure = new(f"dataset: {name}", "gradient norms by layer", 9.6, 4.6)
-    left, right = figure.subplots(1, 2)
-    weights = _first_and_last(left, records, "grad_norm", "weights, ", "-")
-    biases = _first_and_last(left, records, "grad_norm_bias", "biases, ", ":")
-    log_y(left, np.concatenate([weights, biases]))
-    plain(left, _DEPTH, "L2 norm of the gradient of J", "by layer")
-    below(left, 2)
-    steps, layers, values = records.grid("grad_norm")
-    if len(layers) > LINES:
-        _heat_map(figure, right, steps, values, "log10 of the L2 norm of dJ/dW")
-    else:
-        for i, (row, colour) in enumerate(zip(values, shades(len(values)), strict=True), 1):
-            label = f"layer {i}" if np.isfinite(positive(row)).any() else f"layer {i} (zero or not finite)"
-            right.plot(positive(row), color=colour, lw=1.2, marker=dots(len(row)), label=label)
-        _record_ticks(right, steps)
-        log_y(right, values)
-        plain(right, _STEPS, "L2 norm of dJ/dW")
-        below(right, 4)
-    right.set_title("over time", fontsize=10)
-    return figure
+def sheet(records: Records, title: str, width: float = 9.6, height: float = 4.2, *, finding: bool = False) -> Figure:
+    """Return an empty figure that names the dataset and, if asked, says the run's ``finding`` under the title."""
+    known = records.about.get("finding") or {}
+    note = known.get("sentence", "") if finding else ""
+    return new(f"dataset: {records.about.get('dataset', 'unknown')}", title, width, height, note)
 
 
-def delta_profile(records: Records, name: str) -> Figure:
-    """Draw the scale of the activations and of delta by layer, at initialization and at the end."""
-    figure = new(f"dataset: {name}", "scale of the signal by layer, forward and backward", 9.6, 4.4)
-    panels = (
-        ("activation_std", "std of the activations", "forward"),
-        ("delta_rms", "RMS of delta = dJᵢ/dz", "backward"),
-    )
-    for axes, (quantity, label, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        log_y(axes, _first_and_last(axes, records, quantity, "", "-"))
-        plain(axes, _DEPTH, label, title)
-        below(axes, 3)
-    return figure
+def moment(step: int) -> str:
+    """Return when a step was, in words."""
+    return "initialization" if step == 0 else f"step {step:,}"
 
 
-def delta_heatmap(records: Records, name: str) -> Figure:
-    """Draw log10 of the RMS of delta for every layer and recorded step."""
-    figure = new(f"dataset: {name}", "RMS of delta by layer and step", 8.2, 4.4)
-    steps, _, values = records.grid("delta_rms")
-    _heat_map(figure, figure.subplots(), steps, values, "log10 of the RMS of delta")
-    return figure
+def number(layer: str) -> int:
+    """Return the number of a layer by its name: 7 for layer_07."""
+    return int(layer.rpartition("_")[2])
 
 
-def _first_and_last(axes: Any, records: Records, quantity: str, prefix: str, style: str) -> NDArray[np.float64]:
+def first_and_last(axes: Any, records: Records, quantity: str, prefix: str, style: str) -> Values:
     """Draw a quantity by layer at the first and the last recorded step, and return what was drawn."""
     steps, layers, values = records.grid(quantity)
-    n = len(layers)
-    drawn = [(0, BLUE, "o"), (-1, ORANGE, "s")][: len(steps)]
+    at = np.array([number(layer) for layer in layers])
+    drawn = MOMENTS[: len(steps)]
     for column, colour, marker in drawn:
-        when = "initialization" if steps[column] == 0 else f"step {steps[column]:,}"
-        at, y = np.arange(1, n + 1), values[:, column]
-        axes.plot(at, positive(y), style, color=colour, marker=marker, ms=4, label=f"{prefix}{when}")
-        _mark(axes, at[y == 0], 0.02, "x", colour, "exactly zero")
-        _mark(axes, at[(y > 0) & (y <= LEAST)], 0.02, "v", colour, f"below {LEAST}")
-        _mark(axes, at[y >= MOST], 0.98, "^", colour, f"infinite or above {MOST}")
-    axes.set_xlim(0.5, n + 0.5)
-    axes.set_xticks(_layer_ticks(n))
+        y = values[:, column]
+        size = 4 if len(at) <= 60 else 2
+        label = f"{prefix}{moment(steps[column])}"
+        axes.plot(at, positive(y), style, color=colour, marker=marker, ms=size, lw=1.3, label=label)
+        mark(axes, at[y == 0], 0.02, "x", colour, "exactly zero")
+        mark(axes, at[(y > 0) & (y <= LEAST)], 0.02, "v", colour, f"below {LEAST}")
+        mark(axes, at[y >= MOST], 0.98, "^", colour, f"infinite or above {MOST}")
+    layer_axis(axes, len(at))
     return values[:, [column for column, _, _ in drawn]]
 
 
-def _mark(axes: Any, layers: Any, height: float, marker: str, colour: str, text: str) -> None:
+def layer_axis(axes: Any, n: int) -> None:
+    """Make the x axis that of ``n`` layers."""
+    axes.set_xlim(0.5, n + 0.5)
+    axes.set_xticks(layer_ticks(n))
+
+
+def mark(axes: Any, layers: Any, height: float, marker: str, colour: str, text: str) -> None:
     """Mark layers whose value has no place on a log axis at its lower or upper edge; NaN means: not measured."""
     if layers.size:
         known = axes.get_legend_handles_labels()[1]
@@ -89,7 +71,7 @@ def _mark(axes: Any, layers: Any, height: float, marker: str, colour: str, text:
         )  # fmt: skip
 
 
-def _heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> None:
+def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> None:
     """Draw log10 of values (layers, steps), one column a record, whatever lies between their steps."""
     n, m = values.shape
     logs = log10(values)
@@ -100,18 +82,48 @@ def _heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) ->
         cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"), **limits,
     )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label + ("\n(grey: zero or not finite)" if bad else ""))
-    _record_ticks(axes, steps)
-    axes.set_yticks(_layer_ticks(n))
-    plain(axes, _STEPS, _DEPTH)
+    record_axis(axes, steps)
+    axes.set_yticks(layer_ticks(n))
+    plain(axes, STEPS, DEPTH)
     axes.grid(False)
 
 
-def _record_ticks(axes: Any, steps: Any) -> None:
+def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[Values], Any] = positive) -> Values:
+    """Draw a quantity over the records, a line for each layer, from dark at the input to bright at the output.
+
+    ``show`` prepares the values (layers, steps) for the axis; what it returns is returned.
+    """
+    steps, layers, values = records.grid(quantity)
+    shown: Values = np.asarray(show(values), float)
+    at = np.arange(len(steps), dtype=float)
+    colours = _by_depth(len(layers))
+    paths = [np.column_stack([at, row]) for row in shown]
+    axes.add_collection(LineCollection(paths, colors=colours, lw=1.3 if len(layers) <= 12 else 0.9))
+    if len(steps) <= 40:
+        x, y = np.tile(at, len(layers)), shown.reshape(-1)
+        axes.scatter(x, y, s=8 if len(layers) <= 12 else 3, color=np.repeat(colours, len(steps), axis=0), lw=0)
+    axes.autoscale_view()
+    record_axis(axes, steps)
+    return shown
+
+
+def _by_depth(n: int) -> Any:
+    return colormaps["viridis"](np.linspace(0, 0.95, n))
+
+
+def depth_bar(figure: Figure, axes: Any, n: int) -> None:
+    """Draw the bar that tells which colour belongs to which of ``n`` layers."""
+    scale = ScalarMappable(Normalize(0.5, n + 0.5), ListedColormap(_by_depth(n)))
+    figure.colorbar(scale, ax=axes, label=DEPTH, ticks=layer_ticks(n), pad=0.02)
+
+
+def record_axis(axes: Any, steps: Any) -> None:
     """Label an axis of evenly spaced records, dense at first and sparse later, with some of their steps."""
     n = len(steps)
     shown = np.unique(np.linspace(0, n - 1, min(n, 6)).round().astype(int))
     axes.set_xticks(shown, [f"{steps[i]:,}" for i in shown])
 
 
-def _layer_ticks(n: int) -> list[int]:
+def layer_ticks(n: int) -> list[int]:
+    """Return about ten of ``n`` layers."""
     return list(range(1, n + 1, -(-n // 10)))

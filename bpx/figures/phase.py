@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bpx.figures.canvas import new, plain
-from bpx.theory import PhaseDiagram
+from bpx.records import Records
+from bpx.theory import ACTIVATIONS, PhaseDiagram, phase_diagram_around
 
 _DECADES = 1.0  # of chi_1 to either side of 1; beyond, the colour stays
 
@@ -43,3 +44,23 @@ def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[s
     axes.grid(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
     return figure
+
+
+def phase_of_run(records: Records) -> Figure | None:
+    """Draw a run's point in the plane of its activation; None where the plane does not speak of it.
+
+    That is a network with normalization or shortcuts, with weights that are not drawn at random, or with fewer
+    than two hidden layers.
+    """
+    about = records.about
+    if about.get("sigma_w") is None or about["normalization"] != "none" or about["residual"]:
+        return None
+    kind = dict(about["activation"])
+    name, sigma_w, sigma_b, keep = kind.pop("name"), about["sigma_w"], about["sigma_b"], about["keep"]
+    dropout = f", dropout {1 - keep:g}" if keep < 1 else ""
+    return phase(
+        phase_diagram_around(ACTIVATIONS[name](**kind), sigma_w, sigma_b, keep, points=90),
+        f"dataset: {about['dataset']}",
+        f"{name}{dropout}: where gradients vanish and explode",
+        [(f"this run: σw = {sigma_w:.4g}, σb = {sigma_b:.4g}", sigma_w, sigma_b)],
+    )

@@ -10,19 +10,14 @@ from matplotlib.figure import Figure
 
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, new, plain, ranges, save
 from bpx.figures.evaluation import Arrays, confusion, decision, samples
-from bpx.figures.layers import delta_heatmap, delta_profile, gradient_norms
-from bpx.records import Records, read, read_metrics
+from bpx.figures.flow import draw_flow
+from bpx.records import read_metrics
 
 LABELS = {"cost/train": "training minibatches", "cost/val": "validation"}
 FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
     "confusion": ("confusion", confusion),
     "samples": ("sample_image_shape", samples),
     "decision": ("grid_class", decision),
-}
-FROM_RECORDS: dict[str, tuple[set[str], Callable[[Records, str], Figure]]] = {
-    "gradient_norms": ({"grad_norm", "grad_norm_bias"}, gradient_norms),
-    "profile": ({"activation_std", "delta_rms"}, delta_profile),
-    "delta_heatmap": ({"delta_rms"}, delta_heatmap),
 }
 
 
@@ -36,16 +31,12 @@ def draw_all(directory: Path) -> list[Path]:
     with np.load(directory / "evaluation.npz", allow_pickle=False) as file:
         arrays = {key: file[key] for key in file}
     name = str(arrays["name"])
-    records = read(directory / "gradient_flow.parquet")
-    quantities = set(records.quantity)
     figures = {"curves": curves(directory / "metrics.jsonl", name)}
     for file_name, (needed, draw) in FROM_ARRAYS.items():
         if needed in arrays and arrays[needed].size:
             figures[file_name] = draw(arrays)
-    for file_name, (wanted, draw_records) in FROM_RECORDS.items():
-        if wanted <= quantities:
-            figures[file_name] = draw_records(records, name)
-    return [save(figure, folder / f"{file_name}.png") for file_name, figure in figures.items()]
+    drawn = [save(figure, folder / f"{file_name}.png") for file_name, figure in figures.items()]
+    return drawn + draw_flow(directory / "gradient_flow.parquet", folder)
 
 
 def curves(path: Path, name: str) -> Figure:

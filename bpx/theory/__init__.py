@@ -1,7 +1,8 @@
 """Mean-field theory of signal propagation: what a wide random network should show before it has learned."""
 
+from bpx.engine.activations import ACTIVATIONS
 from bpx.theory.alternatives import alternatives
-from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram
+from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram, phase_diagram_around
 from bpx.theory.gaussian import expectation, pair_expectation
 from bpx.theory.meanfield import Ensemble, MeanField, mean_field
 from bpx.theory.prediction import (
@@ -14,6 +15,7 @@ from bpx.theory.prediction import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
     "Architecture",
     "Ensemble",
     "MeanField",
@@ -26,6 +28,7 @@ __all__ = [
     "mean_field",
     "pair_expectation",
     "phase_diagram",
+    "phase_diagram_around",
     "predict",
     "verdict",
     "weight_deviations",

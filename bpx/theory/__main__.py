@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bpx.commands import command
 from bpx.config import Plan, UserError, hidden_widths, plan
 from bpx.engine import Activation
@@ -19,7 +17,7 @@ from bpx.theory import (
     Prediction,
     critical_sigma_w,
     mean_field,
-    phase_diagram,
+    phase_diagram_around,
     predict,
     weight_deviations,
 )
@@ -103,15 +101,9 @@ def draw(net: Architecture, sigma_w: float) -> Path:
     from bpx.figures.canvas import save
     from bpx.figures.phase import phase
 
-    widest = max(3.0, 1.3 * sigma_w)
-    try:
-        widest = max(widest, 1.3 * critical_sigma_w(net.activation, net.bias_std, net.keep))
-    except ValueError:
-        pass  # the picture then shows where it would be, dashed, or not at all
-    across, up = np.linspace(0.02, widest, 160), np.linspace(0, max(1.0, 1.3 * net.bias_std), 120)
     name, sigma_b = net.activation.name, net.bias_std
     figure = phase(
-        phase_diagram(net.activation, across, up, net.keep),
+        phase_diagram_around(net.activation, sigma_w, sigma_b, net.keep),
         _title(net) if _plain(net) else "normalization and shortcuts left out",
         f"{name}: where gradients vanish and explode",
         [(f"σw = {sigma_w:.4g}, σb = {sigma_b:.4g}", sigma_w, sigma_b)],

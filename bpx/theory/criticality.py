@@ -118,6 +118,19 @@ def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, 
     return PhaseDiagram(sigma_w, sigma_b, chi_1, edge, stable)
 
 
+def phase_diagram_around(
+    function: ActivationFunction, sigma_w: float, sigma_b: float, keep: float = 1.0, points: int = 160
+) -> PhaseDiagram:
+    """Return a plane, ``points`` wide, that holds (sigma_w, sigma_b) and the critical sigma_w, if there is one."""
+    widest = max(3.0, 1.3 * sigma_w)
+    try:
+        widest = max(widest, 1.3 * critical_sigma_w(function, sigma_b, keep))
+    except ValueError:
+        pass  # the plane then shows where it would be, unstable, or not at all
+    across, up = np.linspace(0.02, widest, points), np.linspace(0, max(1.0, 1.3 * sigma_b), 3 * points // 4)
+    return phase_diagram(function, across, up, keep)
+
+
 def _first(found: Array, otherwise: int) -> Array:
     """Return the index of the first True in each row of ``found`` (m, n), ``otherwise`` if there is none."""
     return np.where(found.any(axis=1), found.argmax(axis=1), otherwise)

@@ -1,0 +1,46 @@
+"""The figures of gradient flow: every one drawn from gradient_flow.parquet alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bpx.figures.agreement import gradient_agreement
+from bpx.figures.canvas import save
+from bpx.figures.gains import backward_gains
+from bpx.figures.histograms import magnitude_histograms
+from bpx.figures.jacobian import jacobian_spectrum
+from bpx.figures.norms import gradient_norms
+from bpx.figures.phase import phase_of_run
+from bpx.figures.profile import delta_heatmap, layer_profile
+from bpx.figures.units import idle_units
+from bpx.figures.updates import update_ratios
+from bpx.records import Records, read
+
+FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quantities that it needs, function
+    "profile": ({"preactivation_rms", "activation_rms", "delta_rms"}, layer_profile),
+    "delta_heatmap": ({"delta_rms"}, delta_heatmap),
+    "gains": ({"backward_gain"}, backward_gains),
+    "gradient_norms": ({"grad_norm", "grad_norm_bias"}, gradient_norms),
+    "histograms": ({"activation_histogram", "gradient_histogram"}, magnitude_histograms),
+    "update_ratios": ({"update_ratio"}, update_ratios),
+    "units": ({"saturation"}, idle_units),
+    "jacobian": ({"jacobian_singular_value"}, jacobian_spectrum),
+    "agreement": ({"delta_coherence"}, gradient_agreement),
+}
+
+
+def draw_flow(path: Path, folder: Path) -> list[Path]:
+    """Draw every figure that the record in a Parquet file allows into ``folder`` and return the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [save(figure, folder / f"{name}.png") for name, figure in flow_figures(read(path)).items()]
+
+
+def flow_figures(records: Records) -> dict[str, Figure]:
+    """Return every figure by name; one whose quantities were not recorded is left out."""
+    recorded = set(records.quantity)
+    figures = {name: draw(records) for name, (needed, draw) in FLOW.items() if needed <= recorded}
+    plane = phase_of_run(records)
+    return figures | ({"phase": plane} if plane is not None else {})

@@ -1,0 +1,124 @@
+"""Where the gradient is lost: the gain of every operation, stacked, on the way from the output to the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, plain
+from bpx.figures.layers import Values, layer_ticks, moment, number, sheet
+from bpx.records import Records
+
+KINDS = {  # of operations: name and colour
+    "dense": ("weights", BLUE),
+    "activation": ("activation", ORANGE),
+    "norm": ("normalization", GREEN),
+    "dropout": ("dropout", GREY),
+    "residual": ("residual block", "#8e5ea8"),
+}
+TOWARDS = "layer of δ, from output to input"
+
+
+@final
+@dataclass(frozen=True)
+class Gains:
+    """log10 of the gains of one step by kind of operation, (layers,), at the layer whose delta they lead to.
+
+    ``zero``: the layers on whose way an operation let nothing through; ``total``: log10 of the gains' product.
+    """
+
+    step: int
+    logs: dict[str, Values]
+    zero: list[int]
+
+    @property
+    def total(self) -> Values:
+        """Sum over the kinds, NaN from the layer on that no gradient reaches."""
+        return np.sum(list(self.logs.values()), axis=0)
+
+
+def backward_gains(records: Records) -> Figure:
+    """Draw log10 of every operation's backward gain, stacked by layer, and their sums from the output on.
+
+    In a residual network the operations inside the branches stand in a panel of their own.
+    """
+    figure = sheet(records, "where the gradient is lost: gain of every operation, going backward", finding=True)
+    steps = np.unique(records.select(quantity="backward_gain").step)
+    first, last = (gains_of(records, "backward_gain", int(step)) for step in (steps[0], steps[-1]))
+    branches = gains_of(records, "branch_gain", int(steps[0])) if "branch_gain" in records.quantity else None
+    panels = "AC;BC" if branches else "AC"
+    axes = figure.subplot_mosaic(panels, height_ratios=[1] * (1 + panels.count(";")))
+    _stack(axes["A"], first)
+    plain(axes["A"], "" if branches else TOWARDS, "log10 gain", f"by layer, {moment(first.step)}")
+    if branches:
+        _stack(axes["B"], branches)
+        plain(axes["B"], TOWARDS, "log10 gain", "inside the residual branches")
+    _sums(axes["C"], first, last)
+    plain(axes["C"], TOWARDS, "log10 of δ over δ at the output", "added up from the output")
+    handles = {
+        label: handle for a in axes.values() for handle, label in zip(*a.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    return figure
+
+
+def gains_of(records: Records, quantity: str, step: int) -> Gains:
+    """Return the gains of a step; a branch as a whole, which is the product of its parts, is left out."""
+    rows = records.select(quantity=quantity, step=step)
+    n = max(map(number, records.select(quantity="backward_gain").layer)) - 1
+    logs: dict[str, Values] = {}
+    zero = set()
+    for layer, kind, gain in zip(rows.layer, rows.operation, rows.value, strict=True):
+        # a Dense, and a block, which holds one, leads to the delta of the layer before it; the rest to their own
+        at = number(layer) - (kind in ("dense", "residual") or quantity == "branch_gain")
+        if kind == "branch" or at < 1:
+            continue
+        if gain == 0:
+            zero.add(at)
+        logs.setdefault(kind, np.zeros(n))[at - 1] += np.log10(gain) if gain > 0 else np.nan
+    return Gains(step, logs, sorted(zero))
+
+
+def _stack(axes: Any, g: Gains) -> None:
+    """Stack the logs at every layer: what adds upward from 0, what takes away downward."""
+    up, down = (np.zeros(len(g.total)) for _ in range(2))
+    edges = np.arange(len(up) + 1) + 0.5
+    for kind, logs in g.logs.items():
+        name, colour = KINDS[kind]
+        height = np.nan_to_num(logs)
+        base = np.where(height >= 0, up, down)
+        axes.stairs(base + height, edges, baseline=base, fill=True, color=colour, alpha=0.85, lw=0, label=name)
+        up, down = up + np.maximum(height, 0), down + np.minimum(height, 0)
+    axes.stairs(g.total, edges, baseline=None, color="black", lw=1.3, label="sum")
+    _finish(axes, g)
+
+
+def _sums(axes: Any, first: Gains, last: Gains) -> None:
+    """Draw the sums from the output on: by kind at the first record, in all at the first and the last."""
+    at = np.arange(len(first.total)) + 1
+    for kind, logs in first.logs.items():
+        axes.plot(at, _from_output(logs), color=KINDS[kind][1], lw=1.4)
+    axes.plot(at, _from_output(first.total), color="black", lw=2, label=f"all, {moment(first.step)}")
+    if last.step != first.step:
+        axes.plot(at, _from_output(last.total), "--", color="black", lw=1.3, label=f"all, {moment(last.step)}")
+    _finish(axes, first)
+
+
+def _from_output(logs: Values) -> Values:
+    return np.cumsum(logs[::-1])[::-1]
+
+
+def _finish(axes: Any, g: Gains) -> None:
+    n = len(g.total)
+    axes.axhline(0, color="black", lw=0.6)
+    axes.grid(False)
+    axes.set_xlim(n + 0.5, 0.5)
+    axes.set_xticks(layer_ticks(n))
+    if g.zero:
+        axes.plot(
+            g.zero, np.full(len(g.zero), 0.03), "X", color=RED, ms=8, clip_on=False,
+            transform=axes.get_xaxis_transform(), label="exactly 0: nothing comes through",
+        )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Magnitudes of activations and gradients: one heat map each, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from bpx.figures.canvas import plain
+from bpx.figures.layers import DEPTH, Values, layer_ticks, moment, number, sheet
+from bpx.records import Records
+
+PANELS = (("activation_histogram", "|a|"), ("gradient_histogram", "|∂J/∂W|"))
+APART, GAP = 2, 1  # columns that the bins for zero and for non-finite take, and their distance from the others
+
+
+def magnitude_histograms(records: Records) -> Figure:
+    """Draw the share of entries by layer and log10 of their magnitude, at the first and the last record.
+
+    Exact zeros stand apart on the left, NaN and infinity on the right.
+    """
+    steps = np.unique(records.select(quantity=PANELS[0][0]).step)
+    moments = steps[[0, -1]] if len(steps) > 1 else steps
+    figure = sheet(records, "magnitudes by layer", 9.6, 2.6 + 2.2 * (len(moments) - 1))
+    axes = figure.subplots(len(moments), 2, squeeze=False)
+    image = None
+    for column, (quantity, symbol) in enumerate(PANELS):
+        tables = [table(records, quantity, int(step)) for step in moments]
+        used = np.flatnonzero(np.sum([t[:, 1:-1].sum(axis=0) for t in tables], axis=0)) + 1
+        first, last = (int(used[0]), int(used[-1])) if len(used) else (1, tables[0].shape[1] - 2)
+        for row, (t, step) in enumerate(zip(tables, moments, strict=True)):
+            image = _draw(axes[row, column], records, t, first, last)
+            bottom = row == len(moments) - 1
+            plain(axes[row, column], f"log10 {symbol}" if bottom else "", "" if column else DEPTH)
+            axes[row, column].set_title(f"{symbol}, {moment(int(step))}", fontsize=10)
+            axes[row, column].grid(False)
+    figure.colorbar(image, ax=axes, label="share of the layer's entries", pad=0.02)
+    return figure
+
+
+def table(records: Records, quantity: str, step: int) -> Values:
+    """Return the shares of a step, (layers, bins), as the record's index counts the bins."""
+    rows = records.select(quantity=quantity, step=step)
+    layers = np.array([number(layer) for layer in rows.layer])
+    found = np.zeros((layers.max(), rows.index.max() + 1))
+    found[layers - 1, rows.index] = rows.value
+    return found
+
+
+def _draw(axes: Any, records: Records, shares: Values, first: int, last: int) -> Any:
+    """Draw the bins ``first`` to ``last`` and, apart, those for zero and for what is not finite."""
+    n = len(shares)
+    gap = np.full((n, GAP), np.nan)
+    zero, other = (np.repeat(shares[:, [i]], APART, axis=1) for i in (0, -1))
+    whole = np.hstack([zero, gap, shares[:, first : last + 1], gap, other])
+    image = axes.imshow(
+        np.where(whole == 0, np.nan, whole), aspect="auto", origin="lower", interpolation="nearest",
+        extent=(0, whole.shape[1], 0.5, n + 0.5), cmap="magma_r", norm=PowerNorm(0.5, 0, 1),
+    )  # fmt: skip
+    start = APART + GAP
+    for edge in (APART, start, start + last - first + 1, start + last - first + 1 + GAP):
+        axes.axvline(edge, color="#999999", lw=0.6)
+    edges = np.linspace(*records.about["histogram_decades"], shares.shape[1] - 3)  # left of bins 2, 3, ...
+    at = np.arange(len(edges)) + 2 - first + start
+    shown = np.flatnonzero((at >= start) & (at <= start + last - first + 1) & (edges == np.round(edges)))
+    shown = shown[:: -(-len(shown) // 7)] if len(shown) else shown
+    names = ["zero", *(str(int(edge)) for edge in edges[shown]), "not\nfinite"]
+    axes.set_xticks([APART / 2, *at[shown], whole.shape[1] - APART / 2], names, fontsize=8)
+    axes.set_yticks(layer_ticks(n))
+    return image

@@ -1,0 +1,50 @@
+"""The singular values of the input-output Jacobian: how it stretches and squeezes what passes."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, log_y, plain, positive
+from bpx.figures.layers import MOMENTS, STEPS, Values, moment, record_axis, sheet
+from bpx.records import Records
+
+
+def jacobian_spectrum(records: Records) -> Figure:
+    """Draw the spectrum of every sample at the first and the last record, and how it changes between them."""
+    steps, spectra = spectra_of(records)
+    figure = sheet(records, "singular values of the input-output Jacobian ∂z/∂x, z the last pre-activation")
+    left, right = figure.subplots(1, 2)
+    rank = np.arange(1, spectra.shape[2] + 1)
+    drawn = MOMENTS[: len(steps)]
+    for column, colour, marker in drawn:
+        for i, spectrum in enumerate(spectra[column]):
+            label = "" if i else f"{moment(int(steps[column]))}, a line for each sample"
+            left.plot(rank, positive(spectrum), color=colour, marker=marker, ms=3, lw=1, label=label or None)
+    left.set_xticks(rank[:: -(-len(rank) // 10)])
+    log_y(left, spectra[[column for column, _, _ in drawn]])
+    plain(left, "rank", "singular value", "spectrum")
+    below(left, 1)
+    with np.errstate(invalid="ignore"):
+        logs = np.log10(positive(spectra)).mean(axis=1)  # (steps, rank)
+    for line, name, colour in (
+        (logs[:, 0], "largest", ORANGE),
+        (logs.mean(axis=1), "geometric mean", BLUE),
+        (logs[:, -1], "smallest", GREEN),
+    ):
+        right.plot(10**line, color=colour, marker=dots(len(steps)), lw=1.3, label=name)
+    record_axis(right, steps)
+    log_y(right, 10**logs)
+    plain(right, STEPS, "singular value", "over time, mean of the logarithms")
+    below(right, 3)
+    return figure
+
+
+def spectra_of(records: Records) -> tuple[Values, Values]:
+    """Return the steps and the singular values, (steps, samples, rank), largest first."""
+    rows = records.select(quantity="jacobian_singular_value")
+    steps, at = np.unique(rows.step, return_inverse=True)
+    k = int(records.about["jacobian_rank"])
+    flat = np.full((len(steps), int(rows.index.max()) + 1), np.nan)
+    flat[at, rows.index] = rows.value
+    return steps, flat.reshape(len(steps), -1, k)

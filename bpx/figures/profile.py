@@ -1,0 +1,62 @@
+"""The layer profile: how large the signal is forward, and delta backward, layer by layer, beside theory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bpx.figures.canvas import GREY, below, log_y, plain, positive
+from bpx.figures.layers import DEPTH, Values, first_and_last, heat_map, number, sheet
+from bpx.records import Records
+
+THEORY = "#222222"
+
+
+def layer_profile(records: Records) -> Figure:
+    """Draw the RMS of z and a, and of delta, by layer: at initialization, at the end, and as theory predicts.
+
+    The band holds 95 % of networks of this width.
+    """
+    figure = sheet(records, "scale of the signal by layer, forward and backward", finding=True)
+    forward, backward = figure.subplots(1, 2)
+    drawn = [
+        first_and_last(forward, records, "preactivation_rms", "z, ", "-"),
+        first_and_last(forward, records, "activation_rms", "a, ", ":"),
+        _predicted(forward, records, "predicted_preactivation_rms", "z, theory"),
+    ]
+    log_y(forward, np.concatenate([x.reshape(-1) for x in drawn]))
+    plain(forward, DEPTH, "RMS of z and a", "forward")
+    drawn = [
+        first_and_last(backward, records, "delta_rms", "", "-"),
+        _predicted(backward, records, "predicted_delta_rms", "theory", band=True),
+    ]
+    log_y(backward, np.concatenate([x.reshape(-1) for x in drawn]))
+    plain(backward, DEPTH, "RMS of δ = ∂Jᵢ/∂z", "backward")
+    below(forward, 3)
+    below(backward, 3)
+    return figure
+
+
+def delta_heatmap(records: Records) -> Figure:
+    """Draw log10 of the RMS of delta for every layer and recorded step."""
+    figure = sheet(records, "RMS of δ by layer and step", 8.2, finding=True)
+    steps, _, values = records.grid("delta_rms")
+    heat_map(figure, figure.subplots(), steps, values, "log10 of the RMS of δ")
+    return figure
+
+
+def _predicted(axes: Any, records: Records, quantity: str, label: str, *, band: bool = False) -> Values:
+    """Draw theory's line, with its band if asked, and return it; nothing where theory has no answer."""
+    _, layers, values = records.grid(quantity)
+    if not layers:
+        return np.empty(0)
+    at, line = [number(layer) for layer in layers], positive(values[:, 0])
+    if band:
+        low, high = (positive(records.grid(f"{quantity}_{end}")[2][:, 0]) for end in ("low", "high"))
+        if (high > low).any():
+            axes.fill_between(at, low, high, color=GREY, alpha=0.3, lw=0)
+            label += ", 95 % band"
+    axes.plot(at, line, "--", color=THEORY, lw=1.1, label=label, zorder=3)
+    return np.asarray(line)

@@ -1,0 +1,25 @@
+"""Updates over time: how far a step takes the weights, beside the rule of thumb of 1e-3."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bpx.figures.canvas import RED, below, log_y, plain
+from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, sheet
+from bpx.records import Records
+
+SOUND = 1e-3  # what a ratio is usually hoped to be near
+
+
+def update_ratios(records: Records) -> Figure:
+    """Draw |step| / |W| of every layer over the records, with the line at 1e-3."""
+    figure = sheet(records, "update ratio: the step that is made over the weights, |ΔW| / |W|", 8.2)
+    axes = figure.subplots()
+    shown = lines_by_depth(axes, records, "update_ratio")
+    axes.axhline(SOUND, ls="--", lw=1, color=RED, label="10⁻³, the rule of thumb")
+    log_y(axes, np.append(shown, SOUND))
+    plain(axes, STEPS, "|ΔW| / |W|")
+    below(axes, 1)
+    depth_bar(figure, axes, len(shown))
+    return figure
