@@ -15,6 +15,7 @@ from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.findings import Finding, Observation, find, observe, predict_network
 from bpx.probes import PROBES, Measured, Panel, Sparse, Subject, flow, forward_slope, schedule
+from bpx.probes.histograms import HIGHEST, LOWEST
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Keys, RecordWriter
 from bpx.theory import Architecture, Prediction
@@ -116,7 +117,12 @@ class Measurement:
 
 def about(net: Network, seen: Architecture | None) -> dict[str, Any]:
     """Return what a record says of its network, as plain JSON: enough to draw its figures."""
-    facts: dict[str, Any] = {"batch_size": len(net.dense[0].y), "dtype": str(net.dtype)}
+    facts: dict[str, Any] = {
+        "batch_size": len(net.dense[0].y),
+        "dtype": str(net.dtype),
+        "histogram_decades": [LOWEST, HIGHEST],
+        "jacobian_rank": min(net.n_in, net.n_out),
+    }
     if seen is not None:
         facts |= {
             "activation": {"name": seen.activation.name, **vars(seen.activation)},

@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e07b39", "#3a8f5c", "#c0392b", "#7f8c8d"
 DPI = 110
+NOTHING = "every value is zero, not finite or not measured"
+NARROW = 0.02  # decades: a narrower axis would show rounding alone
 LETTERS, LINE = 17, 0.155  # of a note: letters an inch, inches a line
 LEAST, MOST = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
 
@@ -73,12 +75,15 @@ def log_y(axes: Any, values: Any) -> None:
     good = positive(values)
     good = good[np.isfinite(good)]
     if good.size == 0:
+        axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, ha="center", color=GREY, fontsize=9)
         return
     axes.set_yscale("log")
     decades = np.log10(good.max()) - np.log10(good.min())  # the ratio itself may overflow
     axes.yaxis.set_major_locator(LogLocator(numticks=9))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: power(y)))
     axes.yaxis.set_minor_locator(NullLocator())  # hundreds of small ticks cost more than the figure
+    if decades < NARROW:
+        axes.set_ylim(0.95 * good.min(), 1.05 * good.max())
     if decades < 2:
         few = MaxNLocator(6) if decades < 0.7 else LogLocator(subs=(1, 2, 5), numticks=20)
         axes.yaxis.set_major_locator(few)

@@ -37,7 +37,7 @@ class Gains:
     @property
     def total(self) -> Values:
         """Sum over the kinds, NaN from the layer on that no gradient reaches."""
-        return np.sum(list(self.logs.values()), axis=0)
+        return np.asarray(sum(self.logs.values()), float)
 
 
 def backward_gains(records: Records) -> Figure:

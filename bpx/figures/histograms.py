@@ -13,7 +13,7 @@ from bpx.figures.layers import DEPTH, Values, layer_ticks, moment, number, sheet
 from bpx.records import Records
 
 PANELS = (("activation_histogram", "|a|"), ("gradient_histogram", "|∂J/∂W|"))
-APART, GAP = 2, 1  # columns that the bins for zero and for non-finite take, and their distance from the others
+APART, GAP = 0.1, 1  # width of the bins for zero and for non-finite, of all the others' width; columns between
 
 
 def magnitude_histograms(records: Records) -> Figure:
@@ -25,7 +25,7 @@ def magnitude_histograms(records: Records) -> Figure:
     moments = steps[[0, -1]] if len(steps) > 1 else steps
     figure = sheet(records, "magnitudes by layer", 9.6, 2.6 + 2.2 * (len(moments) - 1))
     axes = figure.subplots(len(moments), 2, squeeze=False)
-    image = None
+    image: Any = None
     for column, (quantity, symbol) in enumerate(PANELS):
         tables = [table(records, quantity, int(step)) for step in moments]
         used = np.flatnonzero(np.sum([t[:, 1:-1].sum(axis=0) for t in tables], axis=0)) + 1
@@ -53,20 +53,22 @@ def _draw(axes: Any, records: Records, shares: Values, first: int, last: int) ->
     """Draw the bins ``first`` to ``last`` and, apart, those for zero and for what is not finite."""
     n = len(shares)
     gap = np.full((n, GAP), np.nan)
-    zero, other = (np.repeat(shares[:, [i]], APART, axis=1) for i in (0, -1))
+    apart = max(2, round(APART * (last - first + 1)))  # columns
+    zero, other = (np.repeat(shares[:, [i]], apart, axis=1) for i in (0, -1))
     whole = np.hstack([zero, gap, shares[:, first : last + 1], gap, other])
     image = axes.imshow(
         np.where(whole == 0, np.nan, whole), aspect="auto", origin="lower", interpolation="nearest",
         extent=(0, whole.shape[1], 0.5, n + 0.5), cmap="magma_r", norm=PowerNorm(0.5, 0, 1),
     )  # fmt: skip
-    start = APART + GAP
-    for edge in (APART, start, start + last - first + 1, start + last - first + 1 + GAP):
+    start = apart + GAP
+    for edge in (apart, start, start + last - first + 1, start + last - first + 1 + GAP):
         axes.axvline(edge, color="#999999", lw=0.6)
-    edges = np.linspace(*records.about["histogram_decades"], shares.shape[1] - 3)  # left of bins 2, 3, ...
+    lowest, highest = records.about["histogram_decades"]
+    edges = np.linspace(lowest, highest, shares.shape[1] - 3)  # left of bins 2, 3, ...
     at = np.arange(len(edges)) + 2 - first + start
     shown = np.flatnonzero((at >= start) & (at <= start + last - first + 1) & (edges == np.round(edges)))
     shown = shown[:: -(-len(shown) // 7)] if len(shown) else shown
     names = ["zero", *(str(int(edge)) for edge in edges[shown]), "not\nfinite"]
-    axes.set_xticks([APART / 2, *at[shown], whole.shape[1] - APART / 2], names, fontsize=8)
+    axes.set_xticks([apart / 2, *at[shown], whole.shape[1] - apart / 2], names, fontsize=8)
     axes.set_yticks(layer_ticks(n))
     return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, log_y, plain, positive
 from bpx.figures.layers import MOMENTS, STEPS, Values, moment, record_axis, sheet
@@ -40,7 +41,7 @@ def jacobian_spectrum(records: Records) -> Figure:
     return figure
 
 
-def spectra_of(records: Records) -> tuple[Values, Values]:
+def spectra_of(records: Records) -> tuple[NDArray[np.int64], Values]:
     """Return the steps and the singular values, (steps, samples, rank), largest first."""
     rows = records.select(quantity="jacobian_singular_value")
     steps, at = np.unique(rows.step, return_inverse=True)

@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, LEAST, MOST, ORANGE, log10, new, plain, positive
+from bpx.figures.canvas import BLUE, LEAST, MOST, NARROW, ORANGE, log10, new, plain, positive
 from bpx.records import Records
 
 DEPTH, STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
@@ -25,7 +25,8 @@ def sheet(records: Records, title: str, width: float = 9.6, height: float = 4.2,
     """Return an empty figure that names the dataset and, if asked, says the run's ``finding`` under the title."""
     known = records.about.get("finding") or {}
     note = known.get("sentence", "") if finding else ""
-    return new(f"dataset: {records.about.get('dataset', 'unknown')}", title, width, height, note)
+    dataset = records.about.get("dataset")
+    return new(f"dataset: {dataset}" if dataset else "", title, width, height, note)
 
 
 def moment(step: int) -> str:
@@ -76,10 +77,11 @@ def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> 
     n, m = values.shape
     logs = log10(values)
     bad = not np.isfinite(logs).all()
-    limits = {"vmin": 0, "vmax": 1} if not np.isfinite(logs).any() else {}
+    low, high = (np.nanmin(logs), np.nanmax(logs)) if np.isfinite(logs).any() else (0.0, 1.0)
     image = axes.imshow(
         logs, aspect="auto", origin="lower", interpolation="nearest", extent=(-0.5, m - 0.5, 0.5, n + 0.5),
-        cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"), **limits,
+        cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"),
+        vmin=min(low, high - NARROW), vmax=high,
     )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label + ("\n(grey: zero or not finite)" if bad else ""))
     record_axis(axes, steps)

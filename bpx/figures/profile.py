@@ -21,10 +21,11 @@ def layer_profile(records: Records) -> Figure:
     """
     figure = sheet(records, "scale of the signal by layer, forward and backward", finding=True)
     forward, backward = figure.subplots(1, 2)
+    nothing = np.empty(0)
     drawn = [
         first_and_last(forward, records, "preactivation_rms", "z, ", "-"),
         first_and_last(forward, records, "activation_rms", "a, ", ":"),
-        _predicted(forward, records, "predicted_preactivation_rms", "z, theory"),
+        _predicted(forward, records, "predicted_preactivation_rms", "z, theory") if _comparable(records) else nothing,
     ]
     log_y(forward, np.concatenate([x.reshape(-1) for x in drawn]))
     plain(forward, DEPTH, "RMS of z and a", "forward")
@@ -60,3 +61,8 @@ def _predicted(axes: Any, records: Records, quantity: str, label: str, *, band: 
             label += ", 95 % band"
     axes.plot(at, line, "--", color=THEORY, lw=1.1, label=label, zorder=3)
     return np.asarray(line)
+
+
+def _comparable(records: Records) -> bool:
+    """Return whether theory's q is E[z**2]: it is the variance over a batch, or that of the sum with a shortcut."""
+    return records.about.get("normalization") != "batch" and not records.about.get("residual")

@@ -18,7 +18,7 @@ def update_ratios(records: Records) -> Figure:
     axes = figure.subplots()
     shown = lines_by_depth(axes, records, "update_ratio")
     axes.axhline(SOUND, ls="--", lw=1, color=RED, label="10⁻³, the rule of thumb")
-    log_y(axes, np.append(shown, SOUND))
+    log_y(axes, np.append(shown, SOUND) if np.isfinite(shown).any() else shown)
     plain(axes, STEPS, "|ΔW| / |W|")
     below(axes, 1)
     depth_bar(figure, axes, len(shown))

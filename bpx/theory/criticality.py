@@ -14,6 +14,7 @@ from bpx.theory.gaussian import Array, phi, scale_free, second_moment, second_mo
 from bpx.theory.meanfield import HIGH, LOW, Ensemble
 
 _POINTS = 401
+_NARROWINGS = 5
 
 
 def _edge(function: ActivationFunction, q: float) -> tuple[float, float]:
@@ -107,11 +108,7 @@ def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, 
         edge = np.array([np.full(len(sigma_b), 1 / math.sqrt(D[0])), sigma_b])
         stable = np.ones(len(sigma_b), bool)
     else:
-        squared = q - A / D
-        shown = np.flatnonzero((squared >= 0) & (squared <= np.max(sigma_b) ** 2))
-        lo, hi = (max(shown[0] - 1, 0), min(shown[-1] + 1, _POINTS - 1)) if len(shown) else (0, 0)
-        fine = [float(x) for x in np.geomspace(q[lo], q[hi], 200 if len(shown) else 0)]
-        points = np.array([_edge(function, x) for x in fine]).reshape(-1, 2)
+        fine, points = _edge_in_view(function, q, q - A / D, float(np.max(sigma_b)) ** 2)
         edge = np.array([points[:, 0], np.sqrt(np.maximum(points[:, 1], 0))])
         stable = np.array([second_moment_slope(function, x) <= slope_moment(function, x) for x in fine], bool)
     edge[0] *= math.sqrt(keep)
@@ -129,6 +126,25 @@ def phase_diagram_around(
         pass  # the plane then shows where it would be, unstable, or not at all
     across, up = np.linspace(0.02, widest, points), np.linspace(0, max(1.0, 1.3 * sigma_b), 3 * points // 4)
     return phase_diagram(function, across, up, keep)
+
+
+def _edge_in_view(function: ActivationFunction, q: Array, squared: Array, highest: float) -> tuple[list[float], Array]:
+    """Return lengths along the edge and its (sigma_w, sigma_b**2), (k, 2), for sigma_b**2 from 0 to ``highest``.
+
+    ``squared`` is sigma_b**2 at the lengths ``q``. The edge may cross the plane between two of them (sigmoid's
+    does), so the lengths are narrowed down until most are in view.
+    """
+    for _ in range(_NARROWINGS):
+        low, high = np.minimum(squared[1:], squared[:-1]), np.maximum(squared[1:], squared[:-1])
+        cells = np.flatnonzero((high >= 0) & (low <= highest))
+        if not len(cells):
+            return [], np.empty((0, 2))
+        q = np.geomspace(q[cells[0]], q[cells[-1] + 1], 200)
+        points = np.array([_edge(function, float(x)) for x in q])
+        squared = points[:, 1]
+        if np.mean((squared >= 0) & (squared <= highest)) > 0.5:
+            break
+    return [float(x) for x in q], points
 
 
 def _first(found: Array, otherwise: int) -> Array:

@@ -9,14 +9,14 @@ from bpx.figures import (
     curves,
     decision,
     delta_heatmap,
-    delta_profile,
     draw_all,
     gradient_norms,
+    layer_profile,
     samples,
 )
 from bpx.records import Key, RecordWriter, read
 
-QUANTITIES = ("grad_norm", "grad_norm_bias", "delta_rms", "activation_std")
+QUANTITIES = ("grad_norm", "grad_norm_bias", "delta_rms", "preactivation_rms", "activation_rms")
 ALWAYS = {"curves", "gradient_norms", "profile", "delta_heatmap"}
 IMAGES = {
     "class_names": np.array(["zero", "one", "two"]),
@@ -43,6 +43,7 @@ REGRESSION = {"class_names": np.array([], str)}
 def record(path, values, steps=(0, 1, 10, 100), quantities=QUANTITIES):
     """Write ``values`` (layers,) for every quantity; they halve from one step to the next."""
     writer = RecordWriter(path)
+    writer.about = {"dataset": "digits28 (fallback)"}
     keys = tuple(Key(f"layer_{i:02d}", "", q, 0) for i in range(1, len(values) + 1) for q in quantities)
     for n, step in enumerate(steps):
         writer.append(step, step / 10, keys, np.repeat(values, len(quantities)) / 2**n)
@@ -124,7 +125,7 @@ def test_every_figure_names_the_dataset(run):
     directory = run(REGRESSION)
     arrays, rows = PLANE | {"name": np.array(name)}, read(directory / "gradient_flow.parquet")
     figures = [confusion(arrays), decision(arrays), samples(IMAGES | {"name": np.array(name)})]
-    figures += [draw(rows, name) for draw in (gradient_norms, delta_profile, delta_heatmap)]
+    figures += [draw(rows) for draw in (gradient_norms, layer_profile, delta_heatmap)]
     for figure in [*figures, curves(directory / "metrics.jsonl", name)]:
         assert f"dataset: {name}" in words(figure)
 
@@ -163,7 +164,7 @@ def test_points_lie_on_the_region_of_their_raw_coordinates():
 
 def test_first_and_last_step_are_drawn_by_layer_on_a_log_axis(tmp_path):
     rows = record(tmp_path / "r.parquet", np.array([1e-6, 1e-3, 1.0]))
-    left, right = gradient_norms(rows, "x").axes
+    left, right = gradient_norms(rows).axes
     drawn = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
     assert drawn["weights, initialization"] == [1e-6, 1e-3, 1.0]
     assert drawn["biases, step 100"] == [1e-6 / 8, 1e-3 / 8, 1 / 8]
@@ -174,7 +175,7 @@ def test_first_and_last_step_are_drawn_by_layer_on_a_log_axis(tmp_path):
 
 def test_a_zero_gradient_is_marked_and_not_lost(tmp_path):
     rows = record(tmp_path / "r.parquet", np.array([0.0, 1e-3, np.inf]))
-    axes = delta_profile(rows, "x").axes[1]
+    axes = layer_profile(rows).axes[1]
     drawn = {line.get_label(): line.get_xdata().tolist() for line in axes.lines}
     assert drawn["exactly zero"] == [1] and drawn["infinite or above 1e+250"] == [3]
     assert axes.get_xlim() == (0.5, 3.5)
@@ -183,11 +184,11 @@ def test_a_zero_gradient_is_marked_and_not_lost(tmp_path):
 @pytest.mark.parametrize(("depth", "images"), [(8, 0), (9, 1)])
 def test_many_layers_over_time_are_a_heat_map(tmp_path, depth, images):
     rows = record(tmp_path / "r.parquet", np.ones(depth))
-    assert len(gradient_norms(rows, "x").axes[1].images) == images
+    assert len(gradient_norms(rows).axes[1].images) == images
 
 
 def test_the_heat_map_holds_log10_of_delta_one_column_a_record(tmp_path):
-    axes = delta_heatmap(record(tmp_path / "r.parquet", np.array([0.0, 1e-3, 1.0])), "x").axes[0]
+    axes = delta_heatmap(record(tmp_path / "r.parquet", np.array([0.0, 1e-3, 1.0]))).axes[0]
     drawn = np.ma.masked_invalid(axes.images[0].get_array())
     np.testing.assert_allclose(drawn[1:], [[-3], [0]] - np.log10([1, 2, 4, 8]), atol=1e-12)
     assert drawn.mask[0].all()

@@ -163,6 +163,10 @@ def test_the_edge_in_the_diagram_is_the_critical_sigma_w():
     for sigma_b in (0.1, 0.3, 0.9):
         sigma_w = np.interp(sigma_b, diagram.edge[1], diagram.edge[0])
         assert sigma_w == pytest.approx(critical_sigma_w(Tanh(), sigma_b), abs=1e-3)
+    sigmoid = phase_diagram(Sigmoid(), np.linspace(0.1, 13, 5), np.linspace(0, 1, 5))  # crosses within one cell
+    for sigma_b in (0.0, 0.5, 1.0):
+        sigma_w = np.interp(sigma_b, sigmoid.edge[1], sigmoid.edge[0])
+        assert sigma_w == pytest.approx(critical_sigma_w(Sigmoid(), sigma_b), rel=1e-4)
     gelu = phase_diagram(GELU(), np.linspace(0.1, 3, 5), np.linspace(0, 1, 5))
     assert not gelu.stable[gelu.edge[1] < 0.4].any() and gelu.stable[gelu.edge[1] > 0.43].all()
 

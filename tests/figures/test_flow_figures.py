@@ -1,0 +1,246 @@
+"""The figures of gradient flow: drawn from a copy of the Parquet file alone, and showing what it holds."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from bpx.engine import mlp, residual_mlp
+from bpx.engine.optimizers import sgd
+from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile
+from bpx.figures.flow import FLOW
+from bpx.figures.gains import gains_of
+from bpx.figures.histograms import table
+from bpx.figures.jacobian import spectra_of
+from bpx.findings import find, observe, predict_network
+from bpx.measurement import about, predicted
+from bpx.probes import PROBES, Subject
+from bpx.probes.histograms import log_histogram
+from bpx.probes.probe import places
+from bpx.records import Key, RecordWriter, read
+
+EVERYTHING = set(FLOW) | {"phase"}
+
+
+def measured(path, net, initializer=None, steps=3, **optimizer):
+    """Train a net of 6 inputs and 4 classes for some steps, and record all that probes see of it."""
+    from bpx.engine.initializers import HeNormal
+
+    rng = np.random.default_rng(1)
+    net.initialize(initializer or HeNormal(), rng)
+    net.bind(16, rng)
+    x, y = rng.standard_normal((16, 6)).astype(net.dtype), rng.integers(0, 4, 16)
+    optimizer = sgd(lr=0.05, **optimizer).bind(net.store)
+    probes = [probe(Subject(net, optimizer, x)) for probe in PROBES.values()]
+    writer = RecordWriter(path)
+    for step in range(steps):
+        net.cost(x, y)
+        if step == 0:
+            seen, q1, prediction = predict_network(net)
+            observation = observe(net)
+        net.backward()
+        for probe in probes:
+            probe.gradient(step)
+        optimizer.propose()
+        for probe in probes:
+            probe.update()
+            writer.append(step, step / 2, probe.keys, probe.values)
+        if step == 0:
+            observation = observe(net)
+            writer.append(0, 0.0, *predicted(prediction, observation))
+            finding = find(observation, seen, q1, prediction)
+            writer.about = about(net, seen) | {"dataset": "sixes", "finding": finding.as_dict()}
+        optimizer.apply()
+    writer.close()
+    return read(path)
+
+
+@pytest.fixture
+def records(tmp_path):
+    return measured(tmp_path / "gradient_flow.parquet", mlp(6, [12] * 5, 4, "tanh"))
+
+
+def drop(source, target, quantities):
+    """Copy a record without some quantities."""
+    rows, writer = read(source), RecordWriter(target)
+    writer.about = rows.about
+    for step in np.unique(rows.step):
+        part = rows.select(step=step)
+        kept = ~np.isin(part.quantity, list(quantities))
+        columns = zip(part.layer[kept], part.operation[kept], part.quantity[kept], part.index[kept], strict=True)
+        writer.append(int(step), float(part.epoch[0]), tuple(Key(*key) for key in columns), part.value[kept])
+    writer.close()
+
+
+def words(figure):
+    from matplotlib.text import Text
+
+    return " ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.lines}
+
+
+def test_a_copy_of_the_parquet_file_is_enough(records, tmp_path):
+    alone = tmp_path / "elsewhere"
+    alone.mkdir()
+    shutil.move(tmp_path / "gradient_flow.parquet", alone / "copy.parquet")
+    paths = draw_flow(alone / "copy.parquet", alone / "figures")
+    assert {path.stem for path in paths} == EVERYTHING
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_a_missing_quantity_leaves_its_figures_out_and_no_others(records, tmp_path, name):
+    needed = FLOW[name][0]
+    drop(tmp_path / "gradient_flow.parquet", tmp_path / "less.parquet", needed)
+    left = {n for n, (wanted, _) in FLOW.items() if not wanted & needed}
+    assert {p.stem for p in draw_flow(tmp_path / "less.parquet", tmp_path / "f")} == left | {"phase"}
+
+
+@pytest.mark.parametrize(
+    ("net", "missing"),
+    [
+        (lambda: mlp(6, [12], 4, "relu"), {"phase"}),
+        (lambda: mlp(6, [12] * 4, 4, "relu", normalization="batch"), {"phase"}),
+        (lambda: mlp(6, [12] * 4, 4, "relu", normalization="layer", dropout=0.2), {"phase"}),
+        (lambda: residual_mlp(6, [12] * 4, 4, "relu"), {"phase"}),
+        (lambda: mlp(6, [12] * 60, 4, "sigmoid"), set()),
+    ],
+    ids=["one hidden layer", "batch", "layer and dropout", "residual", "deep"],
+)
+def test_every_kind_of_network_has_its_figures(tmp_path, net, missing):
+    measured(tmp_path / "r.parquet", net())
+    assert {p.stem for p in draw_flow(tmp_path / "r.parquet", tmp_path / "f")} == EVERYTHING - missing
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_gradient_that_is_zero_everywhere_is_drawn_and_flagged(tmp_path, steps):
+    from bpx.engine.initializers import Zeros
+
+    rows = measured(tmp_path / "r.parquet", mlp(6, [12] * 4, 4, "relu"), Zeros(), steps)
+    assert {p.stem for p in draw_flow(tmp_path / "r.parquet", tmp_path / "f")} == EVERYTHING - {"phase"}
+    axes = backward_gains(rows).axes[0]
+    flag = lines(axes)["exactly 0: nothing comes through"]
+    assert flag.get_xdata().tolist() == [4]
+
+
+@pytest.mark.parametrize("name", ["profile", "delta_heatmap", "gains"])
+def test_the_finding_and_the_dataset_stand_on_the_figure(records, name):
+    text = words(FLOW[name][1](records))
+    assert records.about["finding"]["sentence"] in text
+    assert "dataset: sixes" in text
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_every_figure_names_the_dataset_and_labels_its_axes(records, name):
+    figure = FLOW[name][1](records)
+    assert "dataset: sixes" in words(figure)
+    assert figure.get_suptitle()
+
+
+def test_the_profile_shows_what_was_measured_beside_theory(records):
+    forward, backward = layer_profile(records).axes
+    _, _, z = records.grid("preactivation_rms")
+    _, _, delta = records.grid("delta_rms")
+    assert lines(forward)["z, initialization"].get_ydata().tolist() == z[:, 0].tolist()
+    assert lines(forward)["z, step 2"].get_ydata().tolist() == z[:, -1].tolist()
+    assert lines(backward)["initialization"].get_ydata().tolist() == delta[:, 0].tolist()
+    theory = lines(backward)["theory, 95 % band"]
+    predicted_delta = records.select(quantity="predicted_delta_rms").value
+    assert theory.get_xdata().tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(theory.get_ydata(), predicted_delta)
+    band = backward.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == records.select(quantity="predicted_delta_rms_low").value.min()
+
+
+@pytest.mark.parametrize("net", [mlp, residual_mlp])
+def test_stacked_gains_add_up_to_the_total_attenuation(tmp_path, net):
+    rows = measured(tmp_path / "r.parquet", net(6, [12] * 5, 4, "relu"))
+    for step in (0, 2):
+        _, _, l2 = rows.select(step=step).grid("delta_l2")
+        total = np.log10(l2[:-1, 0] / l2[1:, 0])  # of each delta over the one that it comes from
+        np.testing.assert_allclose(gains_of(rows, "backward_gain", step).total, total, atol=1e-5)
+    if net is residual_mlp:
+        inside = gains_of(rows, "branch_gain", 0)
+        whole = rows.select(quantity="branch_gain", operation="branch", step=0)
+        order = np.argsort(whole.layer)
+        np.testing.assert_allclose(inside.total[: len(order)], np.log10(whole.value[order]), atol=1e-5)
+
+
+def test_the_heat_map_of_magnitudes_holds_the_histogram_of_every_layer(tmp_path, rng):
+    net = mlp(6, [12, 12], 4, "relu")
+    rows = measured(tmp_path / "r.parquet", net, steps=1)
+    for layer, place in enumerate(places(net)):
+        shares = table(rows, "activation_histogram", 0)[layer]
+        np.testing.assert_array_equal(shares, log_histogram(place.output.y))
+        assert shares.sum() == pytest.approx(1)
+
+
+def test_zeros_stand_apart_and_ticks_stand_at_their_decades(tmp_path):
+    from bpx.figures import magnitude_histograms
+
+    size, path = 56, tmp_path / "r.parquet"
+    shares = np.zeros(size)
+    shares[0], shares[2 + 2 * 17], shares[2 + 2 * 19] = 0.5, 0.25, 0.25  # zero, from 1e-3, from 1e-1
+    keys = [Key("layer_01", "", q, i) for q in ("activation_histogram", "gradient_histogram") for i in range(size)]
+    writer = RecordWriter(path)
+    writer.about = {"histogram_decades": [-20, 6]}
+    writer.append(0, 0.0, tuple(keys), np.tile(shares, 2))
+    writer.close()
+    axes = magnitude_histograms(read(path)).axes[0]
+    row = np.asarray(axes.images[0].get_array()[0].filled(np.nan))
+    at = {text.get_text(): x for x, text in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    assert row[int(at["zero"])] == 0.5 and row[int(at["-3"])] == row[int(at["-1"])] == 0.25
+    assert np.isnan(row[int(at["-2"])]) and np.nansum(row) == 0.5 * int(2 * at["zero"]) + 0.5
+
+
+def test_the_spectrum_is_that_of_each_sample(tmp_path):
+    net = mlp(6, [12] * 3, 4, "tanh")
+    rows = measured(tmp_path / "r.parquet", net, steps=1)
+    steps, spectra = spectra_of(rows)
+    assert spectra.shape == (1, 4, 4) and steps.tolist() == [0]
+    assert (np.diff(spectra, axis=2) <= 0).all()
+    drawn = jacobian_spectrum(rows).axes[0].lines
+    assert [line.get_ydata().tolist() for line in drawn] == spectra[0].tolist()
+
+
+def test_saturation_and_dead_units_are_in_percent(records):
+    axes = idle_units(records).axes[0]
+    _, _, share = records.grid("saturation")
+    drawn = np.array([path.vertices[:, 1] for path in axes.collections[0].get_paths()])
+    np.testing.assert_allclose(drawn, 100 * share)
+
+
+def test_the_phase_diagram_holds_the_point_of_the_run(records):
+    from bpx.figures import phase_of_run
+
+    figure = phase_of_run(records)
+    point = next(line for line in figure.axes[0].lines if line.get_label().startswith("this run"))
+    assert point.get_xdata()[0] == records.about["sigma_w"] and point.get_ydata()[0] == 0
+
+
+def test_every_quantity_and_every_key_is_described_in_the_schema(records, tmp_path):
+    text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"`([a-z0-9_]+)`", text))
+    clipped = measured(tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1)
+    blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu", normalization="batch"))
+    for rows in (records, clipped, blocks):
+        assert set(rows.quantity) <= described
+        assert set(rows.about) <= described
+        assert set(rows.operation) - {""} <= described
+    assert {"clip_coefficient", "clipped_entries", "branch_gain"} <= set(clipped.quantity) | set(blocks.quantity)
+    names = "step epoch layer operation quantity index value".split()
+    assert set(names) <= described
+
+
+def test_the_schema_describes_nothing_that_is_not_there(records, tmp_path):
+    text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8").partition("## Quantities")[2]
+    rows = re.findall(r"^\| (`.*?`) \|", text.partition("## Metadata")[0], re.M)
+    described = {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row)}
+    clipped = measured(tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1)
+    blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu"))
+    assert described == set(records.quantity) | set(clipped.quantity) | set(blocks.quantity)
