@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from bpx.config import CONF, UserError
 
@@ -41,9 +42,8 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             if full:
                 raise
             errors.append(error)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as error:
+            return interrupted(error)
         for said in errors:
             print(f"error: {one_line(said)}", file=sys.stderr)
         return 2 if errors else code
@@ -60,10 +60,24 @@ def said(task: Callable[[], Any]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        return interrupted(error)
     return 0
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Say what an interrupt says and return its exit code: 130, or 143 after SIGTERM."""
+    print(str(error) or "interrupted", file=sys.stderr)
+    return int(128 + getattr(error, "number", signal.SIGINT))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process: at once after an interrupt, when unloading the libraries would take a second or two."""
+    if code > 128:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def one_line(error: BaseException) -> str:

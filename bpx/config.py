@@ -21,6 +21,7 @@ from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import Schedule
 from bpx.probes import PROBES, Sparse, schedule
+from bpx.training.checkpoint import CheckpointSettings
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
@@ -44,6 +45,7 @@ class Settings:
     threads: int
     early_stopping: int | None
     progress: bool
+    resume: str | None = None
 
     def __post_init__(self) -> None:
         for key, least in (("seed", 0), ("epochs", 1), ("max_steps", 1), ("batch_size", 1), ("threads", 1)):
@@ -67,6 +69,7 @@ class Plan:
     settings: Settings
     source: Any
     probes: dict[str, int | str]
+    checkpoint: CheckpointSettings
     tracker: Any
     initializer: Initializer
     _network: dict[str, Any]
@@ -107,6 +110,7 @@ def plan(config: DictConfig) -> Plan:
         settings=settings,
         source=_construct("dataset", config.dataset),
         probes=_probes(_plain(config.probes)),
+        checkpoint=check_call("checkpoint", CheckpointSettings, _plain(config.checkpoint)),
         tracker=_construct("tracking", config.tracking),
         initializer=_initializer(config, activation, rate),
         _network=network,

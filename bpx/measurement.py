@@ -66,6 +66,17 @@ class Measurement:
             metrics |= {} if scales is None or record.step == 0 else self._flow()
         return record.metrics | metrics
 
+    def facts(self) -> dict[str, Any]:
+        """Return, as JSON, what a resumed run has to know of the records so far."""
+        finding = None if self.finding is None else self.finding.as_dict()
+        ends = {"first": self.first, "last": self.last}
+        return {"finding": finding} | {key: None if a is None else a.tolist() for key, a in ends.items()}
+
+    def recall(self, facts: dict[str, Any]) -> None:
+        """Take what ``facts`` returned; raises ValueError or TypeError where it is none."""
+        self.finding = None if facts["finding"] is None else Finding.from_dict(facts["finding"])
+        self.first, self.last = (None if facts[k] is None else np.array(facts[k], float) for k in ("first", "last"))
+
     def close(self) -> None:
         """Write the record, with what it is about."""
         finding = None if self.finding is None else self.finding.as_dict()

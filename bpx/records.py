@@ -40,6 +40,7 @@ class Rows:
         self._arrow: Any = (pyarrow, pyarrow.parquet)  # imported here, so that the end of a run need not wait for it
         self.about: dict[str, Any] = {}
         self._groups: dict[Keys, tuple[list[int], list[float], list[NDArray[np.float64]]]] = {}
+        self._told: dict[Keys, int] = {}
 
     def append(self, step: int, epoch: float, keys: Keys, values: NDArray[np.float64]) -> None:
         """Keep a copy of ``values``, in the order of ``keys``, at a step.
@@ -56,6 +57,17 @@ class Rows:
     def records(self) -> Records:
         """Return what has been collected so far, as ``read`` would from a file."""
         return _records(self._table())
+
+    def news(self) -> list[tuple[Keys, NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
+        """Return what was appended since the last call: by keys, the steps (n,), epochs (n,) and values (n, keys)."""
+        found = []
+        for keys, (steps, epochs, rows) in self._groups.items():
+            start = self._told.get(keys, 0)
+            self._told[keys] = len(steps)
+            if start < len(steps):
+                values = np.array(rows[start:]).reshape(-1, len(keys))
+                found.append((keys, np.array(steps[start:], np.int64), np.array(epochs[start:]), values))
+        return found
 
     def _table(self) -> Any:
         pa, _ = self._arrow

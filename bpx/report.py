@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console as Terminal
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -53,6 +55,10 @@ class Console:
         if data.fallback:
             text = f"The data asked for cannot be had. This run is on {data.name}: {data.source}."
             self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red"))
+
+    def note(self, text: str) -> None:
+        """Say something that is not part of the results."""
+        self.terminal.print(f"note      {text}", markup=False)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -125,6 +131,9 @@ class Console:
         if (directory / "figures").exists():
             out(f"figures   {directory / 'figures'}")
         out(f"record    {directory}")
+        if tracker.unsent:
+            out(f"[bold red]not sent[/]  {escape(tracker.unsent)}; what is left waits in {escape(str(directory))}")
+            out(f"send      python -m bpx.sync {shlex.quote(str(directory))}")
         if tracker.link:
             out(f"look      {tracker.ui_command}")
             out(f"open      {tracker.link}")

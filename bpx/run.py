@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import secrets
+import shlex
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +26,13 @@ from bpx.engine.network import Network
 from bpx.measurement import Measurement
 from bpx.probes import NonFinite, Sparse
 from bpx.report import Console
+from bpx.resume import Resumed, resumed
+from bpx.stopping import Interrupted, Stop
 from bpx.tracking import TrackingError
-from bpx.training import FlightRecorder, Progress, Training, fit, save_evaluation
+from bpx.training import Checkpoints, FlightRecorder, Progress, Training, fit, made_with, save_evaluation
+from bpx.training.sealed import replaced
 
+GRACE = 1.0  # seconds that an interrupted run waits for its tracking server
 REPORTED = 200  # records a run sends to the tracking server, at most about
 log = logging.getLogger("bpx")
 
@@ -58,6 +63,9 @@ class Watcher(Protocol):
 def run(config: DictConfig) -> dict[str, float]:
     """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
     choices, overrides = _hydra()
+    if config.resume is not None:
+        again = resumed(str(config.resume), overrides)
+        return perform(again.config, again.name, again.directory.parent, overrides, again=again).metrics
     name = choices.get("experiment") or "default"
     return perform(config, name, Path("outputs") / name, overrides).metrics
 
@@ -71,29 +79,50 @@ def perform(
     data: Dataset | None = None,
     quiet: bool = False,
     watcher: Watcher | None = None,
+    again: Resumed | None = None,
 ) -> Done:
     """Train what ``config`` describes, in a new directory under ``parent``, on ``data`` if they are loaded already.
 
-    Raises UserError before anything is begun. ``quiet`` prints nothing.
+    Raises UserError before anything is begun, and Interrupted when a signal asked to stop. ``quiet`` prints nothing.
+    With ``again`` a run goes on in its own directory.
     """
-    work = plan(config)
-    work.tracker.connect()
-    try:
-        rngs = streams(work.settings.seed)
-        if data is None:
-            data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
-        net = build_network(work, data, rngs)
-        work.tracker.ready()
-        directory = run_directory(parent)
+    with Stop() as stop:
+        work = plan(config)
+        work.tracker.connect()
         try:
+            if again is not None:
+                work.tracker.claim(again.directory)
+            rngs = streams(work.settings.seed)
+            if data is None:
+                data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
+            net = build_network(work, data, rngs)
+            work.tracker.ready()
+            directory = run_directory(parent) if again is None else again.directory
             # what is not finite is found and traced: NumPy need not warn of it
             with threadpool_limits(work.settings.threads), np.errstate(all="ignore"):
-                return _Run(work, data, net, rngs, directory, name, overrides, quiet, watcher).execute()
-        except BaseException as error:
-            work.tracker.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "crashed")
-            raise
-    except (DataError, TrackingError) as error:
-        raise UserError(str(error)) from error
+                return _ended(
+                    lambda: _Run(
+                        work, data, net, rngs, directory, name, overrides, quiet, watcher, stop, again
+                    ).execute(),
+                    work.tracker,
+                    directory,
+                )
+        except (DataError, TrackingError) as error:
+            raise UserError(str(error)) from error
+        finally:
+            work.tracker.finish("crashed")  # does nothing where the run has ended
+
+
+def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
+    """Execute a run; whatever breaks it, its tracker is told, and a person how to go on."""
+    try:
+        return execute()
+    except KeyboardInterrupt as error:
+        tracker.finish("interrupted", within=GRACE)
+        text = f"interrupted; `python -m bpx.train resume={shlex.quote(str(directory))}` goes on from there"
+        raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
 
 
 def _hydra() -> tuple[dict[str, Any], list[str]]:
@@ -142,9 +171,12 @@ class _Run:
         overrides: Sequence[str],
         quiet: bool,
         watcher: Watcher | None,
+        stop: Stop,
+        again: Resumed | None,
     ) -> None:
         self.watcher = watcher
         self.work, self.data, self.net, self.directory, self.name = work, data, net, directory, name
+        self.stop, self.again = stop, again
         s = work.settings
         self.batches = Batches(data.x_train, data.y_train, s.batch_size, rngs["shuffle"])
         per_epoch = math.ceil(len(data.x_train) / s.batch_size)
@@ -155,9 +187,18 @@ class _Run:
         self.optimizer = optimizer.bind(net.store)
         record = directory / "gradient_flow.parquet"
         self.measurement = Measurement(work, data, net, self.optimizer, self.due, record)
+        self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.panel})
+        self.checkpoints = Checkpoints(
+            directory / "checkpoints", work.checkpoint, self.training, self.measurement.writer, self._facts
+        )
+        self.latest: dict[str, float] = {}
+        self.seconds = 0.0  # of training, in processes that have ended
+        self.started = time.perf_counter()
         self.console = Console(s.progress and not quiet, self.total, per_epoch, net, quiet)
-        OmegaConf.save(work.config, directory / "config" / "config.yaml")
-        (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
+        with replaced(directory / "config" / "config.yaml") as file:
+            file.write(OmegaConf.to_yaml(work.config).encode())
+        if again is None:
+            (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
         self.handler = logging.FileHandler(directory / "train.log")
         self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.setLevel(logging.INFO)
@@ -165,28 +206,27 @@ class _Run:
 
     def execute(self) -> Done:
         work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
-        tracker.start(
-            f"{self.name} {directory.name}",
-            flatten(work.config),
-            {"bpx.dataset": data.name, "bpx.run_directory": os.fspath(directory.absolute())}
-            | (self.watcher.tags if self.watcher else {}),
-            data,
-            directory,
-        )
+        self._begin()
         if self.watcher:
             self.watcher.started(tracker.run_id, directory, data.name)
         log.info("dataset %s: %s", data.name, data.source)
         log.info("run directory %s", directory)
         self.console.warn(data)
-        seen, progress = self.measurement, Progress()
-        training = Training(self.net, self.optimizer, self.batches, progress, {"probes": seen.panel})
+        seen, training = self.measurement, self.training
         recorder = FlightRecorder(training)
-        latest: dict[str, float] = {}
         event: NonFinite | None = None
-        pruned, step, epoch = False, 0, 0.0
-        started = time.perf_counter()
+        pruned = False
+        step, epoch = training.progress.step, training.progress.step / self.due.steps_per_epoch
+        self.started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
-        with self.console:
+
+        def between() -> None:
+            recorder()
+            if self.stop.number or self.checkpoints.due:
+                self.checkpoints.write()
+            self.stop.check()
+
+        with self.console, self.stop.deferred():
             for record in fit(
                 self.net,
                 self.optimizer,
@@ -197,32 +237,98 @@ class _Run:
                 due=self.due,
                 panel=seen.panel,
                 patience=work.settings.early_stopping,
-                progress=progress,
-                between=recorder,
+                progress=training.progress,
+                between=between,
             ):
                 step, epoch, event = record.step, record.epoch, record.nonfinite
                 unjudged = seen.finding is None
                 metrics = seen.take(record)
                 if unjudged and seen.finding is not None:
                     self._found()
+                self.checkpoints.observe(metrics)
                 if record.sparse:
-                    latest |= metrics
+                    self.latest |= metrics
                     tracker.log(step, epoch, metrics)
                     self.console.show(record, metrics)
                     if self.watcher and event is None and self.watcher.observed(metrics):
                         pruned = True
                         break
-        seen.close()
-        seconds = time.perf_counter() - started
-        final = {"time/train_seconds": seconds} | ({} if event is not None or pruned else self._test())
+            if event is None and not pruned:
+                self.checkpoints.write()
+        final = {"time/train_seconds": self._seconds()} | ({} if event is not None or pruned else self._test())
         tracker.log(step, epoch, final)
+        seen.close()
         outcome = "diverged" if event is not None else "pruned" if pruned else "finished"
         if event is not None:
             self._diverged(event, recorder)
         self._close(outcome, final)
         diverged = "" if event is None else str(event)
         self.console.report(data, final, seen, directory, tracker, diverged)
-        return Done(outcome, latest | final, directory)
+        if tracker.differing:
+            self.console.note(f"{tracker.differing} metrics differ from those logged before the interruption")
+        return Done(outcome, self.latest | final, directory)
+
+    def _begin(self) -> None:
+        """Open the run in the tracker, or go on with it from its newest checkpoint that is whole."""
+        tracker, directory = self.work.tracker, self.directory
+        identity = directory / "mlflow_run_id"
+        for name in tracker.abandoned:
+            self.console.note(f"the run {name} was left by a process that died: it is KILLED now")
+        if self.again is not None and identity.is_file():
+            tracker.reopen(identity.read_text(encoding="utf-8").strip(), directory)
+        else:
+            tracker.start(
+                f"{self.name} {directory.name}",
+                flatten(self.work.config),
+                {"bpx.dataset": self.data.name} | (self.watcher.tags if self.watcher else {}),
+                self.data,
+                directory,
+            )
+        if self.again is not None:
+            (directory / "result.json").unlink(missing_ok=True)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Put the state back at which the run stopped, and say so."""
+
+        def check(facts: dict[str, Any]) -> None:
+            if facts["data"] != self.data.sha256:
+                raise ValueError("it was written on other data")
+            tracker.compare(int(facts["metrics"]))
+            self.measurement.recall(facts)
+            self.latest, self.seconds = dict(facts["latest"]), float(facts["seconds"])
+            tracker.non_finite = int(facts["non_finite"])
+
+        tracker = self.work.tracker
+        facts, wrong = self.checkpoints.resume(check)
+        for text in wrong:
+            self.console.note(text)
+        if not facts:  # there is none: once more from the start
+            tracker.compare(0)
+            self.measurement.recall(dict.fromkeys(("finding", "first", "last")))
+            self.latest, self.seconds, tracker.non_finite = {}, 0.0, 0
+        step = self.training.progress.step
+        self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
+        for change in self.again.changes if self.again else ():
+            self.console.note(f"changed: {change}")
+        now = made_with()
+        for key, before in dict(facts.get("made_with", {})).items():
+            if before != now.get(key):
+                self.console.note(f"the last bits may differ: {key} was {before} and is {now.get(key)}")
+        log.info("resumed at step %d", step)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a checkpoint has to know beside the state."""
+        return self.measurement.facts() | {
+            "data": self.data.sha256,
+            "metrics": self.work.tracker.position,
+            "non_finite": self.work.tracker.non_finite,
+            "latest": self.latest,
+            "seconds": self._seconds(),
+        }
+
+    def _seconds(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
 
     def _found(self) -> None:
         """Say the finding as soon as it is made."""
@@ -276,7 +382,8 @@ class _Run:
             "metrics": final,
             "finding": None if finding is None else finding.as_dict(),
         }
-        (directory / "result.json").write_text(json.dumps(result, indent=1))
+        with replaced(directory / "result.json") as file:
+            file.write(json.dumps(result, indent=1).encode())
         if finding is not None:
             note = f"{finding.sentence}\n\n{self.measurement.trained()}\n\nOutcome: {outcome}."
             tracker.tag("mlflow.note.content", note)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from bpx.commands import command
+from bpx.commands import command, leave
 
 
 @command
@@ -19,4 +17,4 @@ def main(config: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

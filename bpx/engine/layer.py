@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bpx.engine.memory import zeros
 from bpx.engine.store import Parameter, Store
 
 Array = NDArray[Any]  # float32 or float64, the network's dtype
@@ -84,5 +85,5 @@ class Layer(ABC):
 
     def _own(self, batch: int, dtype: np.dtype[np.floating], **widths: int) -> None:
         """Allocate one zeroed (batch, width) buffer per keyword, read and written as an attribute."""
-        self._buffers = {key: np.zeros((batch, n), dtype) for key, n in widths.items()}
+        self._buffers = {key: zeros((batch, n), dtype) for key, n in widths.items()}
         self.rows(batch)

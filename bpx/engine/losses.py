@@ -16,6 +16,7 @@ import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction, _sigmoid
 from bpx.engine.layer import Array
+from bpx.engine.memory import zeros
 
 
 class Loss(ABC):
@@ -28,7 +29,7 @@ class Loss(ABC):
     def bind(self, batch: int, n_out: int, dtype: np.dtype[np.floating]) -> None:
         """Allocate buffers for up to ``batch`` rows."""
         self.n_out = n_out
-        self._dz = np.zeros((batch, n_out), dtype)
+        self._dz = zeros((batch, n_out), dtype)
         self._eye = np.eye(n_out, dtype=dtype)
         self._first = np.arange(batch) * n_out  # where each row starts in a flat view
         self.rows(batch)

@@ -12,9 +12,13 @@ from bpx.engine.memory import Remembers
 
 @dataclass(kw_only=True)
 class Schedule(Remembers, ABC):
-    """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps."""
+    """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps.
+
+    ``spans`` tells whether it is laid out over all of ``total_steps``.
+    """
 
     name: ClassVar[str]
+    spans: ClassVar[bool] = False
     warmup_steps: int = 0
     total_steps: int = 1
 
@@ -97,6 +101,7 @@ class Cosine(Schedule):
     """
 
     name: ClassVar[str] = "cosine"
+    spans: ClassVar[bool] = True
     final: float = 0.0
 
     def __post_init__(self) -> None:
@@ -119,6 +124,7 @@ class OneCycle(Schedule):
     """
 
     name: ClassVar[str] = "one_cycle"
+    spans: ClassVar[bool] = True
     rise: float = 0.3
     start_div: float = 25.0
     end_div: float = 1e4

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bpx.engine.memory import zeros
+
 
 class Parameter:
     """A named tensor: ``value`` and ``grad`` are views into the store's theta and grad."""
@@ -51,8 +53,8 @@ class Store:
         self.parameters.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
         size = sum(p.size for p in self.parameters)
         self.n_weights = sum(p.size for p in self.parameters if p.is_weight)
-        self.theta = np.zeros(size, dtype)
-        self.grad = np.zeros(size, dtype)
+        self.theta = zeros(size, dtype)
+        self.grad = zeros(size, dtype)
         self._view()
 
     def twin(self) -> Store:
@@ -61,7 +63,7 @@ class Store:
         other.parameters = [Parameter(p.name, p.shape, p.is_weight) for p in self.parameters]
         other.n_weights = self.n_weights
         other.theta = self.theta
-        other.grad = np.zeros_like(self.grad)
+        other.grad = zeros(self.grad.size, self.grad.dtype)
         other._view()
         return other
 

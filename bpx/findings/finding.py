@@ -70,6 +70,14 @@ class Finding:
         del plain["figure"]
         return plain | {"factor": self.factor, "predicted_factor": self.predicted_factor}
 
+    @staticmethod
+    def from_dict(found: dict[str, Any]) -> Finding:
+        """Return the finding that ``as_dict`` described; raises TypeError where it is none."""
+        own = {key: value for key, value in found.items() if key not in ("factor", "predicted_factor")}
+        own["zero_layers"] = tuple(own["zero_layers"])
+        own["remedies"] = tuple((override, factor) for override, factor in own["remedies"])
+        return Finding(**own)
+
     def metrics(self) -> dict[str, float]:
         """Return what a tracker keeps of it, by the names of metrics."""
         names = ("slope", "ratio", "forward_slope", "predicted_slope")

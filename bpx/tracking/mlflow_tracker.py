@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import queue
 import shlex
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bpx.tracking import store
-from bpx.tracking.tracker import Child, Tracker, TrackingError
+from bpx.tracking import alive, store
+from bpx.tracking.delivery import Delivery, one_line, quietly
+from bpx.tracking.errors import TrackingError
+from bpx.tracking.spool import Spool
+from bpx.tracking.tracker import Child, Tracker
 
 STATUS = {
     "finished": "FINISHED",
@@ -28,10 +27,8 @@ STATUS = {
     "interrupted": "KILLED",
     "crashed": "FAILED",
 }
-METRICS_A_BATCH, PARAMS_A_BATCH, RUNS_A_PAGE = 1000, 100, 1000
+PARAMS_A_BATCH, RUNS_A_PAGE = 100, 1000
 LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
-ANSWER_WITHIN = 4.0  # seconds; MLflow's own retries would take minutes
-SEND_EVERY = 2.0  # seconds
 
 
 @dataclass
@@ -39,7 +36,8 @@ class MLflowTracker(Tracker):
     """Send a run to MLflow: to ``uri``, else MLFLOW_TRACKING_URI, else MLflow's default in this directory.
 
     Reaching the store (the import, the schema) overlaps with whatever the caller does between ``connect`` and
-    ``start``. Metrics wait in a queue and are sent in batches.
+    ``start``. After that nothing waits for the store: what a run tells goes to its spool, from which a thread
+    sends it.
     """
 
     uri: str | None = None
@@ -50,11 +48,10 @@ class MLflowTracker(Tracker):
         self._default = store.default(Path.cwd())
         self._uri = store.resolve(self.uri, Path.cwd())
         self._run_id = self._experiment_id = ""
-        self._queue: queue.SimpleQueue[tuple[int, int, dict[str, float]] | None] = queue.SimpleQueue()
         self._opened: Future[Any] = Future()
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
-        self._ended = False
+        self._spool: Spool | None = None
+        self._delivery: Delivery | None = None
+        self._unsent = ""
 
     @property
     def run_id(self) -> str | None:
@@ -93,10 +90,11 @@ class MLflowTracker(Tracker):
         """Open the run with its parameters, tags and dataset; raises TrackingError."""
         from mlflow.entities import Param
 
+        super().start(name, params, tags, data, directory)
         if self.parent is not None:
             tags = tags | {"mlflow.parentRunId": self.parent}
-        with self._reported():
-            short = {key: value[:LONGEST_TAG] for key, value in tags.items()}
+        with self._reported(), quietly():
+            short = {key: value[:LONGEST_TAG] for key, value in (tags | alive.marks(directory)).items()}
             run = self._client.create_run(self._experiment_id, run_name=name, tags=short)
             self._run_id = run.info.run_id
             pairs = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
@@ -104,17 +102,24 @@ class MLflowTracker(Tracker):
                 self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
             if data is not None:
                 self._log_dataset(data)
-        super().start(name, params, tags, data, directory)
         (directory / "mlflow_run_id").write_text(self._run_id + "\n")
-        self._begin_to_send()
+        target = {"uri": self._uri, "experiment": self._experiment_id, "run": self._run_id}
+        self._begin_to_send(Spool(directory, target))
 
     def reopen(self, run_id: str, directory: Path) -> None:
         """Go on with a run that has ended, RUNNING again; raises TrackingError."""
-        with self._reported():
-            self._client.update_run(run_id, status="RUNNING")
-        self._run_id = run_id
         super().reopen(run_id, directory)
-        self._begin_to_send()
+        with self._reported(), quietly():
+            self._client.update_run(run_id, status="RUNNING")
+            for key, value in alive.marks(directory).items():
+                self._client.set_tag(run_id, key, value[:LONGEST_TAG])
+        self._run_id = run_id
+        try:
+            spool = Spool.load(directory)
+        except ValueError:  # then all is sent again, which changes nothing
+            spool = Spool(directory, {"uri": self._uri, "experiment": self._experiment_id, "run": run_id})
+        spool.todo = [job for job in spool.todo if job[0] != "end"]
+        self._begin_to_send(spool)
 
     def knows(self, run_id: str) -> bool:
         """Return whether the store has this run; raises TrackingError."""
@@ -145,103 +150,61 @@ class MLflowTracker(Tracker):
 
     def end(self, child: Child, outcome: str) -> None:
         """End a child whose own process cannot do it any more."""
-        with self._reported(), _quietly():
+        with self._reported(), quietly():
             self._client.set_tag(child.id, "bpx.outcome", outcome)
             self._client.set_terminated(child.id, STATUS[outcome])
 
-    def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
-        """Keep the metrics in the local record and queue them for MLflow."""
-        finite = super().log(step, epoch, metrics)
-        self._queue.put((step, int(time.time() * 1000), finite))
-        return finite
-
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
-        with self._reported():
-            self._client.set_tag(self._run_id, key, value[:LONGEST_TAG])
+        self._add("tag", key, value[:LONGEST_TAG])
 
     def artifact(self, path: Path, folder: str) -> None:
         """Upload a file or a directory's files under ``folder``."""
-        with self._reported():
-            send = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            send(self._run_id, str(path), folder or None)
+        if self._spool is not None:
+            inside = path.is_relative_to(self._spool.directory)
+            self._add("artifact", str(path.relative_to(self._spool.directory) if inside else path.absolute()), folder)
 
     def save_model(self, directory: Path, data: Any) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
-        import mlflow.pyfunc
-        import numpy
-        import scipy
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.models import Model, infer_signature
-        from mlflow.types import ColSpec, Schema
-
-        from bpx.engine.model_files import load_model
-
         example = data.x_test[:3] * data.scaler.scale + data.scaler.shift
-        example = example.astype(numpy.float64)
-        # columns of doubles take every numeric type, a tensor would take its own alone
-        signature = infer_signature(example, load_model(directory).predict(example))
-        signature.inputs = Schema([ColSpec("double") for _ in range(example.shape[1])])
-        package = Path(__file__).resolve().parent.parent
-        with self._reported(), tempfile.TemporaryDirectory() as scratch:
-            files = Path(scratch, "network")
-            shutil.copytree(
-                package / "engine",
-                files / "code" / "bpx" / "engine",
-                ignore=shutil.ignore_patterns("__pycache__"),
-            )
-            shutil.copy(package / "__init__.py", files / "code" / "bpx")
-            for name in ("model.json", "model.npz"):
-                shutil.copy(directory / name, files)
-            # through the client alone: MLflow's own way would end the run, and share its state with our caller's
-            params = self._client.get_run(self._run_id).data.params
-            logged = self._client.create_logged_model(self._experiment_id, "model", self._run_id, params=params)
-            self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step=0)])
-            description = Model(
-                artifact_path=logged.artifact_location,
-                run_id=self._run_id,
-                model_uuid=logged.model_id,
-                model_id=logged.model_id,
-            )
-            with _quietly():
-                mlflow.pyfunc.save_model(
-                    path=Path(scratch, "model"),
-                    mlflow_model=description,
-                    python_model=str(package / "tracking" / "pyfunc_model.py"),
-                    artifacts={"network": str(files)},
-                    signature=signature,
-                    input_example=example,
-                    pip_requirements=[f"numpy=={numpy.__version__}", f"scipy=={scipy.__version__}"],
-                )
-                self._client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
-            self._client.finalize_logged_model(logged.model_id, "READY")
+        self._add("model", example.tolist())
 
     def leave(self) -> None:
-        """Send what is queued and let the run go on: others work on it still."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-            self._thread = None
+        """Send what waits and let the run go on: others work on it still."""
+        if self._delivery is not None:
+            self._delivery.finish(None)
+            self._unsent = self._delivery.failure
+            self._delivery = None
+        super().leave()
 
-    def finish(self, outcome: str) -> None:
-        """Send what is queued and end the run with the status of its outcome."""
-        super().finish(outcome)
-        if not self._run_id or self._ended:
-            return
-        self._ended = True
-        self.leave()
-        with self._reported():
+    def finish(self, outcome: str, within: float | None = None) -> None:
+        """Send what waits and end the run with the status of its outcome; what cannot be sent stays in the spool."""
+        if self._delivery is not None:
             if self.non_finite:
-                self._client.set_tag(self._run_id, "bpx.nonfinite_metrics", str(self.non_finite))
-            self._client.set_tag(self._run_id, "bpx.outcome", outcome)
-            with _quietly():
+                self._add("tag", "bpx.nonfinite_metrics", str(self.non_finite))
+            self._add("tag", "bpx.outcome", outcome)
+            self._add("end", STATUS[outcome], int(time.time() * 1000))
+            self._delivery.finish(within)
+            self._unsent = self._delivery.failure
+            self._delivery = None
+        elif self._run_id and self._spool is None:
+            with self._reported(), quietly():  # it never began
                 self._client.set_terminated(self._run_id, STATUS[outcome])
-            if self._failure is not None:
-                raise self._failure
+        super().finish(outcome, within)
 
-    def _begin_to_send(self) -> None:
-        self._thread = threading.Thread(target=self._send, daemon=True)
-        self._thread.start()
+    @property
+    def unsent(self) -> str:
+        """Why something could not be sent, in one line; empty where all has arrived."""
+        return self._unsent
+
+    def _add(self, *job: Any) -> None:
+        if self._spool is not None:
+            self._spool.add(*job)
+
+    def _begin_to_send(self, spool: Spool) -> None:
+        spool.save()
+        self._spool = spool
+        self._delivery = Delivery(self._client, spool, store.shown(self._uri))
 
     def _log_dataset(self, data: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -265,11 +228,13 @@ class MLflowTracker(Tracker):
 
             for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
                 logging.getLogger(name).setLevel(logging.CRITICAL)
-            self._answers()
+            store.answers(self._uri)
             client = MlflowClient(tracking_uri=self._uri)
-            self._experiment_id = self._find_experiment(client)
-            if self.parent is not None and not self._has(client, self.parent):
-                raise TrackingError(f"tracking.parent: {store.shown(self._uri)} has no run {self.parent}")
+            with quietly():
+                self._experiment_id = self._find_experiment(client)
+                self.abandoned = self._end_abandoned(client)
+                if self.parent is not None and not self._has(client, self.parent):
+                    raise TrackingError(f"tracking.parent: {store.shown(self._uri)} has no run {self.parent}")
         return client
 
     @staticmethod
@@ -301,81 +266,25 @@ class MLflowTracker(Tracker):
             )
         return str(known.experiment_id)
 
-    def _answers(self) -> None:
-        """Raise TrackingError where a server is silent: MLflow itself would go on asking for four minutes."""
-        if not store.is_server(self._uri):
-            return
-        from mlflow.utils.credentials import get_default_host_creds
-        from mlflow.utils.rest_utils import http_request
-
-        try:
-            answer = http_request(  # type: ignore[no-untyped-call]
-                get_default_host_creds(self._uri),  # type: ignore[no-untyped-call]
-                "/api/2.0/mlflow/experiments/get-by-name",
-                "GET",
-                params={"experiment_name": self.experiment},
-                timeout=ANSWER_WITHIN,
-                max_retries=0,
-                raise_on_status=False,
-            )
-        except Exception as error:
-            raise TrackingError(f"the tracking server {store.shown(self._uri)} does not answer") from error
-        unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
-        if answer.status_code != 200 and not unknown:
-            raise TrackingError(f"the tracking server {store.shown(self._uri)} answers {answer.status_code}")
-
-    def _send(self) -> None:
-        """Send the queue's metrics, in batches, until None ends it."""
-        from mlflow.entities import Metric
-
-        waiting: list[Metric] = []
-        since, going = time.monotonic(), True
-        while going:
-            try:
-                item = self._queue.get(timeout=SEND_EVERY)
-                going = item is not None
-                if item is not None:
-                    step, now, metrics = item
-                    waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
-            except queue.Empty:
-                pass
-            full = len(waiting) >= METRICS_A_BATCH and self._failure is None
-            if not going or full or time.monotonic() - since > SEND_EVERY:
-                try:
-                    self._answers()
-                    while waiting:
-                        self._client.log_batch(self._run_id, metrics=waiting[:METRICS_A_BATCH])
-                        del waiting[:METRICS_A_BATCH]
-                    self._failure = None
-                except Exception as error:
-                    self._failure = error  # what is left waits for the next time
-                since = time.monotonic()
+    def _end_abandoned(self, client: Any) -> list[str]:
+        """End the runs that processes of this machine left RUNNING when they died, and return their names."""
+        host = alive.HOST.replace("'", "")
+        wanted = f"attributes.status = 'RUNNING' and tags.`bpx.host` = '{host}'"
+        ended = []
+        for run in client.search_runs([self._experiment_id], wanted, max_results=RUNS_A_PAGE):
+            if alive.dead(run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", "")):
+                client.set_tag(run.info.run_id, "bpx.outcome", "interrupted")
+                client.set_terminated(run.info.run_id, STATUS["interrupted"])
+                ended.append(run.info.run_name)
+        return ended
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
         try:
             if self._opened.done():
-                self._answers()
+                store.answers(self._uri)
             yield
         except TrackingError:
             raise
         except Exception as error:
-            raise TrackingError(f"{store.shown(self._uri)} cannot be used: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[0].split()) if lines else type(error).__name__
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep MLflow from printing progress bars and links: the command has its own."""
-    words = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-    before = {name: os.environ.get(name) for name in words}
-    os.environ.update(words)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            raise TrackingError(f"{store.shown(self._uri)} cannot be used: {one_line(error)}") from error

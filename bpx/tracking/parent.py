@@ -76,5 +76,6 @@ class Parent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        outcome = "finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "crashed"
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        outcome = "finished" if kind is None else "interrupted" if interrupted else "crashed"
         self.finish(outcome)

@@ -12,10 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bpx.tracking.tracker import TrackingError
+from bpx.tracking.errors import TrackingError
 
 FILE = "sqlite:///"
 FREE_WITHIN = 5.0  # seconds that a locked database is waited for
+ANSWER_WITHIN = 4.0  # seconds
 
 
 def default(home: Path) -> str:
@@ -64,6 +65,31 @@ def check(uri: str) -> None:
         raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
     except sqlite3.Error as error:
         raise TrackingError(f"{path} cannot be used: {error}") from error
+
+
+def answers(uri: str) -> None:
+    """Raise TrackingError where a store does not answer: MLflow itself would go on asking for four minutes."""
+    if not is_server(uri):
+        check(uri)
+        return
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(  # type: ignore[no-untyped-call]
+            get_default_host_creds(uri),  # type: ignore[no-untyped-call]
+            "/api/2.0/mlflow/experiments/get-by-name",
+            "GET",
+            params={"experiment_name": "Default"},
+            timeout=ANSWER_WITHIN,
+            max_retries=0,
+            raise_on_status=False,
+        )
+    except Exception as error:
+        raise TrackingError(f"the tracking server {shown(uri)} does not answer") from error
+    unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
+    if answer.status_code != 200 and not unknown:
+        raise TrackingError(f"the tracking server {shown(uri)} answers {answer.status_code}")
 
 
 @contextmanager

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, BinaryIO
 
+from bpx.tracking import alive
 
-class TrackingError(RuntimeError):
-    """A tracking server or store that cannot be used; the text is one line."""
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,12 @@ class Tracker:
 
     def __post_init__(self) -> None:
         self.non_finite = 0
-        self._file: TextIO | None = None
+        self.differing = 0  # metrics of a resumed run that are not what they were before
+        self.abandoned: list[str] = []  # names of runs that processes left behind when they died
+        self._file: BinaryIO | None = None
+        self._lock: IO[str] | None = None
         self._started = 0.0
+        self._logged: dict[tuple[int, str], float] = {}
 
     @property
     def run_id(self) -> str | None:
@@ -71,15 +78,32 @@ class Tracker:
     def ready(self) -> None:
         """Wait until the store is reached; raises TrackingError."""
 
+    def claim(self, directory: Path) -> None:
+        """Keep every other process out of ``directory`` until the run ends; raises TrackingError."""
+        self._lock = alive.hold(directory, alone=True)
+
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run, ``data`` being its dataset or None; raises TrackingError."""
-        self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
-        self._started = time.perf_counter()
+        self._open_files(directory)
 
     def reopen(self, run_id: str, directory: Path) -> None:
         """Go on with a run that has ended; raises TrackingError."""
-        self._file = (directory / "metrics.jsonl").open("a", encoding="utf-8")
-        self._started = time.perf_counter()
+        self._open_files(directory)
+
+    def compare(self, position: int) -> None:
+        """Do not log again, but compare, what ``metrics.jsonl`` holds behind a position: the run goes on from there.
+
+        Raises ValueError where the file has no such place.
+        """
+        self._logged = logged_behind(self._path, position)
+
+    @property
+    def position(self) -> int:
+        """The number of bytes of ``metrics.jsonl``, all on the disk."""
+        if self._file is None:
+            return 0
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
 
     def knows(self, run_id: str) -> bool:
         """Return whether the store has this run."""
@@ -96,12 +120,22 @@ class Tracker:
         """Keep the finite ones of ``metrics`` at a step and return them."""
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         self.non_finite += len(metrics) - len(finite)
-        if self._file is not None:
+        new = {key: value for key, value in finite.items() if not self._known(step, key, value)}
+        if self._file is not None and new:
             seconds = round(time.perf_counter() - self._started, 4)
-            line = {"step": step, "epoch": round(epoch, 6), "time": seconds, "metrics": finite}
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            now = int(time.time() * 1000)
+            line = {"step": step, "epoch": round(epoch, 6), "time": seconds, "at": now, "metrics": new}
+            with naming(self._path):
+                text = json.dumps(line).encode() + b"\n"
+                while text:
+                    text = text[self._file.write(text) :]
         return finite
+
+    def _known(self, step: int, key: str, value: float) -> bool:
+        """Return whether the metric was logged before the run was interrupted, and count it if it was another."""
+        before = self._logged.get((step, key))
+        self.differing += before is not None and before != value and not key.startswith("time/")
+        return before is not None
 
     def tag(self, key: str, value: str) -> None:
         """Attach a word to the run."""
@@ -113,13 +147,70 @@ class Tracker:
         """Hand over the model files of ``directory``."""
 
     def leave(self) -> None:
-        """Send what is queued and let the run go on: others work on it still."""
+        """Send what waits and let the run go on: others work on it still."""
+        for file in (self._file, self._lock):
+            if file is not None:
+                file.close()
+        self._file = self._lock = None
 
-    def finish(self, outcome: str) -> None:
-        """Close the run as finished, diverged, pruned, interrupted or crashed; a second call does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def finish(self, outcome: str, within: float | None = None) -> None:
+        """Close the run as finished, diverged, pruned, interrupted or crashed; a second call does nothing.
+
+        ``within`` bounds the seconds that may pass.
+        """
+        Tracker.leave(self)
+
+    @property
+    def unsent(self) -> str:
+        """Why something could not be sent, in one line; empty where all has arrived."""
+        return ""
+
+    def _open_files(self, directory: Path) -> None:
+        if self._lock is None:
+            self._lock = alive.hold(directory, alone=False)
+        self._path = directory / METRICS
+        with naming(self._path):
+            self._file = self._path.open("ab", buffering=0)
+            whole = whole_lines(self._path)
+            if whole < self._path.stat().st_size:
+                self._file.truncate(whole)  # of a line that was cut off, nothing can be kept
+        self._started = time.perf_counter()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make an OSError name the path: of a full disk Python itself does not say where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def whole_lines(path: Path) -> int:
+    """Return how many bytes of a file are whole lines."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        while size:
+            start = max(0, size - 4096)
+            file.seek(start)
+            end = file.read(size - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            size = start
+    return 0
+
+
+def logged_behind(path: Path, position: int) -> dict[tuple[int, str], float]:
+    """Return what ``metrics.jsonl`` holds behind a position, by step and name; raises ValueError naming the file."""
+    try:
+        with path.open("rb") as file:
+            if position > file.seek(0, os.SEEK_END):
+                raise ValueError("it is shorter than it was")
+            file.seek(position)
+            lines = [json.loads(line) for line in file]
+        return {(line["step"], key): value for line in lines for key, value in line["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 class LocalTracker(Tracker):

@@ -1,8 +1,20 @@
 """Training: the loop, its state between two steps, and what is measured of a trained network."""
 
+from bpx.training.checkpoint import Checkpoints, made_with
 from bpx.training.evaluation import save_evaluation
 from bpx.training.fit import Record, fit
 from bpx.training.recorder import FlightRecorder
 from bpx.training.state import Progress, State, Stateful, Training
 
-__all__ = ["FlightRecorder", "Progress", "Record", "State", "Stateful", "Training", "fit", "save_evaluation"]
+__all__ = [
+    "Checkpoints",
+    "FlightRecorder",
+    "Progress",
+    "Record",
+    "State",
+    "Stateful",
+    "Training",
+    "fit",
+    "made_with",
+    "save_evaluation",
+]

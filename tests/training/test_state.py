@@ -120,3 +120,10 @@ def test_a_state_of_another_run_is_refused(name):
             training.restore(State(arrays, state.facts))
     with pytest.raises(ValueError, match="generators"):
         training.restore(State(state.arrays, {"generators": {"dropout": {"bit_generator": "PCG64"}}}))
+
+
+def test_what_blas_adds_up_begins_where_it_began_before():
+    training, _ = build("adam", "constant", 0.4, "batch")
+    net = training.net
+    arrays = [net.store.theta, net.store.grad, net.loss.dz, *(layer.y for layer in net.layers())]
+    assert {a.ctypes.data % 64 for a in arrays} == {0}

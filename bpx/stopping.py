@@ -1,0 +1,65 @@
+"""Stopping: SIGINT and SIGTERM become one exception, raised where nothing is half done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop; ``number`` is the signal, the text what to tell the person."""
+
+    def __init__(self, number: int, text: str = "interrupted") -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class Stop:
+    """As a context: the first signal is heeded, a second one kills the process as if nobody listened.
+
+    Inside ``deferred`` a signal is only noted, for ``check`` to raise; elsewhere it is raised at once. In a thread
+    other than the main one, where Python hears no signals, nothing is changed.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._waits = False
+
+    def __enter__(self) -> Self:
+        main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._heed) for number in self.SIGNALS} if main else {}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note a signal meanwhile, and raise it in the end if nobody has."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+        self.check()
+
+    def check(self) -> None:
+        """Raise Interrupted if there was a signal."""
+        if self.number:
+            raise Interrupted(self.number)
+
+    def _heed(self, number: int, frame: FrameType | None) -> None:
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self.number = number
+        if not self._waits:
+            self.check()

@@ -1,0 +1,30 @@
+"""python -m bpx.sync DIRECTORY: send what a run could not send to its tracking server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bpx.tracking import TrackingError
+from bpx.tracking.delivery import sync
+
+
+def main(words: list[str] | None = None) -> int:
+    """Send the rest of a run, given its directory; what has arrived already is not sent again."""
+    words = sys.argv[1:] if words is None else words
+    if len(words) != 1 or words[0].startswith("-"):
+        print("error: python -m bpx.sync takes one run directory", file=sys.stderr)
+        return 0 if words in (["-h"], ["--help"]) else 2
+    try:
+        sent = sync(Path(words[0]))
+    except TrackingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print(f"all of run {sent} has been sent")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Spool: what a run still has to tell its tracking server, on the disk until the server has it.
+
+The metrics wait where they are written anyway, in ``metrics.jsonl``: ``sent`` is how many of its bytes have arrived.
+Everything else (tags, files, the model, the end) waits in ``delivery.json``, in the order in which it was told. Each
+of these can be sent twice without harm, so that a process may die between sending and noting it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+FILE, METRICS = "delivery.json", "metrics.jsonl"
+PIECE = 2**18  # bytes of metrics read at a time
+
+Line = dict[str, Any]
+
+
+class Spool:
+    """The spool of one run directory; safe to use from two threads."""
+
+    def __init__(self, directory: Path, target: dict[str, str], sent: int = 0) -> None:
+        self.directory, self.target, self.sent = directory, target, sent
+        self.todo: list[list[Any]] = []
+        self.changed = time.monotonic()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, directory: Path) -> Spool:
+        """Return the spool that a run left in ``directory``; raises ValueError where there is none."""
+        try:
+            held = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            target, sent, todo = held["target"], held["sent"], held["todo"]
+            words = held["format"] == 1 and all(isinstance(target[k], str) for k in ("uri", "experiment", "run"))
+            jobs = isinstance(todo, list) and all(isinstance(job, list) and job for job in todo)
+            if not words or not jobs or type(sent) is not int or sent < 0:
+                raise ValueError("it is not what was written")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{directory / FILE} is damaged: {' '.join(str(error).split())}") from error
+        spool = cls(directory, target, sent)
+        spool.todo = todo
+        return spool
+
+    def add(self, *job: Any) -> None:
+        """Put a job, a kind and its JSON arguments, at the end."""
+        with self._lock:
+            self.todo.append(list(job))
+            self._save()
+
+    def replace(self, *job: Any) -> None:
+        """Write the first job anew, with what has become known of it."""
+        with self._lock:
+            self.todo[0] = list(job)
+            self._save()
+
+    def done(self) -> None:
+        """Take the first job off."""
+        with self._lock:
+            del self.todo[0]
+            self._save()
+
+    def arrived(self, sent: int) -> None:
+        """Note that the metrics up to byte ``sent`` have arrived."""
+        with self._lock:
+            self.sent = sent
+            self._save()
+
+    def next_lines(self) -> tuple[list[Line], int]:
+        """Return some lines of metrics that have not arrived, on the disk by now, and the byte behind them."""
+        try:
+            with (self.directory / METRICS).open("rb") as file:
+                os.fsync(file.fileno())  # what a server has must not be lost here
+                file.seek(self.sent)
+                text = file.read(PIECE)
+                if b"\n" not in text:
+                    text += file.readline()
+        except FileNotFoundError:
+            return [], self.sent
+        whole = text[: text.rfind(b"\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()], self.sent + len(whole)
+
+    @property
+    def empty(self) -> bool:
+        """Whether all has been sent."""
+        return not self.todo and not self.next_lines()[0]
+
+    def save(self) -> None:
+        """Write the spool's file."""
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
+        self.changed = time.monotonic()
+        path = self.directory / FILE
+        temporary = path.with_name(f".{FILE}.{os.getpid()}")
+        held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
+        temporary.write_text(json.dumps(held) + "\n", encoding="utf-8")
+        temporary.replace(path)

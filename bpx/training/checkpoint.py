@@ -1,0 +1,177 @@
+"""Checkpoints: a run's state in files, so that it can go on after whatever ended it.
+
+``checkpoints/`` in the run directory holds ``step-N.bpx`` (the state after N steps), ``rows-K.bpx`` (what the record
+got between two checkpoints) and ``best.bpx`` (the state with the best value of a metric).
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from bpx.records import Keys, RecordWriter
+from bpx.training import sealed
+from bpx.training.sealed import Damaged
+from bpx.training.state import State, Training
+
+METRICS = ("cost/train", "cost/val", "accuracy/val")
+OFTEN = 10.0  # seconds between two checkpoints where nothing else is asked for
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """Every how many epochs (or steps) a checkpoint is written, how many are kept, and the metric of the best one.
+
+    ``every`` null writes one whenever ten seconds have passed; ``keep`` 0 writes none at all.
+    """
+
+    every: int | None = None
+    unit: str = "epochs"
+    keep: int = 2
+    best: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"checkpoint.every must be at least 1, got {self.every}")
+        if self.unit not in ("epochs", "steps"):
+            raise ValueError(f"checkpoint.unit must be epochs or steps, got {self.unit}")
+        if self.keep < 0:
+            raise ValueError(f"checkpoint.keep must be at least 0, got {self.keep}")
+        if self.best not in (None, *METRICS):
+            raise ValueError(f"checkpoint.best must be null or one of {', '.join(METRICS)}, got {self.best}")
+
+
+class Checkpoints:
+    """The checkpoints of one run: written on schedule, the newest few kept, and the best.
+
+    ``facts`` returns what the caller wants to find again, as JSON; it is written into every checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: CheckpointSettings,
+        training: Training,
+        record: RecordWriter,
+        facts: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.folder, self.settings, self.training, self.record = folder, settings, training, record
+        self.facts = facts
+        self._parts = 0
+        self._value: float | None = None
+        self._best: State | None = None
+        self._written = time.monotonic()
+        self._at = -1
+        steps = {"epochs": len(training.batches), "steps": 1}[settings.unit]
+        self._every = None if settings.every is None else settings.every * steps
+
+    @property
+    def due(self) -> bool:
+        """Whether the schedule asks for a checkpoint now."""
+        if self._every is None:
+            return time.monotonic() - self._written >= OFTEN
+        return self.training.progress.step % self._every == 0
+
+    def observe(self, metrics: dict[str, float]) -> None:
+        """Keep the present state in memory if its metric is the best so far; it goes to the disk with the next one."""
+        value = metrics.get(self.settings.best or "", math.nan)
+        sign = -1 if self.settings.best == "accuracy/val" else 1
+        if self.settings.keep and (sign * value < sign * self._value if self._value is not None else value == value):
+            self._value = value
+            facts = {"metric": self.settings.best, "value": value, "step": self.training.progress.step}
+            state = self.training.capture()
+            self._best = State(state.arrays, state.facts | facts)
+
+    def write(self) -> Path | None:
+        """Write a checkpoint of this moment, between two steps, unless there is one; an OSError names the file."""
+        step = self.training.progress.step
+        if not self.settings.keep:
+            return None
+        path = self.folder / f"step-{step:010d}.bpx"
+        if step == self._at:
+            return path
+        self.folder.mkdir(exist_ok=True)
+        self._write_rows()
+        if self._best is not None:
+            sealed.write(self.folder / "best.bpx", self._best.facts, self._best.arrays)
+            self._best = None
+        state = self.training.capture()
+        own = {"made_with": made_with(), "parts": self._parts, "best": self._value}
+        sealed.write(path, state.facts | self.facts() | own, state.arrays)
+        self._written, self._at = time.monotonic(), step
+        for old in sorted(self.folder.glob("step-*.bpx"), reverse=True)[self.settings.keep :]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def resume(self, check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], list[str]]:
+        """Put the newest checkpoint that is whole back and return its facts, and what is wrong with newer ones.
+
+        ``check`` raises ValueError where the facts do not fit what else there is. Without any checkpoint the facts
+        are empty and the state is as it was.
+        """
+        start, wrong = self.training.capture(), list[str]()
+        for path in sorted(self.folder.glob("step-*.bpx"), reverse=True):
+            try:
+                return self._restore(path, check), wrong
+            except ValueError as error:
+                wrong.append(str(error))
+        self.training.restore(start)
+        return {}, wrong
+
+    def _restore(self, path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        facts, arrays = sealed.read(path)
+        try:
+            rows = [row for part in range(1, int(facts["parts"]) + 1) for row in self._read_rows(part)]
+            check(facts)
+            self.training.restore(State(arrays, facts))
+            self._parts, self._value, self._at = int(facts["parts"]), facts["best"], self.training.progress.step
+        except Damaged:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(f"{path} does not fit this run: {error}") from error
+        for row in rows:
+            self.record.append(*row)
+        self.record.news()  # they are on the disk already
+        return facts
+
+    def _write_rows(self) -> None:
+        news = self.record.news()
+        if news:
+            self._parts += 1
+            arrays: sealed.Arrays = {}
+            for i, (_, steps, epochs, values) in enumerate(news):
+                arrays |= {f"{i}/step": steps, f"{i}/epoch": epochs, f"{i}/value": values}
+            keys = [[list(key) for key in group[0]] for group in news]
+            sealed.write(self._rows(self._parts), {"keys": keys}, arrays)
+
+    def _read_rows(self, part: int) -> Iterator[tuple[int, float, Keys, Any]]:
+        facts, arrays = sealed.read(self._rows(part))
+        for i, group in enumerate(facts["keys"]):
+            keys: Keys = tuple((str(a), str(b), str(c), int(d)) for a, b, c, d in group)
+            steps, epochs, values = (arrays[f"{i}/{name}"] for name in ("step", "epoch", "value"))
+            for step, epoch, row in zip(steps.tolist(), epochs.tolist(), values, strict=True):
+                yield step, epoch, keys, row
+
+    def _rows(self, part: int) -> Path:
+        return self.folder / f"rows-{part:06d}.bpx"
+
+
+def made_with() -> dict[str, str]:
+    """Return what the last bits depend on: the library of the matrix products, its threads, NumPy, the processor."""
+    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    none: dict[str, Any] = {}
+    library = min(blas, key=lambda lib: "numpy" not in lib["filepath"], default=none)  # SciPy brings one of its own
+    return {
+        "BLAS": " ".join(str(library.get(key)) for key in ("internal_api", "version", "architecture")),
+        "threads": str(library.get("num_threads")),
+        "NumPy": np.__version__,
+        "machine": platform.machine(),
+    }

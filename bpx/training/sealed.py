@@ -1,0 +1,121 @@
+"""Sealed files: facts as JSON and plain arrays, under a checksum, whole or not there.
+
+The first line is ``bpx 1`` and the SHA-256 of all that follows; the second is JSON, ``facts`` and a table of
+(name, dtype, shape); then come the arrays' bytes in the table's order, C-contiguous and little-endian. Reading runs
+no code, and takes no memory that the file's own size does not answer for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+MAGIC = b"bpx 1 "
+LONGEST_HEADER = 2**24  # bytes
+DTYPES = ("float32", "float64", "int64", "int32", "bool")
+
+
+class Damaged(ValueError):
+    """A file that is not what was written; the text is one line that names it."""
+
+
+def write(path: Path, facts: dict[str, Any], arrays: Arrays) -> None:
+    """Write a sealed file: under another name, synced to the disk, then renamed. An OSError names the path."""
+    plain = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
+    if unknown := [name for name, a in plain.items() if a.dtype.name not in DTYPES or sys.byteorder != "little"]:
+        raise TypeError(f"{unknown[0]} is {plain[unknown[0]].dtype}; a sealed file holds {', '.join(DTYPES)}")
+    table = [[name, a.dtype.name, list(a.shape)] for name, a in plain.items()]
+    header = json.dumps({"facts": facts, "arrays": table}).encode() + b"\n"
+    digest = hashlib.sha256(header)
+    for a in plain.values():
+        digest.update(_bytes(a))
+    with replaced(path) as file:
+        file.write(MAGIC + digest.hexdigest().encode() + b"\n" + header)
+        for a in plain.values():
+            file.write(_bytes(a))
+
+
+def read(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """Return the facts and arrays of a sealed file; raises Damaged."""
+    try:
+        with path.open("rb") as file:
+            return _read(file, path.stat().st_size)
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        raise Damaged(f"{path} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes the place of ``path`` at once and whole when all of it is on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _read(file: BinaryIO, size: int) -> tuple[dict[str, Any], Arrays]:
+    seal = file.readline(len(MAGIC) + 65)
+    if not seal.startswith(MAGIC) or not seal.endswith(b"\n"):
+        raise ValueError("it does not begin as it should")
+    line = file.readline(LONGEST_HEADER)
+    if not line.endswith(b"\n"):
+        raise ValueError("its header does not end")
+    digest = hashlib.sha256(line)
+    header = json.loads(line)
+    table = [(str(name), _dtype(dtype), _shape(shape)) for name, dtype, shape in header["arrays"]]
+    held, promised = size - file.tell(), sum(dtype.itemsize * math.prod(shape) for _, dtype, shape in table)
+    if held != promised:
+        raise ValueError(f"its header promises {promised:,} bytes, it holds {held:,}")
+    arrays: Arrays = {}
+    for name, dtype, shape in table:
+        arrays[name] = np.empty(shape, dtype)
+        file.readinto(_bytes(arrays[name]))  # type: ignore[attr-defined]  # a BufferedReader has it
+        digest.update(_bytes(arrays[name]))
+    if digest.hexdigest().encode() != seal[len(MAGIC) : -1]:
+        raise ValueError("its checksum is another")
+    if not isinstance(header["facts"], dict) or len(arrays) != len(table):
+        raise ValueError("its header is none")
+    return header["facts"], arrays
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    if name not in DTYPES:
+        raise ValueError(f"its header has the unknown type {str(name)[:20]!r}")
+    return np.dtype(name)
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("its header has a shape that is none")
+    return tuple(shape)

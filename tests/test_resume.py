@@ -1,0 +1,259 @@
+"""A run that was stopped goes on, and ends where it would have ended."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bpx import records
+
+WORDS = [
+    *("epochs=6", "max_steps=null", "batch_size=8", "optimizer=adam", "dropout=inverted", "dropout.rate=0.2"),
+    *("normalization=batch", "probes=light", "dataset.val_size=0.2", "progress=false", "tracking.figures=false"),
+    *("tracking.model=false", "checkpoint.every=50", "checkpoint.unit=steps", "checkpoint.best=cost/val"),
+]
+LOCAL = [*WORDS, "tracking=none"]
+
+
+def the_run(home, *but):
+    (directory,) = {p.parent.parent for p in (home / "outputs").glob("*/*/config/config.yaml")} - set(but)
+    return directory
+
+
+def numbers(directory):
+    """Everything a run computed, but for the time that it took."""
+    metrics = {}
+    for line in (directory / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        for name, value in record["metrics"].items():
+            assert (record["step"], name) not in metrics, "logged twice"
+            if name != "time/train_seconds":
+                metrics[record["step"], name] = value
+    model = np.load(directory / "model.npz")
+    rows = records.read(directory / "gradient_flow.parquet")
+    columns = [getattr(rows, name).tolist() for name in records.COLUMNS[:-1]]
+    return metrics, {name: model[name].tobytes() for name in model}, columns, rows.value.tobytes(), rows.about
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, command):
+    """A run that was never touched."""
+    home = tmp_path_factory.mktemp("whole")
+    done = command("bpx.train", *LOCAL, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return the_run(home)
+
+
+def stopped(home, whole, step):
+    """A copy of the untouched run as it would lie there, had it been killed behind a checkpoint."""
+    directory = home / "outputs" / "default" / "stopped"
+    shutil.copytree(whole, directory)
+    for path in (directory / "checkpoints").glob("*.bpx"):
+        kind, _, number = path.stem.partition("-")
+        if (kind == "step" and int(number) > step) or kind == "best":
+            path.unlink()
+    for name in ("result.json", "gradient_flow.parquet", "model.npz"):
+        (directory / name).unlink()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory, command):
+    """The untouched run once more, with all of its checkpoints."""
+    home = tmp_path_factory.mktemp("kept")
+    assert command("bpx.train", *LOCAL, "checkpoint.keep=99", cwd=home).returncode == 0
+    return the_run(home)
+
+
+@pytest.mark.parametrize("step", [50, 150, 450, 863, -1])
+def test_a_killed_run_ends_where_the_untouched_one_ends(step, whole, kept, tmp_path, command):
+    directory = stopped(tmp_path, kept, step)
+    with (directory / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9999, "met')  # cut off by the kill
+    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert f"resumed at step {step // 50 * 50 if step > 0 else 0} of 864" in done.stdout
+    assert "differ" not in done.stdout
+    assert numbers(directory) == numbers(whole)
+
+
+def test_only_the_newest_and_the_best_are_kept(whole):
+    names = sorted(p.name for p in (whole / "checkpoints").iterdir() if not p.name.startswith("rows"))
+    assert names == ["best.bpx", "step-0000000850.bpx", "step-0000000864.bpx"]
+    best = json.loads((whole / "checkpoints" / "best.bpx").read_bytes().split(b"\n")[1])["facts"]
+    costs = {k[0]: v for k, v in numbers(whole)[0].items() if k[1] == "cost/val"}
+    assert costs[best["step"]] == best["value"] == min(costs.values())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "rows", "text"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, whole, kept, tmp_path, command):
+    directory = stopped(tmp_path, kept, 200)
+    newest = directory / "checkpoints" / "step-0000000200.bpx"
+    facts = json.loads(newest.read_bytes().split(b"\n")[1])["facts"]
+    bad = directory / "checkpoints" / f"rows-{facts['parts']:06d}.bpx" if damage == "rows" else newest
+    content = bytearray(bad.read_bytes())
+    content[-9] ^= 1
+    bad.write_bytes({"cut": content[:-100], "empty": b"", "text": b"no checkpoint\n"}.get(damage, bytes(content)))
+    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert f"{bad} is damaged" in done.stdout.replace("\n", "")
+    steps = re.findall(r"resumed at step (\d+)", done.stdout)
+    assert steps == ["150"] or (damage == "rows" and int(steps[0]) <= 150)
+    assert numbers(directory) == numbers(whole)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["optimizer.lr=0.5"], "this changes optimizer.lr 0.001 -> 0.5"),
+        (["optimizer=sgd"], "this changes optimizer=sgd"),
+        (["seed=1"], "this changes seed 0 -> 1"),
+        (["epochs=3"], "more epochs than 6, not fewer"),
+        (["epochs=300"], "evaluated every 2 epochs"),
+        (["epochs=x"], "epochs must be an integer"),
+        (["no.such=1"], "unknown key no.such"),
+    ],
+)
+def test_a_changed_configuration_is_refused(more, said, kept, tmp_path, command):
+    directory = stopped(tmp_path, kept, 100)
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    done = command("bpx.train", f"resume={directory}", *more, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
+
+
+def test_more_epochs_end_where_a_longer_run_ends(whole, tmp_path, command):
+    directory = tmp_path / "outputs" / "default" / "finished"
+    shutil.copytree(whole, directory)
+    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    assert done.returncode == 2 and "is finished; a larger epochs than 6" in done.stderr
+    done = command("bpx.train", f"resume={directory}", "epochs=8", cwd=tmp_path)
+    assert done.returncode == 0 and "changed: epochs 6 -> 8" in done.stdout, done.stderr
+    assert command("bpx.train", *LOCAL, "epochs=8", cwd=tmp_path).returncode == 0
+    longer, more = numbers(the_run(tmp_path, directory)), numbers(directory)
+    assert more[1:] == longer[1:]
+    assert {k: v for k, v in more[0].items() if k not in longer[0]}.keys() == {
+        (864, name) for name in ("cost/test", "accuracy/test", "accuracy/train")
+    }
+    assert {k: v for k, v in more[0].items() if k in longer[0]} == longer[0]
+
+
+def test_a_schedule_over_the_whole_run_takes_no_more_epochs(tmp_path, command):
+    words = ["epochs=1", "schedule=cosine", "tracking=none", "tracking.figures=false"]
+    assert command("bpx.train", *words, cwd=tmp_path).returncode == 0
+    done = command("bpx.train", f"resume={the_run(tmp_path)}", "epochs=2", cwd=tmp_path)
+    assert done.returncode == 2 and "schedule=cosine is laid out over the whole run" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["nowhere", "0123456789abcdef0123456789abcdef"])
+def test_a_run_that_is_not_there(word, tmp_path, command):
+    done = command("bpx.train", f"resume={word}", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and word in done.stderr
+
+
+def test_another_threads_count_is_said(kept, tmp_path, command):
+    directory = stopped(tmp_path, kept, 850)
+    done = command("bpx.train", f"resume={directory}", "threads=2", cwd=tmp_path, env={"OPENBLAS_NUM_THREADS": "2"})
+    assert done.returncode == 0, done.stderr
+    assert "the last bits may differ: threads was 1 and is 2" in done.stdout
+
+
+def test_a_configuration_that_would_run_foreign_code_is_refused(kept, tmp_path, command):
+    directory = stopped(tmp_path, kept, 100)
+    config = directory / "config" / "config.yaml"
+    for target in ("os.system", "bpx.run.os.system"):
+        config.write_text(
+            re.sub(r"_target_: bpx\.engine\.optimizers\.adam\b", f"_target_: {target}", config.read_text())
+        )
+        assert target in config.read_text()
+        done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+        assert done.returncode == 2 and f"'{target}', which is no part of bpx" in done.stderr
+        config.write_text(config.read_text().replace(target, "bpx.engine.optimizers.adam"))
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"\xff\xfe", b"a: ${b}", b"epochs: 3"])
+def test_a_damaged_configuration_is_one_line(content, kept, tmp_path, command):
+    directory = stopped(tmp_path, kept, 100)
+    (directory / "config" / "config.yaml").write_bytes(content)
+    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+
+
+def begun(home, words, wait=lambda directory: (directory / "checkpoints").is_dir()):
+    """Start a run and wait until it has come so far."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bpx.train", *words], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        found = list((home / "outputs").glob("*/*/config/config.yaml"))
+        if found and wait(found[0].parent.parent):
+            return process, found[0].parent.parent
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("it does not begin")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp_path, command):
+    import mlflow
+
+    words = [w for w in WORDS if not w.startswith("epochs")]
+    process, directory = begun(tmp_path, [*words, "epochs=200"])
+    start = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert time.monotonic() - start < 2
+    assert process.returncode == code
+    assert said == f"interrupted; `python -m bpx.train resume={directory.relative_to(tmp_path)}` goes on from there\n"
+    assert not (directory / "figures").exists() and not (directory / "result.json").exists()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run_id = (directory / "mlflow_run_id").read_text().strip()
+    run = client.get_run(run_id)
+    assert run.info.status == "KILLED" and run.data.tags["bpx.outcome"] == "interrupted"
+    done = command("bpx.train", f"resume={run_id}", cwd=tmp_path)
+    assert done.returncode == 0 and "goes on" not in done.stderr, done.stderr
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
+    history = client.get_metric_history(run_id, "cost/val")
+    assert [m.step for m in history] == [144 * e for e in range(1, 201)]
+    assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    process, _ = begun(tmp_path, [*LOCAL, "epochs=100000"])
+    os.kill(process.pid, signal.SIGSTOP)  # so that both are there before the step ends
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(10) in (-signal.SIGTERM, -signal.SIGINT, 130, 143)
+    process.communicate()
+
+
+def test_a_killed_process_is_noticed_and_its_run_goes_on(tmp_path, command):
+    import mlflow
+
+    words = [w for w in WORDS if not w.startswith("epochs")]
+    process, directory = begun(tmp_path, [*words, "epochs=400"])
+    busy = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    assert busy.returncode == 2 and "another process is writing into it" in busy.stderr
+    process.kill()
+    process.communicate()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run_id = (directory / "mlflow_run_id").read_text().strip()
+    assert client.get_run(run_id).info.status == "RUNNING"
+    done = command("bpx.train", "epochs=1", "tracking.figures=false", "tracking.model=false", cwd=tmp_path)
+    assert f"the run default {directory.name} was left by a process that died: it is KILLED now" in done.stdout
+    assert client.get_run(run_id).info.status == "KILLED"
+    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert client.get_run(run_id).info.status == "FINISHED"
+    for name in ("cost/val", "cost/train", "lr"):
+        steps = [m.step for m in client.get_metric_history(run_id, name)]
+        assert steps == sorted(set(steps)), f"{name} has gaps or repeats"

@@ -1,0 +1,247 @@
+"""A tracking server that goes away, comes back, never does, or is slow."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from test_tracker import DATA, network, opened
+
+from bpx import sync
+from bpx.tracking import MLflowTracker, TrackingError, delivery
+from bpx.tracking.spool import Spool
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
+
+
+class Server:
+    """A real MLflow server that can be stopped and started again on its port."""
+
+    def __init__(self, home):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.home, self.uri = home, f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        words = ["server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            cwd=self.home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+                    return self
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the server does not start")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server")).start()
+    yield server
+    server.stop()
+
+
+def until(true, seconds=30):
+    """Wait for what has to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.1)
+
+
+def steps(tracker, name="m"):
+    return [m.step for m in tracker._client.get_metric_history(tracker.run_id, name)]
+
+
+@pytest.mark.slow
+def test_what_a_server_misses_it_gets_in_order_and_once(server, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(delivery, "SEND_EVERY", 0.2)
+    data, _ = network(tmp_path)
+    capfd.readouterr()
+    tracker = opened(server.uri, tmp_path, data)
+    tracker.log(0, 0.0, {"m": 0.0})
+    until(lambda: steps(tracker) == [0])
+    server.stop()
+    start = time.monotonic()
+    for step in range(1, 500):
+        tracker.log(step, step / 10, {"m": step})
+    tracker.tag("word", "first")
+    tracker.tag("word", "second")
+    assert time.monotonic() - start < 0.5, "training waits for a server that is not there"
+    until(lambda: "does not answer" in tracker._delivery.failure)
+    server.start()
+    until(lambda: tracker._delivery.failure == "" and tracker._spool.empty)
+    assert steps(tracker) == list(range(500))
+    tracker.save_model(tmp_path, data)
+    tracker.finish("finished")
+    assert tracker.unsent == "" and capfd.readouterr() == ("", "")
+    assert tracker.ui_command == "" and tracker.link.startswith(f"{server.uri}/#/experiments/")
+    run = tracker._client.get_run(tracker.run_id)
+    assert run.info.status == "FINISHED" and run.data.tags["word"] == "second"
+    assert steps(tracker) == list(range(500))
+
+
+@pytest.mark.slow
+def test_what_it_never_got_is_sent_later_and_only_once(server, tmp_path, capsys):
+    data, _ = network(tmp_path)
+    tracker = opened(server.uri, tmp_path, data)
+    server.stop()
+    for step in range(300):
+        tracker.log(step, step / 10, {"m": step})
+    (tmp_path / "a.txt").write_text("a")
+    tracker.artifact(tmp_path / "a.txt", "figures")
+    tracker.save_model(tmp_path, data)
+    start = time.monotonic()
+    tracker.finish("finished")
+    assert time.monotonic() - start < 10
+    assert "does not answer" in tracker.unsent and "\n" not in tracker.unsent
+    assert sync.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    server.start()
+    for _ in range(2):
+        shutil.copy(tmp_path / "delivery.json", tmp_path / "before.json")
+        assert sync.main([str(tmp_path)]) == 0
+        run = tracker._client.get_run(tracker.run_id)
+        assert run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
+        assert steps(tracker) == list(range(300))
+        assert [a.path for a in tracker._client.list_artifacts(tracker.run_id, "figures")] == ["figures/a.txt"]
+        models = tracker._client.search_logged_models([run.info.experiment_id])
+        assert [str(m.status) for m in models if m.source_run_id == tracker.run_id] == ["READY"]
+    # a process that died before it noted what it had sent
+    held = json.loads((tmp_path / "before.json").read_text())
+    (tmp_path / "delivery.json").write_text(json.dumps({**held, "sent": 0}))
+    assert sync.main([str(tmp_path)]) == 0
+    assert steps(tracker) == list(range(300))
+
+
+@pytest.mark.slow
+def test_a_server_gone_in_mid_training_does_not_end_the_run(server, tmp_path, command):
+    words = ["bpx.train", "epochs=300", "tracking.figures=false", "progress=false", f"tracking.uri={server.uri}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(tmp_path.glob("outputs/default/*/metrics.jsonl")):
+        time.sleep(0.05)
+    server.stop()
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and errors == ""
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    flat = " ".join(said.split())
+    assert "not sent" in flat and "does not answer" in flat
+    assert f"python -m bpx.sync {directory.relative_to(tmp_path)}" in flat
+    server.start()
+    done = command("bpx.sync", str(directory), cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    from mlflow import MlflowClient
+
+    client = MlflowClient(server.uri)
+    run_id = (directory / "mlflow_run_id").read_text().strip()
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    for name in ("cost/train", "accuracy/test"):
+        local = [(line["step"], line["metrics"][name]) for line in lines if name in line["metrics"]]
+        assert [(m.step, m.value) for m in client.get_metric_history(run_id, name)] == local
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+class Slow(BaseHTTPRequestHandler):
+    """Take a second for every request, as a server behind a bad line would."""
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        time.sleep(1)
+        body = b"{}"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        pass
+
+
+def work(log):
+    """Make steps for a second or two, telling of every hundredth, and return how long they took."""
+    import numpy as np
+
+    a = np.random.default_rng(0).standard_normal((200, 200))
+    start = time.perf_counter()
+    for step in range(3000):
+        np.dot(a, a)
+        if step % 100 == 0:
+            log(step, 0.0, {f"m/{i}": step for i in range(20)})
+    return time.perf_counter() - start
+
+
+@pytest.mark.slow
+def test_a_slow_server_does_not_slow_training(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setattr(delivery, "SEND_EVERY", 0.1)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as slow:
+        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{slow.server_port}"
+        ratios = []
+        for i in range(5):
+            quick = work(lambda *_: None)
+            home = tmp_path / str(i)
+            home.mkdir()
+            tracker = MLflowTracker(uri=uri)
+            tracker._open_files(home)
+            spool = Spool(home, {"uri": uri, "experiment": "0", "run": "r"})
+            tracker._spool, tracker._delivery = spool, delivery.Delivery(MlflowClient(uri), spool, uri)
+            ratios.append(work(tracker.log) / quick)
+            tracker._delivery._ending.set()
+            super(MLflowTracker, tracker).finish("finished")
+        slow.shutdown()
+    assert min(ratios) < 1.05, ratios
+
+
+TARGET = '"target": {"uri": "u", "experiment": "e", "run": "r"}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", "[]", '{"format": 1}', "[" * 5000, '{"format": 1, "target": {}, "sent": 0, "todo": []}'),
+        f'{{"format": 1, {TARGET}, "sent": "x", "todo": []}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["run", "rm"]]}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["artifact", "/etc/passwd", ""]]}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["artifact", "../x", ""]]}}',
+    ],
+)
+def test_a_damaged_spool_is_one_line(content, tmp_path, capsys):
+    (tmp_path / "delivery.json").write_text(content)
+    assert sync.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["a", "b"], ["/nonexistent"], ["--what"]])
+def test_sync_says_what_it_takes(words, capsys):
+    assert sync.main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_directory_in_use_is_not_synced(tmp_path):
+    tracker = opened(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, DATA)
+    with pytest.raises(TrackingError, match="another process is writing"):
+        delivery.sync(tmp_path)
+    tracker.finish("finished")
+    assert delivery.sync(tmp_path) == tracker.run_id
