@@ -73,7 +73,6 @@ def test_a_run_left_behind_is_ended(uri, tmp_path):
         parent.end(found, "interrupted")
         assert [(c.name, c.status) for c in parent.children()] == [("one", "FINISHED"), ("left", "KILLED")]
         left.leave()
-        left._file.close()
 
 
 def test_without_a_store_it_stays_in_the_directory(tmp_path):
