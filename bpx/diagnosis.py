@@ -1,0 +1,46 @@
+"""diagnose: the finding for any network, in a notebook or anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bpx.engine.network import Network
+from bpx.engine.optimizers import sgd
+from bpx.findings import Finding, find, observe, predict_network
+from bpx.measurement import about, predicted
+from bpx.probes import Subject
+from bpx.probes.gains import Gains
+from bpx.probes.scales import Scales
+from bpx.records import Rows
+
+
+def diagnose(net: Network, x: Any, y: Any) -> Finding:
+    """Return what the gradients of ``net`` do on the batch ``x`` (batch, n_in) with targets ``y``, and draw it.
+
+    One pass forward and backward in training mode, in buffers of its own: the network stays as it is. The finding's
+    ``figure`` is the profile by layer; a notebook shows both. Theory takes the weights as drawn at random, so its
+    part speaks of a network before training. Raises ValueError where x or y does not fit the network.
+    """
+    from bpx.figures import layer_profile
+
+    x = np.ascontiguousarray(x, net.dtype)
+    if x.ndim != 2 or x.shape[1] != net.n_in or len(x) == 0:
+        raise ValueError(f"x must be (samples, {net.n_in}), got {x.shape}")
+    y = np.asarray(y)
+    twin = net.twin(len(x))
+    twin.cost(x, y if y.ndim == 1 else y.astype(net.dtype))
+    twin.backward()
+    seen, q1, prediction = predict_network(twin)
+    observed = observe(twin)
+    finding = find(observed, seen, q1, prediction)
+    rows = Rows()
+    subject = Subject(twin, sgd().bind(twin.store), x)
+    for probe in (Scales(subject), Gains(subject)):
+        probe.gradient(0)
+        rows.append(0, 0.0, probe.keys, probe.values)
+    rows.append(0, 0.0, *predicted(prediction, observed))
+    rows.about = about(twin, seen) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}
+    return replace(finding, figure=layer_profile(rows.records()))

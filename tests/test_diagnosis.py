@@ -1,0 +1,69 @@
+"""bpx.diagnose: the finding for any network, with its picture, and the network left as it was."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import bpx
+from bpx.engine import mlp, residual_mlp, sgd
+
+
+def batch(n=40, n_in=30):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, n_in)), rng.integers(0, 5, n)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", [mlp, residual_mlp])
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_any_network_on_any_batch(model, normalization, dtype):
+    net = model(30, [20] * 6, 5, "tanh", normalization=normalization, dropout=0.1, dtype=dtype)
+    before = {key: value.tobytes() for key, value in net.state().items()}
+    f = bpx.diagnose(net, *batch())
+    assert f.verdict in ("healthy", "exploding", "vanishing") and f.predicted_slope is not None
+    assert {key: value.tobytes() for key, value in net.state().items()} == before
+    assert len(f.figure.axes) == 2 and "base64" in f._repr_html_() and f.verdict[:4] in str(f).lower()
+
+
+def test_a_network_in_the_middle_of_its_training_is_left_alone():
+    x, y = batch()
+    net = mlp(30, [20] * 4, 5, "relu").bind(40)
+    optimizer = sgd(0.1).bind(net.store)
+    net.cost(x.astype("f"), y)
+    net.backward()
+    grad = net.store.grad.copy()
+    first = bpx.diagnose(net, x, y)
+    np.testing.assert_array_equal(net.store.grad, grad)
+    optimizer.propose()
+    optimizer.apply()
+    assert bpx.diagnose(net, x, y).slope != first.slope
+
+
+def test_a_regression():
+    x, _ = batch()
+    f = bpx.diagnose(mlp(30, [20] * 4, 2, "tanh", loss="mean_squared_error"), x, np.ones((40, 2)))
+    assert f.slope is not None
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (np.ones((4, 3)), np.zeros(4, int), "x must be"),
+        (np.ones((0, 30)), np.zeros(0, int), "x must be"),
+        (np.ones((4, 30)), np.zeros(3, int), "labels must be"),
+    ],
+)
+def test_what_does_not_fit_is_said(x, y, said):
+    with pytest.raises(ValueError, match=said):
+        bpx.diagnose(mlp(30, [20] * 4, 5), x, y)
+
+
+def test_bpx_itself_draws_nothing():
+    code = "import bpx, sys; print({'matplotlib', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
+    with pytest.raises(AttributeError, match="no attribute 'diagnos'"):
+        bpx.diagnos  # noqa: B018
