@@ -1,0 +1,85 @@
+"""How well does a plain network learn a thousand digits, and how do its gradients flow before and after?"""
+
+import sys
+
+import numpy as np
+
+from bpx.data import Dataset
+from bpx.engine.model_files import load_model
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, below, new, plain
+from bpx.figures.evaluation import draw_confusion
+from bpx.figures.study import band
+from bpx.study import Run, Study, study
+from experiments.classification import evaluation
+
+EXPERIMENT, FLOW_SAMPLES = "+experiment=mnist_1k", 100
+
+
+def gradient_norms(net, data: Dataset) -> tuple[list[float], list[float]]:
+    """Return ‖∂J/∂W‖ and ‖∂J/∂b‖ by layer on the first training samples."""
+    net.bind(FLOW_SAMPLES)
+    net.cost(data.x_train[:FLOW_SAMPLES], data.y_train[:FLOW_SAMPLES])
+    net.backward()
+    return [np.linalg.norm(d.W.grad) for d in net.dense], [np.linalg.norm(d.b.grad) for d in net.dense]
+
+
+def flow(s: Study, made: list[Run]) -> dict[str, np.ndarray]:
+    """Return the gradient norms at initialization and after training, (seeds, layers) for weights and biases."""
+    work = s.plan(EXPERIMENT)
+    data = s.data(work)
+    before = [gradient_norms(net, data) for net, _, _ in s.draws(EXPERIMENT)]
+    after = [gradient_norms(load_model(r.directory).net, data) for r in made]
+    return {"before": np.array(before).swapaxes(0, 1), "after": np.array(after).swapaxes(0, 1)}
+
+
+@study(seeds=10, quick=2)
+def run(s: Study) -> str:
+    """Train 784-128-64-10 on the first 1,000 images."""
+    made = s.train("mnist_1k", EXPERIMENT, *(("epochs=10",) if s.quick else ()))
+    accuracy = 100 * np.array([r.metrics["accuracy/test"] for r in made])
+    fitted = 100 * np.array([r.metrics["accuracy/train"] for r in made])
+    norms = flow(s, made)
+    kept = evaluation(made[0])
+    weights, _ = norms["before"]
+    ratio = np.median(weights[:, 0] / weights[:, -1])
+    fall = np.median(weights / norms["after"][0], axis=0)
+    s.log(accuracy_test=np.median(accuracy), accuracy_train=np.median(fitted), first_over_last=ratio)
+    s.log(**{f"fall/layer_{i:02d}": f for i, f in enumerate(fall, 1)})
+    for when, (w, b) in norms.items():
+        for i in range(w.shape[1]):
+            sizes = f"weights {np.median(w[:, i]):.2e}   biases {np.median(b[:, i]):.2e}"
+            print(f"layer {i + 1}, {when:6s} training   {sizes}")
+
+    figure = new(f"{kept['name']}, 784-128-64-10, {s.seeds} seeds", "a thousand digits", 12, 6.4)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.2, 1))
+    curves, confusion, norm_axes = top.subplots(1, 3)
+    band(curves, made[0].history("cost/train")[0], [r.history("cost/train")[1] for r in made], "training", BLUE)
+    curves.set_yscale("log")
+    plain(curves, "optimizer step", "cost", f"test accuracy {np.median(accuracy):.1f} %")
+    draw_confusion(confusion, kept)
+    confusion.set_title("the first seed's test samples", fontsize=10)
+    at = np.arange(1, 4)
+    for (when, (w, b)), colour in zip(norms.items(), (BLUE, ORANGE), strict=True):
+        band(norm_axes, at, w, f"weights, {when}", colour)
+        band(norm_axes, at, b, f"biases, {when}", colour, ":")
+    norm_axes.set_yscale("log")
+    norm_axes.set_xticks(at)
+    plain(norm_axes, "layer, from the input", "L2 norm of the gradient", f"on {FLOW_SAMPLES} training samples")
+    below(norm_axes, 2)
+    for axes, x, true, guess, p in zip(bottom.subplots(1, 9), kept["sample_x"], kept["sample_true"],
+                                       kept["sample_pred"], kept["sample_prob"], strict=True):  # fmt: skip
+        axes.imshow(x.reshape(tuple(kept["sample_image_shape"])), cmap="gray_r")
+        axes.set_title(f"{guess} ({p:.2f})\ntrue {true}", fontsize=9, color=GREEN if guess == true else RED)
+        axes.set_axis_off()
+    s.draw(figure)
+    return f"""
+    {np.median(accuracy):.1f} % of the 200 test images (80 % of {s.seeds} seeds: {np.percentile(accuracy, 10):.1f} to
+    {np.percentile(accuracy, 90):.1f}), with {np.median(fitted):.1f} % of the 800 training images: it has learned them
+    by heart. At initialization ∂J/∂W is {ratio:.1f} times as large in the first layer as in the last: nothing vanishes
+    in three layers. After training the gradients are {fall.min():.0f} to {fall.max():.0f} times smaller in every layer
+    alike: because the cost is at its end, not because δ is lost on its way.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(run.main())

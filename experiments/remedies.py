@@ -1,0 +1,96 @@
+"""Which remedy makes a deep sigmoid network learn that fails without it: each alone, and all together?"""
+
+import re
+import sys
+
+import numpy as np
+
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new, plain
+from bpx.probes import flow
+from bpx.study import Study, study
+
+HIDDEN = 10
+BASE = (
+    "dataset=digits", f"model.depth={HIDDEN}", "model.width=50", "activation=sigmoid",
+    "optimizer.lr=0.1", "epochs=30",
+)  # fmt: skip
+SMALL = ("initializer=normal", "initializer.std=0.1")  # unless the remedy is another
+XAVIER = ("initializer=xavier_normal",)
+REMEDIES = {
+    "nothing": (),
+    "Xavier initialization": XAVIER,
+    "He initialization": ("initializer=he_normal",),
+    "σw = 5": ("initializer=lecun_normal", "initializer.sigma_w=5"),
+    "ReLU": ("activation=relu",),
+    "ReLU and He": ("activation=relu", "initializer=he_normal"),
+    "tanh and Xavier": ("activation=tanh", *XAVIER),
+    "batch normalization": ("normalization=batch",),
+    "residual": ("model=residual_mlp",),
+    "dropout 0.1": ("dropout=inverted", "dropout.rate=0.1"),
+    "cosine schedule": ("schedule=cosine",),
+    "weight decay 1e-4": ("optimizer.weight_decay=1e-4",),
+    "clipping to norm 1": ("optimizer.clip_norm=1",),
+    "learning rate 1": ("optimizer.lr=1",),
+    "batches of 8": ("batch_size=8",),
+    "Adam": ("optimizer=adam", "optimizer.lr=0.001"),
+    "all together": (
+        "activation=relu", "initializer=he_normal", "normalization=batch", "dropout=inverted", "dropout.rate=0.1",
+        "schedule=cosine", "optimizer.weight_decay=1e-4", "optimizer.clip_norm=1",
+    ),
+}  # fmt: skip
+LEARNED = 90.0  # per cent
+
+
+@study(seeds=5, quick=1)
+def run(s: Study) -> str:
+    """Train the failing network with each remedy; look at δ at initialization and at the test accuracy."""
+    short = ("epochs=2",) if s.quick else ()
+    accuracy, slopes = {}, {}
+    for name, more in REMEDIES.items():
+        start = () if any(word.startswith("initializer=") for word in more) else SMALL
+        made = s.train(name, *BASE, *start, *more, *short)
+        accuracy[name] = 100 * np.array([r.metrics.get("accuracy/test", 0.1) for r in made])
+        found = [flow(r.records().grid("delta_rms")[2][:HIDDEN, 0]) for r in made]
+        slopes[name] = np.array([f.slope for f in found if f is not None])
+        word = re.sub(r"[^a-z0-9]+", "_", name.lower())
+        s.log(**{f"accuracy/{word}": np.median(accuracy[name]), f"factor/{word}": 10 ** np.median(slopes[name])})
+        print(f"{name:32s} δ ×{10 ** np.median(slopes[name]):.3f} a layer   {np.median(accuracy[name]):5.1f} %")
+
+    names = list(REMEDIES)[::-1]
+    at = np.arange(len(names))
+    name = f"digits, {HIDDEN} hidden layers of 50, {s.seeds} seeds"
+    figure = new(name, "one failing network and its remedies", 11, 6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    factors = [10 ** np.median(slopes[n]) for n in names]
+    left.barh(at, np.log10(factors), color=[BLUE if 0.774 < f < 1.292 else ORANGE for f in factors])
+    left.axvline(0, color="black", lw=0.8)
+    left.set_yticks(at, names)
+    plain(left, "decades of δ per hidden layer, at initialization", "", "backward: 0 is healthy, −1 vanishes")
+    middle = [np.median(accuracy[n]) for n in names]
+    spread = [[m - accuracy[n].min() for n, m in zip(names, middle, strict=True)],
+              [accuracy[n].max() - m for n, m in zip(names, middle, strict=True)]]  # fmt: skip
+    right.barh(at, middle, xerr=spread, color=[GREEN if m > LEARNED else GREY for m in middle], ecolor="#444444")
+    right.axvline(10, color="black", lw=0.8, ls=":")
+    right.set_xlim(0, 100)
+    plain(right, "test accuracy / % (bars: all seeds; dots: chance)", "", "after training")
+    s.draw(figure)
+
+    def said(chosen: list[str]) -> str:
+        return ", ".join(f"{n} ({np.median(accuracy[n]):.0f} %)" for n in chosen) or "none"
+
+    alone = [n for n in REMEDIES if n not in ("nothing", "all together")]
+    good = [n for n in alone if np.median(accuracy[n]) > LEARNED]
+    useless = [n for n in alone if np.median(accuracy[n]) < 20]
+    some = [n for n in alone if n not in good and n not in useless]
+    return f"""
+    Without a remedy δ shrinks by ×{10 ** np.median(slopes["nothing"]):.2f} per layer and the network stays at
+    {np.median(accuracy["nothing"]):.0f} %. Enough alone: {said(good)}. Some help: {said(some)}. No help:
+    {said(useless)}. All together, {HIDDEN} layers of dropout among them:
+    {np.median(accuracy["all together"]):.0f} %, less than the best alone. What helps is what changes δ's factor per
+    layer; what only changes how an existing gradient is used (step, schedule, batch, clipping, decay) does not, and
+    Adam, which rescales every parameter's step, comes off the ground but not far in this time.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(run.main())
