@@ -97,10 +97,11 @@ def run(s: Study) -> str:
     minima = sum(e.gradient_further < FLAT for e in kept)
     return f"""
     {len(stuck)} of {len(every)} runs end above a cost of {STUCK} (by learning rate: {rates}), for three reasons.
-    {len(dead)} are dead: no sample activates a unit of some layer, and δ is exactly zero before it. {len(escaped)} were
-    only slow, or thrown about by their step: with exact gradients (L-BFGS) they come down. {len(kept)} stay above
-    {STUCK} even so, {minima} of them with a gradient below {FLAT:g}: local minima, or flat places, of a network that has
-    lost {asleep[0]} of its units (those that escape: {asleep[1]}, the solved: {asleep[2]}).
+    {len(dead)} are dead: no sample activates a unit of some layer, and δ is exactly zero before it.
+    {len(escaped)} were only slow, or thrown about by their step: with exact gradients (L-BFGS) they come down.
+    {len(kept)} stay above {STUCK} even so, {minima} with a gradient below {FLAT:g}, the others where the search finds
+    nothing lower because the cost has a kink: what may be called local minima, of networks that have lost
+    {asleep[0]} of their units (those that escape: {asleep[1]}, the solved: {asleep[2]}).
     """
 
 

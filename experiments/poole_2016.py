@@ -1,0 +1,90 @@
+"""Poole et al. 2016: do lengths and correlations travel through a wide random network as the maps say?
+
+Published: in a wide tanh network the length q and the correlation c of two inputs follow one-dimensional maps; with
+σw small inputs converge (order), with σw large they part (chaos). (Sections 2 and 3, figures 1 and 2.)
+"""
+
+import sys
+
+import numpy as np
+
+from bpx.engine import ACTIVATIONS
+from bpx.figures.canvas import GREY, below, new, plain, shades
+from bpx.figures.study import band
+from bpx.study import Study, study
+from bpx.theory import mean_field
+from bpx.theory.meanfield import Ensemble
+
+WIDTH, DEPTH, SIGMA_B = 500, 25, 0.3
+SIGMAS = (1.0, 1.3956, 2.5, 4.0)  # 1.3956: the edge of chaos at σb = 0.3
+SETUP = (
+    f"model.width={WIDTH}", f"model.depth={DEPTH}", "activation=tanh", "initializer=lecun_normal",
+    f"initializer.bias_std={SIGMA_B}", "dataset=gaussian", f"dataset.n_in={WIDTH}", "batch_size=2",
+    "loss=mean_squared_error",
+)  # fmt: skip
+START = 0.6  # the inputs' correlation
+
+
+def measured(s: Study, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return length and correlation of two inputs by layer, (seeds, DEPTH)."""
+    rng, q, c = np.random.default_rng(0), [], []
+    for net, _, _ in s.draws(*SETUP, f"initializer.sigma_w={sigma}"):
+        u, v = rng.standard_normal((2, WIDTH))
+        x = np.array([u, START * u + np.sqrt(1 - START**2) * v], np.float32)
+        net.forward(x, train=True)
+        z = np.array([dense.y for dense in net.dense[:-1]], np.float64)  # (DEPTH, 2, WIDTH)
+        product, length = np.mean(z[:, 0] * z[:, 1], axis=1), np.mean(z**2, axis=2)
+        q.append(length.mean(axis=1))
+        c.append(product / np.sqrt(length[:, 0] * length[:, 1]))
+    return np.array(q), np.array(c)
+
+
+def predicted(sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same from the maps."""
+    net = Ensemble(ACTIVATIONS["tanh"](), sigma, SIGMA_B)
+    q, c = [sigma**2 + SIGMA_B**2], [(sigma**2 * START + SIGMA_B**2) / (sigma**2 + SIGMA_B**2)]
+    for _ in range(DEPTH - 1):
+        c.append(net.correlation(c[-1], q[-1]))
+        q.append(net.length(q[-1]))
+    return np.array(q), np.array(c)
+
+
+@study(seeds=20, quick=3)
+def run(s: Study) -> str:
+    """Send two inputs through networks of four scales and compare with the maps."""
+    figure = new(f"tanh, width {WIDTH}, σb = {SIGMA_B}, {s.seeds} networks", "length and correlation maps", 11.5, 4.4)
+    left, middle, right = figure.subplots(1, 3)
+    at, off_q, off_c, ends = np.arange(1, DEPTH + 1), 0.0, 0.0, []
+    for sigma, colour in zip(SIGMAS, shades(len(SIGMAS)), strict=True):
+        (q, c), (q_map, c_map) = measured(s, sigma), predicted(sigma)
+        field = mean_field(ACTIVATIONS["tanh"](), sigma, SIGMA_B)
+        off_q = max(off_q, float(np.abs(np.median(q, axis=0) / q_map - 1).max()))
+        off_c = max(off_c, float(np.abs(np.median(c, axis=0) - c_map).max()))
+        ends.append(f"{np.median(c[:, -1]):.2f} at σw = {sigma:.3g} (c* = {field.c_star:.2f})")
+        s.log(**{f"correlation_end/{sigma:g}": np.median(c[:, -1]), f"c_star/{sigma:g}": field.c_star or np.nan})
+        band(left, at, q, f"σw = {sigma:.3g}", colour)
+        band(middle, at, c, f"σw = {sigma:.3g}", colour)
+        left.plot(at, q_map, "--", color=GREY, lw=1)
+        middle.plot(at, c_map, "--", color=GREY, lw=1)
+        grid, net = np.linspace(0, 1, 60), Ensemble(ACTIVATIONS["tanh"](), sigma, SIGMA_B)
+        right.plot(grid, [net.correlation(float(g), field.q_star) for g in grid], color=colour,
+                   label=f"σw = {sigma:.3g}, χ₁ = {field.chi_1:.2f}")  # fmt: skip
+    right.plot([0, 1], [0, 1], color="black", lw=0.8)
+    left.set_yscale("log")
+    plain(left, "layer", "length q", "dashed: the map")
+    plain(middle, "layer", "correlation c of two inputs", "dashed: the map")
+    plain(right, "c in one layer", "c in the next", "the correlation map at q*")
+    for axes in (left, middle, right):
+        below(axes, 2)
+    s.draw(figure)
+    s.log(largest_error_q=off_q, largest_error_c=off_c)
+    return f"""
+    They do: over {DEPTH} layers the median of {s.seeds} networks stays within {100 * off_q:.1f} % of the length map and
+    within {off_c:.3f} of the correlation map. Two inputs that start with correlation {START} end at
+    {"; ".join(ends)}. Below the edge of chaos all inputs become one, above it they part whatever they were, and only at
+    the edge is the way there long.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(run.main())
