@@ -75,8 +75,8 @@ def run(s: Study) -> str:
                       for w, d, p in zip(sigmas, reached, predicted, strict=True))  # fmt: skip
     return f"""
     Depth at which the training accuracy after {STEPS} steps falls through one half, by σw, with 6 ξc in brackets:
-    {table}. The deepest is at σw = {deepest}, the edge of chaos at {edge:.3f} ({depths[-1]} is as deep as was tried); the
-    rank correlation of measured and predicted depth is {rank:.2f}. As published, depth is lost on both sides of the
+    {table}. The deepest is at σw = {deepest}, the edge of chaos at {edge:.3f} ({depths[-1]} is as deep as was tried);
+    the rank correlation of measured and predicted depth is {rank:.2f}. As published, depth is lost on both sides of the
     edge. These are {STEPS} steps of a net a third as wide, not the paper's 10⁴ and more: with few steps the depth that
     is reached lies below 6 ξc.
     """

@@ -1,0 +1,42 @@
+"""Every study runs, as continuous integration runs it; the gallery shows them all."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import DATA, ROOT
+
+from experiments.gallery import CLASSICS, DEMONSTRATIONS
+
+STUDIES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "@study(" in p.read_text())
+GALLERY = (ROOT / "experiments" / "README.md").read_text()
+
+
+def test_all_studies_are_made_together():
+    assert sorted((*DEMONSTRATIONS, *CLASSICS)) == STUDIES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_runs(name, tmp_path):
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | ({"BPX_DATA_DIR": DATA} if DATA else {})
+    words = [sys.executable, "-W", "error::RuntimeWarning", "-m", f"experiments.{name}", "--quick"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "figure    outputs" in done.stdout and "nan" not in done.stdout.split("\n\n")[-2]
+    (picture,) = (tmp_path / "outputs" / name).glob(f"*/{name}.png")
+    assert picture.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_gallery_shows_every_study(name):
+    assert f"python -m experiments.{name}" in GALLERY
+    assert f"(../docs/gallery/{name}.png)" in GALLERY
+    assert (ROOT / "docs" / "gallery" / f"{name}.png").stat().st_size > 20_000
+
+
+def test_the_gallery_has_no_other_pictures():
+    shown = set(re.findall(r"docs/gallery/(\w+)\.png", GALLERY))
+    assert shown == {p.stem for p in (ROOT / "docs" / "gallery").glob("*.png")} == set(STUDIES)
