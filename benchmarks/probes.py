@@ -34,25 +34,30 @@ BARS = {
 SEEN = """
 import sys, time
 import bpx.run
-marks = {}
-fit, test = bpx.run.fit, bpx.run._Run._test
-def sent(tracker):
+from bpx.measurement import Measurement
+from bpx.train import main
+fit, test, write = bpx.run.fit, bpx.run._Run._test, Measurement.close
+marks, tracker = {}, None
+def training(*a, **k):
+    marks["first"] = time.time()
+    yield from fit(*a, **k)
+def evaluation(self):
+    global tracker
+    start, tracker = time.time(), self.work.tracker
+    found = test(self)
+    marks["evaluation"] = time.time() - start
+    return found
+def written(self):
+    write(self)
     delivery = getattr(tracker, "_delivery", None)
     if delivery is not None:  # have everything sent that waits, then let it go on
         delivery.finish(None)
         tracker._begin_to_send(delivery.spool)
-def first(*a, **k):
-    marks["first"] = time.time()
-    yield from fit(*a, **k)
-def written(self):
-    sent(self.work.tracker)
     marks["flushed"] = time.time()
-    return test(self)
-bpx.run.fit, bpx.run._Run._test = first, written
-from bpx.train import main
+bpx.run.fit, bpx.run._Run._test, Measurement.close = training, evaluation, written
 sys.argv = ["bpx.train", *sys.argv[1:]]
 code = main()
-print("MARKS", marks["first"], marks["flushed"], time.time())
+print("MARKS", marks["first"], marks["flushed"], marks["evaluation"], time.time())
 sys.exit(code)
 """
 
@@ -64,8 +69,8 @@ def measure(words, home):
     done = subprocess.run(command, cwd=home, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    first, flushed, end = map(float, done.stdout.rsplit("MARKS", 1)[1].split())
-    return first - start, flushed - first, end - flushed
+    first, flushed, evaluation, end = map(float, done.stdout.rsplit("MARKS", 1)[1].split())
+    return first - start, flushed - first - evaluation, end - flushed + evaluation
 
 
 def main():
