@@ -29,5 +29,5 @@ def gradient_agreement(records: Records) -> Figure:
             shown = lines_by_depth(axes, records, quantity, lambda cosine: cosine)
             axes.set_ylim(-1.05, 1.05)
         plain(axes, STEPS if len(panels) == 1 else "optimizer step", "", title)
-    depth_bar(figure, row, len(shown))
+    depth_bar(figure, row, records)
     return figure

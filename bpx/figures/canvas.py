@@ -49,7 +49,7 @@ def plain(axes: Any, x: str, y: str, title: str = "") -> None:
     """Label the axes, take the frame's upper and right sides away, and draw a light grid."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, y=1.0)  # told where, it need not be looked for: a tenth of the time
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
@@ -75,7 +75,8 @@ def log_y(axes: Any, values: Any) -> None:
     good = positive(values)
     good = good[np.isfinite(good)]
     if good.size == 0:
-        axes.text(0.5, 0.5, NOTHING, transform=axes.transAxes, ha="center", color=GREY, fontsize=9)
+        axes.text(0.5, 0.6, NOTHING, transform=axes.transAxes, ha="center", color=GREY, fontsize=9)
+        axes.set_yticks([])
         return
     axes.set_yscale("log")
     decades = np.log10(good.max()) - np.log10(good.min())  # the ratio itself may overflow

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, dots, plain
 from bpx.figures.layers import Values, layer_ticks, moment, number, sheet
 from bpx.records import Records
 
@@ -99,11 +99,13 @@ def _stack(axes: Any, g: Gains) -> None:
 def _sums(axes: Any, first: Gains, last: Gains) -> None:
     """Draw the sums from the output on: by kind at the first record, in all at the first and the last."""
     at = np.arange(len(first.total)) + 1
+    marker = dots(len(at))
     for kind, logs in first.logs.items():
-        axes.plot(at, _from_output(logs), color=KINDS[kind][1], lw=1.4)
-    axes.plot(at, _from_output(first.total), color="black", lw=2, label=f"all, {moment(first.step)}")
+        axes.plot(at, _from_output(logs), marker=marker, color=KINDS[kind][1], lw=1.4)
+    axes.plot(at, _from_output(first.total), marker=marker, color="black", lw=2, label=f"all, {moment(first.step)}")
     if last.step != first.step:
-        axes.plot(at, _from_output(last.total), "--", color="black", lw=1.3, label=f"all, {moment(last.step)}")
+        sums = _from_output(last.total)
+        axes.plot(at, sums, "--", marker=marker, color="black", lw=1.3, label=f"all, {moment(last.step)}")
     _finish(axes, first)
 
 

@@ -34,7 +34,7 @@ def magnitude_histograms(records: Records) -> Figure:
             image = _draw(axes[row, column], records, t, first, last)
             bottom = row == len(moments) - 1
             plain(axes[row, column], f"log10 {symbol}" if bottom else "", "" if column else DEPTH)
-            axes[row, column].set_title(f"{symbol}, {moment(int(step))}", fontsize=10)
+            axes[row, column].set_title(f"{symbol}, {moment(int(step))}", fontsize=10, y=1.0)
             axes[row, column].grid(False)
     figure.colorbar(image, ax=axes, label="share of the layer's entries", pad=0.02)
     return figure

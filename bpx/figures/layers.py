@@ -39,6 +39,11 @@ def number(layer: str) -> int:
     return int(layer.rpartition("_")[2])
 
 
+def depth(records: Records) -> int:
+    """Return the number of layers."""
+    return max(number(layer) for layer in set(records.layer) if layer)
+
+
 def first_and_last(axes: Any, records: Records, quantity: str, prefix: str, style: str) -> Values:
     """Draw a quantity by layer at the first and the last recorded step, and return what was drawn."""
     steps, layers, values = records.grid(quantity)
@@ -98,7 +103,7 @@ def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[V
     steps, layers, values = records.grid(quantity)
     shown: Values = np.asarray(show(values), float)
     at = np.arange(len(steps), dtype=float)
-    colours = _by_depth(len(layers))
+    colours = _by_depth(depth(records))[[number(layer) - 1 for layer in layers]]
     paths = [np.column_stack([at, row]) for row in shown]
     axes.add_collection(LineCollection(paths, colors=colours, lw=1.3 if len(layers) <= 12 else 0.9))
     if len(steps) <= 40:
@@ -113,8 +118,9 @@ def _by_depth(n: int) -> Any:
     return colormaps["viridis"](np.linspace(0, 0.95, n))
 
 
-def depth_bar(figure: Figure, axes: Any, n: int) -> None:
-    """Draw the bar that tells which colour belongs to which of ``n`` layers."""
+def depth_bar(figure: Figure, axes: Any, records: Records) -> None:
+    """Draw the bar that tells which colour belongs to which layer."""
+    n = depth(records)
     scale = ScalarMappable(Normalize(0.5, n + 0.5), ListedColormap(_by_depth(n)))
     figure.colorbar(scale, ax=axes, label=DEPTH, ticks=layer_ticks(n), pad=0.02)
 

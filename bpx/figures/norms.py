@@ -32,5 +32,5 @@ def gradient_norms(records: Records) -> Figure:
         log_y(right, values)
         plain(right, STEPS, "L2 norm of ∂J/∂W")
         below(right, 4)
-    right.set_title("over time", fontsize=10)
+    right.set_title("over time", fontsize=10, y=1.0)
     return figure

@@ -51,7 +51,7 @@ def delta_heatmap(records: Records) -> Figure:
 def _predicted(axes: Any, records: Records, quantity: str, label: str, *, band: bool = False) -> Values:
     """Draw theory's line, with its band if asked, and return it; nothing where theory has no answer."""
     _, layers, values = records.grid(quantity)
-    if not layers:
+    if len(layers) < 2:
         return np.empty(0)
     at, line = [number(layer) for layer in layers], positive(values[:, 0])
     if band:

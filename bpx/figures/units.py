@@ -20,9 +20,9 @@ def idle_units(records: Records) -> Figure:
     figure = sheet(records, "units out of work", 9.6 if len(panels) > 1 else 6.4)
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (quantity, title) in zip(row, panels, strict=True):
-        shown = lines_by_depth(axes, records, quantity, lambda share: 100 * share)
+        lines_by_depth(axes, records, quantity, lambda share: 100 * share)
         plain(axes, STEPS, "", title)
         axes.set_ylim(-3, 103)
     row[0].set_ylabel("share / %")
-    depth_bar(figure, row, len(shown))
+    depth_bar(figure, row, records)
     return figure

@@ -21,5 +21,5 @@ def update_ratios(records: Records) -> Figure:
     log_y(axes, np.append(shown, SOUND) if np.isfinite(shown).any() else shown)
     plain(axes, STEPS, "|ΔW| / |W|")
     below(axes, 1)
-    depth_bar(figure, axes, len(shown))
+    depth_bar(figure, axes, records)
     return figure
