@@ -162,13 +162,15 @@ def hidden_widths(model: DictConfig) -> list[int]:
 
 
 def flatten(config: DictConfig) -> dict[str, Any]:
-    """Return every key of the configuration with dots between the levels."""
+    """Return every key of the configuration with dots between the levels, and what each group builds by its name."""
 
     def walk(prefix: str, node: Any) -> typing.Iterator[tuple[str, Any]]:
         for key, value in node.items():
             if isinstance(value, dict):
                 yield from walk(f"{prefix}{key}.", value)
-            elif key != "_target_":
+            elif key == "_target_":
+                yield prefix[:-1], value.rpartition(".")[2]
+            else:
                 yield f"{prefix}{key}", value
 
     return dict(walk("", _plain(config)))

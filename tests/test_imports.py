@@ -20,7 +20,13 @@ ALLOWED = {  # of bpx itself; a part may always import from itself
 }
 ONLY_IN = {
     "matplotlib": ("figures", "sweep"),
-    "mlflow": ("tracking/mlflow_tracker.py", "tracking/delivery.py", "tracking/store.py", "tracking/pyfunc_model.py"),
+    "mlflow": (
+        "tracking/mlflow_tracker.py",
+        "tracking/delivery.py",
+        "tracking/download.py",
+        "tracking/store.py",
+        "tracking/pyfunc_model.py",
+    ),
     "optuna": ("sweep",),
     "hydra": (
         "commands.py",

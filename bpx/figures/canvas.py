@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e07b39", "#3a8f5c", "#c0392b", "#7
 DPI = 110
 NOTHING = "every value is zero, not finite or not measured"
 NARROW = 0.02  # decades: a narrower axis would show rounding alone
+FOOT = 0.035  # of the height: the line that names the data
 LETTERS, LINE = 17, 0.155  # of a note: letters an inch, inches a line
 LEAST, MOST = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
 
@@ -32,7 +34,7 @@ def new(name: str, title: str, width: float = 8.0, height: float = 4.2, note: st
         figure.text(0.5, 1 - (0.34 + LINE * i) / height, line, ha="center", va="top", fontsize=8, color="#444444")
     engine = figure.get_layout_engine()
     if engine is not None:
-        engine.set(rect=(0, 0.035, 1, 0.965 - top / height))  # type: ignore[call-arg]  # room for all of these
+        engine.set(rect=(0, FOOT, 1, 1 - FOOT - top / height))  # type: ignore[call-arg]  # room for all of these
     figure.text(0.995, 0.005, name, ha="right", va="bottom", fontsize=9, color=GREY)
     return figure
 
@@ -62,6 +64,16 @@ def dots(n: int) -> str:
 def below(axes: Any, columns: int) -> None:
     """Put the legend under the axes, where it hides no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False)
+
+
+def under(figure: Figure, panels: Iterable[Any], columns: int) -> None:
+    """Put one legend under all the panels, above the line that names the data."""
+    pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels)
+    named = {label: handle for handles in pairs for handle, label in handles}
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", borderaxespad=1.5,
+        ncols=columns, fontsize=8, frameon=False,
+    )  # fmt: skip
 
 
 def positive(values: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, dots, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, dots, plain, under
 from bpx.figures.layers import Values, layer_ticks, moment, number, sheet
 from bpx.records import Records
 
@@ -58,10 +58,7 @@ def backward_gains(records: Records) -> Figure:
         plain(axes["B"], TOWARDS, "log10 gain", "inside the residual branches")
     _sums(axes["C"], first, last)
     plain(axes["C"], TOWARDS, "log10 of δ over δ at the output", "added up from the output")
-    handles = {
-        label: handle for a in axes.values() for handle, label in zip(*a.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    under(figure, axes.values(), 6)
     return figure
 
 

@@ -67,6 +67,11 @@ def check(uri: str) -> None:
         raise TrackingError(f"{path} cannot be used: {error}") from error
 
 
+def exists(uri: str) -> bool:
+    """Tell whether there is anything at ``uri`` to read: MLflow itself would make a new database."""
+    return not uri.startswith(FILE) or _file(uri).exists()
+
+
 def answers(uri: str) -> None:
     """Raise TrackingError where a store does not answer: MLflow itself would go on asking for four minutes."""
     if not is_server(uri):

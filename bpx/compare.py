@@ -1,0 +1,180 @@
+"""python -m bpx.compare RUN RUN ...: runs side by side: profiles, keys that differ, findings, last metrics."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, TypeVar, final
+
+from bpx.commands import leave, said
+from bpx.config import UserError, flatten
+from bpx.records import Records, read, read_metrics
+
+OUTPUTS = Path("outputs")
+FOLDER = OUTPUTS / "compare"
+LETTERS = ascii_uppercase[:10]  # one for each run, and a colour
+T = TypeVar("T")
+NOT_THE_EXPERIMENT = ("tracking", "progress")  # keys that change nothing of what is compared
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run as it is compared: its configuration and last metrics by key; no record where it has none."""
+
+    name: str
+    config: dict[str, Any]
+    outcome: str
+    finding: str
+    metrics: dict[str, float]
+    records: Records | None
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Compare the runs named on the command line: run directories, or MLflow run ids."""
+    words = sys.argv[1:] if words is None else words
+    if set(words) & {"-h", "--help"}:
+        print(f"{__doc__}\n\nRUN is a run directory, or the id of a run in MLflow.")
+        return 0
+    return said(lambda: compare(words))
+
+
+def compare(words: Sequence[str]) -> None:
+    """Print the runs side by side and save their profiles in one figure; raises UserError."""
+    if not 2 <= len(words) <= len(LETTERS):
+        raise UserError(f"python -m bpx.compare takes 2 to {len(LETTERS)} runs, each a directory or an MLflow run id")
+    runs = [find(word) for word in words]
+    report(runs)
+    pairs = ((letter, run.records) for letter, run in zip(LETTERS, runs, strict=False) if run.records is not None)
+    drawn = {letter: records for letter, records in pairs if "delta_rms" in records.quantity}
+    if drawn:
+        print(f"figure    {draw(drawn)}")
+    else:
+        print("no figure: none of these runs has measured delta")
+
+
+def find(word: str) -> Run:
+    """Return the run that ``word`` means; raises UserError."""
+    from bpx.tracking import TrackingError
+    from bpx.tracking.download import download
+
+    if Path(word).is_dir():
+        return from_directory(Path(word))
+    if Path(word).name == word:
+        for file in sorted(OUTPUTS.rglob("mlflow_run_id")):
+            if file.read_text(encoding="utf-8").strip() == word:
+                return from_directory(file.parent)
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                stored = download(word, Path(scratch))
+            except TrackingError as error:
+                raise UserError(str(error)) from error
+            if stored is not None:
+                tags = stored.tags
+                return Run(
+                    stored.name,
+                    _config(Path(scratch), word),
+                    tags.get("bpx.outcome", stored.status.lower()),
+                    tags.get("bpx.finding", ""),
+                    stored.metrics,
+                    _records(Path(scratch)),
+                )
+    raise UserError(f"{word} is neither a run directory nor the id of a run in {OUTPUTS}/ or in MLflow's store")
+
+
+def from_directory(directory: Path) -> Run:
+    """Return the run whose directory this is; raises UserError where it is none."""
+    config, records = _config(directory, str(directory)), _records(directory)
+    result: dict[str, Any] = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
+    series = _whole(directory / "metrics.jsonl", read_metrics) or {}
+    found = result.get("finding") or (records.about.get("finding") if records else None) or {}
+    return Run(
+        name="/".join(directory.absolute().parts[-2:]),
+        config=config,
+        outcome=result.get("outcome", "not ended"),
+        finding=found.get("sentence", ""),
+        metrics={name: float(values[-1]) for name, (_, values) in series.items()},
+        records=records,
+    )
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the keys whose values are not the same in all runs, with the values; – where a run has no such key."""
+    keys = dict.fromkeys(key for run in runs for key in run.config if key.split(".")[0] not in NOT_THE_EXPERIMENT)
+    values = {key: [_word(run.config.get(key, "–")) for run in runs] for key in keys}
+    return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def report(runs: Sequence[Run]) -> None:
+    """Print names, outcomes and findings, the table of keys that differ, the table of last metrics."""
+    from rich.console import Console
+    from rich.table import Table
+
+    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    for letter, run in zip(LETTERS, runs, strict=False):
+        out.print(f"[bold]{letter}[/]         {run.name} ({run.outcome})")
+        out.print(f"          {run.finding or 'no finding'}")
+    metrics = dict.fromkeys(name for run in runs for name in run.metrics if "/layer_" not in name and name != "lr")
+    rows = {
+        "keys that differ": differences(runs),
+        "last metrics": {m: [f"{r.metrics[m]:.4g}" if m in r.metrics else "–" for r in runs] for m in metrics},
+    }
+    for title, row in rows.items():
+        if not row:
+            out.print(f"{title}: none")
+            continue
+        table = Table(title=title, title_justify="left")
+        table.add_column("")
+        for letter, _ in zip(LETTERS, runs, strict=False):
+            table.add_column(letter, justify="right")
+        for key, values in row.items():
+            table.add_row(key, *values)
+        out.print(table)
+
+
+def draw(runs: dict[str, Records]) -> Path:
+    """Draw the profiles over each other and return the picture's path."""
+    from bpx.figures.canvas import save
+    from bpx.figures.comparison import profiles
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return save(profiles(runs), FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}.png")
+
+
+def _config(directory: Path, name: str) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    path = directory / "config" / "config.yaml"
+    config = _whole(path, lambda path: flatten(OmegaConf.load(path)))  # type: ignore[arg-type]
+    if config is None:
+        raise UserError(f"{name} holds no run: there is no config/config.yaml")
+    return config
+
+
+def _records(directory: Path) -> Records | None:
+    return _whole(directory / "gradient_flow.parquet", read)
+
+
+def _whole(path: Path, reader: Callable[[Path], T]) -> T | None:
+    """Return what ``reader`` makes of a file, None where there is none; raises UserError if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return reader(path)
+    except Exception as error:  # a damaged file raises whatever its damage runs into
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _word(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    leave(main())

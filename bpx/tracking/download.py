@@ -1,0 +1,48 @@
+"""Download: a run as the store has it, for whoever has its id and not its directory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bpx.tracking import store
+from bpx.tracking.delivery import one_line, quietly
+from bpx.tracking.errors import TrackingError
+from bpx.tracking.tracker import Child
+
+WANTED = ("config", "gradient_flow.parquet")
+
+
+def download(run_id: str, folder: Path) -> Child | None:
+    """Bring a run's configuration and record into ``folder`` and return the rest; None if the store has no such run.
+
+    The store is the one that MLFLOW_TRACKING_URI names, else MLflow's default in this directory. Raises
+    TrackingError where it cannot be used.
+    """
+    uri = store.resolve(None, Path.cwd())
+    if not store.exists(uri):
+        return None
+    try:
+        store.answers(uri)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with store.one_at_a_time(uri), quietly():
+            client = MlflowClient(tracking_uri=uri)
+            try:
+                run = client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+            there = {artifact.path for artifact in client.list_artifacts(run_id)}
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in there.intersection(WANTED):
+                client.download_artifacts(run_id, path, str(folder))
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"{store.shown(uri)} cannot be used: {one_line(error)}") from error
+    return Child(run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags)

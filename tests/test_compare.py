@@ -1,0 +1,161 @@
+"""python -m bpx.compare: runs found by directory or id, and laid side by side."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from bpx import compare
+from bpx.config import UserError
+from bpx.figures.comparison import profiles
+from bpx.records import Key, RecordWriter, read
+
+CONFIG = """\
+model: {{_target_: bpx.engine.models.mlp, depth: {depth}, width: 10}}
+activation: {{_target_: bpx.engine.activations.{activation}}}
+tracking: {{uri: {uri}}}
+seed: 0
+"""
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Return a function that writes the files of a run, as a run leaves them."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, activation="Tanh", depth=3, *, delta=True, ended=True):
+        directory = tmp_path / "outputs" / "tests" / name
+        (directory / "config").mkdir(parents=True)
+        text = CONFIG.format(activation=activation, depth=depth, uri=name)
+        (directory / "config" / "config.yaml").write_text(text)
+        (directory / "mlflow_run_id").write_text(f"id-{name}\n")
+        lines = [(0, {"cost/train": 2.0, "lr": 0.1}), (9, {"cost/train": 0.5, "grad_norm/layer_01": 7.0})]
+        rows = ({"step": s, "epoch": 0, "time": 0, "metrics": m} for s, m in lines)
+        (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if ended:
+            result = {"outcome": "finished", "finding": {"sentence": f"Gradients of {name} flow."}}
+            (directory / "result.json").write_text(json.dumps(result))
+        writer = RecordWriter(directory / "gradient_flow.parquet")
+        writer.about = {"dataset": "moons", "finding": {"sentence": f"Gradients of {name} flow."}}
+        quantities = ("activation_rms", "delta_rms") if delta else ()
+        keys = tuple(Key(f"layer_{i:02d}", "", q, 0) for q in quantities for i in range(1, depth + 2))
+        for step in (0, 9):
+            writer.append(step, step / 9, keys, np.linspace(0.1, 1, len(keys)) / (step + 1))
+        writer.close()
+        return directory
+
+    return run
+
+
+def test_runs_are_laid_side_by_side(make, capsys):
+    first, second = make("one"), make("two", "ReLU", depth=5)
+    assert compare.main([str(first), str(second)]) == 0
+    said = capsys.readouterr().out
+    table = {words[0]: words[1:] for words in (re.findall(r"[^\s│]+", line) for line in said.splitlines()) if words}
+    assert table["activation"] == ["Tanh", "ReLU"] and table["model.depth"] == ["3", "5"]
+    assert table["cost/train"] == ["0.5", "0.5"]
+    assert not {"seed", "model.width", "tracking.uri", "lr", "grad_norm/layer_01"} & set(table)
+    assert "Gradients of one flow." in said and "Gradients of two flow." in said
+    assert "tests/one (finished)" in said
+    picture = first.parents[2] / said.split("figure")[-1].strip()
+    assert picture.parent == first.parents[1] / "compare" and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_id_finds_the_directory(make, capsys):
+    make("one"), make("two")
+    assert compare.main(["id-one", "id-two"]) == 0
+    assert "tests/one" in capsys.readouterr().out
+
+
+def test_a_run_that_has_not_ended_and_one_without_delta_are_no_error(make, capsys):
+    first, second = make("one", delta=False, ended=False), make("two", delta=False)
+    assert compare.main([str(first), str(second)]) == 0
+    said = capsys.readouterr().out
+    assert "tests/one (not ended)" in said and "no figure" in said and "keys that differ: none" in said
+    assert "Gradients of one flow." in said
+    assert not (first.parents[1] / "compare").exists()
+
+
+def test_a_run_without_a_record_is_left_out_of_the_figure(make, capsys):
+    first, second = make("one"), make("two")
+    (second / "gradient_flow.parquet").unlink()
+    assert compare.main([str(first), str(second)]) == 0
+    assert "outputs/compare/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "takes 2 to 10 runs"),
+        (["A"], "takes 2 to 10 runs"),
+        (["A"] * 11, "takes 2 to 10 runs"),
+        (["A", "nowhere"], "nowhere is neither a run directory nor the id of a run"),
+        (["A", "no/where"], "no/where is neither"),
+        (["A", "."], ". holds no run: there is no config/config.yaml"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line(make, capsys, words, says):
+    first = make("one")
+    assert compare.main([str(first) if word == "A" else word for word in words]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and says in said.err
+    assert not (first.parents[2] / "mlflow.db").exists() and not (first.parents[1] / "compare").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("config/config.yaml", "a: [1"),
+        ("config/config.yaml", "- 1"),
+        ("gradient_flow.parquet", "PAR1"),
+        ("result.json", "{"),
+        ("metrics.jsonl", "{"),
+    ],
+)
+def test_a_damaged_file_is_named(make, file, text):
+    first = make("one")
+    (first / file).write_text(text)
+    with pytest.raises(UserError, match=f"{file} cannot be read"):
+        compare.from_directory(first)
+
+
+def test_help_is_no_mistake(capsys):
+    assert compare.main(["--help"]) == 0
+    assert "RUN is a run directory" in capsys.readouterr().out
+
+
+def test_profiles_are_drawn_over_each_other(make):
+    runs = {"A": read(make("one") / "gradient_flow.parquet"), "B": read(make("two", depth=6) / "gradient_flow.parquet")}
+    forward, backward = profiles(runs).axes
+    drawn = {line.get_label(): line for line in backward.lines}
+    assert set(drawn) == {"A, initialization", "A, step 9", "B, initialization", "B, step 9"}
+    for letter, rows in runs.items():
+        _, _, values = rows.grid("delta_rms")
+        assert drawn[f"{letter}, initialization"].get_ydata().tolist() == values[:, 0].tolist()
+        assert drawn[f"{letter}, step 9"].get_ydata().tolist() == values[:, 1].tolist()
+    assert drawn["A, step 9"].get_color() == drawn["A, initialization"].get_color() != drawn["B, step 9"].get_color()
+    assert forward.get_xlim() == (0.5, 7.5)
+
+
+@pytest.mark.slow
+def test_a_run_whose_directory_is_gone_comes_from_the_store(tmp_path, command):
+    for activation in ("tanh", "relu"):
+        done = command(
+            "bpx.train", "epochs=1", "model.depth=3", f"activation={activation}", "progress=false",
+            "tracking.model=false", "tracking.figures=false", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    ids = [file.read_text().strip() for file in sorted((tmp_path / "outputs").rglob("mlflow_run_id"))]
+    local = command("bpx.compare", *ids, cwd=tmp_path)
+    shutil.rmtree(tmp_path / "outputs")
+    stored = command("bpx.compare", *ids, cwd=tmp_path)
+    assert stored.returncode == 0, stored.stderr
+    assert len(list((tmp_path / "outputs" / "compare").glob("*.png"))) == 1
+    tables = [done.stdout.partition("keys that differ")[2].rpartition("figure")[0] for done in (local, stored)]
+    assert sorted(tables[0].splitlines()) == sorted(tables[1].splitlines())  # MLflow has the metrics in another order
+    assert "Tanh" in stored.stdout and stored.stdout.count("Gradients ") == 2
+    unknown = command("bpx.compare", "f" * 32, ids[0], cwd=tmp_path)
+    assert unknown.returncode == 2 and unknown.stderr.count("\n") == 1
