@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from textwrap import shorten
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from rich.progress import Progress as Bar
 from bpx.sweep.options import Options
 from bpx.sweep.study import RESULT, RUN, Study, outcome
 
+LONGEST = 200  # letters of an error
 REPORTED = ("running", "pruned", "diverged", "crashed")
 
 
@@ -71,7 +73,13 @@ class Progress:
         result = trial.user_attrs.get(RESULT, {})
         how, metrics = outcome(trial), result.get("metrics", {})
         values = [f"{name} {short(metrics[name])}" for name in self.opt.objectives if name in metrics]
-        said = [f"{how}: {result['error']}"] if result.get("error") else [] if how == "finished" else [how]
+        said = (
+            [f"{how}: {shorten(result['error'], LONGEST)}"]
+            if result.get("error")
+            else []
+            if how == "finished"
+            else [how]
+        )
         return f"trial {trial.number:<4} {params}  ->  {'  '.join([*values, *said])}"
 
     def _warn(self, trial: FrozenTrial) -> None:

@@ -106,7 +106,7 @@ class Search:
                     self._bury()
                     self.running = self.study.ask(self.opt.n_jobs)
                     if self.running:
-                        self._launch()
+                        self._take()
                     elif self.study.trials(TrialState.RUNNING):
                         self.progress.show()
                         time.sleep(POLL)
@@ -120,32 +120,42 @@ class Search:
             raise
         return self.results.close()
 
-    def _launch(self) -> None:
-        """Run the asked trials through Hydra's launcher; each tells its end itself, if it lives to do so."""
+    def _take(self) -> None:
+        """Launch the asked trials, see how they have ended, and decide whether to go on."""
+        with self._beating():
+            self._launch(self.running)
+        numbers = {trial.number for trial in self.running}
+        self.running = []
+        ended = [t for t in self.study.trials() if t.number in numbers]
+        crashes = [t.user_attrs[RESULT] for t in ended if outcome(t) == "crashed"]
+        self.ended += [outcome(t) for t in ended]
+        self.progress.show(ended)
+        self.results.step()
+        self._bury(always=bool(crashes))
+        self._judge(crashes)
+
+    def _launch(self, trials: Sequence[optuna.Trial]) -> None:
+        """Run trials through Hydra's launcher; each tells its end itself, if it lives to do so."""
         jobs = [
             [
                 *self.study.space.overrides(trial.params),
                 *self.shared,
                 f"++hydra.job.env_set.{NUMBER}='{trial.number}'",
             ]
-            for trial in self.running
+            for trial in trials
         ]
-        error = "the process of the trial died"
+        error = "its process died"
         try:
-            with self._beating():
-                self.launcher.launch(jobs, initial_job_idx=self.running[0].number)
-        except Exception as died:  # a worker of joblib or submitit: the study goes on without it
+            self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+        except Exception as died:  # a process of joblib or submitit has, and has taken the whole batch along
             error = f"{type(died).__name__}: {' '.join(str(died).split())}"
-        for trial in self.running:
-            self.study.fail(trial, "crashed", error)
-        numbers = {trial.number for trial in self.running}
-        self.running = []
-        ended = [t for t in self.study.trials() if t.number in numbers]
-        self.ended += [outcome(t) for t in ended]
-        self.progress.show(ended)
-        self.results.step()
-        self._bury(always=any(outcome(t) == "crashed" for t in ended))
-        self._judge([t.user_attrs[RESULT] for t in ended if outcome(t) == "crashed"])
+        left = [trial for trial in trials if self.study.under_way(trial)]
+        if len(trials) == 1:
+            for trial in left:
+                self.study.fail(trial, "crashed", error)
+        else:
+            for trial in left:  # one by one, so that only the trial that kills its process is told as crashed
+                self._launch([trial])
 
     def _judge(self, crashes: list[dict[str, str]]) -> None:
         """Raise UserError where it makes no sense to go on."""

@@ -12,6 +12,8 @@ from typing import Any
 class Terminated(KeyboardInterrupt):
     """The process was asked to end by SIGTERM."""
 
+    number = signal.SIGTERM
+
 
 def _raise(number: int, frame: Any) -> None:
     raise Terminated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +111,7 @@ def space(params: Mapping[str, Any], arguments: Iterable[str], loader: Any = Non
 def _dimension(override: Override) -> Dimension:
     key, sweep = override.key_or_group, override.value()
     tags: set[str] = getattr(sweep, "tags", set())
-    grammar = (override.input_line or "").partition("=")[2]
+    grammar = re.sub(r"\s*([(),])\s*", r"\1", (override.input_line or "").partition("=")[2])
     if tags - {"log"}:
         raise UserError(f"{key}: unknown tag {', '.join(sorted(tags - {'log'}))}; known is log")
     texts: dict[Any, str] = {}

@@ -75,15 +75,18 @@ class Study:
                 trials.append(trial)
         return trials
 
+    def under_way(self, trial: optuna.Trial) -> bool:
+        """Return whether a trial has not been told its end."""
+        return not self.store.storage.get_trial(trial._trial_id).state.is_finished()
+
     def fail(self, trial: optuna.Trial, how: str, error: str = "") -> None:
         """Tell that a trial has crashed, or was interrupted and shall run again, unless it has told its end itself."""
-        frozen = self.store.storage.get_trial(trial._trial_id)
-        if frozen.state.is_finished():
+        if not self.under_way(trial):
             return
         trial.set_user_attr(RESULT, {"outcome": how, "metrics": {}, "error": error})
         self.study.tell(trial, state=TrialState.FAIL)
         if how == "interrupted":
-            RetryHeartbeatStaleTrialCallback()(self.study, frozen)
+            RetryHeartbeatStaleTrialCallback()(self.study, self.store.storage.get_trial(trial._trial_id))
 
 
 def outcome(trial: FrozenTrial) -> str:
@@ -103,16 +106,23 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
     sampler, pruner = options.make("sampler"), options.make("pruner")
     if len(options.objectives) > 1:
         pruner = optuna.pruners.NopPruner()  # Optuna prunes by one objective only
+    settings = {key: str(value) for key, value in config.items() if not _within(key, NOT_COMPARED)}
     definition = {
         "objective": dict(zip(options.objectives, options.directions, strict=True)),
-        "space": space.described(),
-        "config": {k: str(v) for k, v in config.items() if not _within(k, (*NOT_COMPARED, *space.described()))},
+        "config": settings | space.described(),
     }
     with store.exclusively():
-        known = name in optuna.get_all_study_names(store.storage)
-        if known and _empty(optuna.load_study(study_name=name, storage=store.storage)):
-            optuna.delete_study(study_name=name, storage=store.storage)  # what has failed at once may be corrected
-            known = False
+        changed: list[str] = []
+        if name in optuna.get_all_study_names(store.storage):
+            before = optuna.load_study(study_name=name, storage=store.storage)
+            changed = list(_changes(before.user_attrs.get(DEFINITION, definition), definition))
+            if changed and _empty(before):
+                optuna.delete_study(study_name=name, storage=store.storage)  # what has failed at once may be corrected
+            elif changed:
+                raise UserError(
+                    f"the study {name} was begun with {'; '.join(changed)}: "
+                    "take that back, or give another hydra.sweeper.study_name"
+                )
         study = optuna.create_study(
             storage=store.storage,
             study_name=name,
@@ -121,13 +131,6 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
             directions=[optuna.study.StudyDirection[d.upper()] for d in options.directions],
             load_if_exists=True,
         )
-        if known:
-            changed = list(_changes(study.user_attrs.get(DEFINITION, {}), definition))
-            if changed:
-                raise UserError(
-                    f"the study {name} was begun with {'; '.join(changed)}: "
-                    "take that back, or give another hydra.sweeper.study_name"
-                )
         study.set_user_attr(DEFINITION, definition)
     return Study(study, store, space, budget)
 
@@ -143,7 +146,7 @@ def _within(key: str, parts: Iterable[str]) -> bool:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    for part in ("objective", "space", "config"):
+    for part in ("objective", "config"):
         old, new = before.get(part, {}), now[part]
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):

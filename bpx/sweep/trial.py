@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
+import traceback
 from pathlib import Path
 
 import numpy as np
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from bpx.config import UserError
@@ -32,10 +33,13 @@ def run_trial(config: DictConfig) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # a trial that diverges is nothing to warn of
             done = perform(config, name, trial.home, list(hydra.overrides.task), quiet=True, watcher=trial)
         trial.ended(done.outcome, done.metrics)
+    except UpdateFinishedTrialError:
+        pass  # another worker held this one for dead and has queued its trial again
     except UserError as error:
         trial.crashed(str(error), "user")
     except Exception as error:
-        logging.getLogger("bpx").exception("trial %d", trial.number)
+        trial.home.mkdir(parents=True, exist_ok=True)
+        (trial.home / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         trial.crashed(f"{type(error).__name__}: {' '.join(str(error).split())}", "crash")
 
 
