@@ -132,7 +132,7 @@ def repeats(trials: Trials, x: str) -> Figure:
 
 def table(trials: Trials, x: str, y: str) -> Figure:
     """Draw the mean objective over two keys that are words, a cell for each pair."""
-    objective = trials.about["objective"][0]
+    objective = trials.about["objective"][0].replace("abs_slope", "slope")  # the sign tells more
     columns, rows = sorted(set(trials.columns[x])), sorted(set(trials.columns[y]))
     values = trials.numbers(objective)
     cells = np.full((len(rows), len(columns)), np.nan)

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from bpx.sweep.options import Options
-from bpx.sweep.study import RESULT, RUN, Study, outcome
+from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome
 
 LONGEST = 200  # letters of an error
-REPORTED = ("running", "pruned", "diverged", "crashed")
+REPORTED = ("running", "pruned", "diverged", *FAILURES)
 
 
 class Progress:
@@ -60,27 +60,13 @@ class Progress:
         rest = " · ".join([*parts, *self._best(), *self._left(done)])
         for trial in ended:
             self._warn(trial)
-            self.console.print(self._line(trial), markup=False)
+            self.console.print(line(trial, self.opt), markup=False)
         if ended and not self.console.is_terminal:
             self.console.print(f"  {done}/{self.study.budget} done · {rest}", markup=False)
         self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget}", rest=rest)
 
     def _done(self, trials: Sequence[FrozenTrial]) -> int:
-        return sum(outcome(t) in ("finished", "pruned", "diverged", "crashed") for t in trials)
-
-    def _line(self, trial: FrozenTrial) -> str:
-        params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
-        result = trial.user_attrs.get(RESULT, {})
-        how, metrics = outcome(trial), result.get("metrics", {})
-        values = [f"{name} {short(metrics[name])}" for name in self.opt.objectives if name in metrics]
-        said = (
-            [f"{how}: {shorten(result['error'], LONGEST)}"]
-            if result.get("error")
-            else []
-            if how == "finished"
-            else [how]
-        )
-        return f"trial {trial.number:<4} {params}  ->  {'  '.join([*values, *said])}"
+        return sum(outcome(t) in ("finished", "pruned", "diverged", *FAILURES) for t in trials)
 
     def _warn(self, trial: FrozenTrial) -> None:
         dataset = trial.user_attrs.get(RUN, {}).get("dataset", "")
@@ -100,6 +86,19 @@ class Progress:
             return []
         seconds = (time.monotonic() - self.began) / fresh * rest
         return [f"{timedelta(seconds=round(seconds))} left"]
+
+
+def line(trial: FrozenTrial, opt: Options) -> str:
+    """Return a trial as one line: its parameters, its objectives, and how it ended if it did not finish."""
+    params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
+    result = trial.user_attrs.get(RESULT, {})
+    how, metrics = outcome(trial), result.get("metrics", {})
+    values = [f"{name} {short(metrics[name])}" for name in opt.objectives if name in metrics]
+    if result.get("error"):
+        values.append(f"{how}: {shorten(result['error'], LONGEST)}")
+    elif how != "finished":
+        values.append(how)
+    return f"trial {trial.number:<4} {params}  ->  {'  '.join(values)}"
 
 
 def short(value: Any) -> str:

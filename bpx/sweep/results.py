@@ -9,14 +9,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 from rich.console import Console
-from rich.table import Table
 
 from bpx.sweep.options import Options
-from bpx.sweep.progress import short
-from bpx.sweep.study import RESULT, RUN, Study, outcome
+from bpx.sweep.progress import line, short
+from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome
 from bpx.tracking import Parent
 
-COUNTED = ("finished", "pruned", "diverged", "crashed")
+COUNTED = ("finished", "pruned", "diverged", *FAILURES)
+SHOWN = 10  # trials of a Pareto front that the terminal shows
 
 
 class Results:
@@ -145,15 +145,11 @@ class Results:
         out = Console(highlight=False)
         counts = [(how, sum(outcome(t) == how for t in self.study.trials())) for how in COUNTED]
         out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
-        table = Table(title="best" if len(best) == 1 else "Pareto front", title_justify="left")
-        columns = [*self.study.space.described(), *self.opt.objectives]
-        for name in ("trial", *columns):
-            table.add_column(name, justify="right")
-        for trial in best:
-            cells = [trial.params[key] for key in self.study.space.described()] + list(trial.values)
-            table.add_row(str(trial.number), *(short(cell) for cell in cells))
-        if best:
-            out.print(table)
+        for i, trial in enumerate(best[:SHOWN]):
+            title = "best" if len(best) == 1 else "front" if i == 0 else ""
+            out.print(f"{title:<9} {line(trial, self.opt)}", soft_wrap=True, markup=False)
+        if len(best) > SHOWN:
+            out.print(f"          and {len(best) - SHOWN} more on the Pareto front, in trials.csv")
         if (self.home / "figures").exists():
             out.print(f"figures   {self.home / 'figures'}", soft_wrap=True)
         out.print(f"record    {self.home}", soft_wrap=True)

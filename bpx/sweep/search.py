@@ -24,12 +24,14 @@ from bpx.sweep.results import Results
 from bpx.sweep.signals import raised
 from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
-from bpx.sweep.study import RESULT, Study, open_study, outcome
-from bpx.sweep.trial import NUMBER, run_trial
+from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome
+from bpx.sweep.trial import MISSING, NUMBER, run_trial
 from bpx.tracking import Parent, TrackingError
 
 POLL = 1.0  # seconds between two looks at what other workers do
 FEWEST = 5  # trials from which on max_failure_rate is a rate
+ALIKE = 3  # trials that fail at the start before it is clear that all would
+UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope
 ONE_BY_ONE = "BasicLauncher"
 FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false"}
 
@@ -127,7 +129,7 @@ class Search:
         numbers = {trial.number for trial in self.running}
         self.running = []
         ended = [t for t in self.study.trials() if t.number in numbers]
-        crashes = [t.user_attrs[RESULT] for t in ended if outcome(t) == "crashed"]
+        crashes = [t.user_attrs[RESULT] for t in ended if outcome(t) in FAILURES]
         self.ended += [outcome(t) for t in ended]
         self.progress.show(ended)
         self.results.step()
@@ -161,12 +163,14 @@ class Search:
         """Raise UserError where it makes no sense to go on."""
         if not crashes:
             return
-        failed, last = self.ended.count("crashed"), crashes[-1]["error"]
-        if failed == len(self.ended) and all(crash.get("kind") == "user" for crash in crashes):
+        last = crashes[-1]["error"]
+        unlogged = last.startswith(MISSING) and UNDEFINED not in last.partition(";")[0]
+        if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {"failed"}):
             raise UserError(last)
+        failed = sum(self.ended.count(how) for how in FAILURES)
         if failed > self.opt.max_failure_rate * max(FEWEST, len(self.ended)):
             raise UserError(
-                f"{failed} of {len(self.ended)} trials crashed, more than hydra.sweeper.max_failure_rate="
+                f"{failed} of {len(self.ended)} trials failed or crashed, more than hydra.sweeper.max_failure_rate="
                 f"{self.opt.max_failure_rate:g} allows; the last one: {last}"
             )
 

@@ -16,6 +16,7 @@ from bpx.sweep.storage import WORKER, Store
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
+FAILURES = ("failed", "crashed")
 NOT_COMPARED = ("tracking", "progress", "threads", "dataset.path", "checkpoint")  # they do not change what is computed
 
 
@@ -41,7 +42,7 @@ class Study:
     def used(self) -> int:
         """Return how much of the budget is used: lost and interrupted trials are queued again and do not count."""
         return sum(
-            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome(t) == "crashed"
+            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome(t) in FAILURES
             for t in self.trials()
         )
 
@@ -90,7 +91,7 @@ class Study:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """Return a trial's outcome: finished, diverged, pruned, crashed, interrupted, lost, or running or waiting."""
+    """Return a trial's outcome: finished, diverged, pruned, failed, crashed, interrupted, lost, or running or waiting."""
     if not trial.state.is_finished():
         return trial.state.name.lower()
     return str(trial.user_attrs.get(RESULT, {}).get("outcome", "lost"))

@@ -21,6 +21,7 @@ from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN
 
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
+MISSING = "hydra.sweeper.objective: this run logs no"
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
 
 
@@ -36,11 +37,11 @@ def run_trial(config: DictConfig) -> None:
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
     except UserError as error:
-        trial.crashed(str(error), "user")
+        trial.failed("failed", str(error))
     except Exception as error:
         trial.home.mkdir(parents=True, exist_ok=True)
         (trial.home / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        trial.crashed(f"{type(error).__name__}: {' '.join(str(error).split())}", "crash")
+        trial.failed("crashed", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class Trial:
@@ -82,7 +83,7 @@ class Trial:
             missing = [name for name in self.opt.objectives if name not in metrics]
             if missing:
                 known = ", ".join(sorted(name for name in metrics if "/layer_" not in name and name != "lr"))
-                raise UserError(f"hydra.sweeper.objective: this run logs no {missing[0]}; it logs {known}")
+                raise UserError(f"{MISSING} {missing[0]}; it logs {known}")
             if not all(math.isfinite(metrics[name]) for name in self.opt.objectives):
                 outcome = "diverged"
         kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
@@ -94,7 +95,7 @@ class Trial:
         else:
             self.study.tell(self.trial, state=TrialState.PRUNED)
 
-    def crashed(self, error: str, kind: str) -> None:
-        """Tell Optuna that the trial has failed."""
-        self.trial.set_user_attr(RESULT, {"outcome": "crashed", "metrics": {}, "error": error, "kind": kind})
+    def failed(self, outcome: str, error: str) -> None:
+        """Tell Optuna that the trial has ``failed``, for there is no such network or objective, or has ``crashed``."""
+        self.trial.set_user_attr(RESULT, {"outcome": outcome, "metrics": {}, "error": error})
         self.study.tell(self.trial, state=TrialState.FAIL)

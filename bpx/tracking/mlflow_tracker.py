@@ -25,6 +25,7 @@ STATUS = {
     "diverged": "FINISHED",
     "pruned": "KILLED",
     "interrupted": "KILLED",
+    "failed": "FAILED",
     "crashed": "FAILED",
 }
 PARAMS_A_BATCH, RUNS_A_PAGE = 100, 1000
