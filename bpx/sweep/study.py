@@ -91,7 +91,7 @@ class Study:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """Return a trial's outcome: finished, diverged, pruned, failed, crashed, interrupted, lost, or running or waiting."""
+    """Return how a trial ended: finished, diverged, pruned, failed, crashed, interrupted or lost; else its state."""
     if not trial.state.is_finished():
         return trial.state.name.lower()
     return str(trial.user_attrs.get(RESULT, {}).get("outcome", "lost"))
