@@ -142,6 +142,7 @@ class DatabaseStore(Store):
         self.url = url
         try:
             self._engine = create_engine(url, pool_pre_ping=True)
+            self._engine.connect().close()  # patience is for a study that is under way
             with self.exclusively():
                 super().__init__(
                     PatientStorage(

@@ -1,0 +1,5 @@
+"""Fixtures of the sweeps' tests."""
+
+from conftest_sweep import database, mlflow_server, postgres_server, sweep
+
+__all__ = ["database", "mlflow_server", "postgres_server", "sweep"]

@@ -1,0 +1,199 @@
+"""The sweep as a command: what it prints, leaves, survives and refuses."""
+
+import csv
+import json
+import os
+import signal
+
+import mlflow
+import pytest
+from conftest import ROOT
+from conftest_sweep import ended
+from optuna.trial import TrialState
+
+from bpx.sweep.study import outcome
+
+LR = "optimizer.lr=tag(log, interval(1e-3,1))"
+GRID = ["hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null"]
+PLANTED = """
+import os, signal
+from bpx.engine.activations import Tanh
+
+class Broken(Tanh):
+    def f(self, z, out):
+        raise RuntimeError("planted")
+
+class Killer(Tanh):
+    def f(self, z, out):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def planted(sweep):
+    (sweep.home / "planted.py").write_text(PLANTED)
+    return {"PYTHONPATH": str(sweep.home)}
+
+
+def choice(name):
+    return f"activation._target_=choice(bpx.engine.activations.Tanh,planted.{name})"
+
+
+def rows(home, name="default-sweep"):
+    with (home / "outputs" / name / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_is_searched_tracked_and_continued(sweep):
+    words = [LR, "batch_size=choice(16,32)", "model.depth=range(1,4)", "epochs=3", "tracking=mlflow"]
+    done = sweep(*words, "hydra.sweeper.n_trials=4")
+    assert done.returncode == 0, done.stderr
+    assert "4/4 done" in done.stdout and "best      trial" in done.stdout and done.stderr == ""
+    home = sweep.home / "outputs" / "default-sweep"
+    made = {p.stem for p in (home / "figures").iterdir()}
+    assert made >= {"map_lr_depth", "map_lr_batch_size", "optuna_history", "optuna_slices", "optuna_parallel"}
+    assert made >= {"optuna_contour", "optuna_importances"}
+    again = sweep(*words, "hydra.sweeper.n_trials=6")
+    assert again.returncode == 0 and "goes on after 4 of 6 trials" in again.stdout
+    table = rows(sweep.home)
+    assert [row["trial"] for row in table] == list("012345") and len({row["directory"] for row in table}) == 6
+    client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert len(runs) == 7 and parent.info.status == "FINISHED"
+    best = min((r for r in table if r["outcome"] == "finished"), key=lambda r: float(r["cost/val"]))
+    assert parent.data.metrics["best/cost/val"] == pytest.approx(float(best["cost/val"]))
+    assert parent.data.tags["best.trial"] == best["trial"]
+    assert parent.data.tags["best.batch_size"] == best["batch_size"]
+    assert "Best trial" in parent.data.tags["mlflow.note.content"]
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"figures", "trials.csv"}
+    for row in table:  # children draw no figures and log no model
+        found = {a.path for a in client.list_artifacts(row["run_id"])}
+        assert "figures" not in found and "config" in found
+        run = client.get_run(row["run_id"])
+        assert run.data.tags["bpx.outcome"] == row["outcome"]
+        assert run.info.status == {"finished": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED"}[row["outcome"]]
+
+
+def test_divergence_is_a_result(sweep):
+    done = sweep(
+        "optimizer.lr=choice(1e12,1e-2)", "epochs=3", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null"
+    )
+    assert done.returncode == 0 and "1 diverged" in done.stdout and done.stderr == ""
+    states = {t.params["optimizer.lr"]: (t.state, outcome(t)) for t in sweep.study().trials}
+    assert states == {1e12: (TrialState.PRUNED, "diverged"), 1e-2: (TrialState.COMPLETE, "finished")}
+
+
+def test_a_crash_does_not_stop_the_study(sweep, planted):
+    words = [choice("Broken"), "epochs=2", *GRID]
+    done = sweep(*words, env=planted)
+    assert done.returncode == 0 and "crashed: RuntimeError: planted" in done.stdout
+    crashed, finished = sorted(sweep.study().trials, key=outcome)
+    assert (crashed.state, finished.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    home = sweep.home / "outputs" / "default-sweep" / f"trial_{crashed.number:04d}"
+    assert "RuntimeError: planted" in (home / "traceback.txt").read_text()
+
+
+def test_too_many_crashes_do(sweep, planted):
+    words = ["activation._target_=planted.Broken", LR, "hydra.sweeper.n_trials=50"]
+    done = sweep(*words, env=planted)
+    assert done.returncode == 2 and len(sweep.study().trials) == 3
+    assert "3 of 3 trials failed or crashed, more than hydra.sweeper.max_failure_rate=0.5" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_its_own_trial_only(sweep, planted):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = [
+        choice("Killer"),
+        "seed=range(0,2)",
+        "epochs=2",
+        "hydra/sweeper/sampler=grid",
+        "hydra.sweeper.n_trials=null",
+    ]
+    more = ["hydra/launcher=joblib", "hydra.sweeper.n_jobs=2", "hydra.sweeper.max_failure_rate=1"]
+    done = sweep(*words, *more, env=planted)
+    assert done.returncode == 0, done.stderr
+    for trial in sweep.study().trials:
+        killer = "Killer" in trial.params["activation._target_"]
+        assert outcome(trial) == ("crashed" if killer else "finished")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers(sweep, launcher):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    words = [LR, "epochs=3", "tracking=mlflow", f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2"]
+    done = sweep(*words, "hydra.sweeper.n_trials=4")
+    assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
+    runs = client.search_runs([experiment.experiment_id], "tags.`mlflow.parentRunId` LIKE '%'")
+    assert len(runs) == 4 and {outcome(t) for t in sweep.study().trials} <= {"finished", "pruned"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_running_and_the_study_goes_on(sweep, number):
+    words = [LR, "epochs=4000", "tracking=mlflow", "hydra.sweeper.n_trials=2", "hydra/sweeper/pruner=none"]
+    process = sweep.start(*words)
+    with ended(process):
+        (trial,) = sweep.wait(lambda ts: ts and "bpx.run" in ts[0].user_attrs)
+        os.kill(process.pid, number)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert [outcome(t) for t in sweep.study().trials] == ["interrupted", "waiting"]
+    client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
+    assert {r.info.status for r in client.search_runs([experiment.experiment_id])} == {"KILLED"}
+    queued = sweep.study().trials[1]
+    assert queued.params == trial.params
+
+
+def test_several_objectives(sweep):
+    words = [LR, "model.depth=range(3,6)", "epochs=2", "hydra/sweeper/sampler=nsga2", "hydra.sweeper.n_trials=4"]
+    more = ["hydra.sweeper.objective=[accuracy/val,gradient_flow/abs_slope]"]
+    done = sweep(*words, *more, "hydra.sweeper.direction=[maximize,minimize]")
+    assert done.returncode == 0, done.stderr
+    assert all(len(t.values) == 2 for t in sweep.study().trials)
+    assert (sweep.home / "outputs/default-sweep/figures/optuna_pareto_front.png").exists()
+    assert json.loads((sweep.home / "outputs/default-sweep/study.json").read_text())["direction"] == [
+        "maximize",
+        "minimize",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([LR, "hydra.sweeper.objective=cost/vall"], "this run logs no cost/vall; it logs"),
+        ([LR, "optimizer.momentum=2"], "optimizer.momentum"),
+        ([LR, "hydra.sweeper.n_jobs=2"], "hydra/launcher=joblib"),
+        ([LR, "hydra/sweeper/sampler=best"], "hydra/sweeper/sampler=best: there is no such option; known are"),
+        (["epochs=2"], "nothing to search"),
+        ([LR, "hydra.sweeper.direction=up"], "minimize or maximize"),
+        (["optimizer.lr=interval(-2,-1)"], "lr must be"),
+    ],
+)
+def test_what_is_wrong_is_one_line(sweep, words, said):
+    done = sweep(*words, "hydra.sweeper.n_trials=4")
+    assert done.returncode == 2
+    assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_changed_command_is_refused_in_one_line(sweep):
+    assert sweep(LR, "epochs=2", "hydra.sweeper.n_trials=1").returncode == 0
+    done = sweep(LR, "epochs=3", "hydra.sweeper.n_trials=2")
+    assert done.returncode == 2 and "begun with epochs=2, not 3" in done.stderr and done.stderr.count("\n") == 1
+
+
+SHIPPED = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_sweep_runs_two_trials(sweep, command, name, mnist_dir):
+    words = [f"+sweep={name}", "tracking=none", "hydra.sweeper.n_trials=2", "max_steps=20"]
+    done = command("bpx.train", *words, cwd=sweep.home, env={"BPX_DATA_DIR": str(mnist_dir)})
+    assert done.returncode == 0, done.stderr
+    assert len(rows(sweep.home, f"default-{name}")) == 2

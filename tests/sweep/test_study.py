@@ -1,0 +1,187 @@
+"""A study in a real journal: its budget, how its trials end, what it says of a changed command."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from optuna.trial import TrialState
+from test_space import GIVEN
+
+from bpx.config import UserError
+from bpx.sweep.options import options
+from bpx.sweep.space import space
+from bpx.sweep.storage import JournalStore, open_store
+from bpx.sweep.study import RESULT, WORKER, open_study, outcome
+from bpx.sweep.trial import WORST, Trial
+
+SPACE = {"optimizer.lr": "tag(log, interval(1e-3,1))"}
+TWO = {"objective": ["cost/val", "time/train_seconds"], "direction": ["minimize", "minimize"]}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "optuna.journal")
+
+
+STORES = []
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    while STORES:
+        STORES.pop().close()
+
+
+def opened(path, params=SPACE, config=(("epochs", 3),), **changes):
+    opt = options(GIVEN | {"storage": path, "study_name": "s"} | changes)
+    STORES.append(JournalStore(Path(path)))
+    return open_study(opt, "s", space(params, []), STORES[-1], dict(config))
+
+
+def trial_of(study, path, asked, **changes):
+    opt = options(GIVEN | {"storage": path, "study_name": "s"} | changes)
+    open_store.cache_clear()
+    return Trial(opt, asked.number)
+
+
+def test_the_budget_counts_what_has_ended_and_what_runs(path):
+    study = opened(path)
+    assert len(study.ask(3)) == 3 and len(study.ask(9)) == 2 and study.ask(1) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "metrics", "state", "value"),
+    [
+        ("finished", {"cost/val": 0.5}, TrialState.COMPLETE, 0.5),
+        ("finished", {"cost/val": float("nan")}, TrialState.PRUNED, None),
+        ("finished", {"cost/val": float("inf")}, TrialState.PRUNED, None),
+        ("diverged", {"cost/val": 0.5}, TrialState.PRUNED, None),
+        ("pruned", {"cost/val": 0.5}, TrialState.PRUNED, None),
+    ],
+)
+def test_how_a_run_ends_is_told(path, how, metrics, state, value):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    trial = trial_of(study, path, asked)
+    trial.ended(how, metrics | {"grad_norm/layer_01": 1.0})
+    (told,) = study.trials()
+    assert told.state == state and told.value == value
+    assert outcome(told) == ("diverged" if metrics["cost/val"] != 0.5 else how)
+    assert "grad_norm/layer_01" not in told.user_attrs[RESULT]["metrics"]
+
+
+def test_a_diverged_trial_of_several_objectives_is_worth_least(path):
+    study = opened(path, **TWO)
+    (asked,) = study.ask(1)
+    trial_of(study, path, asked, **TWO).ended("diverged", {})
+    assert study.trials()[0].values == [WORST, WORST] and study.best() == []
+
+
+def test_an_objective_that_is_not_logged_is_said_with_what_is(path):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    with pytest.raises(UserError, match=r"this run logs no cost/val; it logs cost/train"):
+        trial_of(study, path, asked).ended("finished", {"cost/train": 1.0, "lr": 0.1})
+
+
+def test_a_bad_trial_is_pruned_at_its_evaluation(path):
+    pruner = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2, "n_warmup_steps": 1}
+    study = opened(path, pruner=pruner)
+    for value, expected in ((0.1, False), (0.2, False), (9.0, True)):
+        (asked,) = study.ask(1)
+        trial = trial_of(study, path, asked, pruner=pruner)
+        assert not trial.observed({"cost/train": 1.0}) and not trial.observed({"cost/val": float("nan")})
+        assert [trial.observed({"cost/val": value}) for _ in range(3)] == [False, expected, expected]
+        trial.ended("pruned" if expected else "finished", {"cost/val": value})
+    assert list(study.trials()[0].intermediate_values) == [0, 1, 2]
+
+
+def test_what_was_interrupted_comes_back_with_the_same_parameters(path):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    study.fail(asked, "interrupted")
+    assert study.used() == 0
+    (again,) = study.ask(1)
+    assert again.params == asked.params and again.number == 1
+    study.fail(again, "crashed", "boom")
+    assert study.used() == 1 and [outcome(t) for t in study.trials()] == ["interrupted", "crashed"]
+
+
+def _die(path, pipe):
+    (asked,) = opened(path).ask(1)
+    pipe.send(asked.params)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_trial_of_a_killed_process_is_queued_again_and_a_living_ones_is_not(path):
+    mine = opened(path)
+    (alive,) = mine.ask(1)
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_die, args=(path, there))
+    process.start()
+    params = here.recv()
+    process.join()
+    (lost,) = mine.store.lost(mine.study)
+    assert lost.number == 1 and mine.store.lost(mine.study) == []
+    assert [outcome(t) for t in mine.trials()] == ["running", "lost", "waiting"]
+    (again,) = mine.ask(1)
+    assert again.params == params and alive.params != params
+
+
+def test_a_trial_whose_process_died_while_it_asked_is_not_waited_for(path, monkeypatch):
+    study = opened(path)
+    study.study.ask(study.space.distributions)
+    assert study.store.lost(study.study) == [] and WORKER not in study.trials()[0].user_attrs
+    monkeypatch.setattr("bpx.sweep.storage.UNCLAIMED", -1.0)
+    assert len(study.store.lost(study.study)) == 1
+
+
+def test_the_same_command_continues_and_a_changed_one_says_what_changed(path):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    study.study.tell(asked, 0.5)
+    assert len(opened(path).trials()) == 1 and opened(path, n_trials=9).used() == 1
+    assert opened(path, {"optimizer.lr": "tag(log,interval( 1e-3,1 ))"}).used() == 1
+    assert opened(path, config=[("epochs", 3), ("tracking.uri", "elsewhere"), ("progress", True)]).used() == 1
+    for changes, words in (
+        ({"direction": "maximize"}, "cost/val=minimize, not maximize"),
+        ({"objective": "accuracy/val"}, "accuracy/val=nothing, not minimize"),
+        ({"params": {"optimizer.lr": "interval(0,1)"}}, "optimizer.lr=tag(log,interval(1e-3,1)), not interval(0,1)"),
+        ({"config": [("epochs", 4)]}, "epochs=3, not 4"),
+    ):
+        with pytest.raises(UserError, match="study s was begun with") as error:
+            opened(path, **changes)
+        assert words in str(error.value) and "study_name" in str(error.value)
+    assert study.study.user_attrs["bpx.definition"]["config"]["epochs"] == "3"
+
+
+def test_a_study_in_which_nothing_has_ended_may_be_changed(path):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    study.fail(asked, "crashed")
+    assert opened(path, objective="accuracy/val").trials() == []
+
+
+def test_a_grid_is_its_own_budget(path):
+    grid = {"_target_": "optuna.samplers.BruteForceSampler"}
+    study = opened(path, {"a": "choice(1,2)", "b": "range(0,3)"}, sampler=grid, n_trials=None)
+    asked = study.ask(99)
+    assert len({tuple(t.params.items()) for t in asked}) == 6 and study.ask(1) == []
+    with pytest.raises(UserError, match="n_trials=null needs"):
+        opened(path + "2", sampler=grid, n_trials=None)
+
+
+def test_a_storage_that_cannot_be_used_is_one_line(tmp_path):
+    for place in ("postgresql+psycopg://user:secret@127.0.0.1:9/none", "nosuch://x", str(tmp_path / "file" / "j")):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match=r"hydra\.sweeper\.storage") as error:
+            open_store(place, 20)
+        assert "secret" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unknown_states_are_named():
+    assert outcome(SimpleNamespace(state=TrialState.WAITING)) == "waiting"
