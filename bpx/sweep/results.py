@@ -42,24 +42,26 @@ class Results:
     def close(self) -> float | None:
         """Write the table, draw the figures, put the best trial on the parent, and return its value.
 
-        Of several workers that come to the end together, one draws.
+        One worker at a time, for two that set the same tag at once break each other; of several that come to the
+        end together, one draws.
         """
+        best = self.study.best()
         with self.study.store.exclusively():
             self._write()
             if self.study.first_to_close():
                 self._draw()
-        best = self.study.best()
-        for trial in best[:1]:
-            self._praise(trial)
-        self._leave("finished")
+                for trial in best[:1]:
+                    self._praise(trial)
+            self._leave("finished")
         self._report(best)
         return best[0].values[0] if best else None
 
     def abandon(self, how: str) -> None:
         """Keep what there is, and end what runs in MLflow."""
-        self.end_orphans()
-        self._write()
-        self._leave(how)
+        with self.study.store.exclusively():
+            self.end_orphans()
+            self._write()
+            self._leave(how)
 
     def _leave(self, how: str) -> None:
         """End the parent, unless others still work on the study."""

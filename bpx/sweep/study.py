@@ -71,8 +71,8 @@ class Study:
             trials = []
             for _ in range(min(most, self.budget - self.used())):
                 trial = self.study.ask(self.space.distributions)
+                self.store.beat([trial._trial_id])  # first: a worker that shows no life counts as dead
                 trial.set_user_attr(WORKER, self.store.worker)
-                self.store.beat([trial._trial_id])
                 trials.append(trial)
         return trials
 
