@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest_plugins = ["sweeping"]
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = os.environ.get("BPX_DATA_DIR")
 

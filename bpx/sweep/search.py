@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import TrialState
 
 from bpx.config import Plan, UserError, flatten, plan
+from bpx.stopping import Interrupted, Stop
 from bpx.sweep.options import Options, options
 from bpx.sweep.progress import Progress
 from bpx.sweep.results import Results
-from bpx.sweep.signals import raised
 from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome
@@ -33,7 +34,7 @@ FEWEST = 5  # trials from which on max_failure_rate is a rate
 ALIKE = 3  # trials that fail at the start before it is clear that all would
 UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope
 ONE_BY_ONE = "BasicLauncher"
-FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false"}
+FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false", "checkpoint.keep": "0"}
 
 
 def search(given: Any, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
@@ -60,7 +61,11 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
         study = open_study(opt, name, where, store, flatten(base) | {"activation": choices.get("activation")})
         with store.exclusively():
             parent = Parent(sample.tracker).open(
-                name, flatten(base) | where.described(), {"bpx.study": name}, home, study.parent
+                name,
+                flatten(base) | where.described(),
+                {"bpx.study": name},
+                home / "workers" / store.worker,  # what it tells waits there, apart from what other workers tell
+                study.parent,
             )
             if parent.id is not None:
                 study.parent = parent.id
@@ -103,7 +108,7 @@ class Search:
         """Take trials until the budget is used and nobody runs one any more, then close the study."""
         deadline = time.monotonic() + (self.opt.timeout or float("inf"))
         try:
-            with raised(), self.progress:
+            with Stop(), self.progress:
                 while time.monotonic() < deadline:
                     self._bury()
                     self.running = self.study.ask(self.opt.n_jobs)
@@ -114,9 +119,10 @@ class Search:
                         time.sleep(POLL)
                     else:
                         break
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self._give_up("interrupted")
-            raise
+            number = getattr(error, "number", signal.SIGINT)
+            raise Interrupted(number, "interrupted; the same command goes on with the study") from error
         except BaseException:
             self._give_up("crashed")
             raise

@@ -85,7 +85,8 @@ class Study:
         if not self.under_way(trial):
             return
         trial.set_user_attr(RESULT, {"outcome": how, "metrics": {}, "error": error})
-        self.study.tell(trial, state=TrialState.FAIL)
+        # not by tell: that asks the sampler, and a grid that is used up wants to stop a loop that is not there
+        self.store.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         if how == "interrupted":
             RetryHeartbeatStaleTrialCallback()(self.study, self.store.storage.get_trial(trial._trial_id))
 

@@ -7,7 +7,6 @@ import os
 import traceback
 from pathlib import Path
 
-import numpy as np
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -31,8 +30,7 @@ def run_trial(config: DictConfig) -> None:
     trial = Trial(options(hydra.sweeper), int(os.environ[NUMBER]))
     name = hydra.runtime.choices.get("experiment") or "default"
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # a trial that diverges is nothing to warn of
-            done = perform(config, name, trial.home, list(hydra.overrides.task), quiet=True, watcher=trial)
+        done = perform(config, name, trial.home, list(hydra.overrides.task), quiet=True, watcher=trial)
         trial.ended(done.outcome, done.metrics)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again

@@ -6,8 +6,8 @@ import time
 
 import mlflow
 import pytest
-from conftest_sweep import ended
 from optuna.trial import TrialState
+from sweeping import ended
 
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import outcome

@@ -8,8 +8,8 @@ import signal
 import mlflow
 import pytest
 from conftest import ROOT
-from conftest_sweep import ended
 from optuna.trial import TrialState
+from sweeping import ended
 
 from bpx.sweep.study import outcome
 

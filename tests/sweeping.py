@@ -13,10 +13,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 WORDS = ["-m", "hydra/sweeper=bpx_optuna", "dataset.val_size=0.2", "tracking=none", "model.width=10"]
 
@@ -53,6 +50,10 @@ class Sweep:
         )
 
     def study(self, name="default-sweep", storage=None):
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
         if storage is None:
             storage = JournalStorage(JournalFileBackend(str(self.home / "outputs" / name / "optuna.journal")))
         return optuna.load_study(study_name=name, storage=storage)
