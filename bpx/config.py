@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import types
 import typing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ PACKAGE = Path(__file__).resolve().parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
+MOST_LAYERS = 10_000
+COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class UserError(Exception):
@@ -77,6 +82,10 @@ class Plan:
     def network(self, n_in: int, n_out: int) -> engine.Network:
         """Build the network between these widths, its weights still zero."""
         build = _target(self.config.model)
+        widths = [n_in, *self._network["hidden"], n_out]
+        weights = sum(a * b for a, b in pairwise(widths))
+        if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:
+            raise UserError(f"model: {weights:,} weights do not fit into the memory of this machine")
         try:
             return typing.cast(engine.Network, build(n_in, n_out=n_out, seed=None, **self._network))
         except ValueError as error:
@@ -148,8 +157,8 @@ def hidden_widths(model: DictConfig) -> list[int]:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise UserError(f"model.{key} must be an integer, got {value}")
         least = 1 if str(model._target_).endswith("residual_mlp") else 0
-        if depth is not None and depth < least:
-            raise UserError(f"model.depth must be at least {least}, got {depth}")
+        if depth is not None and not least <= depth <= MOST_LAYERS:
+            raise UserError(f"model.depth must be between {least} and {MOST_LAYERS:,}, got {depth}")
         if width is not None and width < 1:
             raise UserError(f"model.width must be at least 1, got {width}")
         widths = [DEFAULT_WIDTH if width is None else width] * (DEFAULT_DEPTH if depth is None else depth)

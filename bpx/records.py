@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, and its finding
 Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
 COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
+MOST_ROWS = 10**8
 WORDS = ("layer", "operation", "quantity")
 
 
@@ -65,7 +66,7 @@ class Rows:
             start = self._told.get(keys, 0)
             self._told[keys] = len(steps)
             if start < len(steps):
-                values = np.array(rows[start:]).reshape(-1, len(keys))
+                values = np.array(rows[start:])
                 found.append((keys, np.array(steps[start:], np.int64), np.array(epochs[start:]), values))
         return found
 
@@ -143,10 +144,20 @@ class Records:
 
 
 def read(path: Path) -> Records:
-    """Return the record in a Parquet file."""
+    """Return the record in a Parquet file; raises ValueError naming the file where it is none, or claims too much."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return _records(pq.read_table(path))
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            if rows > MOST_ROWS:  # well packed, they take no room in the file
+                raise ValueError(f"it claims {rows:,} rows, a record has at most {MOST_ROWS:,}")
+            return _records(file.read(columns=list(COLUMNS)))
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _records(table: Any) -> Records:
@@ -158,7 +169,8 @@ def _records(table: Any) -> Records:
 def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Return the steps and values of every metric in a run's ``metrics.jsonl``."""
     found: dict[str, tuple[list[int], list[float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    text = path.read_text(encoding="utf-8")
+    for line in text[: text.rfind("\n") + 1].splitlines():  # the last line may be half written
         record = json.loads(line)
         for name, value in record["metrics"].items():
             steps, values = found.setdefault(name, ([], []))

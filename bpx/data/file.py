@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from bpx.data import npz
 from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
-from bpx.data.idx import LARGEST
+from bpx.data.npz import LARGEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +79,8 @@ class File(Source):
 
     def _npz(self, path: Path) -> tuple[Array, Array, bool]:
         key = self.label or self.target or "y"
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if any(entry.file_size > LARGEST for entry in archive.infolist()):
-                    raise DataError(f"{path}: an array claims more than {LARGEST:,} bytes")
-            with np.load(path, allow_pickle=False) as arrays:
-                for wanted in ("x", key):
-                    if wanted not in arrays:
-                        raise DataError(f"{path} lacks the array {wanted!r}; it has {', '.join(arrays)}")
-                x, y = np.asarray(arrays["x"]), np.asarray(arrays[key])
-        except DataError:
-            raise
-        except Exception as error:  # a damaged archive raises whatever its damage runs into, MemoryError too
-            raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
+        arrays = npz.read(path, ("x", key))
+        x, y = arrays["x"], arrays[key]
         if x.dtype.kind not in "fiub":
             raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
         if x.ndim < 2 or y.ndim not in (1, 2) or not x.size or len(x) != len(y):
@@ -102,6 +91,8 @@ class File(Source):
         return x.reshape(len(x), -1).astype(np.float64), y, regression
 
     def _csv(self, path: Path) -> tuple[Array, Array, bool]:
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"{path} holds {path.stat().st_size:,} bytes; a csv may hold {LARGEST:,}")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 lines = [line for line in csv.reader(file) if line]

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import math
 import struct
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bpx.data import npz
 from bpx.data.dataset import DataError
+from bpx.data.npz import LARGEST
 
 Images = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 PARTS = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-LARGEST = 2**30  # bytes in one file, unpacked
+PIECE = 2**20
 SIDE = 28
 
 
@@ -41,7 +42,9 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             size = math.prod(shape)
             if size > LARGEST:
                 raise DataError(f"{path} is damaged: its header asks for {size:,} bytes")
-            body = file.read(size + 1)
+            body = bytearray()
+            while len(body) <= size and (piece := file.read(min(PIECE, size + 1 - len(body)))):
+                body += piece  # no memory for what a header promises, only for what is there
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(body) != size:
@@ -52,20 +55,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 def read_npz(path: Path) -> Images:
     """Return the four arrays x_train, y_train, x_test, y_test of an npz file; raises DataError naming the file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.file_size > LARGEST:
-                    raise DataError(f"{path} is damaged: {entry.filename} claims {entry.file_size:,} bytes")
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [key for key in KEYS if key not in arrays]
-            if missing:
-                raise DataError(f"{path} lacks the array {missing[0]}; it needs {', '.join(KEYS)}")
-            found = [arrays[key] for key in KEYS]
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive raises whatever its damage runs into, MemoryError too
-        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
+    found = list(npz.read(path, KEYS).values())
     if any(a.dtype.kind not in "ui" for a in found) or any(a.size and (a.min() < 0 or a.max() > 255) for a in found):
         raise DataError(f"{path} is damaged: its arrays must hold integers from 0 to 255")
     x, y, u, v = (a.astype(np.uint8) for a in found)

@@ -1,0 +1,46 @@
+"""npz files of anybody's: no code is run, and what their headers claim is checked before memory is taken."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpx.data.dataset import DataError
+
+LARGEST = 2**30  # bytes in one array
+
+
+def read(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Return the ``wanted`` arrays of an npz file; raises DataError naming the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            for key in wanted:
+                if key not in held:
+                    raise DataError(f"{path} lacks the array {key!r}; it has {', '.join(held)}")
+                _check(path, archive, held[key])
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in wanted}
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises whatever its damage runs into
+        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
+
+
+def _check(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Raise DataError where an array claims more than LARGEST, or more than its entry holds."""
+    if entry.file_size > LARGEST:
+        raise DataError(f"{path} is damaged: {entry.filename} claims {entry.file_size:,} bytes")
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = head(file)
+        if dtype.hasobject:
+            raise DataError(f"{path}: {entry.filename} holds objects, which are not read")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+            raise DataError(f"{path} is damaged: {entry.filename} does not hold what its header promises")

@@ -1,0 +1,135 @@
+"""A full disk, a directory that cannot be written: one line that names the path, and what was there stays valid."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from bpx import run as running
+from bpx.config import CONF, UserError
+from bpx.training import sealed
+
+QUICK = ["dataset=classification", "epochs=3", "tracking=none", "tracking.figures=false", "progress=false"]
+
+
+def perform(*words):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[*QUICK, *words])
+    return running.perform(config, "default", Path("outputs/default"), words, quiet=True)
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """Let the run directory be one in which something is in the way."""
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / "run"
+    (directory / "config").mkdir(parents=True)
+    monkeypatch.setattr(running, "run_directory", lambda parent: directory)
+    return directory
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("metrics.jsonl", "metrics.jsonl"),
+        ("checkpoints/step-0000000075.bpx", "checkpoints/.step-0000000075.bpx.{pid}"),
+        ("checkpoints/rows-000001.bpx", "checkpoints/.rows-000001.bpx.{pid}"),
+        ("config/config.yaml", "config/.config.yaml.{pid}"),
+        ("result.json", ".result.json.{pid}"),
+    ],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(file, place, prepared):
+    full = prepared / place.format(pid=os.getpid())
+    full.parent.mkdir(exist_ok=True)
+    full.symlink_to("/dev/full")
+    with pytest.raises(UserError) as error:
+        perform()
+    assert str(error.value) == f"cannot write {prepared / file}: {os.strerror(errno.ENOSPC)}"
+
+
+def test_earlier_checkpoints_outlive_a_full_disk(tmp_path, command):
+    words = ["bpx.train", *QUICK, "checkpoint.every=1", "model.width=40"]
+    assert command(*words, cwd=tmp_path).returncode == 0
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    before = {p.name: p.read_bytes() for p in (directory / "checkpoints").iterdir()}
+    limit = len(before["step-0000000075.bpx"]) - 100
+    full = [sys.executable, "-m", "bpx.train", f"resume={directory}", "epochs=5"]
+    done = subprocess.run(
+        full,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert (
+        done.returncode == 2 and done.stderr.count("\n") == 1 and "step-0000000100.bpx: File too large" in done.stderr
+    )
+    after = {p.name: p.read_bytes() for p in (directory / "checkpoints").iterdir() if p.name in before}
+    assert after == before and not list((directory / "checkpoints").glob(".*"))
+    done = command("bpx.train", f"resume={directory}", "epochs=5", cwd=tmp_path)
+    assert done.returncode == 0 and "resumed at step 75 of 125" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("place", ["outputs", "outputs/default"])
+def test_something_in_the_way_of_the_run_directory(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).write_text("a file")
+    with pytest.raises(UserError, match="cannot write the run directory outputs/default/") as error:
+        perform()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="there is no /sys here")
+@pytest.mark.parametrize(("more", "said"), [(["tracking=none"], "outputs"), ([], "/sys/kernel/mlflow.db")])
+def test_a_directory_that_nobody_can_write(more, said, command):
+    done = command("bpx.train", "dataset=classification", "epochs=1", *more, cwd="/sys/kernel")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ") and said in done.stderr and "cannot" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_directory(tmp_path, command):
+    tmp_path.chmod(0o555)
+    done = command("bpx.train", *QUICK, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "outputs" in done.stderr
+
+
+def test_what_replaces_a_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(KeyError), sealed.replaced(path) as file:
+        file.write(b"half")
+        raise KeyError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a"]
+    with sealed.replaced(path) as file:
+        file.write(b"new")
+    assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["checkpoint.every=0"], "checkpoint.every must be at least 1"),
+        (["checkpoint.unit=hours"], "checkpoint.unit must be epochs or steps"),
+        (["checkpoint.keep=-1"], "checkpoint.keep must be at least 0"),
+        (["checkpoint.best=f1"], "checkpoint.best must be null or one of cost/train"),
+        (["+checkpoint.foo=1"], "unknown key checkpoint.foo"),
+    ],
+)
+def test_mistakes_about_checkpoints(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        perform(*words)
+    assert not Path("outputs").exists()
+
+
+def test_no_checkpoints_where_none_are_wanted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not (perform("checkpoint.keep=0").directory / "checkpoints").exists()
