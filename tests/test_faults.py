@@ -54,7 +54,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(file, place, prepared):
 
 
 def test_earlier_checkpoints_outlive_a_full_disk(tmp_path, command):
-    words = ["bpx.train", *QUICK, "checkpoint.every=1", "model.width=40"]
+    words = ["bpx.train", *QUICK, "checkpoint.every=1", "model.width=40", "probes=none"]
     assert command(*words, cwd=tmp_path).returncode == 0
     (directory,) = (tmp_path / "outputs" / "default").iterdir()
     before = {p.name: p.read_bytes() for p in (directory / "checkpoints").iterdir()}
