@@ -116,7 +116,8 @@ def _model(client: Any, spool: Spool, example: list[list[float]], model_id: str 
 
     features = np.array(example)
     # columns of doubles take every numeric type, a tensor would take its own alone
-    signature = infer_signature(features, load_model(spool.directory).predict(features))
+    with np.errstate(all="ignore"):  # a thread does not inherit what training ignores, and the run may have diverged
+        signature = infer_signature(features, load_model(spool.directory).predict(features))
     signature.inputs = Schema([ColSpec("double") for _ in range(features.shape[1])])
     package, run_id = Path(__file__).resolve().parent.parent, spool.target["run"]
     with tempfile.TemporaryDirectory() as scratch:
