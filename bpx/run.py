@@ -119,7 +119,7 @@ def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
         return execute()
     except KeyboardInterrupt as error:
         tracker.finish("interrupted", within=GRACE)
-        text = f"interrupted; `python -m bpx.train resume={shlex.quote(str(directory))}` goes on from there"
+        text = f"interrupted; `python -m bpx.train resume={shlex.quote(str(directory))}` goes on"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
         raise UserError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error

@@ -211,7 +211,7 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     _, said = process.communicate(timeout=30)
     assert time.monotonic() - start < 2
     assert process.returncode == code
-    assert said == f"interrupted; `python -m bpx.train resume={directory.relative_to(tmp_path)}` goes on from there\n"
+    assert said == f"interrupted; `python -m bpx.train resume={directory.relative_to(tmp_path)}` goes on\n"
     assert not (directory / "figures").exists() and not (directory / "result.json").exists()
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     run_id = (directory / "mlflow_run_id").read_text().strip()

@@ -108,3 +108,24 @@ def _moment(rng, home, known):
 def _signs(home):
     """What changes when training goes on."""
     return sorted(p.name for p in home.glob("outputs/*/*/checkpoints/step-*"))
+
+
+@pytest.mark.slow
+def test_two_at_once_on_a_fresh_directory(tmp_path):
+    from mlflow import MlflowClient
+
+    for turn in range(max(2, KILLS // 3)):  # ten of the whole torture
+        home = tmp_path / str(turn)
+        home.mkdir()
+        words = ["epochs=1", "tracking.figures=false", "tracking.model=false", "progress=false"]
+        both = [begin(home, *words) for _ in range(2)]
+        for process in both:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0 and errors == "", errors
+        client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+        runs = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED"] * 2
+        found = {(d / "mlflow_run_id").read_text().strip() for d in directories(home)}
+        assert found == {run.info.run_id for run in runs}
+        for directory in directories(home):
+            everything(home, directory)

@@ -3,18 +3,20 @@
 import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from test_tracker import DATA, network, opened
 
 from bpx import sync
-from bpx.tracking import MLflowTracker, TrackingError, delivery
+from bpx.tracking import MLflowTracker, TrackingError, delivery, store
 from bpx.tracking.spool import Spool
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -245,3 +247,19 @@ def test_a_directory_in_use_is_not_synced(tmp_path):
         delivery.sync(tmp_path)
     tracker.finish("finished")
     assert delivery.sync(tmp_path) == tracker.run_id
+
+
+def test_a_store_that_stays_locked_gets_the_rest_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FREE_WITHIN", 0.3)
+    database = tmp_path / "mlflow.db"
+    tracker = opened(f"sqlite:///{database}", tmp_path, DATA)
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        tracker.log(1, 0.1, {"m": 1.0})
+        tracker.finish("finished")
+        assert str(database) in tracker.unsent and "locked" in tracker.unsent
+        with pytest.raises(TrackingError, match="locked"):
+            delivery.sync(tmp_path)
+        other.execute("ROLLBACK")
+    assert delivery.sync(tmp_path) == tracker.run_id
+    assert steps(tracker) == [1] and tracker._client.get_run(tracker.run_id).info.status == "FINISHED"

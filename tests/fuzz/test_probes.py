@@ -1,0 +1,49 @@
+"""Probes at any scale: from finite tensors come finite values, NaN where nothing can be said, or a flag."""
+
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bpx.data import Batches
+from bpx.engine import ACTIVATIONS, OPTIMIZERS, mlp, residual_mlp
+from bpx.probes import PROBES, Panel, Sparse, Subject
+from bpx.training import fit
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    model=st.sampled_from([mlp, residual_mlp]),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    normalization=st.sampled_from(["none", "batch", "layer", "rms"]),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    dtype=st.sampled_from(["float32", "float64"]),
+    dropout=st.sampled_from([0.0, 0.5]),
+    weights=st.floats(-40, 30),
+    inputs=st.floats(-30, 30),
+    rate=st.floats(-10, 10),
+    clip=st.sampled_from([None, 1e-3]),
+)
+def test_finite_in_finite_or_flagged_out(
+    model, activation, normalization, optimizer, dtype, dropout, weights, inputs, rate, clip
+):
+    rng = np.random.default_rng(0)
+    net = model(4, [6, 6, 6], 3, activation, normalization=normalization, dropout=dropout, dtype=dtype).bind(5)
+    chain = OPTIMIZERS[optimizer](lr=10**rate, clip_norm=clip).bind(net.store)
+    due = Sparse(2, 1)
+    with np.errstate(all="ignore"):
+        net.store.theta[: net.store.n_weights] *= 10**weights
+        x = (rng.standard_normal((10, 4)) * 10**inputs).astype(dtype)
+        subject = Subject(net, chain, x)
+        panel = Panel([(probe(subject), due) for probe in PROBES.values()])
+        batches = Batches(x, rng.integers(0, 3, 10), 5, rng)
+        records = list(fit(net, chain, batches, epochs=2, max_steps=None, validation=None, due=due, panel=panel))
+    if records[-1].nonfinite is not None:
+        assert records[-1].nonfinite.step == records[-1].step
+        return
+    for record in records:
+        assert all(math.isfinite(value) for value in record.metrics.values()), record.metrics
+        for seen in record.measured:
+            infinite = [key for key, value in zip(seen.keys, seen.values, strict=True) if math.isinf(value)]
+            assert not infinite, infinite
