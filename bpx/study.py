@@ -32,6 +32,7 @@ from bpx.records import Records, read, read_metrics
 from bpx.tracking import Parent, TrackingError
 
 Values = NDArray[np.float64]
+SPARING = ("probes=light", "checkpoint.keep=0")  # unless a study asks for more
 CHILD = ("tracking.figures=false", "tracking.model=false", "progress=false")
 
 
@@ -122,12 +123,11 @@ class Study:
         from bpx.run import perform
 
         where = ["tracking=none"] if seed else [f"tracking.parent={self.parent.id or 'null'}"]
-        words = [*overrides, *self.overrides, *where, *CHILD]
+        words = [*SPARING, *overrides, *self.overrides, *where, *CHILD]
         config = compose(*words)
         folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
         name = f"{self.name}: {label}"
-        with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is a result
-            done = perform(config, name, folder, words, data=self.data(plan(config)), quiet=True)
+        done = perform(config, name, folder, words, data=self.data(plan(config)), quiet=True)
         return Run(done.outcome, done.metrics, done.directory)
 
     def log(self, **metrics: float) -> None:

@@ -1,0 +1,109 @@
+"""python docs/configuration.py: write docs/configuration.md, every group, option and key, from conf/."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
+          "probes", "tracking", "experiment", "sweep")  # fmt: skip
+HEAD = """# Configuration reference
+Made by `python docs/configuration.py` from `conf/`; a test keeps it so.
+
+Every key stands on the command line as `key=value`, every option of a group as `group=option`; `experiment` and
+`sweep` are added with a plus: `+experiment=mnist`. A key of a group is written with the group's name before it:
+`optimizer.lr=0.1`. What `null` stands for is what the code does without a value.
+"""
+
+
+def cell(text: Any) -> str:
+    """Return a text as a table's cell."""
+    return str(text).replace("|", "\\|")
+
+
+def value(found: Any) -> str:
+    """Return a default as it is written on the command line."""
+    words = {None: "null", True: "true", False: "false"}
+    return f"`{cell(words[found] if found is None or isinstance(found, bool) else found)}`"
+
+
+def comments(text: str) -> dict[str, str]:
+    """Return the comment behind each key of a YAML text, by its dotted name."""
+    found, path = {}, []
+    for line in text.splitlines():
+        match = re.match(r"^( *)([\w]+):(.*?)(?:\s#\s(.*))?$", line)
+        if match:
+            depth = len(match[1]) // 2
+            path = [*path[:depth], match[2]]
+            found[".".join(path)] = match[4] or ""
+    return found
+
+
+def keys(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key and default."""
+    for key, found in node.items():
+        if key in ("_target_", "defaults", "hydra"):
+            continue
+        if isinstance(found, dict):
+            yield from keys(found, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", found
+
+
+def about(text: str, node: dict[str, Any]) -> str:
+    """Return what an option is: its own first comment, else the first line of what it builds."""
+    lead = [line[2:] for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
+    if lead:
+        return lead[0]
+    target = node.get("_target_")
+    return (inspect.getdoc(get_object(target)) or "").split("\n")[0] if target else ""
+
+
+def group(name: str) -> Iterator[str]:
+    """Yield the lines on a group."""
+    files = {path.stem: path.read_text() for path in sorted((CONF / name).glob("*.yaml"))}
+    nodes = {stem: yaml.safe_load(text) or {} for stem, text in files.items()}
+    yield from ("", f"## `{name}`", "", "| option | |", "|---|---|")
+    for stem, node in nodes.items():
+        yield f"| `{stem}` | {cell(about(files[stem], node))} |"
+    if name in ("experiment", "sweep"):
+        return
+    rows: dict[str, dict[str, list[str]]] = {}
+    said: dict[str, str] = {}
+    for stem, node in nodes.items():
+        notes = comments(files[stem])
+        for key, default in keys(node):
+            rows.setdefault(key, {}).setdefault(value(default), []).append(stem)
+            said[key] = said.get(key) or notes.get(key, "")
+    if rows:
+        yield from ("", "| key | default | |", "|---|---|---|")
+    for key, defaults in rows.items():
+        everywhere = len(defaults) == 1 and sum(map(len, defaults.values())) == len(nodes)
+        shown = "; ".join(d if everywhere else f"{d} ({', '.join(stems)})" for d, stems in defaults.items())
+        yield f"| `{name}.{key}` | {shown} | {cell(said[key])} |"
+
+
+def page() -> str:
+    """Return the whole page."""
+    text = (CONF / "config.yaml").read_text()
+    node, notes = yaml.safe_load(text), comments(text)
+    chosen = {k: v for entry in node["defaults"] if isinstance(entry, dict) for k, v in entry.items()}
+    lines = [HEAD.rstrip(), "", "## Outside the groups", "", "| key | default | |", "|---|---|---|"]
+    lines += [f"| `{key}` | {value(default)} | {cell(notes.get(key, ''))} |" for key, default in keys(node)]
+    lines += ["", "## Groups", "", "| group | option unless another is chosen |", "|---|---|"]
+    lines += [f"| [`{name}`](#{name}) | {value(chosen.get(name))} |" for name in GROUPS]
+    for name in GROUPS:
+        lines += group(name)
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "configuration.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,105 @@
+"""The documentation: what it quotes, lists, links and commands is so."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import DATA, ROOT
+
+from bpx.engine import ACTIVATIONS, mlp, sgd
+from bpx.probes import PROBES
+from bpx.probes.probe import Subject
+from bpx.theory import mean_field
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md",
+         *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
+
+
+def blocks(path, language=""):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_configuration_reference_is_up_to_date():
+    page = runpy.run_path(str(ROOT / "docs" / "configuration.py"))["page"]()
+    assert page == (ROOT / "docs" / "configuration.md").read_text(), "run: python docs/configuration.py"
+
+
+def test_quoted_code_stands_in_the_engine():
+    text = (ROOT / "docs" / "backpropagation.md").read_text()
+    source, lines = "", 0
+    for named, code in re.findall(r"^\[(bpx/[\w/]+\.py)\]|^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        source = (ROOT / named).read_text() if named else source
+        for line in code.splitlines():
+            assert line.strip() in source, line
+            lines += 1
+    assert lines > 20
+
+
+def test_every_measured_quantity_is_explained():
+    net = mlp(4, [5, 5], 3, normalization="batch", dropout=0.1).bind(8)
+    subject = Subject(net, sgd(clip_norm=1.0, clip_value=1.0).bind(net.store), np.zeros((40, 4), np.float32))
+    measured = {key[2] for probe in PROBES.values() for key in probe(subject).keys}
+    for page in ("concepts.md", "record.md"):
+        text = (ROOT / "docs" / page).read_text()
+        assert not [quantity for quantity in measured | {"branch_gain"} if f"`{quantity}`" not in text], page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_theory_names_what_the_library_has():
+    text = (ROOT / "docs" / "theory.md").read_text()
+    named = set(re.findall(r"`(?:mean_field\(φ, σw, σb\))?\.(\w+)`", text))
+    assert named == {"q_star", "chi_1", "xi_q", "xi_c"} <= set(vars(mean_field(ACTIVATIONS["tanh"](), 1.5)))
+
+
+def commands():
+    """Every bpx command that a page tells a person to type, once."""
+    seen = {}
+    for page in PAGES:
+        for block in blocks(page):
+            for line in block.splitlines():
+                line = line.split(" #")[0].strip()
+                if re.match(r"python -m (bpx|experiments)\.", line):
+                    seen.setdefault(line, page.relative_to(ROOT))
+    return sorted(seen)
+
+
+STUDY = re.compile(r"python -m experiments\.(\w+)$")  # run one by one in test_experiments
+SHORT = {"bpx.train": ["max_steps=3"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [c for c in commands() if not STUDY.match(c)])
+def test_every_command_runs(line, tmp_path, command):
+    (tmp_path / "flowers.csv").write_text(
+        "a,b,species\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(200))
+    )
+    module, *words = shlex.split(line.removeprefix("python -m "))
+    if "-m" in words or any(w.startswith("+sweep") for w in words) or {"RUN", "DIRECTORY"} & set(words):
+        pytest.skip("tested where it belongs: it needs runs, or time")
+    done = command(module, *words, *SHORT.get(module, []), cwd=tmp_path, env={"BPX_DATA_DIR": DATA} if DATA else None)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_study_command_exists():
+    named = {STUDY.match(c)[1] for c in commands() if STUDY.match(c)}
+    assert named and all((ROOT / "experiments" / f"{name}.py").exists() for name in named)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_python_examples_run(page, tmp_path):
+    for i, code in enumerate(blocks(page, "python")):
+        if "import" in code and "bpx" in code:
+            path = tmp_path / f"{i}.py"
+            path.write_text(code)
+            done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, f"{code}\n{done.stderr}"
