@@ -15,6 +15,7 @@ from bpx.study import Told
 FOLDER = Path(__file__).resolve().parent
 PICTURES = FOLDER.parent / "docs" / "gallery"
 DEMONSTRATIONS = (
+    "verdicts",
     "classification",
     "gradients_by_hand",
     "gradient_check",
