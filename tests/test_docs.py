@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import DATA, ROOT
 
-from bpx.engine import ACTIVATIONS, mlp, sgd
+from bpx.engine import ACTIVATIONS, activations, gradcheck, mlp, sgd
 from bpx.probes import PROBES
 from bpx.probes.probe import Subject
 from bpx.theory import mean_field
@@ -61,6 +61,15 @@ def test_theory_names_what_the_library_has():
     assert named == {"q_star", "chi_1", "xi_q", "xi_c"} <= set(vars(mean_field(ACTIVATIONS["tanh"](), 1.5)))
 
 
+def test_the_activation_that_the_readme_adds_works():
+    (code,) = [c for c in blocks(ROOT / "README.md", "python") if "ActivationFunction" in c]
+    scope = dict(vars(activations))
+    exec(code, scope)
+    net = mlp(4, [6, 6], 3, scope["Squareplus"](), dtype="float64").bind(5)
+    rng = np.random.default_rng(0)
+    assert gradcheck(net, rng.standard_normal((5, 4)), np.arange(5) % 3).passed
+
+
 def commands():
     """Every bpx command that a page tells a person to type, once."""
     seen = {}
@@ -98,7 +107,7 @@ def test_every_study_command_exists():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_python_examples_run(page, tmp_path):
     for i, code in enumerate(blocks(page, "python")):
-        if "import" in code and "bpx" in code:
+        if "from bpx" in code:
             path = tmp_path / f"{i}.py"
             path.write_text(code)
             done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
