@@ -82,7 +82,7 @@ def commands():
     return sorted(seen)
 
 
-STUDY = re.compile(r"python -m experiments\.(\w+)$")  # run one by one in test_experiments
+STUDY = re.compile(r"python -m experiments\.(\w+)")  # run one by one in test_experiments
 SHORT = {"bpx.train": ["max_steps=3"]}
 
 
@@ -92,10 +92,11 @@ def test_every_command_runs(line, tmp_path, command):
     (tmp_path / "flowers.csv").write_text(
         "a,b,species\n" + "".join(f"{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(200))
     )
+    env = {"PYTHONPATH": str(ROOT)} | ({"BPX_DATA_DIR": DATA} if DATA else {})
     module, *words = shlex.split(line.removeprefix("python -m "))
     if "-m" in words or any(w.startswith("+sweep") for w in words) or {"RUN", "DIRECTORY"} & set(words):
         pytest.skip("tested where it belongs: it needs runs, or time")
-    done = command(module, *words, *SHORT.get(module, []), cwd=tmp_path, env={"BPX_DATA_DIR": DATA} if DATA else None)
+    done = command(module, *words, *SHORT.get(module, []), cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
 
 
