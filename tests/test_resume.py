@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bpx import records
+from bpx.config import UserError
+from bpx.resume import resumed
+from bpx.run import perform
 
 WORDS = [
     *("epochs=6", "max_steps=null", "batch_size=8", "optimizer=adam", "dropout=inverted", "dropout.rate=0.2"),
@@ -64,6 +68,24 @@ def stopped(home, whole, step):
     return directory
 
 
+@pytest.fixture
+def resume(tmp_path, monkeypatch, capsys):
+    """Resume a run in this process, as the command would in one of its own."""
+
+    def go_on(directory, *more):
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        code, errors = 0, ""
+        try:
+            again = resumed(str(directory), [f"resume={directory}", *more])
+            perform(again.config, again.name, again.directory.parent, more, again=again)
+        except UserError as error:
+            code, errors = 2, f"error: {error}\n"
+        return SimpleNamespace(returncode=code, stdout=capsys.readouterr().out, stderr=errors)
+
+    return go_on
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory, command):
     """The untouched run once more, with all of its checkpoints."""
@@ -73,11 +95,11 @@ def kept(tmp_path_factory, command):
 
 
 @pytest.mark.parametrize("step", [50, 150, 450, 863, -1])
-def test_a_killed_run_ends_where_the_untouched_one_ends(step, whole, kept, tmp_path, command):
+def test_a_killed_run_ends_where_the_untouched_one_ends(step, whole, kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, step)
     with (directory / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9999, "met')  # cut off by the kill
-    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    done = resume(directory)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"resumed at step {step // 50 * 50 if step > 0 else 0} of 864" in done.stdout
     assert "differ" not in done.stdout
@@ -93,7 +115,7 @@ def test_only_the_newest_and_the_best_are_kept(whole):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "rows", "text"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, whole, kept, tmp_path, command):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, whole, kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 200)
     newest = directory / "checkpoints" / "step-0000000200.bpx"
     facts = json.loads(newest.read_bytes().split(b"\n")[1])["facts"]
@@ -101,7 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, whole,
     content = bytearray(bad.read_bytes())
     content[-9] ^= 1
     bad.write_bytes({"cut": content[:-100], "empty": b"", "text": b"no checkpoint\n"}.get(damage, bytes(content)))
-    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    done = resume(directory)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"{bad} is damaged" in done.stdout.replace("\n", "")
     steps = re.findall(r"resumed at step (\d+)", done.stdout)
@@ -121,10 +143,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, whole,
         (["no.such=1"], "unknown key no.such"),
     ],
 )
-def test_a_changed_configuration_is_refused(more, said, kept, tmp_path, command):
+def test_a_changed_configuration_is_refused(more, said, kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 100)
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-    done = command("bpx.train", f"resume={directory}", *more, cwd=tmp_path)
+    done = resume(directory, *more)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
 
@@ -153,8 +175,8 @@ def test_a_schedule_over_the_whole_run_takes_no_more_epochs(tmp_path, command):
 
 
 @pytest.mark.parametrize("word", ["nowhere", "0123456789abcdef0123456789abcdef"])
-def test_a_run_that_is_not_there(word, tmp_path, command):
-    done = command("bpx.train", f"resume={word}", cwd=tmp_path)
+def test_a_run_that_is_not_there(word, tmp_path, resume):
+    done = resume(word)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and word in done.stderr
 
 
@@ -165,7 +187,7 @@ def test_another_threads_count_is_said(kept, tmp_path, command):
     assert "the last bits may differ: threads was 1 and is 2" in done.stdout
 
 
-def test_a_configuration_that_would_run_foreign_code_is_refused(kept, tmp_path, command):
+def test_a_configuration_that_would_run_foreign_code_is_refused(kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 100)
     config = directory / "config" / "config.yaml"
     for target in ("os.system", "bpx.run.os.system"):
@@ -173,16 +195,16 @@ def test_a_configuration_that_would_run_foreign_code_is_refused(kept, tmp_path, 
             re.sub(r"_target_: bpx\.engine\.optimizers\.adam\b", f"_target_: {target}", config.read_text())
         )
         assert target in config.read_text()
-        done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+        done = resume(directory)
         assert done.returncode == 2 and f"'{target}', which is no part of bpx" in done.stderr
         config.write_text(config.read_text().replace(target, "bpx.engine.optimizers.adam"))
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"\xff\xfe", b"a: ${b}", b"epochs: 3"])
-def test_a_damaged_configuration_is_one_line(content, kept, tmp_path, command):
+def test_a_damaged_configuration_is_one_line(content, kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 100)
     (directory / "config" / "config.yaml").write_bytes(content)
-    done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+    done = resume(directory)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
 
 
@@ -205,7 +227,7 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     import mlflow
 
     words = [w for w in WORDS if not w.startswith("epochs")]
-    process, directory = begun(tmp_path, [*words, "epochs=200"])
+    process, directory = begun(tmp_path, [*words, "epochs=40"])
     start = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=30)
@@ -222,7 +244,7 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
     history = client.get_metric_history(run_id, "cost/val")
-    assert [m.step for m in history] == [144 * e for e in range(1, 201)]
+    assert [m.step for m in history] == [144 * e for e in range(1, 41)]
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
@@ -240,7 +262,7 @@ def test_a_killed_process_is_noticed_and_its_run_goes_on(tmp_path, command):
     import mlflow
 
     words = [w for w in WORDS if not w.startswith("epochs")]
-    process, directory = begun(tmp_path, [*words, "epochs=400"])
+    process, directory = begun(tmp_path, [*words, "epochs=120"])
     busy = command("bpx.train", f"resume={directory}", cwd=tmp_path)
     assert busy.returncode == 2 and "another process is writing into it" in busy.stderr
     process.kill()
