@@ -80,7 +80,7 @@ def run(s: Study) -> str:
     return f"""
     No: with N(0, 2²) δ vanishes, by a factor of {np.median(measured[two]):.2f} per layer (theory for five units:
     {theory[two]:.2f}; for wide layers 0.67); in {100 * share:.1f} % of {s.seeds} networks does it grow. Large weights
-    saturate the sigmoid, whose slope falls as fast as the weights grow: no scale makes these layers explode, the
+    saturate the sigmoid, whose slope falls as fast as the weights grow: no scale tried makes these layers explode, the
     largest median factor is {np.median(measured[highest]):.2f}, at N(0, {STDS[highest]:g}²). A network that does
     explode: {HIDDEN} ReLU layers of 100 with gain 2, where δ is {growth["gain 2"]:.0f} times larger at the first hidden
     layer than at the last ({word}; √2 per layer would make {2 ** ((HIDDEN - 1) / 2):.0f}); {diverged} of {repeats} runs

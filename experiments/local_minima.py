@@ -99,8 +99,8 @@ def run(s: Study) -> str:
     {len(stuck)} of {len(every)} runs end above a cost of {STUCK} (by learning rate: {rates}), for three reasons.
     {len(dead)} are dead: no sample activates a unit of some layer, and δ is exactly zero before it.
     {len(escaped)} were only slow, or thrown about by their step: with exact gradients (L-BFGS) they come down.
-    {len(kept)} stay above {STUCK} even so, {minima} with a gradient below {FLAT:g}, the others where the search finds
-    nothing lower because the cost has a kink: what may be called local minima, of networks that have lost
+    {len(kept)} stay above {STUCK} even so, {minima} with a gradient below {FLAT:g}, the others where L-BFGS
+    finds no way down, as it may at a kink: what may be called local minima, of networks that have lost
     {asleep[0]} of their units (those that escape: {asleep[1]}, the solved: {asleep[2]}).
     """
 

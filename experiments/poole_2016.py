@@ -12,7 +12,7 @@ from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import GREY, below, new, plain, shades
 from bpx.figures.study import band
 from bpx.study import Study, study
-from bpx.theory import mean_field
+from bpx.theory import mean_field, phase_diagram
 from bpx.theory.meanfield import Ensemble
 
 WIDTH, DEPTH, SIGMA_B = 500, 25, 0.3
@@ -52,8 +52,8 @@ def predicted(sigma: float) -> tuple[np.ndarray, np.ndarray]:
 @study(seeds=20, quick=3)
 def run(s: Study) -> str:
     """Send two inputs through networks of four scales and compare with the maps."""
-    figure = new(f"tanh, width {WIDTH}, σb = {SIGMA_B}, {s.seeds} networks", "length and correlation maps", 11.5, 4.4)
-    left, middle, right = figure.subplots(1, 3)
+    figure = new(f"tanh, width {WIDTH}, σb = {SIGMA_B}, {s.seeds} networks", "length and correlation maps", 15, 4.4)
+    left, middle, right, plane = figure.subplots(1, 4)
     at, off_q, off_c, ends = np.arange(1, DEPTH + 1), 0.0, 0.0, []
     for sigma, colour in zip(SIGMAS, shades(len(SIGMAS)), strict=True):
         (q, c), (q_map, c_map) = measured(s, sigma), predicted(sigma)
@@ -67,6 +67,7 @@ def run(s: Study) -> str:
         left.plot(at, q_map, "--", color=GREY, lw=1)
         middle.plot(at, c_map, "--", color=GREY, lw=1)
         grid, net = np.linspace(0, 1, 60), Ensemble(ACTIVATIONS["tanh"](), sigma, SIGMA_B)
+        plane.plot(sigma, SIGMA_B, "o", ms=9, color=colour, mec="black", label=f"c → {np.median(c[:, -1]):.2f}")
         right.plot(grid, [net.correlation(float(g), field.q_star) for g in grid], color=colour,
                    label=f"σw = {sigma:.3g}, χ₁ = {field.chi_1:.2f}")  # fmt: skip
     right.plot([0, 1], [0, 1], color="black", lw=0.8)
@@ -74,7 +75,16 @@ def run(s: Study) -> str:
     plain(left, "layer", "length q", "dashed: the map")
     plain(middle, "layer", "correlation c of two inputs", "dashed: the map")
     plain(right, "c in one layer", "c in the next", "the correlation map at q*")
-    for axes in (left, middle, right):
+    diagram = phase_diagram(ACTIVATIONS["tanh"](), np.linspace(0.5, 4.5, 100), np.linspace(0, 1, 60))
+    chi = np.clip(np.log10(diagram.chi_1), -0.5, 0.5)
+    mesh = plane.pcolormesh(diagram.sigma_w, diagram.sigma_b, chi, cmap="RdBu_r", shading="nearest", rasterized=True)
+    plane.plot(*diagram.edge, color="black", lw=1.4, label="edge of chaos")
+    plane.set_xlim(0.5, 4.5)
+    plane.set_ylim(0, 1)
+    figure.colorbar(mesh, ax=plane, label="log10 χ₁")
+    plain(plane, "σw", "σb", "order (blue) and chaos (red)")
+    plane.grid(False)
+    for axes in (left, middle, right, plane):
         below(axes, 2)
     s.draw(figure)
     s.log(largest_error_q=off_q, largest_error_c=off_c)

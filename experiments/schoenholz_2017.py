@@ -1,8 +1,7 @@
 """Schoenholz et al. 2017: does a tanh network train on MNIST down to a depth of about 6 ξc, and no further?
 
 Published: the depth to which random networks can be trained follows 6 ξc, ξc being the layers over which two inputs
-forget their correlation; it diverges at the edge of chaos (figures 5 and 6; σb² = 0.05, width 300, depths to 300,
-and many more steps than here).
+forget their correlation; it diverges at the edge of chaos (σb² = 0.05, width 300, and many more steps than here).
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Srivastava et al. 2014: does dropout narrow the gap between training and test, and for how many images does it help?
 
 Published: on MNIST dropout lowers the error of a standard network from 1.60 to 1.25–1.35 % (table 2); by the size of
-the training set (section 7.3, figure 10: 100 to 50,000 images, 784-1024-1024-2048-10, p = 0.5), no gain at 100 or
+the training set (section 7.4, figure 10: 100 to 50,000 images, 784-1024-1024-2048-10, p = 0.5), no gain at 100 or
 500, a growing gain beyond, then a declining one.
 """
 

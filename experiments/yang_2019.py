@@ -1,8 +1,8 @@
 """Yang et al. 2019: do gradients explode at initialization because of batch normalization?
 
 Published: in a deep network with batch normalization gradients explode at initialization whatever the weights' scale;
-for ReLU the squared norm grows by π/(π − 1) ≈ 1.467 per layer in the limit of large batches, the least that any
-activation reaches is linear's. (A Mean Field Theory of Batch Normalization, sections 3 and 4.)
+for ReLU the squared norm grows by π/(π − 1) ≈ 1.467 per layer in the limit of large batches; linear
+layers explode the least. (A Mean Field Theory of Batch Normalization.)
 """
 
 import math
