@@ -21,7 +21,7 @@ from bpx.tracking.spool import FILE, Spool
 
 METRICS_A_BATCH = 1000
 SEND_EVERY = 2.0  # seconds
-STUCK_AFTER = 30.0  # seconds without anything arriving
+STUCK_AFTER = 300.0  # seconds without a job done; a single request gives up long before
 log = logging.getLogger("bpx")
 
 
