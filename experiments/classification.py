@@ -36,7 +36,7 @@ def run(s: Study) -> str:
     runs = {label: s.train(label, "+experiment=classification", *setup, *epochs) for label, setup in SETUPS.items()}
     accuracy = {label: 100 * np.array([r.metrics["accuracy/test"] for r in made]) for label, made in runs.items()}
     for label, values in accuracy.items():
-        s.log(**{f"accuracy {label.split(',')[0]}": np.median(values)})
+        s.log(**{f"accuracy/{label.split(',')[0].lower()}": np.median(values)})
 
     figure = new("classification, 2-10-10-3", "three classes in the plane", 12, 4.3)
     curves, regions, confusion = figure.subplots(1, 3)

@@ -8,6 +8,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, below, new, plain
 from bpx.figures.study import band
 from bpx.study import Study, study
 from bpx.theory import verdict
+from experiments.signals import metric_name
 from experiments.vanishing_gradients import LAYERS, predicted, profiles
 
 STDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -47,7 +48,8 @@ def run(s: Study) -> str:
     diverged = sum(r.outcome == "diverged" for r in runs["gain 2"])
     s.log(growth_gain_2=growth["gain 2"], growth_he=growth["gain √2 (He)"], diverged_gain_2=diverged / repeats)
     for name, values in accuracy.items():
-        s.log(**{f"accuracy {name.translate(str.maketrans('√,()', '    '))}": np.median(values)})
+        if np.isfinite(values).any():
+            s.log(**{f"accuracy/{metric_name(name)}": np.nanmedian(values)})
 
     figure = new("gaussian, 10×5 sigmoid; digits, 20×100 ReLU", "where δ explodes, and what cures it", 11.5, 4.4)
     left, middle, right = figure.subplots(1, 3)

@@ -1,6 +1,5 @@
 """Which remedy makes a deep sigmoid network learn that fails without it: each alone, and all together?"""
 
-import re
 import sys
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new, plain
 from bpx.probes import flow
 from bpx.study import Study, study
+from experiments.signals import metric_name
 
 HIDDEN = 10
 BASE = (
@@ -52,7 +52,7 @@ def run(s: Study) -> str:
         accuracy[name] = 100 * np.array([r.metrics.get("accuracy/test", 0.1) for r in made])
         found = [flow(r.records().grid("delta_rms")[2][:HIDDEN, 0]) for r in made]
         slopes[name] = np.array([f.slope for f in found if f is not None])
-        word = re.sub(r"[^a-z0-9]+", "_", name.lower())
+        word = metric_name(name)
         s.log(**{f"accuracy/{word}": np.median(accuracy[name]), f"factor/{word}": 10 ** np.median(slopes[name])})
         print(f"{name:32s} δ ×{10 ** np.median(slopes[name]):.3f} a layer   {np.median(accuracy[name]):5.1f} %")
 

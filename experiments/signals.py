@@ -1,7 +1,8 @@
-"""What the studies read from the buffers of a network after a forward and backward pass."""
+"""What the studies share: reading a network's buffers after a forward and backward pass, and naming a metric."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -27,3 +28,8 @@ def activations(net: Network) -> list[Values]:
 def rms(x: Any) -> float:
     """Return the root mean square of all entries."""
     return float(np.sqrt(np.mean(np.square(x))))
+
+
+def metric_name(label: str) -> str:
+    """Return a label as the last part of a metric's name: small letters, digits and underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
