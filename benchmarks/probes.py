@@ -5,7 +5,8 @@ python benchmarks/probes.py [rounds]     prints Markdown tables: medians over th
 Every run is a process of its own in a directory of its own, as a person would start it; the variants take turns.
 Training is timed from the first step to the moment when the last record is written and the last metric sent;
 set-up is everything before (interpreter, imports, schema, data, theory), closing everything after (evaluation,
-figures, model, artifacts). MNIST is looked for in BPX_DATA_DIR; the first round, which is not counted, warms the caches.
+figures, model, artifacts). MNIST is looked for in BPX_DATA_DIR; the first round, which is not counted, warms the
+caches.
 """
 
 import json

@@ -23,10 +23,11 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
         os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
         errors: list[Exception] = []
-        code = 0
+        code, composed = 0, False
 
         def guarded(config: Any) -> Any:
-            nonlocal code
+            nonlocal code, composed
+            composed = True
             try:
                 result = task(config)
                 code = result if isinstance(result, int) else 0  # hydra.main keeps what the task returns
@@ -42,6 +43,10 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             if full:
                 raise
             errors.append(error)
+        except ValueError as error:
+            if full or composed:
+                raise
+            errors.append(error)  # so does Hydra call a group that is set to null
         except KeyboardInterrupt as error:
             return interrupted(error)
         for said in errors:

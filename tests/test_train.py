@@ -211,6 +211,7 @@ def test_divergence_is_a_result(tmp_path, command):
     ("words", "said"),
     [
         (["activation=foo"], "known are elu, gelu"),
+        (["model=null"], "group override must be a string or a list"),
         (["modl.depth=3"], "unknown key modl.depth; did you mean model.depth"),
         (["batch_size=1000000"], "at most the 1437 training samples"),
         (["dataset=mnist", "dataset.path=/nonexistent"], "holds no mnist files"),
