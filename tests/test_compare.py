@@ -112,7 +112,7 @@ def test_mistakes_are_one_line(make, capsys, words, says):
         ("config/config.yaml", "- 1"),
         ("gradient_flow.parquet", "PAR1"),
         ("result.json", "{"),
-        ("metrics.jsonl", "{"),
+        ("metrics.jsonl", "{\n"),
     ],
 )
 def test_a_damaged_file_is_named(make, file, text):
@@ -120,6 +120,13 @@ def test_a_damaged_file_is_named(make, file, text):
     (first / file).write_text(text)
     with pytest.raises(UserError, match=f"{file} cannot be read"):
         compare.from_directory(first)
+
+
+def test_a_line_that_is_still_being_written_is_no_damage(make):
+    first = make("one")
+    with (first / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "metr')
+    assert compare.from_directory(first).metrics["cost/train"] == 0.5
 
 
 def test_help_is_no_mistake(capsys):
