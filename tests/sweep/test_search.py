@@ -134,6 +134,15 @@ def test_other_launchers(sweep, launcher):
 
 
 @pytest.mark.slow
+def test_a_local_ray(sweep):
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="the extra `ray` is not installed")
+    words = [LR, "epochs=3", "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "hydra.sweeper.n_jobs=2"]
+    done = sweep(*words, "hydra.sweeper.n_trials=4")
+    assert done.returncode == 0, done.stderr
+    assert {outcome(t) for t in sweep.study().trials} <= {"finished", "pruned"} and len(sweep.study().trials) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_running_and_the_study_goes_on(sweep, number):
     words = [LR, "epochs=4000", "tracking=mlflow", "hydra.sweeper.n_trials=2", "hydra/sweeper/pruner=none"]
