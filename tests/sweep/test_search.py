@@ -191,6 +191,13 @@ def test_what_is_wrong_is_one_line(sweep, words, said):
     assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 
+def test_after_the_timeout_no_trial_is_begun(sweep):
+    done = sweep(LR, "epochs=3", "hydra.sweeper.n_trials=1000", "hydra.sweeper.timeout=0.5")
+    trials = sweep.study().trials
+    assert done.returncode == 0 and 1 <= len(trials) < 50 and all(t.state.is_finished() for t in trials)
+    assert "best      trial" in done.stdout
+
+
 def test_a_changed_command_is_refused_in_one_line(sweep):
     assert sweep(LR, "epochs=2", "hydra.sweeper.n_trials=1").returncode == 0
     done = sweep(LR, "epochs=3", "hydra.sweeper.n_trials=2")

@@ -1,0 +1,103 @@
+"""The figures of a study say what its table says."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from matplotlib.colors import LogNorm, TwoSlopeNorm
+
+from bpx.figures import sweep
+
+SPACE = {"optimizer.lr": "interval(1e-4,1)", "model.depth": "range(2,9)", "batch_size": "choice(32,64,128)"}
+HOW = ["finished", "finished", "finished", "pruned", "diverged", "diverged", "crashed"]
+
+
+def written(home, rows, space, **about):
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with (home / "trials.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    given = {"name": "s", "objective": ["cost/val"], "direction": ["minimize"], "space": space, "dataset": "toy"}
+    (home / "study.json").write_text(json.dumps(given | {"depth_scale": {}} | about))
+    return sweep.read_trials(home)
+
+
+@pytest.fixture
+def trials(tmp_path):
+    rows = []
+    for i, how in enumerate(HOW):
+        row = {"trial": i, "outcome": how, "optimizer.lr": 10.0**-i, "model.depth": 2 + i, "batch_size": 32 << i % 3}
+        if how == "finished":
+            row |= {"cost/val": 10.0**-i, "accuracy/val": 0.3 * i, "gradient_flow/slope": i - 1.5}
+        rows.append(row)
+    return written(tmp_path, rows, SPACE)
+
+
+def test_a_map_marks_what_finished_was_pruned_and_diverged(trials):
+    figure = sweep.trial_map(trials, "optimizer.lr", "model.depth")
+    cost, accuracy, slope = figure.axes[:3]
+    assert [axes.get_title() for axes in (cost, accuracy)] == ["cost/val", "accuracy/val"]
+    for axes in (cost, accuracy, slope):
+        finished, pruned, diverged = (c.get_offsets() for c in axes.collections[:3])
+        assert (len(finished), len(pruned), len(diverged)) == (3, 1, 2)
+        assert np.allclose(diverged, [[1e-4, 6], [1e-5, 7]])
+        assert axes.get_xscale() == "log" and axes.get_yscale() == "linear"
+        assert [t.get_text() for t in axes.get_legend().get_texts()] == ["pruned", "diverged"]
+    assert np.allclose(cost.collections[0].get_array(), [1, 0.1, 0.01])
+    assert isinstance(cost.collections[0].norm, LogNorm)
+    norm = slope.collections[0].norm
+    assert isinstance(norm, TwoSlopeNorm) and norm.vcenter == 0 and norm.vmin == -norm.vmax
+
+
+def test_batch_sizes_are_named_on_a_doubling_axis(trials):
+    axes = sweep.trial_map(trials, "optimizer.lr", "batch_size").axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["32", "64", "128"] and axes.get_yscale() == "log"
+
+
+def test_every_figure_of_a_space_is_drawn(trials, tmp_path):
+    made = {path.name for path in sweep.draw_sweep(tmp_path, tmp_path)}
+    assert made == {"map_lr_depth.png", "map_lr_batch_size.png"}
+
+
+def test_trainable_depth_stands_beside_six_depth_scales(tmp_path):
+    rows = [
+        {"trial": i, "outcome": "finished", "initializer.sigma_w": w, "model.depth": d, "accuracy/val": 0.5 + w / 10}
+        for i, (w, d) in enumerate((w, d) for w in (1.0, 2.0) for d in (5, 50))
+    ]
+    space = {"initializer.sigma_w": "choice(1,2)", "model.depth": "choice(5,50)"}
+    trials = written(tmp_path, rows, space, depth_scale={"sigma_w": [1.0, 1.5, 2.0], "xi_c": [2.0, float("inf"), 4.0]})
+    axes = sweep.trainable_depth(trials).axes[0]
+    (line,) = axes.lines
+    assert line.get_ydata()[0] == 12 and line.get_ydata()[2] == 24 and np.isfinite(line.get_ydata()).all()
+    assert "trainable_depth.png" in {path.name for path in sweep.draw_sweep(tmp_path, tmp_path)}
+
+
+def test_a_table_of_words_shows_means_gaps_and_divergence(tmp_path):
+    rows = [
+        {"trial": 0, "outcome": "finished", "activation": "relu", "initializer": "a", "cost/val": 1.0},
+        {"trial": 1, "outcome": "finished", "activation": "relu", "initializer": "a", "cost/val": 2.0},
+        {"trial": 2, "outcome": "diverged", "activation": "tanh", "initializer": "b"},
+    ]
+    trials = written(tmp_path, rows, {"activation": "choice(relu,tanh)", "initializer": "choice(a,b)"})
+    texts = [t.get_text() for t in sweep.table(trials, "activation", "initializer").axes[0].texts]
+    assert texts == ["1.5", "–", "–", "– ×"]
+
+
+def test_repeats_have_their_median(tmp_path):
+    values = {0.1: [1.0, 2.0, 9.0], 0.2: [3.0, 4.0, 5.0]}
+    rows = [
+        {"trial": 0, "outcome": "finished", "optimizer.lr": lr, "cost/val": value}
+        for lr, several in values.items()
+        for value in several
+    ]
+    rows.append({"trial": 7, "outcome": "diverged", "optimizer.lr": 0.2, "cost/val": 1e9})
+    trials = written(tmp_path, rows, {"optimizer.lr": "choice(0.1,0.2)", "seed": "range(0,3)"})
+    median = sweep.repeats(trials, "optimizer.lr").axes[0].lines[1]
+    assert median.get_xydata().tolist() == [[0.1, 2.0], [0.2, 4.0]]
+
+
+def test_a_study_without_trials_has_no_figures(tmp_path):
+    written(tmp_path, [], SPACE)
+    assert sweep.draw_sweep(tmp_path, tmp_path) == []
