@@ -28,9 +28,10 @@ def run_trial(config: DictConfig) -> None:
     """Train what the trial's configuration describes; how it ended stands in Optuna's storage and nowhere else."""
     hydra = HydraConfig.get()
     trial = Trial(options(hydra.sweeper), int(os.environ[NUMBER]))
-    name = hydra.runtime.choices.get("experiment") or "default"
     try:
-        done = perform(config, name, trial.home, list(hydra.overrides.task), quiet=True, watcher=trial)
+        done = perform(
+            config, f"trial {trial.number}", trial.home, list(hydra.overrides.task), quiet=True, watcher=trial
+        )
         trial.ended(done.outcome, done.metrics)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
