@@ -3,7 +3,14 @@
 And: what would change it?
 """
 
+import signal
+import sys
+
 __version__ = "0.1.0"
+
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # `python -m bpx...` is being found: until it listens, an interrupt ends it like any program, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def __getattr__(name: str) -> object:

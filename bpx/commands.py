@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bpx.config import CONF, UserError
+from bpx.stopping import Stop
 
 
 def command(task: Callable[[Any], Any]) -> Callable[[], int]:
@@ -59,7 +60,8 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
 def said(task: Callable[[], Any]) -> int:
     """Do a task and return the exit code: what the user got wrong is one line, and 2."""
     try:
-        task()
+        with Stop():
+            task()
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

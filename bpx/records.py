@@ -89,8 +89,11 @@ class RecordWriter(Rows):
         _, pq = self._arrow
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         repeated = [name for name in COLUMNS if name != "value"]
-        pq.write_table(self._table(), temporary, compression="zstd", use_dictionary=repeated)
-        temporary.replace(self.path)
+        try:
+            pq.write_table(self._table(), temporary, compression="zstd", use_dictionary=repeated)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _table(

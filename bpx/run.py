@@ -9,7 +9,8 @@ import secrets
 import shlex
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -119,7 +120,9 @@ def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
         return execute()
     except KeyboardInterrupt as error:
         tracker.finish("interrupted", within=GRACE)
-        text = f"interrupted; `python -m bpx.train resume={shlex.quote(str(directory))}` goes on"
+        again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
+        kept = any((directory / "checkpoints").glob("step-*.bpx"))
+        text = f"interrupted; {again} goes on" if kept else f"interrupted without a checkpoint; {again} begins anew"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
         raise UserError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
@@ -226,7 +229,7 @@ class _Run:
                 self.checkpoints.write()
             self.stop.check()
 
-        with self.console, self.stop.deferred():
+        with self._recorded(), self.console, self.stop.deferred():
             for record in fit(
                 self.net,
                 self.optimizer,
@@ -267,6 +270,16 @@ class _Run:
         if tracker.differing:
             self.console.note(f"{tracker.differing} metrics differ from those logged before the interruption")
         return Done(outcome, self.latest | final, directory)
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Write the record of a run that is stopped meanwhile, too."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.measurement.close()
+            self._hand_over()
+            raise
 
     def _begin(self) -> None:
         """Open the run in the tracker, or go on with it from its newest checkpoint that is whole."""
@@ -390,12 +403,12 @@ class _Run:
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
         log.removeHandler(self.handler)
         self.handler.close()
-        for path, folder in (
-            (directory / "config", "config"),
-            (directory / "train.log", ""),
-            (directory / "gradient_flow.parquet", ""),
-        ):
-            tracker.artifact(path, folder)
+        self._hand_over()
         if tracker.model:
             tracker.save_model(directory, data)
         tracker.finish(outcome)
+
+    def _hand_over(self) -> None:
+        """Give the tracker what the directory holds of the run, whatever its outcome."""
+        for name, folder in (("config", "config"), ("train.log", ""), ("gradient_flow.parquet", "")):
+            self.work.tracker.artifact(self.directory / name, folder)

@@ -20,8 +20,6 @@ def main(words: list[str] | None = None) -> int:
     except TrackingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     print(f"all of run {sent} has been sent")
     return 0
 

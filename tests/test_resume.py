@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
 
 from bpx import records
-from bpx.config import UserError
+from bpx.compare import compare
+from bpx.config import CONF, UserError
 from bpx.resume import resumed
 from bpx.run import perform
+from bpx.stopping import Interrupted
 
 WORDS = [
     *("epochs=6", "max_steps=null", "batch_size=8", "optimizer=adam", "dropout=inverted", "dropout.rate=0.2"),
@@ -246,6 +251,72 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     history = client.get_metric_history(run_id, "cost/val")
     assert [m.step for m in history] == [144 * e for e in range(1, 41)]
     assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+class Stopper:
+    """Follow a run, and send this process a signal at the third record."""
+
+    tags = property(lambda self: {})
+    seen = 0
+
+    def started(self, run_id, directory, dataset):
+        pass
+
+    def observed(self, metrics):
+        self.seen += 1
+        if self.seen == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [(2, "interrupted; `{}` goes on"), (0, "interrupted without a checkpoint; `{}` begins anew")],
+)
+def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
+    keep, said, whole, tmp_path, resume, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[*LOCAL, f"checkpoint.keep={keep}"])
+    with pytest.raises(Interrupted) as stopped_by:
+        perform(config, "default", Path("outputs/default"), LOCAL, quiet=True, watcher=Stopper())
+    directory = the_run(tmp_path)
+    assert stopped_by.value.number == signal.SIGTERM
+    assert str(stopped_by.value) == said.format(f"python -m bpx.train resume={directory.relative_to(tmp_path)}")
+    rows, all_rows = (records.read(d / "gradient_flow.parquet") for d in (directory, whole))
+    reached = rows.step.max()
+    assert 0 < reached < all_rows.step.max() and rows.about["finding"]["verdict"] == "undetermined"
+    assert len(rows.step) == (all_rows.step <= reached).sum()
+    assert [p.name for p in directory.glob("gradient_flow*")] == ["gradient_flow.parquet"]
+    compare([str(directory), str(whole)])
+    assert list((tmp_path / "outputs" / "compare").glob("*.png"))
+    done = resume(directory)
+    assert done.returncode == 0 and f"resumed at step {reached + 1 if keep else 0}" in done.stdout, done
+    assert numbers(directory) == numbers(whole)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="there is no /proc here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["bpx.train", "bpx.compare", "experiments.signals"])
+def test_a_signal_before_anything_is_begun_leaves_no_traceback(module, number, tmp_path):
+    for delay in (0, 0.1, 0.3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        with open(f"/proc/{process.pid}/maps") as maps:
+            while "numpy" not in maps.read():  # it is importing
+                assert process.poll() is None
+                maps.seek(0)
+        time.sleep(delay)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert (process.returncode, said) in [(-number, ""), (128 + number, "interrupted\n")]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_signal_stops_at_once(tmp_path):

@@ -10,6 +10,10 @@ import numpy as np
 
 from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
 from bpx.data.images import _hash
+from bpx.data.npz import LARGEST
+
+WIDEST = 10**6  # inputs, or outputs
+NUMBERS = LARGEST // 8  # at most, in float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,15 @@ class _Made(Source):
         super().__post_init__()
         if self.n_samples < 10:
             raise DataError(f"dataset.n_samples must be at least 10, got {self.n_samples}")
+        if self.n_samples * self.columns > NUMBERS:
+            raise DataError(f"dataset.n_samples must be at most {NUMBERS // self.columns:,}, got {self.n_samples:,}")
         if not 0 <= self.random_state < 2**32:
             raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
+
+    @property
+    def columns(self) -> int:
+        """The numbers in a sample."""
+        return 2
 
     @abstractmethod
     def make(self) -> tuple[Array, Array]:
@@ -100,8 +111,8 @@ class Spirals(_Made):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.arms < 2:
-            raise DataError(f"dataset.arms must be at least 2, got {self.arms}")
+        if not 2 <= self.arms <= self.n_samples:
+            raise DataError(f"dataset.arms must be between 2 and dataset.n_samples={self.n_samples}, got {self.arms}")
         if self.noise < 0:
             raise DataError(f"dataset.noise must be at least 0, got {self.noise}")
 
@@ -125,10 +136,15 @@ class Gaussian(_Made):
     scaling: str = "none"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for key in ("n_in", "n_out"):
-            if getattr(self, key) < 1:
-                raise DataError(f"dataset.{key} must be at least 1, got {getattr(self, key)}")
+            if not 1 <= getattr(self, key) <= WIDEST:
+                raise DataError(f"dataset.{key} must be between 1 and {WIDEST:,}, got {getattr(self, key):,}")
+        super().__post_init__()
+
+    @property
+    def columns(self) -> int:
+        """The numbers in a sample: inputs and targets."""
+        return self.n_in + self.n_out
 
     def make(self) -> tuple[Array, Array]:
         """Return inputs (n, n_in) and targets (n, n_out)."""

@@ -98,5 +98,11 @@ class Spool:
         path = self.directory / FILE
         temporary = path.with_name(f".{FILE}.{os.getpid()}")
         held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
-        temporary.write_text(json.dumps(held) + "\n", encoding="utf-8")
+        with open(temporary, "wb", opener=_private) as file:
+            file.write(json.dumps(held).encode() + b"\n")
         temporary.replace(path)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that its owner alone may read: the target's address may hold a password."""
+    return os.open(path, flags, 0o600)

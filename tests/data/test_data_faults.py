@@ -25,6 +25,24 @@ def test_a_large_offset_costs_no_digits_in_float32(rng, tmp_path, scaling):
     np.testing.assert_allclose(np.sort(data.scaler.transform(seconds), axis=0), np.sort(scaled, axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "said"),
+    [
+        ("classification", {"n_samples": 10**15}, "dataset.n_samples must be at most 67,108,864, got 1,000,000,000"),
+        ("moons", {"n_samples": 10**30}, "dataset.n_samples must be at most 67,108,864"),
+        ("spirals", {"n_samples": 67_108_865}, "dataset.n_samples must be at most 67,108,864"),
+        ("spirals", {"arms": 10**9}, "dataset.arms must be between 2 and dataset.n_samples=1000"),
+        ("gaussian", {"n_samples": 10**9}, "dataset.n_samples must be at most 1,220,161"),
+        ("gaussian", {"n_in": 10**15}, "dataset.n_in must be between 1 and 1,000,000"),
+        ("gaussian", {"n_in": 10**6, "n_samples": 200}, "dataset.n_samples must be at most 134, got 200"),
+    ],
+)
+def test_more_made_up_samples_than_memory_holds(name, keys, said):
+    with pytest.raises(DataError, match=said) as error:
+        SOURCES[name](**keys)
+    assert "\n" not in str(error.value)
+
+
 def test_a_constant_feature_has_scale_one(rng, tmp_path):
     x = np.column_stack([np.arange(40.0), np.full(40, 0.1)])  # the mean of forty 0.1 is not 0.1
     data = SOURCES["file"](path=save(tmp_path, x=x, y=np.arange(40) % 2)).load(rng, F32)

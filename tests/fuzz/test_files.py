@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from bpx import records
 from bpx.data import DataError, idx, npz
+from bpx.engine import mlp
+from bpx.engine.model_files import load_model, save_model
 from bpx.records import Key, RecordWriter
 from bpx.tracking import tracker
 from bpx.tracking.spool import Spool
@@ -99,6 +101,77 @@ def test_an_npz_with_a_bomb_or_a_pickle(tmp_path):
     assert read_or_one_line(lambda p: npz.read(p, ("x",)), path, DataError) is None
     np.savez(path, x=np.array([{"a": 1}], object))
     assert read_or_one_line(lambda p: npz.read(p, ("x",)), path, DataError) is None
+
+
+@pytest.fixture(scope="module")
+def a_model(tmp_path_factory):
+    """The two files of a network, by name."""
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, mlp(3, [4, 4], 2, normalization="batch"), np.zeros(3), np.ones(3), ("a", "b"))
+    return {name: (folder / name).read_bytes() for name in ("model.json", "model.npz")}
+
+
+def load_or_one_line(folder, files):
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return read_or_one_line(load_model, folder, ValueError)
+
+
+@quick
+@given(data=st.data(), name=st.sampled_from(["model.json", "model.npz"]))
+def test_a_model(data, name, a_model, tmp_path):
+    model = load_or_one_line(tmp_path, a_model | {name: data.draw(damaged(a_model[name]))})
+    assert model is None or model.predict(np.zeros((1, 3))).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        *({"n_in": 10**12}, {"n_out": 2**40}, {"hidden": [10**9]}, {"hidden": [4] * 10**5}, {"hidden": [10**6, 1] * 3}),
+        *({"n_in": -3}, {"n_in": 3.0}, {"n_in": True}, {"hidden": "44"}, {"hidden": 4}, {"hidden": None}),
+        *({"dtype": "object"}, {"dtype": "float16"}, {"dtype": "float64"}, {"model": "os"}, {"loss": {"name": "x"}}),
+        *({"activation": {"name": "relu", "slope": 1}}, {"normalization": "none"}, {"n_in": 4}, {"hidden": [4]}),
+    ],
+)
+def test_a_model_that_is_not_what_its_file_holds(lie, a_model, tmp_path):
+    description = json.loads(a_model["model.json"])
+    description["spec"] |= lie
+    assert load_or_one_line(tmp_path, a_model | {"model.json": json.dumps(description).encode()}) is None
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"format": 2}', "[" * 10**5, '{"format": 1, "spec": []}', ""])
+def test_a_model_without_a_description(text, a_model, tmp_path):
+    assert load_or_one_line(tmp_path, a_model | {"model.json": text.encode()}) is None
+
+
+def test_a_model_of_more_layers_than_anybody_builds(a_model, tmp_path):
+    description = json.loads(a_model["model.json"])
+    description["spec"] |= {"hidden": [1] * 30_000, "normalization": "none"}
+    file = io.BytesIO()
+    np.savez(file, scaler_shift=np.zeros(3), scaler_scale=np.ones(3), **{"state/theta": np.zeros(60_004, np.float32)})
+    files = {"model.json": json.dumps(description).encode(), "model.npz": file.getvalue()}
+    assert load_or_one_line(tmp_path, files) is None
+
+
+def test_a_model_that_is_packed_or_lacks_something(a_model, tmp_path):
+    with np.load(io.BytesIO(a_model["model.npz"])) as held:
+        arrays = dict(held)
+    for change in (
+        {"scaler_shift": np.zeros(10**7)},
+        {"scaler_scale": np.ones(4)},
+        {"scaler_scale": np.array([None] * 3)},
+        {"state/theta": np.zeros(3, np.float32)},
+        {"state/theta": np.array(["a"])},
+    ):
+        file = io.BytesIO()
+        np.savez_compressed(file, **(arrays | change))
+        assert load_or_one_line(tmp_path, a_model | {"model.npz": file.getvalue()}) is None
+    for name in arrays:
+        file = io.BytesIO()
+        np.savez(file, **{key: value for key, value in arrays.items() if key != name})
+        assert load_or_one_line(tmp_path, a_model | {"model.npz": file.getvalue()}) is None
+    (tmp_path / "model.npz").unlink()
+    assert read_or_one_line(load_model, tmp_path, ValueError) is None
 
 
 def a_sealed(tmp_path):

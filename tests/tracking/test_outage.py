@@ -241,6 +241,14 @@ def test_sync_says_what_it_takes(words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_waits_is_for_its_owner_alone(tmp_path):
+    spool = Spool(tmp_path, {"uri": "http://me:secret@127.0.0.1:1", "experiment": "e", "run": "r"})
+    for tell in (spool.save, lambda: spool.add("tag", "a", "b"), lambda: spool.arrived(0)):
+        tell()
+        assert (tmp_path / "delivery.json").stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["delivery.json"] and Spool.load(tmp_path).todo == spool.todo
+
+
 def test_a_directory_in_use_is_not_synced(tmp_path):
     tracker = opened(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, DATA)
     with pytest.raises(TrackingError, match="another process is writing"):
