@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,53 @@ def test_earlier_checkpoints_outlive_a_full_disk(tmp_path, command):
     assert after == before and not list((directory / "checkpoints").glob(".*"))
     done = command("bpx.train", f"resume={directory}", "epochs=5", cwd=tmp_path)
     assert done.returncode == 0 and "resumed at step 75 of 125" in done.stdout, done.stderr
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own, to be mounted with options of one's choice; root alone may have one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        return place
+
+    if os.geteuid() or shutil.which("mount") is None:
+        pytest.skip("root alone can mount a disk")
+    yield mount
+    if os.path.ismount(place):
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize(("tracking", "size"), [("none", "400k"), ("mlflow", "1000k"), ("mlflow", "1500k")])
+def test_a_disk_that_fills_up_and_gets_space_again(tracking, size, disk, command):
+    home = disk(f"size={size}")
+    words = [f"tracking={tracking}", "tracking.figures=false", "tracking.model=false", "progress=false"]
+    words += ["dataset=classification", "epochs=40", "checkpoint.every=1", "checkpoint.keep=99", "model.width=60"]
+    full = command("bpx.train", *words, cwd=home)
+    assert full.returncode == 2 and full.stderr.count("\n") == 1, full.stderr
+    (directory,) = (home / "outputs" / "default").iterdir()
+    assert f"cannot write {directory.relative_to(home)}/" in full.stderr and "No space left" in full.stderr
+    kept = sorted((directory / "checkpoints").glob("step-*"))
+    assert not list(directory.rglob(".*.bpx.*"))
+    for path in kept:
+        sealed.read(path)  # raises where it is damaged
+    subprocess.run(["mount", "-o", "remount,size=60m", home], check=True)
+    done = command("bpx.train", f"resume={directory}", cwd=home)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert f"resumed at step {int(kept[-1].stem.removeprefix('step-')) if kept else 0} of 1000" in done.stdout
+    assert "damaged" not in done.stdout and (directory / "result.json").is_file()
+
+
+@pytest.mark.parametrize("tracking", ["none", "mlflow"])
+def test_a_disk_that_can_only_be_read(tracking, disk, command):
+    home = disk("size=1m,ro")
+    done = command("bpx.train", *QUICK, f"tracking={tracking}", cwd=home)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == "", done.stderr
+    assert ("outputs" if tracking == "none" else "mlflow.db") in done.stderr and not list(home.iterdir())
 
 
 @pytest.mark.parametrize("place", ["outputs", "outputs/default"])

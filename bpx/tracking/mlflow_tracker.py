@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,10 +181,11 @@ class MLflowTracker(Tracker):
     def finish(self, outcome: str, within: float | None = None) -> None:
         """Send what waits and end the run with the status of its outcome; what cannot be sent stays in the spool."""
         if self._delivery is not None:
-            if self.non_finite:
-                self._add("tag", "bpx.nonfinite_metrics", str(self.non_finite))
-            self._add("tag", "bpx.outcome", outcome)
-            self._add("end", STATUS[outcome], int(time.time() * 1000))
+            with suppress(OSError):  # a full disk has been said by then, and must not hide what else there is
+                if self.non_finite:
+                    self._add("tag", "bpx.nonfinite_metrics", str(self.non_finite))
+                self._add("tag", "bpx.outcome", outcome)
+                self._add("end", STATUS[outcome], int(time.time() * 1000))
             self._delivery.finish(within)
             self._unsent = self._delivery.failure
             self._delivery = None

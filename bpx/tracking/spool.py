@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bpx.tracking.tracker import naming
+
 FILE, METRICS = "delivery.json", "metrics.jsonl"
 PIECE = 2**18  # bytes of metrics read at a time
 
@@ -98,9 +100,12 @@ class Spool:
         path = self.directory / FILE
         temporary = path.with_name(f".{FILE}.{os.getpid()}")
         held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
-        with open(temporary, "wb", opener=_private) as file:
-            file.write(json.dumps(held).encode() + b"\n")
-        temporary.replace(path)
+        try:
+            with naming(path), open(temporary, "wb", opener=_private) as file:
+                file.write(json.dumps(held).encode() + b"\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
