@@ -106,6 +106,8 @@ def plan(config: DictConfig) -> Plan:
     rate = _number("dropout.rate", config.dropout.rate)
     if not 0 <= rate < 1:
         raise UserError(f"dropout.rate must be in [0, 1), got {rate:g}")
+    if config.normalization.name == "batch" and settings.batch_size == 1:
+        raise UserError("normalization=batch needs a batch_size of at least 2: one sample is its own mean")
     network = {
         "hidden": hidden_widths(config.model),
         "activation": activation,

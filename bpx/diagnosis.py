@@ -22,7 +22,8 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
 
     One pass forward and backward in training mode, in buffers of its own: the network stays as it is. The finding's
     ``figure`` is the profile by layer; a notebook shows both. Theory takes the weights as drawn at random, so its
-    part speaks of a network before training. Raises ValueError where x or y does not fit the network.
+    part speaks of a network before training; its remedies are named as ``python -m bpx.train``
+    takes them. Raises ValueError where x or y does not fit the network.
     """
     from bpx.figures import layer_profile
 

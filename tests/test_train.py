@@ -78,6 +78,7 @@ def test_the_demonstrations_are_to_the_letter():
         (["dataset.scaling=log"], "dataset.scaling must be one of"),
         (["+optimizer.foo=1"], "unknown key optimizer.foo"),
         (["+foo=1"], "unknown key foo"),
+        (["normalization=batch", "batch_size=1"], "at least 2"),
         (["probes.every=0"], "probes.every must be a number of steps of at least 1"),
     ],
 )

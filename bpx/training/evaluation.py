@@ -17,8 +17,8 @@ SAMPLES = 9
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:
     """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file."""
     arrays: dict[str, Any] = {"name": data.name, "class_names": np.array(data.class_names, dtype=str)}
-    if data.n_classes is not None:
-        probabilities = net.predict(data.x_test)
+    probabilities = net.predict(data.x_test) if data.n_classes is not None else np.full(1, np.nan)
+    if data.n_classes is not None and np.isfinite(probabilities).all():  # a diverged network decides nothing
         predicted = probabilities.argmax(axis=1)
         confusion = np.zeros((data.n_classes, data.n_classes), np.int64)
         np.add.at(confusion, (data.y_test, predicted), 1)
