@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import DATA, ROOT
 
-from bpx.engine import ACTIVATIONS, activations, gradcheck, mlp, sgd
+from bpx.engine import ACTIVATIONS, mlp, sgd
 from bpx.probes import PROBES
 from bpx.probes.probe import Subject
 from bpx.theory import mean_field
@@ -61,13 +61,23 @@ def test_theory_names_what_the_library_has():
     assert named == {"q_star", "chi_1", "xi_q", "xi_c"} <= set(vars(mean_field(ACTIVATIONS["tanh"](), 1.5)))
 
 
-def test_the_activation_that_the_readme_adds_works():
+CONFORMANCE = """
+import sys
+import pytest
+from bpx.engine import activations
+exec(sys.stdin.read(), vars(activations))
+activations.ACTIVATIONS["isru"] = activations.ISRU
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "isru", *sys.argv[1:]]))
+"""
+
+
+def test_the_activation_that_the_readme_adds_conforms():
     (code,) = [c for c in blocks(ROOT / "README.md", "python") if "ActivationFunction" in c]
-    scope = dict(vars(activations))
-    exec(code, scope)
-    net = mlp(4, [6, 6], 3, scope["Squareplus"](), dtype="float64").bind(5)
-    rng = np.random.default_rng(0)
-    assert gradcheck(net, rng.standard_normal((5, 4)), np.arange(5) % 3).passed
+    assert '"isru"' in code and "activations.ISRU" in "".join(blocks(ROOT / "README.md", "yaml"))
+    words = [sys.executable, "-c", CONFORMANCE, *(f"tests/{part}" for part in ("engine", "probes", "theory"))]
+    done = subprocess.run(words, input=code, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) >= 10
 
 
 def commands():
