@@ -84,7 +84,20 @@ def report(check: GradientCheck, picture: Path) -> None:
         names = ", ".join(t.name for t in check.tensors if not t.passed)
         out(f"[bold red]wrong[/]     {names}; every layer passes the gradient on as it should")
     out(f"figure    {picture}")
-    out("[bold green]the gradient is correct[/]" if check.passed else "[bold red]the gradient is WRONG[/]")
+    out(verdict(check))
+
+
+def verdict(check: GradientCheck) -> str:
+    """Return what the check shows, and how much of the network it could see."""
+    if not check.passed:
+        return "[bold red]the gradient is WRONG[/]"
+    n, unseen = len(check.tensors), sum(t.relative is None for t in check.tensors)
+    if not unseen:
+        return "[bold green]the gradient is correct[/]"
+    seen = f"{n - unseen} of {n} tensors, {unseen} below round-off"
+    if unseen == n:
+        return f"[bold yellow]the gradient cannot be measured[/]: {seen}"
+    return f"[bold green]the gradient is correct where it can be measured[/]: {seen}"
 
 
 def relative(t: TensorCheck) -> str:

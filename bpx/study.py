@@ -71,11 +71,15 @@ class Told:
 @final
 @dataclass
 class Study:
-    """What a study works with: its number of ``seeds``, whether it has to be ``quick``, and its parent run."""
+    """What a study works with: its number of ``seeds``, whether it has to be ``quick``, and its parent run.
+
+    With ``progress`` it says on stderr what has been drawn and trained.
+    """
 
     name: str
     seeds: int
     quick: bool
+    progress: bool
     overrides: tuple[str, ...]
     directory: Path
     parent: Parent
@@ -102,7 +106,9 @@ class Study:
         work = self.plan(*overrides)
         data, rows = self.data(work), work.settings.batch_size
         net = work.network(data.n_in, data.n_out)
-        for seed in range(self.seeds if seeds is None else seeds):
+        n = self.seeds if seeds is None else seeds
+        self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
+        for seed in range(n):
             rngs = streams(seed)
             net.initialize(work.initializer, rngs["initialization"])
             net.bind(rows, rngs["dropout"])
@@ -129,7 +135,13 @@ class Study:
         folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
         name = f"{self.name}: {label}"
         done = perform(config, name, folder, words, data=self.data(plan(config)), quiet=True)
+        cost = f", cost {done.metrics['cost/train']:.3g}" if "cost/train" in done.metrics else ""
+        self._say(f"{label}, seed {seed}: {done.outcome}{cost}")
         return Run(done.outcome, done.metrics, done.directory)
+
+    def _say(self, line: str) -> None:
+        if self.progress:
+            print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
     def log(self, **metrics: float) -> None:
         """Keep numbers of the study itself, on the parent run."""
@@ -184,13 +196,13 @@ class Command:
                 overrides.append(word)
         seeds = seeds or (self.quick if quick else self.seeds)
         started = time.perf_counter()
-        tracker = plan(compose(*overrides)).tracker
+        work = plan(compose(*overrides))
         directory = run_directory(Path("outputs") / self.name)
         try:
             params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
-            parent = Parent(tracker).open(f"study {self.name}", params, {"bpx.study": self.name}, directory)
+            parent = Parent(work.tracker).open(f"study {self.name}", params, {"bpx.study": self.name}, directory)
             with parent:
-                made = Study(self.name, seeds, quick, tuple(overrides), directory, parent)
+                made = Study(self.name, seeds, quick, work.settings.progress, tuple(overrides), directory, parent)
                 finding = " ".join(self.body(made).split())
                 told = Told(self.name, self.question, finding, made.metrics, made.figure, time.perf_counter() - started)
                 self._keep(told, made)

@@ -66,6 +66,17 @@ def test_quick_and_without_mlflow(tmp_path, monkeypatch):
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize(("word", "lines"), [("progress=true", 3), ("progress=false", 0)])
+def test_a_study_says_how_far_it_is(word, lines, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    like(["--quick", "tracking=none", word])
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("test_study: ")]
+    assert len(said) == lines
+    if said:
+        assert said[1].startswith("test_study: plain, tanh, seed 1: finished, cost ")
+        assert said[2] == "test_study: 2 networks drawn, … epochs=2 batch_size=4"
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
