@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from bpx.config import CONF, UserError
 from bpx.stopping import Stop
 
+PIPE = 128 + signal.SIGPIPE  # what reads us has gone
+
 
 def command(task: Callable[[Any], Any]) -> Callable[[], int]:
     """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number."""
@@ -22,6 +24,11 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
         from omegaconf.errors import OmegaConfBaseException
 
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        try:
+            _look_over(task)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
         os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
         errors: list[Exception] = []
         code, composed = 0, False
@@ -33,8 +40,8 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
                 result = task(config)
                 code = result if isinstance(result, int) else 0  # hydra.main keeps what the task returns
                 return result
-            except UserError as error:
-                if full:
+            except (UserError, OSError) as error:
+                if full or _unforeseen(error):
                     raise
                 errors.append(error)  # Hydra would announce it with a line of its own
 
@@ -48,6 +55,12 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             if full or composed:
                 raise
             errors.append(error)  # so does Hydra call a group that is set to null
+        except BrokenPipeError:
+            return PIPE
+        except OSError as error:  # of hydra.run.dir, too
+            if full or _unforeseen(error):
+                raise
+            errors.append(error)
         except KeyboardInterrupt as error:
             return interrupted(error)
         for said in errors:
@@ -62,10 +75,12 @@ def said(task: Callable[[], Any]) -> int:
     try:
         with Stop():
             task()
-    except UserError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+    except BrokenPipeError:
+        return PIPE
+    except (UserError, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or _unforeseen(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return interrupted(error)
@@ -80,8 +95,11 @@ def interrupted(error: KeyboardInterrupt) -> int:
 
 def leave(code: int) -> NoReturn:
     """End the process: at once after an interrupt, when unloading the libraries would take a second or two."""
-    if code > 128:
+    try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(PIPE)
+    if code > 128:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -89,6 +107,8 @@ def leave(code: int) -> NoReturn:
 
 def one_line(error: BaseException) -> str:
     """Return what an error says in one line: Hydra's own run over seven to ten."""
+    if isinstance(error, OSError):
+        return f"cannot use {error.filename}: {error.strerror}"
     text = str(error)
     option = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':\s*(.*)", text, re.DOTALL)
     if option:
@@ -96,27 +116,54 @@ def one_line(error: BaseException) -> str:
         known = [line.strip() for line in rest.splitlines() if line.startswith("\t") or line.strip()]
         known = [k for k in known if re.fullmatch(r"[\w.-]+", k)]
         return f"{group}={name}: there is no such option; known are {', '.join(known)}"
+    absent = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list\.[^+]*(\+\S+)", text)
+    if absent:
+        return f"{absent[1]} is not among the defaults: write {absent[2]}"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return f"unknown key {unknown[1]}{_similar(unknown[1])}"
-    group = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", text)
-    if group:
-        return f"unknown group {group[1]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__
+
+
+def _unforeseen(error: Exception) -> bool:
+    """Tell whether an error names nothing that the user could put right."""
+    return isinstance(error, OSError) and not error.filename
+
+
+def _look_over(task: Callable[[Any], Any]) -> None:
+    """Raise UserError for words that argparse would answer over eight lines; give --help the command's own header."""
+    from hydra._internal.utils import get_args_parser
+
+    known, rest = get_args_parser().parse_known_args()
+    for word in rest:
+        if not word.startswith("-"):
+            raise UserError(f"{word}: write all key=value side by side, not before and after {sys.argv[1]}")
+        key = word.lstrip("-").partition("=")[0]
+        raise UserError(f"{word}: keys are given as key=value, without dashes{_similar(key)}")
+    about = sys.modules[task.__module__].__doc__ or ""
+    if known.help:
+        header = about.splitlines()[0].replace("'", "\\'")
+        sys.argv[1:] = ["--help", *known.overrides, f"hydra.help.header='{header}'"]
 
 
 def _similar(key: str) -> str:
     """Return a hint at the keys that look like ``key``, from the plain configuration."""
     import difflib
+    from dataclasses import fields
 
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     from bpx.config import flatten
 
+    if key.startswith("hydra.sweeper."):
+        from bpx.sweep.options import Options
+
+        return f"; hydra.sweeper has: {', '.join(f.name for f in fields(Options))}"
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         known = list(flatten(compose("config")))
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    last = key.rpartition(".")[2]
+    close = [k for k in known if k.rpartition(".")[2] == last] or difflib.get_close_matches(key, known, cutoff=0.5)
     return f"; did you mean {' or '.join(close)}?" if close else f"; known are {', '.join(known)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bpx.commands import command
+from bpx.commands import command, leave
 from bpx.config import UserError, plan, streams
 from bpx.engine import GradientCheck, TensorCheck, gradcheck
 
@@ -113,4 +113,4 @@ def entry(t: TensorCheck, full: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -12,9 +12,12 @@ from bpx.tracking.delivery import sync
 def main(words: list[str] | None = None) -> int:
     """Send the rest of a run, given its directory; what has arrived already is not sent again."""
     words = sys.argv[1:] if words is None else words
+    if set(words) & {"-h", "--help"}:
+        print(f"{__doc__}\n\nDIRECTORY is the run's own, outputs/<experiment>/<id>; sending twice does no harm.")
+        return 0
     if len(words) != 1 or words[0].startswith("-"):
         print("error: python -m bpx.sync takes one run directory", file=sys.stderr)
-        return 0 if words in (["-h"], ["--help"]) else 2
+        return 2
     try:
         sent = sync(Path(words[0]))
     except TrackingError as error:

@@ -1,4 +1,4 @@
-"""python -m bpx.train: compose, build, run, report."""
+"""python -m bpx.train [+experiment=NAME] [key=value ...]: train a network, measure its gradients layer by layer."""
 
 from __future__ import annotations
 

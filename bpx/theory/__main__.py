@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
-from bpx.commands import command
+from bpx.commands import command, leave
 from bpx.config import Plan, UserError, hidden_widths, plan
 from bpx.engine import Activation
 from bpx.engine.initializers import Orthogonal
@@ -137,4 +136,4 @@ def _critical(net: Architecture) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
