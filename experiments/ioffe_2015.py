@@ -19,6 +19,11 @@ SETUP = (
 NORMS = {"with batch normalization": ("normalization=batch", BLUE), "without": ("normalization=none", ORANGE)}
 
 
+def when(steps: int) -> str:
+    """Return the steps to the goal in words, 0 being never."""
+    return f"at the evaluation after {steps:,} steps" if steps else "not at all"
+
+
 @study(seeds=3, quick=1)
 def run(s: Study) -> str:
     """Train both for eight epochs, a seventh of the published number of steps."""
@@ -52,7 +57,7 @@ def run(s: Study) -> str:
     return f"""
     Test accuracy after {made["without"][0].history("cost/train")[0][-1]:,} steps: {a:.1f} % with, {b:.1f} % without
     (published, after 50,000: higher with, and reached far sooner). 90 % of the validation images are
-    reached at the evaluation after {first:,} steps with{f", {last:,} without" if last else ", not at all without"}.
+    reached {when(first)} with, {when(last)} without.
     The learning rate here is the same for both; the paper's point that batch normalization bears a larger one comes
     on top.
     """

@@ -89,10 +89,11 @@ def run(s: Study) -> str:
     s.draw(figure)
     s.log(largest_error_q=off_q, largest_error_c=off_c)
     return f"""
-    They do: over {DEPTH} layers the median of {s.seeds} networks stays within {100 * off_q:.1f} % of the length map and
+    {"They do" if off_q < 0.1 and off_c < 0.1 else "Not closely"}: over {DEPTH} layers the median of {s.seeds} networks
+    stays within {100 * off_q:.1f} % of the length map and
     within {off_c:.3f} of the correlation map. Two inputs that start with correlation {START} end at
-    {"; ".join(ends)}. Below the edge of chaos all inputs become one, above it they part whatever they were, and only at
-    the edge is the way there long.
+    {"; ".join(ends)}. Theory: below the edge of chaos all inputs become one, above it they part whatever they were, and
+    only at the edge is the way there long.
     """
 
 

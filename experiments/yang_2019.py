@@ -74,13 +74,19 @@ def run(s: Study) -> str:
     below(left, 3)
     below(right, 1)
     s.draw(figure)
+    alike = abs(wide[4.0] / wide[0.5] - 1) < 0.05
+    small, large = by_batch[BATCHES[0]], by_batch[BATCHES[-1]]
     return f"""
-    Yes: with batch normalization δ grows by {found["relu"]:.3f} per ReLU layer on its way back (published limit
+    {"Yes" if found["relu"] > 1 else "No"}: with batch normalization δ changes by a factor of {found["relu"]:.3f} per
+    ReLU layer
+    on its way back (published limit
     √(π/(π−1)) = {limit:.3f}, {100 * abs(found["relu"] / limit - 1):.1f} % apart), {found["tanh"]:.3f} for tanh,
-    {found["linear"]:.3f} for linear. The weights' scale does not matter ({wide[0.5]:.3f} and {wide[4.0]:.3f} with gains
+    {found["linear"]:.3f} for linear. The weights' scale {"does not matter" if alike else "matters"} ({wide[0.5]:.3f}
+    and {wide[4.0]:.3f} with gains
     of 0.5 and 4). Over {DEPTH} layers that is a factor of {found["relu"] ** (DEPTH - 1):.0f}. Without normalization it
-    is {factor(without):.3f}, with layer normalization {factor(layer):.3f}. Small batches explode faster: by
-    {by_batch[BATCHES[0]]:.3f} per layer for batches of {BATCHES[0]}.
+    is {factor(without):.3f}, with layer normalization {factor(layer):.3f}. Small batches
+    {"explode faster" if small > large else "do not explode faster"}: by {small:.3f} per layer for batches of
+    {BATCHES[0]}.
     """
 
 
