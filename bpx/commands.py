@@ -107,7 +107,7 @@ def leave(code: int) -> NoReturn:
 
 def one_line(error: BaseException) -> str:
     """Return what an error says in one line: Hydra's own run over seven to ten."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename:  # Hydra makes a missing option one, too, without a name
         return f"cannot use {error.filename}: {error.strerror}"
     text = str(error)
     option = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':\s*(.*)", text, re.DOTALL)
