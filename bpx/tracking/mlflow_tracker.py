@@ -190,7 +190,7 @@ class MLflowTracker(Tracker):
             self._unsent = self._delivery.failure
             self._delivery = None
         elif self._run_id and self._spool is None:
-            with self._reported(), quietly():  # it never began
+            with suppress(TrackingError), self._reported(), quietly():  # it never began, which has been said
                 self._client.set_terminated(self._run_id, STATUS[outcome])
         super().finish(outcome, within)
 

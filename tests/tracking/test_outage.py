@@ -138,11 +138,12 @@ def test_a_server_gone_in_mid_training_does_not_end_the_run(server, tmp_path, co
     process = subprocess.Popen(
         [sys.executable, "-m", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not list(tmp_path.glob("outputs/default/*/metrics.jsonl")):
+    while not any(path.stat().st_size for path in tmp_path.glob("outputs/default/*/metrics.jsonl")):
+        assert process.poll() is None
         time.sleep(0.05)
     server.stop()
     said, errors = process.communicate(timeout=120)
-    assert process.returncode == 0 and errors == ""
+    assert process.returncode == 0 and errors == "", errors
     (directory,) = (tmp_path / "outputs" / "default").iterdir()
     flat = " ".join(said.split())
     assert "not sent" in flat and "does not answer" in flat
@@ -159,6 +160,22 @@ def test_a_server_gone_in_mid_training_does_not_end_the_run(server, tmp_path, co
         local = [(line["step"], line["metrics"][name]) for line in lines if name in line["metrics"]]
         assert [(m.step, m.value) for m in client.get_metric_history(run_id, name)] == local
     assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_store_that_goes_while_a_run_is_opened_is_one_line(tmp_path, monkeypatch):
+    """The run exists, its parameters cannot be sent, and it cannot be ended either."""
+    tracker = MLflowTracker(uri=f"sqlite:///{tmp_path / 'x.db'}")
+    tracker.connect()
+    tracker.ready()
+
+    def gone(*words, **more):
+        raise OSError("gone")
+
+    monkeypatch.setattr(tracker._client, "log_batch", gone)
+    monkeypatch.setattr(tracker._client, "set_terminated", gone)
+    with pytest.raises(TrackingError, match="gone"):
+        tracker.start("run", {"a": 1}, {}, None, tmp_path)
+    tracker.finish("crashed")
 
 
 class Slow(BaseHTTPRequestHandler):
