@@ -27,7 +27,7 @@ TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 
 @command
 def main(config: Any) -> None:
-    """Print what theory says of the configuration's network, and save the phase diagram."""
+    """Print what theory says of the configuration's network, and save the phase diagram of a plain one."""
     from rich.console import Console
 
     checked = plan(config)
@@ -38,7 +38,10 @@ def main(config: Any) -> None:
     q1 = sigma_w**2 + net.bias_variance  # inputs of unit second moment
     answer = mean_field(net.activation, sigma_w, net.bias_std, keep=net.keep)
     console.print(table(net, sigma_w, answer, predict(net, q1)))
-    if answer.note and _plain(net):
+    if not _plain(net):
+        console.print("no phase diagram: the plane of σw and σb is that of nets without normalization and shortcuts")
+        return
+    if answer.note:
         console.print(answer.note)
     console.print(f"phase diagram: {draw(net, sigma_w)}")
 
@@ -79,7 +82,7 @@ def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Pred
         out.add_row("ξc: memory of correlation, layers", _layers(answer.xi_c))
         out.add_row("trainable depth, 6 ξc", _layers(answer.xi_c, TRAINABLE))
         out.add_row("factor of δ per layer, √χ₁", f"×{math.sqrt(answer.chi_1):.4g}")
-    out.add_row("critical σw at this σb", _critical(net))
+        out.add_row("critical σw at this σb", _critical(net))
     depth, width = len(net.hidden), max(net.hidden)
     if prediction.slope is None or prediction.slope_low is None or prediction.slope_high is None:
         out.add_row("the net as configured", f"no prediction: {prediction.reason}")
@@ -103,7 +106,7 @@ def draw(net: Architecture, sigma_w: float) -> Path:
     name, sigma_b = net.activation.name, net.bias_std
     figure = phase(
         phase_diagram_around(net.activation, sigma_w, sigma_b, net.keep),
-        _title(net) if _plain(net) else "normalization and shortcuts left out",
+        _title(net),
         f"{name}: where gradients vanish and explode",
         [(f"σw = {sigma_w:.4g}, σb = {sigma_b:.4g}", sigma_w, sigma_b)],
     )
