@@ -14,7 +14,7 @@ from string import ascii_uppercase
 from typing import Any, TypeVar, final
 
 from bpx.commands import leave, said
-from bpx.config import UserError, flatten
+from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics
 
 OUTPUTS = Path("outputs")
@@ -51,6 +51,9 @@ def compare(words: Sequence[str]) -> None:
     if not 2 <= len(words) <= len(LETTERS):
         raise UserError(f"python -m bpx.compare takes 2 to {len(LETTERS)} runs, each a directory or an MLflow run id")
     runs = [find(word) for word in words]
+    for i, run in enumerate(runs):
+        if run.name in (other.name for other in runs[:i]):  # the name holds the run's id
+            raise UserError(f"python -m bpx.compare: {words[i]} is given twice; give different runs")
     report(runs)
     pairs = ((letter, run.records) for letter, run in zip(LETTERS, runs, strict=False) if run.records is not None)
     drawn = {letter: records for letter, records in pairs if "delta_rms" in records.quantity}
@@ -155,6 +158,10 @@ def _config(directory: Path, name: str) -> dict[str, Any]:
     config = _whole(path, lambda path: flatten(OmegaConf.load(path)))  # type: ignore[arg-type]
     if config is None:
         raise UserError(f"{name} holds no run: there is no config/config.yaml")
+    if config.get("model.hidden") is None:
+        for key, default in (("model.depth", DEFAULT_DEPTH), ("model.width", DEFAULT_WIDTH)):
+            if key in config and config[key] is None:
+                config[key] = default
     return config
 
 

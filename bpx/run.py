@@ -25,6 +25,7 @@ from bpx.config import Plan, UserError, flatten, plan, streams
 from bpx.data import Batches, DataError, Dataset
 from bpx.engine.network import Network
 from bpx.measurement import Measurement
+from bpx.naming import run_name
 from bpx.probes import NonFinite, Sparse
 from bpx.report import Console
 from bpx.resume import Resumed, resumed
@@ -68,7 +69,7 @@ def run(config: DictConfig) -> dict[str, float]:
         again = resumed(str(config.resume), overrides)
         return perform(again.config, again.name, again.directory.parent, overrides, again=again).metrics
     name = choices.get("experiment") or "default"
-    return perform(config, name, Path("outputs") / name, overrides).metrics
+    return perform(config, run_name(choices, overrides), Path("outputs") / name, overrides).metrics
 
 
 def perform(
@@ -291,7 +292,7 @@ class _Run:
             tracker.reopen(identity.read_text(encoding="utf-8").strip(), directory)
         else:
             tracker.start(
-                f"{self.name} {directory.name}",
+                f"{self.name} {directory.name}".strip(),
                 flatten(self.work.config),
                 {"bpx.dataset": self.data.name} | (self.watcher.tags if self.watcher else {}),
                 self.data,

@@ -91,6 +91,8 @@ def test_a_run_without_a_record_is_left_out_of_the_figure(make, capsys):
         ([], "takes 2 to 10 runs"),
         (["A"], "takes 2 to 10 runs"),
         (["A"] * 11, "takes 2 to 10 runs"),
+        (["A", "A"], "is given twice"),
+        (["A", "id-one"], "id-one is given twice"),
         (["A", "nowhere"], "nowhere is neither a run directory nor the id of a run"),
         (["A", "no/where"], "no/where is neither"),
         (["A", "."], ". holds no run: there is no config/config.yaml"),
@@ -127,6 +129,14 @@ def test_a_line_that_is_still_being_written_is_no_damage(make):
     with (first / "metrics.jsonl").open("a") as file:
         file.write('{"step": 12, "metr')
     assert compare.from_directory(first).metrics["cost/train"] == 0.5
+
+
+def test_depth_and_width_are_those_that_apply(make):
+    first, second = make("one", depth=3), make("two", depth=3)
+    file = second / "config" / "config.yaml"
+    file.write_text(file.read_text().replace("depth: 3", "depth: null"))
+    pair = [compare.from_directory(first), compare.from_directory(second)]
+    assert compare.differences(pair) == {"model.depth": ["3", "2"]}
 
 
 def test_help_is_no_mistake(capsys):

@@ -218,7 +218,11 @@ def test_divergence_is_a_result(tmp_path, command):
         (["dataset=mnist", "dataset.path=/nonexistent"], "holds no mnist files"),
         (["dataset=file", "dataset.path=nope.csv"], "there is no such file"),
         (["tracking.uri=http://127.0.0.1:9"], "does not answer"),
-        (["tracking.uri=sqlite:////nonexistent/x.db"], "/nonexistent"),
+        (
+            ["tracking.uri=sqlite:////nonexistent/x.db"],
+            "tracking.uri: /nonexistent/x.db cannot be written (No such file",
+        ),
+        (["tracking.uri=nonsense"], "tracking.uri nonsense is neither a database nor a server: give a database"),
     ],
 )
 def test_exit_code_two_one_line_and_nothing_begun(tmp_path, command, words, said):

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from bpx.tracking.errors import TrackingError
 
 FILE = "sqlite:///"
+ALLOWED = "give a database that can be written (sqlite:///FILE) or a tracking server (http://HOST:PORT)"
 FREE_WITHIN = 5.0  # seconds that a locked database is waited for
 ANSWER_WITHIN = 4.0  # seconds
 
@@ -45,12 +46,15 @@ def shown(uri: str) -> str:
 
 
 def check(uri: str) -> None:
-    """Raise TrackingError where a SQLite store cannot be written; MLflow itself would try for minutes."""
+    """Raise TrackingError where a store is none, or cannot be written; MLflow itself would try for minutes."""
+    folder = uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))
+    if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+        raise TrackingError(f"tracking.uri {uri} is neither a database nor a server: {ALLOWED}")
     if not uri.startswith(FILE):
         return
     path = _file(uri)
     if not path.parent.is_dir():
-        raise TrackingError(f"{path.parent}, the folder of the tracking store, does not exist")
+        raise TrackingError(f"tracking.uri: the folder {path.parent} does not exist: {ALLOWED}")
     try:
         probe = path.parent / f".{path.name}.{os.getpid()}"
         probe.touch()
@@ -62,7 +66,7 @@ def check(uri: str) -> None:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")
     except OSError as error:
-        raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
+        raise _unwritable(path, error) from error
     except sqlite3.Error as error:
         raise TrackingError(f"{path} cannot be used: {error}") from error
 
@@ -108,10 +112,14 @@ def one_at_a_time(uri: str) -> Iterator[None]:
     try:
         file = path.open("a")
     except OSError as error:
-        raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
+        raise _unwritable(path.with_suffix("") if uri.startswith(FILE) else path, error) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _unwritable(path: Path, error: OSError) -> TrackingError:
+    return TrackingError(f"tracking.uri: {path} cannot be written ({error.strerror}): {ALLOWED}")
 
 
 def _file(uri: str) -> Path:

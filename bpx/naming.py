@@ -1,0 +1,27 @@
+"""What a run is called: its experiment and what the command line changes, short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+LONGEST = 40  # characters; the run's id comes behind
+NOT_SAID = ("tracking", "progress", "resume", "hydra", "checkpoint", "threads", "experiment")
+
+
+def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
+    """Return a run's name without its id: the experiment, options of groups, ``key=value`` by the key's last part.
+
+    ``choices`` are the options that the groups have. What is too long ends with an ellipsis, between two words.
+    """
+    words = [str(choices["experiment"])] if choices.get("experiment") else []
+    for override in overrides:
+        key, equals, value = override.lstrip("+").partition("=")
+        if key.split(".")[0].split("/")[0] in NOT_SAID:
+            continue
+        plain = key in choices and value not in ("none", "null")
+        words.append(value if plain else f"{key.rpartition('.')[2]}{equals}{value}")
+    name = " ".join(words)
+    while len(name) > LONGEST and len(words) > 1:
+        words.pop()
+        name = " ".join([*words, "…"])
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -1,0 +1,32 @@
+"""Runs are told apart by their names, which stay short."""
+
+import pytest
+
+from bpx.naming import LONGEST, run_name
+
+CHOICES = {"activation": "sigmoid", "initializer": "xavier_normal", "dropout": "none", "tracking": "mlflow"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], ""),
+        (["activation=sigmoid", "initializer=xavier_normal", "model.depth=30"], "sigmoid xavier_normal depth=30"),
+        (["dropout=none", "++seed=1", "optimizer.lr=0.1"], "dropout=none seed=1 lr=0.1"),
+        (["tracking.uri=http://u:p@h", "tracking=none", "progress=false", "hydra.run.dir=x"], ""),
+        (["model.hidden=[3,4]", "seed=1"], "hidden=[3,4] seed=1"),
+        (
+            ["initializer=xavier_normal", "initializer.bias_std=0.25", "epochs=100"],
+            "xavier_normal bias_std=0.25 epochs=100",
+        ),
+        (["initializer=xavier_normal", "initializer.bias_std=0.25", "epochs=100000"], "xavier_normal bias_std=0.25 …"),
+    ],
+)
+def test_a_name_says_what_was_changed(overrides, name):
+    assert run_name(CHOICES, overrides) == name
+
+
+def test_the_experiment_comes_first_and_nothing_is_too_long():
+    assert run_name({"experiment": "mnist"}, ["+experiment=mnist", "epochs=3"]) == "mnist epochs=3"
+    long = run_name({}, [f"dataset.path=/{'far/' * 30}"])
+    assert len(long) == LONGEST and long.endswith("…")
