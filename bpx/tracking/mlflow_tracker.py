@@ -210,11 +210,16 @@ class MLflowTracker(Tracker):
 
     def _log_dataset(self, data: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         source = json.dumps({"uri": data.source})
         profile = json.dumps({"training samples": len(data.x_train), "test samples": len(data.x_test)})
         dataset = Dataset(data.name[:LONGEST_NAME], data.sha256[:32], "local", source, profile=profile)
-        self._client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        try:
+            self._client.log_inputs(self._run_id, inputs)
+        except MlflowException:  # a server that is told of a dataset by two runs at once refuses one: it knows it then
+            self._client.log_inputs(self._run_id, inputs)
 
     def _connect(self) -> None:
         try:

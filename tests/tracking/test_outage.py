@@ -178,6 +178,26 @@ def test_a_store_that_goes_while_a_run_is_opened_is_one_line(tmp_path, monkeypat
     tracker.finish("crashed")
 
 
+def test_a_dataset_that_two_runs_name_at_once_is_named_again(tmp_path, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    tracker = MLflowTracker(uri=f"sqlite:///{tmp_path / 'x.db'}")
+    tracker.connect()
+    tracker.ready()
+    log_inputs, refused = tracker._client.log_inputs, []
+
+    def once(*words, **more):
+        if not refused:
+            refused.append(words)
+            raise MlflowException("UNIQUE constraint failed: datasets")
+        log_inputs(*words, **more)
+
+    monkeypatch.setattr(tracker._client, "log_inputs", once)
+    tracker.start("run", {}, {}, DATA, tmp_path)
+    tracker.finish("finished")
+    assert refused and len(tracker._client.get_run(tracker.run_id).inputs.dataset_inputs) == 1
+
+
 class Slow(BaseHTTPRequestHandler):
     """Take a second for every request, as a server behind a bad line would."""
 
