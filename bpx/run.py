@@ -396,18 +396,19 @@ class _Run:
             "metrics": final,
             "finding": None if finding is None else finding.as_dict(),
         }
-        with replaced(directory / "result.json") as file:
-            file.write(json.dumps(result, indent=1).encode())
         if finding is not None:
             note = f"{finding.sentence}\n\n{self.measurement.trained()}\n\nOutcome: {outcome}."
             tracker.tag("mlflow.note.content", note)
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
         log.removeHandler(self.handler)
         self.handler.close()
-        self._hand_over()
-        if tracker.model:
-            tracker.save_model(directory, data)
-        tracker.finish(outcome)
+        with replaced(directory / "result.json") as file:  # it stands there when the tracker has all of it, too
+            file.write(json.dumps(result, indent=1).encode())
+            file.flush()
+            self._hand_over()
+            if tracker.model:
+                tracker.save_model(directory, data)
+            tracker.finish(outcome)
 
     def _hand_over(self) -> None:
         """Give the tracker what the directory holds of the run, whatever its outcome."""

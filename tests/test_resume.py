@@ -22,6 +22,7 @@ from bpx.config import CONF, UserError
 from bpx.resume import resumed
 from bpx.run import perform
 from bpx.stopping import Interrupted
+from bpx.tracking import LocalTracker
 
 WORDS = [
     *("epochs=6", "max_steps=null", "batch_size=8", "optimizer=adam", "dropout=inverted", "dropout.rate=0.2"),
@@ -296,11 +297,34 @@ def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
     assert numbers(directory) == numbers(whole)
 
 
+def test_a_run_stopped_while_it_closes_goes_on_too(whole, tmp_path, resume, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=LOCAL)
+    finish, said = LocalTracker.finish, []
+
+    def stopped_at_first(self, outcome, within=None):
+        said.append(outcome)
+        if len(said) == 1:
+            raise KeyboardInterrupt
+        finish(self, outcome, within)
+
+    monkeypatch.setattr(LocalTracker, "finish", stopped_at_first)
+    with pytest.raises(Interrupted, match="goes on"):
+        perform(config, "default", Path("outputs/default"), LOCAL, quiet=True)
+    assert said[:2] == ["finished", "interrupted"]
+    directory = the_run(tmp_path)
+    assert not (directory / "result.json").exists()
+    done = resume(directory)
+    assert done.returncode == 0 and "resumed at step 864 of 864" in done.stdout, done
+    assert numbers(directory) == numbers(whole)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="there is no /proc here")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("module", ["bpx.train", "bpx.compare", "experiments.signals"])
+@pytest.mark.parametrize("module", ["bpx.train", "bpx.compare", "experiments.vanishing_gradients"])
 def test_a_signal_before_anything_is_begun_leaves_no_traceback(module, number, tmp_path):
-    for delay in (0, 0.1, 0.3):
+    for delay in (0, 0.05, 0.15):
         process = subprocess.Popen(
             [sys.executable, "-m", module],
             cwd=tmp_path,
@@ -342,7 +366,7 @@ def test_a_killed_process_is_noticed_and_its_run_goes_on(tmp_path, command):
     run_id = (directory / "mlflow_run_id").read_text().strip()
     assert client.get_run(run_id).info.status == "RUNNING"
     done = command("bpx.train", "epochs=1", "tracking.figures=false", "tracking.model=false", cwd=tmp_path)
-    assert f"the run default {directory.name} was left by a process that died: it is KILLED now" in done.stdout
+    assert f"{directory.name} was left by a process that died: it is KILLED now" in done.stdout
     assert client.get_run(run_id).info.status == "KILLED"
     done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
