@@ -34,18 +34,22 @@ BARS = {
 }
 SEEN = """
 import sys, time
-import bpx.run
+from bpx import execution
 from bpx.measurement import Measurement
+from bpx.tracking import MLflowTracker
 from bpx.train import main
-fit, test, write = bpx.run.fit, bpx.run._Run._test, Measurement.close
+fit, test, write, send = execution.fit, execution.evaluated, Measurement.close, MLflowTracker._begin_to_send
 marks, tracker = {}, None
+def sending(self, spool):
+    global tracker
+    tracker = self
+    send(self, spool)
 def training(*a, **k):
     marks["first"] = time.time()
     yield from fit(*a, **k)
-def evaluation(self):
-    global tracker
-    start, tracker = time.time(), self.work.tracker
-    found = test(self)
+def evaluation(net, data):
+    start = time.time()
+    found = test(net, data)
     marks["evaluation"] = time.time() - start
     return found
 def written(self):
@@ -55,7 +59,8 @@ def written(self):
         delivery.finish(None)
         tracker._begin_to_send(delivery.spool)
     marks["flushed"] = time.time()
-bpx.run.fit, bpx.run._Run._test, Measurement.close = training, evaluation, written
+execution.fit, execution.evaluated = training, evaluation
+Measurement.close, MLflowTracker._begin_to_send = written, sending
 sys.argv = ["bpx.train", *sys.argv[1:]]
 code = main()
 print("MARKS", marks["first"], marks["flushed"], marks["evaluation"], time.time())

@@ -44,7 +44,7 @@ def run_trial(config: DictConfig) -> None:
 
 
 class Trial:
-    """What a run has to say to Optuna; ``bpx.run.Watcher`` is the other side of it."""
+    """What a run has to say to Optuna; ``bpx.execution.Watcher`` is the other side of it."""
 
     def __init__(self, opt: Options, number: int) -> None:
         assert opt.storage is not None and opt.study_name is not None

@@ -1,7 +1,7 @@
 """Training: the loop, its state between two steps, and what is measured of a trained network."""
 
 from bpx.training.checkpoint import Checkpoints, made_with
-from bpx.training.evaluation import save_evaluation
+from bpx.training.evaluation import evaluated, save_evaluation
 from bpx.training.fit import Record, fit
 from bpx.training.recorder import FlightRecorder
 from bpx.training.state import Progress, State, Stateful, Training
@@ -14,6 +14,7 @@ __all__ = [
     "State",
     "Stateful",
     "Training",
+    "evaluated",
     "fit",
     "made_with",
     "save_evaluation",

@@ -14,6 +14,16 @@ GRID = 200
 SAMPLES = 9
 
 
+def evaluated(net: Network, data: Dataset) -> dict[str, float]:
+    """Return cost and accuracy on the test part, and accuracy on the training part, by their metrics' names."""
+    cost, hits = net.evaluate(data.x_test, data.y_test)
+    if hits is None:
+        return {"cost/test": cost}
+    _, known = net.evaluate(data.x_train, data.y_train)
+    assert known is not None
+    return {"cost/test": cost, "accuracy/test": hits, "accuracy/train": known}
+
+
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:
     """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file."""
     arrays: dict[str, Any] = {"name": data.name, "class_names": np.array(data.class_names, dtype=str)}

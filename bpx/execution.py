@@ -1,0 +1,295 @@
+"""One run while it lasts: it is opened or gone on with, trained, recorded and closed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from bpx.config import Plan, flatten
+from bpx.data import Batches, Dataset
+from bpx.engine.network import Network
+from bpx.measurement import Measurement
+from bpx.probes import NonFinite, Sparse
+from bpx.report import Console
+from bpx.resume import Resumed
+from bpx.stopping import Stop
+from bpx.training import Checkpoints, FlightRecorder, Progress, Training, evaluated, fit, made_with, save_evaluation
+from bpx.training.sealed import replaced
+
+REPORTED = 200  # records a run sends to the tracking server, at most about
+log = logging.getLogger("bpx")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run that is over: how it ended, its last metrics, the directory that holds its record."""
+
+    outcome: str
+    metrics: dict[str, float]
+    directory: Path
+
+
+class Watcher(Protocol):
+    """Who follows a run from outside: a sweep its trial."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the run's tags shall say besides."""
+
+    def started(self, run_id: str | None, directory: Path, dataset: str) -> None:
+        """Take note of where the run is kept."""
+
+    def observed(self, metrics: dict[str, float]) -> bool:
+        """Take note of what has just been logged; true ends the run as pruned."""
+
+
+@dataclass
+class Execution:
+    """The parts of one run while it lasts: opened or gone on with, trained, closed."""
+
+    work: Plan
+    data: Dataset
+    net: Network
+    rngs: dict[str, np.random.Generator]
+    directory: Path
+    name: str
+    overrides: Sequence[str]
+    quiet: bool
+    watcher: Watcher | None
+    stop: Stop
+    again: Resumed | None
+
+    def __post_init__(self) -> None:
+        s, data, net, directory = self.work.settings, self.data, self.net, self.directory
+        self.batches = Batches(data.x_train, data.y_train, s.batch_size, self.rngs["shuffle"])
+        per_epoch = math.ceil(len(data.x_train) / s.batch_size)
+        self.total = min(s.epochs * per_epoch, s.max_steps or s.epochs * per_epoch)
+        self.epochs = math.ceil(self.total / per_epoch)
+        self.due = Sparse(per_epoch, max(1, math.ceil(self.epochs / REPORTED)))
+        optimizer, _ = self.work.optimizer(self.total)
+        self.optimizer = optimizer.bind(net.store)
+        record = directory / "gradient_flow.parquet"
+        self.measurement = Measurement(self.work, data, net, self.optimizer, self.due, record)
+        self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.panel})
+        self.checkpoints = Checkpoints(
+            directory / "checkpoints", self.work.checkpoint, self.training, self.measurement.writer, self._facts
+        )
+        self.latest: dict[str, float] = {}
+        self.seconds = 0.0  # of training, in processes that have ended
+        self.started = time.perf_counter()
+        self.console = Console(s.progress and not self.quiet, self.total, per_epoch, net, self.quiet)
+        with replaced(directory / "config" / "config.yaml") as file:
+            file.write(OmegaConf.to_yaml(self.work.config).encode())
+        if self.again is None:
+            (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in self.overrides))
+        self.handler = logging.FileHandler(directory / "train.log")
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.setLevel(logging.INFO)
+        log.addHandler(self.handler)
+
+    def execute(self) -> Done:
+        """Train, and return how it ended; a stopped run raises KeyboardInterrupt and leaves its record."""
+        work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
+        self._begin()
+        if self.watcher:
+            self.watcher.started(tracker.run_id, directory, data.name)
+        log.info("dataset %s: %s", data.name, data.source)
+        log.info("run directory %s", directory)
+        self.console.warn(data)
+        seen, training = self.measurement, self.training
+        recorder = FlightRecorder(training)
+        event: NonFinite | None = None
+        pruned = False
+        step, epoch = training.progress.step, training.progress.step / self.due.steps_per_epoch
+        self.started = time.perf_counter()
+        validation = None if data.x_val is None else (data.x_val, data.y_val)
+
+        def between() -> None:
+            recorder()
+            if self.stop.number or self.checkpoints.due:
+                self.checkpoints.write()
+            self.stop.check()
+
+        with self._recorded(), self.console, self.stop.deferred():
+            for record in fit(
+                self.net,
+                self.optimizer,
+                self.batches,
+                epochs=self.epochs,
+                max_steps=work.settings.max_steps,
+                validation=validation,
+                due=self.due,
+                panel=seen.panel,
+                patience=work.settings.early_stopping,
+                progress=training.progress,
+                between=between,
+            ):
+                step, epoch, event = record.step, record.epoch, record.nonfinite
+                unjudged = seen.finding is None
+                metrics = seen.take(record)
+                if unjudged and seen.finding is not None:
+                    self._found()
+                self.checkpoints.observe(metrics)
+                if record.sparse:
+                    self.latest |= metrics
+                    tracker.log(step, epoch, metrics)
+                    self.console.show(record, metrics)
+                    if self.watcher and event is None and self.watcher.observed(metrics):
+                        pruned = True
+                        break
+            if event is None and not pruned:
+                self.checkpoints.write()
+        final = {"time/train_seconds": self._seconds()} | (
+            {} if event is not None or pruned else evaluated(self.net, self.data)
+        )
+        tracker.log(step, epoch, final)
+        seen.close()
+        outcome = "diverged" if event is not None else "pruned" if pruned else "finished"
+        if event is not None:
+            self._diverged(event, recorder)
+        self._close(outcome, final)
+        diverged = "" if event is None else str(event)
+        self.console.report(data, final, seen, directory, tracker, diverged)
+        if tracker.differing:
+            self.console.note(f"{tracker.differing} metrics differ from those logged before the interruption")
+        return Done(outcome, self.latest | final, directory)
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Write the record of a run that is stopped meanwhile, too."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.measurement.close()
+            self._hand_over()
+            raise
+
+    def _begin(self) -> None:
+        """Open the run in the tracker, or go on with it from its newest checkpoint that is whole."""
+        tracker, directory = self.work.tracker, self.directory
+        identity = directory / "mlflow_run_id"
+        for name in tracker.abandoned:
+            self.console.note(f"the run {name} was left by a process that died: it is KILLED now")
+        if self.again is not None and identity.is_file():
+            tracker.reopen(identity.read_text(encoding="utf-8").strip(), directory)
+        else:
+            tracker.start(
+                f"{self.name} {directory.name}".strip(),
+                flatten(self.work.config),
+                {"bpx.dataset": self.data.name} | (self.watcher.tags if self.watcher else {}),
+                self.data,
+                directory,
+            )
+        if self.again is not None:
+            (directory / "result.json").unlink(missing_ok=True)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Put the state back at which the run stopped, and say so."""
+
+        def check(facts: dict[str, Any]) -> None:
+            if facts["data"] != self.data.sha256:
+                raise ValueError("it was written on other data")
+            tracker.compare(int(facts["metrics"]))
+            self.measurement.recall(facts)
+            self.latest, self.seconds = dict(facts["latest"]), float(facts["seconds"])
+            tracker.non_finite = int(facts["non_finite"])
+
+        tracker = self.work.tracker
+        facts, wrong = self.checkpoints.resume(check)
+        for text in wrong:
+            self.console.note(text)
+        if not facts:  # there is none: once more from the start
+            tracker.compare(0)
+            self.measurement.recall(dict.fromkeys(("finding", "first", "last")))
+            self.latest, self.seconds, tracker.non_finite = {}, 0.0, 0
+        step = self.training.progress.step
+        self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
+        for change in self.again.changes if self.again else ():
+            self.console.note(f"changed: {change}")
+        now = made_with()
+        for key, before in dict(facts.get("made_with", {})).items():
+            if before != now.get(key):
+                self.console.note(f"the last bits may differ: {key} was {before} and is {now.get(key)}")
+        log.info("resumed at step %d", step)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a checkpoint has to know beside the state."""
+        return self.measurement.facts() | {
+            "data": self.data.sha256,
+            "metrics": self.work.tracker.position,
+            "non_finite": self.work.tracker.non_finite,
+            "latest": self.latest,
+            "seconds": self._seconds(),
+        }
+
+    def _seconds(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+    def _found(self) -> None:
+        """Say the finding as soon as it is made."""
+        finding, tracker = self.measurement.finding, self.work.tracker
+        assert finding is not None
+        log.info("finding: %s", finding)
+        self.console.found(finding)
+        tracker.tag("bpx.verdict", finding.verdict)
+        tracker.tag("bpx.finding", finding.sentence)
+        tracker.tag("mlflow.note.content", finding.sentence)
+
+    def _diverged(self, event: NonFinite, recorder: FlightRecorder) -> None:
+        """Tell where the first non-finite value came from, and keep the frames of the last steps."""
+        log.warning("diverged: %s", event)
+        self.work.tracker.tag("bpx.nonfinite", str(event))
+        path = self.directory / "nonfinite.json"
+        frames = recorder.replay(event.step)
+        path.write_text(json.dumps({"event": asdict(event), "frames": frames}, indent=1) + "\n")
+        self.work.tracker.artifact(path, "")
+
+    def _close(self, outcome: str, final: dict[str, float]) -> None:
+        """Draw, store the model, hand everything to the tracker."""
+        from bpx.engine.model_files import save_model
+
+        data, directory, tracker = self.data, self.directory, self.work.tracker
+        save_evaluation(directory / "evaluation.npz", self.net, data, final.get("accuracy/test"))
+        if tracker.figures:
+            from bpx.figures import draw_all
+
+            draw_all(directory)
+            tracker.artifact(directory / "figures", "figures")
+        save_model(directory, self.net, data.scaler.shift, data.scaler.scale, data.class_names)
+        finding = self.measurement.finding
+        result = {
+            "outcome": outcome,
+            "dataset": data.name,
+            "sha256": data.sha256,
+            "metrics": final,
+            "finding": None if finding is None else finding.as_dict(),
+        }
+        if finding is not None:
+            note = f"{finding.sentence}\n\n{self.measurement.trained()}\n\nOutcome: {outcome}."
+            tracker.tag("mlflow.note.content", note)
+        log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
+        log.removeHandler(self.handler)
+        self.handler.close()
+        with replaced(directory / "result.json") as file:  # it stands there when the tracker has all of it, too
+            file.write(json.dumps(result, indent=1).encode())
+            file.flush()
+            self._hand_over()
+            if tracker.model:
+                tracker.save_model(directory, data)
+            tracker.finish(outcome)
+
+    def _hand_over(self) -> None:
+        """Give the tracker what the directory holds of the run, whatever its outcome."""
+        for name, folder in (("config", "config"), ("train.log", ""), ("gradient_flow.parquet", "")):
+            self.work.tracker.artifact(self.directory / name, folder)
