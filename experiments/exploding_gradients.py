@@ -81,18 +81,19 @@ def run(s: Study) -> str:
     best = {name: f"{100 * np.nanmedian(v):.0f} %" if np.isfinite(v).any() else "nothing, all runs diverge,"
             for name, v in accuracy.items()}  # fmt: skip
     none = all(np.median(f) < 1 for f in measured)
+    grows = float(np.median(measured[-1]) / np.median(measured[two]))
     vanishes = np.median(measured[two]) < 1
     return f"""
     {"No" if vanishes else "Yes"}: with N(0, 2²) δ {"vanishes" if vanishes else "grows"}, by a factor of
     {np.median(measured[two]):.2f} per layer (theory for five units:
     {theory[two]:.2f}; for wide layers 0.67); in {100 * share:.1f} % of {s.seeds} networks does it grow. Large weights
-    saturate the sigmoid, whose slope falls as fast as the weights grow: {"no" if none else "some"} scale tried makes
-    these layers explode,
-    the largest median factor is {np.median(measured[highest]):.2f}, at N(0, {STDS[highest]:g}²). A network that does
-    grow: {HIDDEN} ReLU layers of 100 with gain 2, where δ is {growth["gain 2"]:.0f} times larger at the first hidden
-    layer than at the last ({word}; √2 per layer would make {2 ** ((HIDDEN - 1) / 2):.0f}); {diverged} of {repeats} runs
-    diverge. Clipped to norm 1 it reaches {best["gain 2, clipped to norm 1"]} on the digits, with layer normalization
-    {best["gain 2, layer normalization"]}, with He's gain {best["gain √2 (He)"]}.
+    saturate the sigmoid: from N(0, 2²) to N(0, {STDS[-1]:g}²) the weights grow {STDS[-1] / 2:g} times, and the factor
+    {"grows" if grows > 1 else "falls"} to {grows:.2f} of what it was. {"No" if none else "Some"} scale tried makes
+    these layers explode, the largest median factor is {np.median(measured[highest]):.2f}, at N(0, {STDS[highest]:g}²).
+    A network that does grow: {HIDDEN} ReLU layers of 100 with gain 2, where δ is {growth["gain 2"]:.0f} times larger at
+    the first hidden layer than at the last ({word}; √2 per layer would make {2 ** ((HIDDEN - 1) / 2):.0f}); {diverged}
+    of {repeats} runs diverge. Clipped to norm 1 it reaches {best["gain 2, clipped to norm 1"]} on the digits, with
+    layer normalization {best["gain 2, layer normalization"]}, with He's gain {best["gain √2 (He)"]}.
     """
 
 

@@ -40,8 +40,8 @@ def run(s: Study) -> str:
         half[name] = int(steps[np.argmax(np.median(values, axis=0) > 0.9)]) if (np.median(values, 0) > 0.9).any() else 0
         band(left, steps, 100 * values, name, colour)
         band(middle, runs[0].history("cost/train")[0], [r.history("cost/train")[1] for r in runs], name, colour)
-        drawn, _, delta = runs[0].records().grid("delta_rms")
-        right.plot(drawn, delta[0] / delta[2], ".-", color=colour, lw=1.2, label=name)
+        grids = [r.records().grid("delta_rms") for r in runs]
+        band(right, grids[0][0], [delta[0] / delta[2] for _, _, delta in grids], name, colour)
     plain(left, "optimizer step", "validation accuracy / %", f"{s.seeds} seeds")
     middle.set_yscale("log")
     plain(middle, "optimizer step", "training cost", "training cost")

@@ -26,6 +26,7 @@ def blocks(path, language=""):
 def test_the_configuration_reference_is_up_to_date():
     page = runpy.run_path(str(ROOT / "docs" / "configuration.py"))["page"]()
     assert page == (ROOT / "docs" / "configuration.md").read_text(), "run: python docs/configuration.py"
+    assert "|  |" not in page, "a key or an option that nothing is said of: a comment in its YAML does"
 
 
 def test_quoted_code_stands_in_the_engine():
