@@ -71,9 +71,8 @@ class Console:
 
     def found(self, finding: Finding) -> None:
         """Say what the gradients do, before training has changed anything."""
-        if self.live or self.lines:
-            style = {"healthy": "green", "undetermined": "default"}.get(finding.verdict, "bold red")
-            self.terminal.print(f"at initialization: {finding}", style=style)
+        style = {"healthy": "green", "undetermined": "default"}.get(finding.verdict, "bold red")
+        self.terminal.print(f"at initialization: {finding}", style=style)
 
     def show(self, record: Record, metrics: dict[str, float]) -> None:
         """Take note of a record and draw it."""

@@ -48,7 +48,7 @@ def mlp(
 ) -> Network:
     """Build a multilayer perceptron: per hidden layer Dense, normalization, activation, dropout; then a Dense.
 
-    ``hidden`` gives the widths; the default initializer is he_normal.
+    ``hidden`` lists the widths; the default initializer is he_normal. Raises ValueError where a name is unknown.
     """
     return _assemble("mlp", locals())
 
@@ -99,6 +99,8 @@ def _assemble(model: str, given: dict[str, Any]) -> Network:
         norm = [NORMALIZATIONS[normalization]()] if normalization != "none" else []
         return [*norm, Activation(function), *([Dropout(rate)] if rate else [])]
 
+    if np.ndim(given["hidden"]) != 1:
+        raise ValueError(f"hidden lists the widths, [50, 50] for instance, got {given['hidden']!r}")
     hidden = [int(n) for n in given["hidden"]]
     ops = [*MODELS[model](hidden, unit, normalization not in _SHIFTING), Dense(given["n_out"])]
     net = Network(given["n_in"], ops, loss, given["dtype"])
