@@ -169,12 +169,16 @@ def mlflow_server(tmp_path):
     )
     address = f"http://127.0.0.1:{port}"
     with ended(process):
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.3)
-        else:
-            raise AssertionError("mlflow server does not start")
+        answers(address)
         yield address
+
+
+def answers(address):
+    """Wait until an MLflow server listens."""
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError("mlflow server does not start")

@@ -1,13 +1,19 @@
 """Several workers on one study: a real PostgreSQL, a real MLflow server, a journal that four processes share."""
 
 import os
+import re
+import shlex
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import mlflow
 import pytest
+from conftest import ROOT
 from optuna.trial import TrialState
-from sweeping import ended
+from sweeping import answers, ended, free_port
 
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import outcome
@@ -97,6 +103,31 @@ def test_the_database_restarts_in_mid_study(sweep, postgres_server, database, op
     assert worker.returncode == 0, said
     trials = sweep.study(storage=opened()).trials
     assert sum(t.state in DONE for t in trials) == 6 and not any(outcome(t) == "crashed" for t in trials)
+
+
+def test_the_commands_for_many_machines_as_they_are_printed(sweep, postgres_server):
+    page = (ROOT / "docs" / "distributed.md").read_text().partition("## Many machines")[2]
+    port = free_port()
+    printed = "".join(re.findall(r"```\n(.*?)```", page, re.DOTALL)[:2])
+    printed = printed.replace("5432", str(postgres_server.port)).replace("5000", str(port))
+    createdb, server, export, train = printed.splitlines()
+    places = f"{postgres_server.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": places, "PGPORT": str(postgres_server.port)}
+    subprocess.run(createdb, shell=True, env=env, check=True, cwd=sweep.home)
+    serving = subprocess.Popen(
+        shlex.split(server), env=env, cwd=sweep.home, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    with ended(serving):
+        answers(f"http://127.0.0.1:{port}")
+        done = subprocess.run(
+            f"{export}\n{train} max_steps=30 hydra.sweeper.n_trials=2",
+            shell=True, env=env, cwd=sweep.home, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        runs = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+    assert sum("mlflow.parentRunId" in run.data.tags for run in runs) == 2 and len(runs) == 3
 
 
 def test_four_processes_share_a_journal(sweep):
