@@ -22,7 +22,7 @@ SETUP = (
 KINDS = {"none": ((), ORANGE), "dropout 0.5": (("dropout=inverted", "dropout.rate=0.5"), BLUE)}
 
 
-@study(seeds=2, quick=1)
+@study(seeds=5, quick=1)
 def run(s: Study) -> str:
     """Train with and without dropout on training sets of growing size, the same number of steps each."""
     sizes = SIZES if not s.quick else SIZES[:2]
