@@ -62,7 +62,7 @@ def everything(home, directory):
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_if_untouched(tmp_path):
     rng = random.Random(time.time_ns())
-    words = [*WORDS, f"max_steps={150 + 100 * KILLS}", "epochs=100"]
+    words = [*WORDS, f"max_steps={150 + 150 * KILLS}", "epochs=100"]
     untouched = tmp_path / "untouched"
     untouched.mkdir()
     process = begin(untouched, *words)
