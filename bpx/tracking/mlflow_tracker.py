@@ -279,7 +279,9 @@ class MLflowTracker(Tracker):
         wanted = f"attributes.status = 'RUNNING' and tags.`bpx.host` = '{host}'"
         ended = []
         for run in client.search_runs([self._experiment_id], wanted, max_results=RUNS_A_PAGE):
-            if alive.dead(run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", "")):
+            gone = alive.dead(run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", ""))
+            # a run that has ended since it was listed has given its lock back, too
+            if gone and client.get_run(run.info.run_id).info.status == "RUNNING":
                 client.set_tag(run.info.run_id, "bpx.outcome", "interrupted")
                 client.set_terminated(run.info.run_id, STATUS["interrupted"])
                 ended.append(run.info.run_name)

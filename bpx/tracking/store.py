@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -61,7 +62,8 @@ def check(uri: str) -> None:
         probe.unlink()
         if not path.exists():
             return
-        path.open("r+b").close()
+        if not os.access(path, os.W_OK):  # to open and close the file would give back the locks that SQLite has on it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         with closing(sqlite3.connect(path, timeout=FREE_WITHIN, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("ROLLBACK")

@@ -99,6 +99,42 @@ def test_a_locked_database_is_said_before_training_and_outlived_during_it(uri, t
     assert run.info.status == "FINISHED"
 
 
+SECOND_WRITER = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1], timeout=0.1, isolation_level=None).execute("BEGIN IMMEDIATE")
+"""
+
+
+def test_looking_at_a_database_gives_none_of_its_locks_back(tmp_path, monkeypatch):
+    path = tmp_path / "mlflow.db"
+    monkeypatch.setattr(store, "FREE_WITHIN", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as writing:
+        writing.execute("CREATE TABLE t (a)")
+        writing.execute("BEGIN IMMEDIATE")
+        writing.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(TrackingError, match="locked"):
+            store.check(f"sqlite:///{path}")  # in the process that writes, as a sweep's next trial does
+        other = subprocess.run([sys.executable, "-c", SECOND_WRITER, path], capture_output=True, text=True)
+        assert "database is locked" in other.stderr
+        writing.execute("COMMIT")
+
+
+def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri, tmp_path, monkeypatch):
+    tracker = opened(uri, tmp_path)
+
+    def ends(directory, pid):
+        if directory == str(tmp_path):
+            tracker.finish("finished")  # its lock is free from now on
+        return directory == str(tmp_path)
+
+    monkeypatch.setattr("bpx.tracking.alive.dead", ends)
+    later = MLflowTracker(uri=uri)
+    later.connect()
+    later.ready()
+    run = later._client.get_run(tracker._run_id)
+    assert later.abandoned == [] and run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
+
+
 def test_a_run_that_could_not_start_is_not_left_running(uri, tmp_path):
     tracker = MLflowTracker(uri=uri)
     tracker.connect()
