@@ -58,7 +58,7 @@ class Measurement:
             self.last = scales.reshape(-1, len(QUANTITIES))
             self.first = self.last if self.first is None else self.first
         metrics: dict[str, float] = {}
-        if record.step == 0 and self.finding is None and record.nonfinite is None:
+        if record.step == 0 and self.finding is None:
             metrics |= self._judge(record)
         if record.sparse:
             for seen in record.measured:
@@ -92,6 +92,10 @@ class Measurement:
 
     def _judge(self, record: Record) -> dict[str, float]:
         """Judge the step whose buffers stand as backward left them."""
+        if record.nonfinite is not None:
+            text = f"Undetermined: the first pass is not finite ({record.nonfinite})."
+            self.finding = Finding.undetermined(len(self.net.dense) - 1, text)
+            return {}
         seen = observe(self.net)
         self.finding = find(seen, self._seen, self._q1, self._prediction)
         keys, values = predicted(self._prediction, seen)

@@ -101,3 +101,21 @@ def test_a_run_driven_to_infinity_names_what_made_it(tmp_path, command):
     assert run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "diverged"
     assert event["layer"] in run.data.tags["bpx.nonfinite"] and event["layer"] in done.stdout
     assert "nonfinite.json" in {a.path for a in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_run_that_is_not_finite_from_the_start_has_a_finding_too(tmp_path, command):
+    import mlflow
+
+    words = ["bpx.train", "model.depth=6", "initializer.gain=1e30", "max_steps=3", "tracking.model=false"]
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    result = json.loads((directory / "result.json").read_text())
+    sentence = result["finding"]["sentence"]
+    assert result["outcome"] == "diverged" and result["finding"]["verdict"] == "undetermined"
+    assert sentence.startswith("Undetermined: the first pass is not finite (step 0, forward: layer_0")
+    assert done.stdout.count(sentence) == 2
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+    assert run.data.tags["bpx.verdict"] == "undetermined" and run.data.tags["bpx.finding"] == sentence
+    assert run.data.tags["mlflow.note.content"].startswith(sentence)

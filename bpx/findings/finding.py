@@ -17,9 +17,10 @@ class Finding:
     ``verdict`` by the rule of a decade between the first and the last hidden layer; ``slope`` in decades per layer,
     signed backward, ``factor`` = 10**slope; ``ratio`` first over last; ``residual`` of the fit in decades, and its
     ``worst_layer``; ``forward_slope`` of log10 of the activations' RMS, going forward; ``predicted_slope`` theory's
-    (None, with ``reason``, where it has no answer), with its 95 % band; ``cause``: weights, activation,
-    normalization, dropout or saturation, empty for healthy; ``gains``: factor per layer of each kind of operation;
-    ``remedies``: (override, predicted factor per layer), best first; ``figure``: the profile, where one was drawn.
+    (None, with ``reason``, where it has no answer), with its 95 % band (``rough``: why it does not hold, empty where it
+    does); ``cause``: weights, activation, normalization, dropout or saturation, empty for healthy; ``gains``: factor
+    per layer of each kind of operation; ``remedies``: (override, predicted factor per layer), best first; ``figure``:
+    the profile, where one was drawn.
     """
 
     verdict: str
@@ -39,8 +40,33 @@ class Finding:
     gains: dict[str, float]
     saturation: float | None
     remedies: tuple[tuple[str, float], ...]
+    rough: str = ""
     sentence: str = ""
     figure: Any = field(default=None, compare=False, repr=False)
+
+    @staticmethod
+    def undetermined(hidden: int, sentence: str) -> Finding:
+        """Return the finding of a network in which nothing could be measured."""
+        return Finding(
+            verdict="undetermined",
+            hidden=hidden,
+            slope=None,
+            ratio=None,
+            residual=None,
+            worst_layer=None,
+            worst_by=None,
+            zero_layers=(),
+            forward_slope=None,
+            predicted_slope=None,
+            predicted_low=None,
+            predicted_high=None,
+            reason=None,
+            cause="",
+            gains={},
+            saturation=None,
+            remedies=(),
+            sentence=sentence,
+        )
 
     @property
     def factor(self) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ from bpx.findings.finding import Finding
 from bpx.findings.observation import Observation
 from bpx.findings.words import PARTS, sentence
 from bpx.probes.scales import SATURATED
-from bpx.theory import Architecture, Prediction, alternatives, verdict
+from bpx.theory import Alternative, Architecture, Prediction, alternatives, predict, verdict
 from bpx.theory.gaussian import dphi, rule
 
 SATURATION_BEYOND = 0.25  # above what signals of unit scale show
@@ -22,14 +23,14 @@ SATURATION_BEYOND = 0.25  # above what signals of unit scale show
 def find(seen: Observation, net: Architecture | None, q1: float, prediction: Prediction) -> Finding:
     """Judge what was ``seen`` in one pass, beside the ``prediction`` for the network ``net`` started at ``q1``."""
     L, line = len(seen.delta_rms), seen.flow
-    nothing = bool(L and seen.finite and not (seen.delta_rms > 0).all())
+    nothing = bool(L and seen.finite and seen.enters and not (seen.delta_rms > 0).all())
     if line is not None:
         spoken: str = verdict(line.slope, L)
     else:
         spoken = "vanishing" if nothing and L >= 3 else "undetermined"
     cause = _cause(spoken, seen, net)
     remedies: tuple[tuple[str, float], ...] = ()
-    if cause and net is not None:
+    if cause and net is not None and not (nothing and net.keep < 1):  # masks that let nothing through are no scale
         remedies = _remedies(net, q1, L)
     fitted = line is not None and math.isfinite(line.slope)
     zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_rms == 0))
@@ -51,6 +52,7 @@ def find(seen: Observation, net: Architecture | None, q1: float, prediction: Pre
         gains={PARTS.get(kind, kind): 10**log for kind, log in seen.gains.items()},
         saturation=None if math.isnan(seen.saturation) else seen.saturation,
         remedies=remedies,
+        rough=prediction.rough,
     )
     return replace(finding, sentence=sentence(finding, seen))
 
@@ -88,17 +90,28 @@ def usual_saturation(function: ActivationFunction) -> float:
 
 
 def _remedies(net: Architecture, q1: float, L: int) -> tuple[tuple[str, float], ...]:
-    """Return an initializer and another change for which theory predicts a healthy net.
+    """Return an initializer and another change for which theory, of this width, predicts a healthy net.
 
     Of the initializers the one nearest to 1; of the others a normalization rather than shortcuts, and these
     rather than another activation.
     """
-    sound = [
-        (override, factor)
-        for override, factor in alternatives(net, q1)
-        if override != "activation=linear" and verdict(math.log10(factor), L) == "healthy"
-    ]
+    sound = [a for a in alternatives(net, q1) if a.override != "activation=linear" and _healthy(a.factor, L)]
     groups = ("normalization", "model", "activation")
-    initializers = [pair for pair in sound if pair[0].startswith("initializer")]
-    others = sorted((p for p in sound if p not in initializers), key=lambda p: groups.index(p[0].partition("=")[0]))
-    return tuple([*initializers[:1], *others[:1]])
+    initializers = [a for a in sound if a.override.startswith("initializer")]
+    others = sorted(
+        (a for a in sound if a not in initializers), key=lambda a: groups.index(a.override.partition("=")[0])
+    )
+    return tuple(pair for some in (initializers, others) if (pair := _first(some, L)) is not None)
+
+
+def _first(some: Sequence[Alternative], L: int) -> tuple[str, float] | None:
+    """Return the first that is healthy at its width, too, and whose line theory stands for."""
+    for one in some:
+        answer = predict(one.architecture, one.q1)
+        if answer.factor is not None and not answer.rough and _healthy(answer.factor, L):
+            return one.override, answer.factor
+    return None
+
+
+def _healthy(factor: float, L: int) -> bool:
+    return verdict(math.log10(factor), L) == "healthy"

@@ -22,11 +22,11 @@ from bpx.probes.scales import QUANTITIES, Scales
 class Observation:
     """One pass through a network of L hidden layers.
 
-    ``delta_rms`` (L,): of the hidden layers, from the input; ``flow``: the line through them, None where there is
-    none; ``forward_slope``: of log10 of the RMS of a, per layer, going forward; ``gains``: mean log10 of the
-    backward gain per layer, by kind of operation, between the first and the last hidden delta (inside the branches,
-    for a residual net); ``saturation``: mean share over the hidden layers; ``stop``: layer and kind of the
-    operation, from the output on, that let no gradient through, if any.
+    ``delta_rms`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
+    ``flow``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a, per layer,
+    going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
+    last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden layers;
+    ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
     """
 
     delta_rms: Values
@@ -36,6 +36,7 @@ class Observation:
     saturation: float
     stop: tuple[str, str] | None
     finite: bool
+    enters: bool
 
 
 def observe(net: Network) -> Observation:
@@ -44,7 +45,7 @@ def observe(net: Network) -> Observation:
     scales, gains = Scales(subject), Gains(subject)
     scales.gradient(0)
     gains.gradient(0)
-    hidden = scales.table[:-1]
+    hidden, outer = scales.table[:-1], scales.table[-1]
     rms = hidden[:, QUANTITIES.index("delta_rms")].copy()
     saturation = hidden[:, QUANTITIES.index("saturation")]
     stop = next(
@@ -57,6 +58,7 @@ def observe(net: Network) -> Observation:
         gains=_by_kind(net, gains),
         saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
         stop=stop,
+        enters=bool(outer[QUANTITIES.index("delta_rms")] != 0),
         finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_rms")]).all()),
     )
 

@@ -13,6 +13,8 @@ def sentence(f: Finding, seen: Observation) -> str:
     """Say what was found, from what was ``seen``."""
     if not seen.finite:
         return "Undetermined: the first backward pass is not finite."
+    if not seen.enters:
+        return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
     if f.verdict == "undetermined":
         if f.hidden < 3:
             measured = f" (measured ×{_x(f.factor)} per layer)" if f.factor is not None else ""
@@ -47,6 +49,8 @@ def _zeros(f: Finding, seen: Observation) -> str:
 def _theory(f: Finding) -> str:
     if f.predicted_slope is None or f.predicted_factor is None:
         return f"theory has no prediction: {f.reason}"
+    if f.rough:
+        return f"theory predicts ×{_x(f.predicted_factor)}, but only roughly: {f.rough}"
     text = f"theory predicts ×{_x(f.predicted_factor)}"
     if f.slope is None or f.predicted_low is None or f.predicted_high is None or f.predicted_low == f.predicted_high:
         return text

@@ -93,6 +93,8 @@ def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Pred
     )
     out.add_row("factor of δ per layer there", f"×{prediction.factor:.4g}")
     out.add_row("verdict", prediction.verdict)
+    if prediction.rough:
+        out.add_row("only roughly", prediction.rough)
     if prediction.note:
         out.add_row("note", prediction.note)
     return out

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import final
 
 from bpx.engine.activations import ACTIVATIONS
 from bpx.theory.criticality import critical_sigma_w
 from bpx.theory.prediction import Architecture, predict
 
+ALIKE = 5.0  # standard errors within which measured scales are those of an initializer
 
-def alternatives(architecture: Architecture, q1: float) -> list[tuple[str, float]]:
-    """Return (override, predicted factor of delta_rms per layer) for one change each, nearest to 1 first.
+
+@final
+@dataclass(frozen=True)
+class Alternative:
+    """One change: its override, the network it makes, the variance that starts it, the factor in the limit of width."""
+
+    override: str
+    architecture: Architecture
+    q1: float
+    factor: float
+
+
+def alternatives(architecture: Architecture, q1: float) -> list[Alternative]:
+    """Return what could be changed, one change each, by the predicted factor of delta_rms, the nearest to 1 first.
 
     Initializers, activations, layer normalization and shortcuts are tried on the same data, whose first
     pre-activation now has variance ``q1``. What changes nothing or has no prediction is left out.
@@ -27,13 +42,13 @@ def alternatives(architecture: Architecture, q1: float) -> list[tuple[str, float
         start = max(q1 - bias2, 1e-300) * scale + other.bias_variance
         factor = predict(other, start, band=False).factor
         if factor is not None and factor > 0:
-            found.append((text, factor))
-    return sorted(found, key=lambda pair: abs(math.log(pair[1])))
+            found.append(Alternative(text, other, start, factor))
+    return sorted(found, key=lambda a: abs(math.log(a.factor)))
 
 
 def _changes(net: Architecture) -> Iterator[tuple[str, Architecture]]:
     for name, (std, orthogonal) in _initializers(net).items():
-        if std != net.weight_std or orthogonal != net.orthogonal:
+        if orthogonal != net.orthogonal or not _alike(net, std):
             yield f"initializer={name}", replace(net, weight_std=std, orthogonal=orthogonal)
     for name, make in ACTIVATIONS.items():
         if name != net.activation.name:
@@ -42,6 +57,15 @@ def _changes(net: Architecture) -> Iterator[tuple[str, Architecture]]:
         yield "normalization=layer", replace(net, normalization="layer")
     if not net.residual and len(set(net.hidden)) == 1:
         yield "model=residual_mlp", replace(net, residual=True)
+
+
+def _alike(net: Architecture, std: tuple[float, ...]) -> bool:
+    """Return whether the scales measured between the hidden layers are ``std``, but for the error of so many draws."""
+    assert net.weight_std is not None
+    inner = slice(1, -1)
+    pairs = zip(net.weight_std[inner], std[inner], strict=True)
+    variances = [0.5 / (a * b) for a, b in list(pairwise(net.fans))[inner]]  # of ln of a measured scale
+    return abs(sum(math.log(s / t) for s, t in pairs)) < ALIKE * math.sqrt(sum(variances)) + 1e-9
 
 
 def _initializers(net: Architecture) -> dict[str, tuple[tuple[float, ...], bool]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 import numpy as np
 from scipy.special import betaln
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, dphi, phi
+from bpx.theory.gaussian import Array, dphi, phi, rule
 
 SMALLEST_BATCH = 8  # the mean of 1 / variance and the density below need some samples
 _NODES = np.polynomial.legendre.leggauss(16)
@@ -89,3 +90,14 @@ def batch_factors(function: ActivationFunction, batch: int, keep: float = 1.0) -
     m = batch_moments(function, batch, keep)
     kept = m.D - (m.D - m.D_pair + m.M - m.M_pair) / batch
     return m.A - m.A_pair, kept * batch / (batch - 3)
+
+
+@lru_cache(maxsize=64)
+def length_growth(function: ActivationFunction) -> float:
+    """Return what multiplies a sample's log length, away from the batch's, in a layer: E[z phi' (phi - m)] / Var phi.
+
+    z ~ N(0, 1), m = E phi (batch -> infinity). 1 for what is homogeneous, below 1 for what saturates.
+    """
+    z, _, w = rule(1.0, function.kinks)
+    centred = phi(function, z) - float(w @ phi(function, z))
+    return float(w @ (z * dphi(function, z) * centred)) / float(w @ centred**2)

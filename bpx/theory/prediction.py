@@ -11,11 +11,13 @@ from typing import Literal, final
 import numpy as np
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.batchnorm import SMALLEST_BATCH, batch_factors
+from bpx.theory.batchnorm import SMALLEST_BATCH, batch_factors, length_growth
 from bpx.theory.fluctuation import FIRST_CORRELATION, LayerNoise, layer_covariance, moments, spread
 from bpx.theory.gaussian import Array, second_moment, second_moment_slope, slope_moment
 
 Verdict = Literal["exploding", "vanishing", "healthy", "undetermined"]
+PARTED = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
+OUTLASTED = 3.0  # growth of the share of delta along z
 _TWO_SIDED_95 = 1.96
 
 
@@ -77,7 +79,8 @@ class Prediction:
 
     ``q`` (L,): variance of the pre-activations; ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_rms
     relative to the last hidden layer, and 95 % of nets of this width; ``slope``, ``slope_low``,
-    ``slope_high``: its least-squares slope per layer, signed backward; ``note``: what to know about it.
+    ``slope_high``: its least-squares slope per layer, signed backward; ``rough``: why the band does not hold here,
+    empty where it does; ``note``: what else to know about the line.
     """
 
     q: tuple[float, ...] = ()
@@ -88,6 +91,7 @@ class Prediction:
     slope_low: float | None = None
     slope_high: float | None = None
     reason: str | None = None
+    rough: str = ""
     note: str = ""
 
     @property
@@ -173,7 +177,8 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
         slope=slope,
         slope_low=slope - give,
         slope_high=slope + give,
-        note=_note(architecture, steps),
+        rough=_rough(architecture, q, steps),
+        note=_note(architecture),
     )
 
 
@@ -191,11 +196,27 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
     return None
 
 
-def _note(net: Architecture, steps: Sequence[_Step]) -> str:
+def _note(net: Architecture) -> str:
     if net.normalization == "batch":
         return f"for a batch of {net.batch_size}, deep in the net: the first layers still know the data"
-    if math.prod(max(s.carry, 1.0) for s in steps) > 1.5:
-        return "lengths are unstable here (V' > 1): the samples of a batch part, and the line is rough"
+    return ""
+
+
+def _rough(net: Architecture, q: Sequence[float], steps: Sequence[_Step]) -> str:
+    """Say why nets leave the line by more than the band, if they do.
+
+    Three ways: the lengths of a batch's samples part, with batch normalization or without; or the part of delta along
+    z, 1/n of it at the output, shrinks by d ln q_(l+1) / d ln q_l alone, and outlasts a rest that shrinks faster.
+    """
+    if net.normalization == "batch":
+        if length_growth(net.activation) ** len(steps) > PARTED:
+            return "a sample's length departs from the batch's, layer by layer"
+        return ""
+    if math.prod(max(s.carry, 1.0) for s in steps) > PARTED:
+        return "lengths are unstable (V' > 1), so that the samples of a batch part"
+    along = [s.carry**2 * after / before / s.factor for (before, after), s in zip(pairwise(q), steps, strict=True)]
+    if math.prod(max(growth, 1.0) for growth in along) > OUTLASTED:
+        return "the part of delta along z outlasts the rest"
     return ""
 
 

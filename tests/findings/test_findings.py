@@ -117,6 +117,61 @@ def test_every_remedy_is_one():
             assert after.factor == pytest.approx(predicted, rel=0.06), (options, override)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"width": 10, "activation": "relu", "initializer": "he_normal"},
+        {"width": 20, "activation": "tanh", "initializer": "lecun_normal"},
+    ],
+)
+def test_a_narrow_net_is_not_told_to_do_what_it_does(options):
+    """Deep and narrow, half of these nets vanish at their own critical scale, by chance and by their width."""
+    found = [finding(60, seed=seed, batch=32, **options) for seed in range(12)]
+    unhealthy = [f for f in found if f.verdict != "healthy"]
+    assert len(unhealthy) >= 3
+    named = {override for f in unhealthy for override, _ in f.remedies}
+    own = {"initializer=" + options["initializer"], "initializer=critical"}
+    assert not named & own
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"activation": "gelu"}, "lengths are unstable"),
+        ({"activation": "silu"}, "lengths are unstable"),
+        ({"activation": "softplus"}, "along z"),
+        ({"activation": "silu", "normalization": "batch"}, "a sample's length"),
+        ({"activation": "softplus", "normalization": "batch"}, "a sample's length"),
+    ],
+)
+def test_where_the_line_is_rough_it_is_said_and_no_band_is_claimed(options, reason):
+    f = finding(20, 100, 128, initializer="he_normal", **options)
+    assert f"but only roughly: {f.rough}" in f.sentence and reason in f.rough
+    assert "95 % band" not in f.sentence
+
+
+@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu", "elu", "selu", "softsign", "hard_tanh"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+def test_elsewhere_the_band_stands(activation, normalization):
+    f = finding(20, 100, 128, activation=activation, normalization=normalization, initializer="xavier_normal")
+    assert f.rough == "" and "95 % band" in f.sentence
+
+
+def test_no_gradient_that_enters_is_none_that_vanishes():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((64, 20))
+    net = mlp(20, [30] * 6, 3, "tanh", loss="mean_squared_error", dtype="float64").bind(64)
+    net.cost(x, net.predict(x))
+    net.backward()
+    f = find(observe(net), *predict_network(net))
+    assert f.verdict == "undetermined" and "no gradient enters" in f.sentence and f.remedies == ()
+
+
+def test_masks_that_let_nothing_through_are_no_matter_of_scale():
+    f = finding(20, 30, 32, activation="relu", dropout=0.95)
+    assert f.verdict == "vanishing" and f.zero_layers and f.remedies == ()
+
+
 def test_exact_zeros_are_said_to_be_zeros():
     f = finding(50, 100, activation="sigmoid", initializer={"name": "normal", "std": 0.01})
     assert f.verdict == "vanishing" and f.slope is None and f.zero_layers[0] == "layer_01"

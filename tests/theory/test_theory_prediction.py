@@ -186,7 +186,7 @@ def test_slope_is_signed_backward():
 
 def test_alternatives_of_a_vanishing_relu_net_name_he():
     net = Architecture(ReLU(), (100,) * 22, (0.1,) * 21)
-    found = dict(alternatives(net, 1.0))
+    found = {a.override: a.factor for a in alternatives(net, 1.0)}
     assert found["initializer=he_normal"] == pytest.approx(1, abs=1e-9)
     assert "initializer=lecun_normal" not in found and "activation=relu" not in found
     distances = [abs(math.log(f)) for f in found.values()]
