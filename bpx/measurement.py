@@ -27,6 +27,8 @@ PREDICTED = (
     "predicted_delta_rms_low",
     "predicted_delta_rms_high",
     "predicted_preactivation_rms",
+    "predicted_preactivation_rms_low",
+    "predicted_preactivation_rms_high",
 )
 
 
@@ -157,4 +159,5 @@ def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[
     if not L:
         return keys, np.zeros(0)
     lines = [seen.delta_rms[-1] * 10 ** np.array(x) for x in (prediction.log10_delta, prediction.low, prediction.high)]
-    return keys, np.concatenate([*lines, np.sqrt(prediction.q)])
+    lengths = [np.sqrt(q) for q in (prediction.q, prediction.q_low, prediction.q_high)]
+    return keys, np.concatenate([*lines, *lengths])

@@ -31,7 +31,7 @@ def layer_profile(records: Records) -> Figure:
     plain(forward, DEPTH, "RMS of z and a", "forward")
     drawn = [
         first_and_last(backward, records, "delta_rms", "", "-"),
-        _predicted(backward, records, "predicted_delta_rms", "theory", band=True),
+        _predicted(backward, records, "predicted_delta_rms", "theory"),
     ]
     log_y(backward, np.concatenate([x.reshape(-1) for x in drawn]))
     plain(backward, DEPTH, "RMS of δ = ∂Jᵢ/∂z", "backward")
@@ -48,17 +48,17 @@ def delta_heatmap(records: Records) -> Figure:
     return figure
 
 
-def _predicted(axes: Any, records: Records, quantity: str, label: str, *, band: bool = False) -> Values:
-    """Draw theory's line, with its band if asked, and return it; nothing where theory has no answer."""
+def _predicted(axes: Any, records: Records, quantity: str, label: str) -> Values:
+    """Draw theory's line and its band, and return it; nothing where theory has no answer."""
     _, layers, values = records.grid(quantity)
     if len(layers) < 2:
         return np.empty(0)
     at, line = [number(layer) for layer in layers], positive(values[:, 0])
-    if band:
-        low, high = (positive(records.grid(f"{quantity}_{end}")[2][:, 0]) for end in ("low", "high"))
-        if (high > low).any():
-            axes.fill_between(at, low, high, color=GREY, alpha=0.3, lw=0)
-            label += ", 95 % band"
+    low, high = (positive(records.grid(f"{quantity}_{end}")[2][:, 0]) for end in ("low", "high"))
+    if (high > low).any():
+        axes.fill_between(at, low, high, color=GREY, alpha=0.3, lw=0)
+        rough = (records.about.get("finding") or {}).get("rough")
+        label += ", only roughly" if rough else ", 95 % band"
     axes.plot(at, line, "--", color=THEORY, lw=1.1, label=label, zorder=3)
     return np.asarray(line)
 

@@ -96,7 +96,8 @@ class LayerNoise:
 
     ``cov`` (2, 2): of (epsilon_f, epsilon_b); x being the noise of ln q, the next layer's is
     ``carry * x + feed * epsilon_f + cross_f``, and that of ln(||delta_l||**2 / ||delta_(l+1)||**2) is
-    ``share * (epsilon_b + bend * x) + cross_b``, with ``cross`` the variances of a residual's cross terms.
+    ``share * (epsilon_b + bend * x) + cross_b``, with ``cross`` the variances of a residual's cross terms; ``seen`` is
+    the variance of ln of the mean of z**2 over this layer's units, its own q being given.
     """
 
     cov: Array
@@ -105,6 +106,7 @@ class LayerNoise:
     bend: float
     share: float = 1.0
     cross: tuple[float, float] = (0.0, 0.0)
+    seen: float = 0.0
 
 
 def layer_covariance(
@@ -133,8 +135,22 @@ def layer_covariance(
     return np.asarray((alone + (batch - 1) * pair) / batch)
 
 
-def spread(layers: Sequence[LayerNoise]) -> tuple[Array, Array]:
-    """Return mean (L,) and covariance (L, L) of the noise of ln ||delta_l||**2 relative to the last layer's.
+@final
+@dataclass(frozen=True)
+class Spread:
+    """The noise of every layer: of ln ||delta_l||**2 relative to the last one's, and of ln q_l to the first one's.
+
+    ``mean`` (L,) and ``covariance`` (L, L) of the one, ``q_mean`` and ``q_variance`` (L,) of the other.
+    """
+
+    mean: Array
+    covariance: Array
+    q_mean: Array
+    q_variance: Array
+
+
+def spread(layers: Sequence[LayerNoise]) -> Spread:
+    """Return the noise of ln ||delta_l||**2 and of ln q_l.
 
     A mean of squares is taken as a gamma variable of the same relative variance v, so that
     E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too.
@@ -149,7 +165,7 @@ def spread(layers: Sequence[LayerNoise]) -> tuple[Array, Array]:
         cov_e[i, i], cov_e[L + i, L + i] = variance
         cov_e[i, L + i] = cov_e[L + i, i] = rho * math.sqrt(variance[0] * variance[1])
         cov_e[2 * L + i, 2 * L + i], cov_e[3 * L + i, 3 * L + i] = layer.cross
-    x, steps = np.zeros(4 * L), np.zeros((L, 4 * L))
+    x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
     for i, layer in enumerate(layers[:-1]):
         steps[i] = layer.share * layer.bend * x
         steps[i, L + i] += layer.share
@@ -157,5 +173,8 @@ def spread(layers: Sequence[LayerNoise]) -> tuple[Array, Array]:
         x = layer.carry * x
         x[i] += layer.feed
         x[2 * L + i] = 1
+        lengths[i + 1] = x
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
-    return profile @ mean_e, profile @ cov_e @ profile.T
+    variance = np.einsum("li,ij,lj->l", lengths, cov_e, lengths) + [layer.seen for layer in layers]
+    variance[0] = 0.0  # where the line starts
+    return Spread(profile @ mean_e, profile @ cov_e @ profile.T, lengths @ mean_e, variance)

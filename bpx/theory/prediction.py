@@ -77,13 +77,15 @@ def weight_deviations(fans: Sequence[int], deviation: Callable[[int, int], float
 class Prediction:
     """Theory's answer for the hidden layers, from the input on; empty, with a ``reason``, if there is none.
 
-    ``q`` (L,): variance of the pre-activations; ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_rms
-    relative to the last hidden layer, and 95 % of nets of this width; ``slope``, ``slope_low``,
-    ``slope_high``: its least-squares slope per layer, signed backward; ``rough``: why the band does not hold here,
-    empty where it does; ``note``: what else to know about the line.
+    ``q``, ``q_low``, ``q_high`` (L,): variance of the pre-activations, and 95 % of nets of this width;
+    ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_rms relative to the last hidden layer, and the same;
+    ``slope``, ``slope_low``, ``slope_high``: its least-squares slope per layer, signed backward; ``rough``: why the
+    band does not hold here, empty where it does; ``note``: what else to know about the line.
     """
 
     q: tuple[float, ...] = ()
+    q_low: tuple[float, ...] = ()
+    q_high: tuple[float, ...] = ()
     log10_delta: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
@@ -159,10 +161,11 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
         steps.append(step)
         q.append(step.q)
     logs = np.cumsum([0.0, *(math.log(s.factor) for s in reversed(steps))])[::-1]
-    shift, covariance = np.zeros(L), np.zeros((L, L))
+    shift, covariance, q_shift, q_half = np.zeros(L), np.zeros((L, L)), np.zeros(L), np.zeros(L)
     if band and L > 1:
-        shift, covariance = spread(_noise(architecture, q, steps))
-        covariance = covariance + _unknown(architecture)
+        noise = spread(_noise(architecture, q, steps))
+        shift, covariance = noise.mean, noise.covariance + _unknown(architecture)
+        q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
     half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
@@ -171,6 +174,8 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
     give = _TWO_SIDED_95 * to_decades * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
     return Prediction(
         q=tuple(q),
+        q_low=tuple((np.array(q) * np.exp(q_shift - q_half)).tolist()),
+        q_high=tuple((np.array(q) * np.exp(q_shift + q_half)).tolist()),
         log10_delta=tuple(line.tolist()),
         low=tuple((line - half).tolist()),
         high=tuple((line + half).tolist()),
@@ -293,14 +298,15 @@ def _noise(net: Architecture, q: Sequence[float], steps: Sequence[_Step]) -> lis
         cov = layer_covariance(
             m, n, c, r2, keep=net.keep, batch=net.batch_size, orthogonal=net.orthogonal, forward_fixed=fixed
         )
+        pairs = [(1 + (net.batch_size - 1) * x) / net.batch_size for x in (c * c, r2)]
+        seen = 2 * pairs[0] / n
         if layer < L - 1:
             s = steps[layer]
-            pairs = [(1 + (net.batch_size - 1) * x) / net.batch_size for x in (c * c, r2)]
             cross_f = 4 * (q[layer] / s.q) * s.feed * pairs[0] / n if net.residual else 0.0
             cross_b = 4 * s.share * (1 - s.share) * pairs[1] / n
-            noise.append(LayerNoise(cov, s.carry, s.feed, s.bend, s.share, (cross_f, cross_b)))
+            noise.append(LayerNoise(cov, s.carry, s.feed, s.bend, s.share, (cross_f, cross_b), seen))
         else:
-            noise.append(LayerNoise(cov, 0.0, 0.0, 0.0))
+            noise.append(LayerNoise(cov, 0.0, 0.0, 0.0, seen=seen))
         through = net.keep * m.D11 / max(m.D, 1e-300)
         share = steps[layer].share if layer < L - 1 else 1.0
         lost = 1 - share + share * through if net.residual else through

@@ -215,6 +215,30 @@ def test_the_line_through_the_layers():
     assert flow(np.array([0, 0, 1.0])).zeros == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("activation", "initializer", "width"),
+    [
+        ("relu", "he_normal", 100),
+        ("tanh", "lecun_normal", 100),
+        ("tanh", {"name": "lecun_normal", "sigma_w": 2.0}, 100),
+        ("sigmoid", "xavier_normal", 50),
+    ],
+    ids=["relu", "tanh", "chaos", "sigmoid"],
+)
+def test_the_forward_band_holds_most_networks(activation, initializer, width):
+    inside = []
+    for seed in range(12):
+        rng = np.random.default_rng(100 + seed)
+        net = mlp(50, [width] * 15, 10, activation, initializer=initializer, seed=seed).bind(64)
+        net.forward(rng.standard_normal((64, 50)).astype("f"), train=True)
+        _, _, theory = predict_network(net)
+        q = np.array([np.mean(dense.y.astype(float) ** 2) for dense in net.dense[:-1]])
+        inside.append(((theory.q_low <= q) & (q <= theory.q_high))[1:])
+        assert theory.q_low[0] == theory.q_high[0] == pytest.approx(q[0])
+    assert np.mean(inside) > 0.85
+    assert np.mean(np.log(theory.q_high) - np.log(theory.q_low)) < 2
+
+
 def test_the_forward_slope_grows_with_the_signal():
     f = finding(20, activation="relu", initializer=gain(2.0))
     assert f.forward_slope == pytest.approx(math.log10(math.sqrt(2)), rel=0.1)
