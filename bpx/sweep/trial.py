@@ -15,12 +15,12 @@ from optuna.trial import TrialState
 
 from bpx.config import UserError
 from bpx.run import perform
+from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, options
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN
 
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
-MISSING = "hydra.sweeper.objective: this run logs no"
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
 
 

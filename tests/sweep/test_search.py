@@ -177,6 +177,7 @@ def test_several_objectives(sweep):
     ("words", "said"),
     [
         ([LR, "hydra.sweeper.objective=cost/vall"], "this run logs no cost/vall; it logs"),
+        ([LR, "dataset.val_size=null", "dataset=moons"], "no cost/val, for dataset=moons has no validation part: give"),
         ([LR, "optimizer.momentum=2"], "optimizer.momentum"),
         ([LR, "hydra.sweeper.n_jobs=2"], "hydra/launcher=joblib"),
         ([LR, "hydra/sweeper/sampler=best"], "hydra/sweeper/sampler=best: there is no such option; known are"),
@@ -189,6 +190,7 @@ def test_what_is_wrong_is_one_line(sweep, words, said):
     done = sweep(*words, "hydra.sweeper.n_trials=4")
     assert done.returncode == 2
     assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert not list(sweep.home.iterdir())  # it is said before anything is begun
 
 
 def test_after_the_timeout_no_trial_is_begun(sweep):

@@ -10,7 +10,10 @@ import pytest
 from optuna.trial import TrialState
 from test_space import GIVEN
 
-from bpx.config import UserError
+from bpx.config import UserError, plan
+from bpx.run import perform
+from bpx.study import compose
+from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
 from bpx.sweep.space import space
 from bpx.sweep.storage import JournalStore, open_store
@@ -86,6 +89,40 @@ def test_an_objective_that_is_not_logged_is_said_with_what_is(path):
     (asked,) = study.ask(1)
     with pytest.raises(UserError, match=r"this run logs no cost/val; it logs cost/train"):
         trial_of(study, path, asked).ended("finished", {"cost/train": 1.0, "lr": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("words", "validates"),
+    [
+        ("dataset=moons", False),
+        ("dataset=moons dataset.val_size=0", False),
+        ("dataset=moons dataset.val_size=0.2", True),
+        ("dataset=digits dataset.val_size=7", True),
+        ("dataset=mnist", True),
+        ("dataset=mnist dataset.subset=100", False),
+        ("dataset=mnist dataset.val_size=0", False),
+    ],
+)
+def test_a_dataset_without_a_validation_part_is_known_without_loading_it(words, validates, monkeypatch):
+    monkeypatch.setattr("bpx.data.images._OpenMLImages.load", None)
+    sample = plan(compose(*words.split(), "tracking=none"))
+    check_objectives(options(GIVEN | {"objective": "cost/test"}), sample)
+    opt = options(GIVEN | {"objective": ["time/train_seconds", "accuracy/val"], "direction": ["minimize"] * 2})
+    if validates:
+        return check_objectives(opt, sample)
+    with pytest.raises(UserError, match=r"no accuracy/val, for dataset=\w+ has no validation part"):
+        check_objectives(opt, sample)
+
+
+def test_every_metric_that_a_run_logs_may_be_searched_and_no_other(tmp_path):
+    config = compose("dataset.val_size=0.2", "tracking=none", "max_steps=40", "tracking.figures=false")
+    done = perform(config, "", tmp_path, [], quiet=True)
+    assert set(LOGGED) <= set(done.metrics)
+    for name in done.metrics:
+        check_objectives(options(GIVEN | {"objective": name}), plan(config))
+    for name in ("cost/vall", "gradient_flow/abs_slop", "grad_norm/layer_1", "delta_rms/layer_01", "grad_norm"):
+        with pytest.raises(UserError, match=f"this run logs no {name}; it logs .*cost/val.*grad_norm/layer_01"):
+            check_objectives(options(GIVEN | {"objective": name}), plan(config))
 
 
 def test_a_bad_trial_is_pruned_at_its_evaluation(path):
