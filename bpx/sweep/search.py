@@ -121,6 +121,8 @@ class Search:
                         time.sleep(POLL)
                     else:
                         break
+                else:
+                    self.progress.timed_out()
         except KeyboardInterrupt as error:
             self._give_up("interrupted")
             number = getattr(error, "number", signal.SIGINT)

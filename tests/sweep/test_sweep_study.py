@@ -15,6 +15,7 @@ from bpx.run import perform
 from bpx.study import compose
 from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
+from bpx.sweep.progress import Progress
 from bpx.sweep.space import space
 from bpx.sweep.storage import JournalStore, open_store
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome
@@ -123,6 +124,15 @@ def test_every_metric_that_a_run_logs_may_be_searched_and_no_other(tmp_path):
     for name in ("cost/vall", "gradient_flow/abs_slop", "grad_norm/layer_1", "delta_rms/layer_01", "grad_norm"):
         with pytest.raises(UserError, match=f"this run logs no {name}; it logs .*cost/val.*grad_norm/layer_01"):
             check_objectives(options(GIVEN | {"objective": name}), plan(config))
+
+
+@pytest.mark.parametrize(
+    ("timeout", "left"), [(None, ["0:06:40 left"]), (110, ["0:00:10 left"]), (90, ["0:00:00 left"])]
+)
+def test_the_time_left_ends_with_the_timeout(path, timeout, left, monkeypatch):
+    progress = Progress(opened(path), options(GIVEN | {"timeout": timeout}))
+    monkeypatch.setattr("bpx.sweep.progress.time.monotonic", lambda: progress.began + 100)
+    assert progress._left(1) == left and progress._left(0) == progress._left(5) == []
 
 
 def test_a_bad_trial_is_pruned_at_its_evaluation(path):
