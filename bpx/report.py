@@ -134,7 +134,8 @@ class Console:
             out(f"[bold red]not sent[/]  {escape(tracker.unsent)}; what is left waits in {escape(str(directory))}")
             out(f"send      python -m bpx.sync {shlex.quote(str(directory))}")
         if tracker.link:
-            out(f"look      {tracker.ui_command}")
+            if tracker.ui_command:
+                out(f"look      {tracker.ui_command}")
             out(f"open      {tracker.link}")
 
     def _table(self, first: NDArray[np.float64], last: NDArray[np.float64]) -> Table:

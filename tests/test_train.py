@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from bpx import records
 from bpx.config import CONF, UserError, plan
+from bpx.report import Console
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 
@@ -115,6 +117,17 @@ def test_a_run_says_what_it_did(trained):
         "workflowType=machine_learning",
     ):
         assert words in done.stdout
+
+
+@pytest.mark.parametrize("ui", ["mlflow ui", ""])
+def test_a_server_needs_no_command_to_be_looked_at(tmp_path, capsys, ui):
+    data = SimpleNamespace(fallback=False, name="toy", x_train=[0], x_test=[0])
+    seen = SimpleNamespace(first=None, last=None, finding=None)
+    tracker = SimpleNamespace(unsent="", link="http://host/#/runs/1", ui_command=ui)
+    console = Console(False, 1, 1, None)
+    console.report(data, {"time/train_seconds": 1.0}, seen, tmp_path, tracker, "")
+    said = capsys.readouterr().out
+    assert "open      http://host/#/runs/1" in said and ("look      " in said) == bool(ui)
 
 
 def test_the_run_is_in_mlflow(trained):

@@ -17,6 +17,8 @@ from bpx.sweep.study import outcome
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
+PANEL, WORD, SPAN = 3.2, 0.24, 2.2  # inches: a slice, at least; a category in it; between two parallel axes
+LETTERS = 24  # of a panel's categories: as many stand side by side
 
 
 def draw_plots(study: optuna.Study, opt: Options, folder: Path) -> list[Path]:
@@ -41,6 +43,9 @@ def draw_plots(study: optuna.Study, opt: Options, folder: Path) -> list[Path]:
                     logging.getLogger("bpx").info("%s: %s", name, error)
                     continue
                 figure = axes.flat[0].figure if hasattr(axes, "flat") else axes.figure
+                for part, arrange in (("slices", _arrange_slices), ("parallel", _arrange_parallel)):
+                    if name.startswith(part) and len(figure.axes) > 1:  # of no trials there is one, empty
+                        arrange(figure)
                 figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
             drawn.append(folder / f"optuna_{name}.png")
     finally:
@@ -64,6 +69,38 @@ def _plots(study: optuna.Study, opt: Options) -> Iterator[tuple[str, Callable[[]
         yield f"slices{suffix}", partial(draw.plot_slice, study, **keywords)
         if set(CONTOUR) <= {key for trial in study.trials for key in trial.params}:
             yield f"contour{suffix}", partial(draw.plot_contour, study, params=list(CONTOUR), **keywords)
+
+
+def _arrange_slices(figure: Any) -> None:
+    """Give every category room and its word, upright where all of them do not fit side by side."""
+    from matplotlib.category import StrCategoryFormatter
+
+    *panels, _ = figure.axes  # the last is the colour bar
+    most = 0
+    for axes in panels:
+        if isinstance(axes.xaxis.get_major_formatter(), StrCategoryFormatter):
+            words = [label.get_text().strip("'\"") for label in axes.get_xticklabels()]
+            most = max(most, len(words))
+            upright = len("".join(words)) > LETTERS
+            axes.set_xticks(range(len(words)), words, rotation=90 if upright else 0)
+    figure.set_figwidth(1.6 + len(panels) * max(PANEL, WORD * most))
+
+
+def _arrange_parallel(figure: Any) -> None:
+    """Set the axes apart, their words on white, and the colour bar behind the words of the last one."""
+    first, bar, *others = figure.axes
+    figure.set_figwidth(max(figure.get_figwidth(), SPAN * len(others) / first.get_position().width))
+    for label in first.get_xticklabels():
+        label.set(ha="left", rotation_mode="anchor")
+    for axes in others:
+        axes.grid(False)
+        for label in axes.get_yticklabels(which="both"):
+            label.set_bbox({"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5})
+    if others:
+        figure.draw_without_rendering()
+        edge = max(axes.get_tightbbox().x1 for axes in others) / figure.bbox.width
+        box = bar.get_position()
+        bar.set_position([edge + 0.03, box.y0, box.width, box.height])
 
 
 def _value(i: int) -> Callable[[FrozenTrial], float]:

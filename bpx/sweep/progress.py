@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -65,6 +66,14 @@ class Progress:
             self.console.print(f"  {done}/{self.study.budget} done · {rest}", markup=False)
         self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget}", rest=rest)
 
+    def timed_out(self) -> None:
+        """Say that the time is up, unless the budget is used up, too."""
+        if self.study.used() < self.study.budget:
+            self.console.print(
+                f"timeout   hydra.sweeper.timeout={self.opt.timeout:g} ended the search after "
+                f"{self._done(self.study.trials())} of {self.study.budget} trials; the same command goes on"
+            )
+
     def _done(self, trials: Sequence[FrozenTrial]) -> int:
         return sum(outcome(t) in ("finished", "pruned", "diverged", *FAILURES) for t in trials)
 
@@ -84,8 +93,9 @@ class Progress:
         fresh, rest = done - self.done_before, self.study.budget - done
         if fresh < 1 or rest < 1:
             return []
-        seconds = (time.monotonic() - self.began) / fresh * rest
-        return [f"{timedelta(seconds=round(seconds))} left"]
+        spent = time.monotonic() - self.began
+        seconds = min(spent / fresh * rest, (self.opt.timeout or math.inf) - spent)
+        return [f"{timedelta(seconds=max(0, round(seconds)))} left"]
 
 
 def line(trial: FrozenTrial, opt: Options) -> str:

@@ -20,13 +20,14 @@ from optuna.trial import TrialState
 
 from bpx.config import Plan, UserError, flatten, plan
 from bpx.stopping import Interrupted, Stop
+from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, options
 from bpx.sweep.progress import Progress
 from bpx.sweep.results import Results
 from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome
-from bpx.sweep.trial import MISSING, NUMBER, run_trial
+from bpx.sweep.trial import NUMBER, run_trial
 from bpx.tracking import Parent, TrackingError
 
 POLL = 1.0  # seconds between two looks at what other workers do
@@ -54,6 +55,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     launcher = Plugins.instance().instantiate_launcher(context, run_trial, config)
     base = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     sample = _sample(context, config, where)
+    check_objectives(opt, sample)
     storage = opt.storage or str(Path(home, "optuna.journal"))
     storage = storage if "://" in storage else os.path.abspath(storage)
     store = open_store(storage, opt.heartbeat)
@@ -119,6 +121,8 @@ class Search:
                         time.sleep(POLL)
                     else:
                         break
+                else:
+                    self.progress.timed_out()
         except KeyboardInterrupt as error:
             self._give_up("interrupted")
             number = getattr(error, "number", signal.SIGINT)

@@ -122,7 +122,7 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
                 optuna.delete_study(study_name=name, storage=store.storage)  # what has failed at once may be corrected
             elif changed:
                 raise UserError(
-                    f"the study {name} was begun with {'; '.join(changed)}: "
+                    f"the study {name} was begun {'; '.join(changed)}: "
                     "take that back, or give another hydra.sweeper.study_name"
                 )
         study = optuna.create_study(
@@ -148,8 +148,15 @@ def _within(key: str, parts: Iterable[str]) -> bool:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
-    for part in ("objective", "config"):
-        old, new = before.get(part, {}), now[part]
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                yield f"{key}={old.get(key, 'nothing')}, not {new.get(key, 'nothing')}"
+    """Say how a study was begun where it differs from ``now``: with this, not that; with this; without it."""
+    was, wanted = (
+        " and ".join(f"{name} ({direction})" for name, direction in definition.get("objective", {}).items())
+        for definition in (before, now)
+    )
+    if was != wanted:
+        yield f"with objective {was}, not {wanted}"
+    old, new = before.get("config", {}), now["config"]
+    for key in sorted({*old, *new}):
+        a, b = (None if value == "None" else value for value in (old.get(key), new.get(key)))
+        if a != b:
+            yield f"without {key}" if a is None else f"with {key}={a}" + (f", not {b}" if b is not None else "")

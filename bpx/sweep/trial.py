@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import os
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from bpx.config import UserError
-from bpx.run import perform
+from bpx.config import UserError, flatten
+from bpx.run import perform, run_directory
+from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, options
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN
 
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
-MISSING = "hydra.sweeper.objective: this run logs no"
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
 
 
@@ -36,11 +38,14 @@ def run_trial(config: DictConfig) -> None:
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
     except UserError as error:
+        trial.record(config, "failed", str(error))
         trial.failed("failed", str(error))
     except Exception as error:
         trial.home.mkdir(parents=True, exist_ok=True)
         (trial.home / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        trial.failed("crashed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        trial.record(config, "crashed", text)
+        trial.failed("crashed", text)
 
 
 class Trial:
@@ -66,6 +71,23 @@ class Trial:
         """Note where the trial runs."""
         where = {"run_id": run_id, "directory": os.fspath(directory.absolute()), "dataset": dataset}
         self.trial.set_user_attr(RUN, where)
+
+    def record(self, config: DictConfig, outcome: str, error: str) -> None:
+        """Open and end a run in the store, if the trial came to none: the study's runs shall be all of its trials."""
+        if RUN in self.trial.user_attrs:
+            return
+        with suppress(Exception):  # what has ended the trial may stop this, too, and is what has to be told
+            tracker = instantiate(config.tracking)
+            if tracker.address:
+                tracker.connect()
+                tracker.ready()
+                directory, tags = run_directory(self.home), self.tags | {"bpx.error": error}
+                try:
+                    name = f"trial {self.number} {directory.name}"
+                    tracker.start(name, flatten(config), tags, None, directory)
+                    self.started(tracker.run_id, directory, "")
+                finally:
+                    tracker.finish(outcome)
 
     def observed(self, metrics: dict[str, float]) -> bool:
         """Report the objective if it is among the metrics; true where the pruner wants the trial to end."""

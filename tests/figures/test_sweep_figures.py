@@ -2,12 +2,16 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pytest
 from matplotlib.colors import LogNorm, TwoSlopeNorm
+from matplotlib.figure import Figure
 
 from bpx.figures import sweep
+from bpx.sweep.plots import draw_plots
 
 SPACE = {"optimizer.lr": "interval(1e-4,1)", "model.depth": "range(2,9)", "batch_size": "choice(32,64,128)"}
 HOW = ["finished", "finished", "finished", "pruned", "diverged", "diverged", "crashed"]
@@ -101,3 +105,40 @@ def test_repeats_have_their_median(tmp_path):
 def test_a_study_without_trials_has_no_figures(tmp_path):
     written(tmp_path, [], SPACE)
     assert sweep.draw_sweep(tmp_path, tmp_path) == []
+
+
+WORDS = ["constant", "critical", "he_normal", "he_uniform", "identity", "lecun_normal", "lecun_uniform", "lsuv"]
+WORDS += ["normal", "orthogonal", "uniform", "xavier_normal", "xavier_uniform", "zeros"]
+
+
+def boxes(labels):
+    return [label.get_window_extent() for label in labels if label.get_text()]
+
+
+@pytest.mark.parametrize("words", [WORDS, WORDS[:3]])
+def test_no_word_of_optunas_plots_is_printed_over_another(tmp_path, monkeypatch, words):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    keys = {"initializer": optuna.distributions.CategoricalDistribution(words)}
+    keys["activation"] = optuna.distributions.CategoricalDistribution(["tanh", "relu"])
+    for i, word in enumerate(words):
+        params = {"initializer": word, "activation": ["tanh", "relu"][i % 2]}
+        trial = optuna.trial.create_trial(params=params, distributions=keys, value=float(i))
+        trial.set_user_attr("bpx.result", {"outcome": "finished"})
+        study.add_trial(trial)
+    drawn = {}
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.update({path.stem: figure}))
+    draw_plots(study, SimpleNamespace(objectives=["cost/val"]), tmp_path)
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+    for axes in drawn["optuna_slices"].axes[:-1]:
+        assert axes.get_xticklabels()[0].get_text() in ("constant", "tanh", "relu")
+        places = boxes(axes.get_xticklabels())
+        assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
+    _, bar, *others = drawn["optuna_parallel"].axes
+    last = [place for axes in others for place in boxes(axes.get_yticklabels())]
+    bar_words = bar.get_tightbbox()
+    assert last and not any(bar_words.overlaps(place) for place in last)
+
+
+def test_optunas_plots_of_nothing_are_no_error(tmp_path):
+    assert draw_plots(optuna.create_study(), SimpleNamespace(objectives=["cost/val"]), tmp_path)

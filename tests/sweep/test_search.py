@@ -95,6 +95,24 @@ def test_a_crash_does_not_stop_the_study(sweep, planted):
     assert "RuntimeError: planted" in (home / "traceback.txt").read_text()
 
 
+def test_a_trial_that_comes_to_no_run_is_a_failed_run_of_the_study(sweep):
+    words = ["model.width=choice(8,900000000)", "epochs=2", "tracking=mlflow", *GRID]
+    done = sweep(*words)
+    assert done.returncode == 0, done.stderr
+    client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
+    runs = client.search_runs([experiment.experiment_id], "tags.`mlflow.parentRunId` LIKE '%'")
+    assert {(run.data.params["model.width"], run.info.status) for run in runs} == {
+        ("8", "FINISHED"),
+        ("900000000", "FAILED"),
+    }
+    (failed,) = [run for run in runs if run.info.status == "FAILED"]
+    (row,) = [row for row in rows(sweep.home) if row["outcome"] == "failed"]
+    assert failed.info.run_id == row["run_id"] and failed.data.tags["bpx.error"] == row["error"]
+    assert (failed.data.tags["bpx.trial"], failed.data.tags["bpx.outcome"]) == (row["trial"], "failed")
+    assert "do not fit into the memory" in row["error"]
+
+
 def test_too_many_crashes_do(sweep, planted):
     words = ["activation._target_=planted.Broken", LR, "hydra.sweeper.n_trials=50"]
     done = sweep(*words, env=planted)
@@ -177,6 +195,7 @@ def test_several_objectives(sweep):
     ("words", "said"),
     [
         ([LR, "hydra.sweeper.objective=cost/vall"], "this run logs no cost/vall; it logs"),
+        ([LR, "dataset.val_size=null", "dataset=moons"], "no cost/val, for dataset=moons has no validation part: give"),
         ([LR, "optimizer.momentum=2"], "optimizer.momentum"),
         ([LR, "hydra.sweeper.n_jobs=2"], "hydra/launcher=joblib"),
         ([LR, "hydra/sweeper/sampler=best"], "hydra/sweeper/sampler=best: there is no such option; known are"),
@@ -189,6 +208,7 @@ def test_what_is_wrong_is_one_line(sweep, words, said):
     done = sweep(*words, "hydra.sweeper.n_trials=4")
     assert done.returncode == 2
     assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert not list(sweep.home.iterdir())  # it is said before anything is begun
 
 
 def test_after_the_timeout_no_trial_is_begun(sweep):
@@ -196,6 +216,8 @@ def test_after_the_timeout_no_trial_is_begun(sweep):
     trials = sweep.study().trials
     assert done.returncode == 0 and 1 <= len(trials) < 50 and all(t.state.is_finished() for t in trials)
     assert "best      trial" in done.stdout
+    said = f"timeout=0.5 ended the search after {len(trials)} of 1000 trials; the same command goes on"
+    assert said in done.stdout and "0:00:00 left" in done.stdout
 
 
 def test_a_changed_command_is_refused_in_one_line(sweep):

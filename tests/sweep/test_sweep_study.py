@@ -10,8 +10,12 @@ import pytest
 from optuna.trial import TrialState
 from test_space import GIVEN
 
-from bpx.config import UserError
+from bpx.config import UserError, plan
+from bpx.run import perform
+from bpx.study import compose
+from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
+from bpx.sweep.progress import Progress
 from bpx.sweep.space import space
 from bpx.sweep.storage import JournalStore, open_store
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome
@@ -88,6 +92,49 @@ def test_an_objective_that_is_not_logged_is_said_with_what_is(path):
         trial_of(study, path, asked).ended("finished", {"cost/train": 1.0, "lr": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("words", "validates"),
+    [
+        ("dataset=moons", False),
+        ("dataset=moons dataset.val_size=0", False),
+        ("dataset=moons dataset.val_size=0.2", True),
+        ("dataset=digits dataset.val_size=7", True),
+        ("dataset=mnist", True),
+        ("dataset=mnist dataset.subset=100", False),
+        ("dataset=mnist dataset.val_size=0", False),
+    ],
+)
+def test_a_dataset_without_a_validation_part_is_known_without_loading_it(words, validates, monkeypatch):
+    monkeypatch.setattr("bpx.data.images._OpenMLImages.load", None)
+    sample = plan(compose(*words.split(), "tracking=none"))
+    check_objectives(options(GIVEN | {"objective": "cost/test"}), sample)
+    opt = options(GIVEN | {"objective": ["time/train_seconds", "accuracy/val"], "direction": ["minimize"] * 2})
+    if validates:
+        return check_objectives(opt, sample)
+    with pytest.raises(UserError, match=r"no accuracy/val, for dataset=\w+ has no validation part"):
+        check_objectives(opt, sample)
+
+
+def test_every_metric_that_a_run_logs_may_be_searched_and_no_other(tmp_path):
+    config = compose("dataset.val_size=0.2", "tracking=none", "max_steps=40", "tracking.figures=false")
+    done = perform(config, "", tmp_path, [], quiet=True)
+    assert set(LOGGED) <= set(done.metrics)
+    for name in done.metrics:
+        check_objectives(options(GIVEN | {"objective": name}), plan(config))
+    for name in ("cost/vall", "gradient_flow/abs_slop", "grad_norm/layer_1", "delta_rms/layer_01", "grad_norm"):
+        with pytest.raises(UserError, match=f"this run logs no {name}; it logs .*cost/val.*grad_norm/layer_01"):
+            check_objectives(options(GIVEN | {"objective": name}), plan(config))
+
+
+@pytest.mark.parametrize(
+    ("timeout", "left"), [(None, ["0:06:40 left"]), (110, ["0:00:10 left"]), (90, ["0:00:00 left"])]
+)
+def test_the_time_left_ends_with_the_timeout(path, timeout, left, monkeypatch):
+    progress = Progress(opened(path), options(GIVEN | {"timeout": timeout}))
+    monkeypatch.setattr("bpx.sweep.progress.time.monotonic", lambda: progress.began + 100)
+    assert progress._left(1) == left and progress._left(0) == progress._left(5) == []
+
+
 def test_a_bad_trial_is_pruned_at_its_evaluation(path):
     pruner = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2, "n_warmup_steps": 1}
     study = opened(path, pruner=pruner)
@@ -148,12 +195,20 @@ def test_the_same_command_continues_and_a_changed_one_says_what_changed(path):
     assert opened(path, {"optimizer.lr": "tag(log,interval( 1e-3,1 ))"}).used() == 1
     assert opened(path, config=[("epochs", 3), ("tracking.uri", "elsewhere"), ("progress", True)]).used() == 1
     for changes, words in (
-        ({"direction": "maximize"}, "cost/val=minimize, not maximize"),
-        ({"objective": "accuracy/val"}, "accuracy/val=nothing, not minimize"),
-        ({"params": {"optimizer.lr": "interval(0,1)"}}, "optimizer.lr=tag(log,interval(1e-3,1)), not interval(0,1)"),
-        ({"config": [("epochs", 4)]}, "epochs=3, not 4"),
+        ({"direction": "maximize"}, "with objective cost/val (minimize), not cost/val (maximize): take"),
+        ({"objective": "accuracy/val"}, "with objective cost/val (minimize), not accuracy/val (minimize): take"),
+        (TWO, "with objective cost/val (minimize), not cost/val (minimize) and time/train_seconds (minimize): take"),
+        ({"params": SPACE | {"model.depth": "range(1,3)"}}, "begun without model.depth: take"),
+        ({"config": [("epochs", 3), ("model.depth", 3)]}, "begun without model.depth: take"),
+        ({"config": []}, "begun with epochs=3: take"),
+        ({"config": [("epochs", None)]}, "begun with epochs=3: take"),
+        (
+            {"params": {"optimizer.lr": "interval(0,1)"}},
+            "with optimizer.lr=tag(log,interval(1e-3,1)), not interval(0,1)",
+        ),
+        ({"config": [("epochs", 4)]}, "with epochs=3, not 4: take"),
     ):
-        with pytest.raises(UserError, match="study s was begun with") as error:
+        with pytest.raises(UserError, match=r"study s was begun with(out)? ") as error:
             opened(path, **changes)
         assert words in str(error.value) and "study_name" in str(error.value)
     assert study.study.user_attrs["bpx.definition"]["config"]["epochs"] == "3"

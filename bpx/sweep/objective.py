@@ -1,0 +1,44 @@
+"""Whether a run logs what is searched for, as far as it can be known before any run is begun."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bpx.config import Plan, UserError
+from bpx.data import SOURCES
+from bpx.data.images import MNIST, FashionMNIST
+from bpx.sweep.options import Options
+
+MISSING = "hydra.sweeper.objective: this run logs no"
+LOGGED = (
+    *("accuracy/test", "accuracy/train", "accuracy/val", "cost/test", "cost/train", "cost/val"),
+    *(f"gradient_flow/{name}" for name in ("abs_slope", "forward_slope", "predicted_slope", "ratio", "slope")),
+    *("lr", "time/train_seconds"),
+)
+
+
+def check_objectives(opt: Options, sample: Plan) -> None:
+    """Raise UserError where no run of ``sample`` can log an objective; what its data decide is seen later."""
+    validates = _validates(sample.source)
+    for name in opt.objectives:
+        if name.endswith("/val") and name in LOGGED and not validates:
+            raise UserError(
+                f"{MISSING} {name}, for dataset={sample.source.name} has no validation part: "
+                "give dataset.val_size, such as 0.2"
+            )
+        quantity, _, layer = name.rpartition("/")
+        of_a_layer = quantity in sample.tracker.per_layer and re.fullmatch(r"layer_\d{2,}", layer)
+        if name not in LOGGED and not of_a_layer:
+            known = [metric for metric in LOGGED if validates or not metric.endswith("/val")]
+            known += [f"{quantity}/layer_01 …" for quantity in sample.tracker.per_layer]
+            raise UserError(f"{MISSING} {name}; it logs {', '.join(known)}")
+
+
+def _validates(source: Any) -> bool:
+    """Return whether a source holds samples out, true where only its data or its author know."""
+    if type(source) not in SOURCES.values():
+        return True
+    if source.val_size is None:
+        return isinstance(source, (MNIST, FashionMNIST)) and source.subset is None
+    return bool(source.val_size > 0)
