@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +92,17 @@ def test_a_copy_of_the_parquet_file_is_enough(records, tmp_path):
     paths = draw_flow(alone / "copy.parquet", alone / "figures")
     assert {path.stem for path in paths} == EVERYTHING
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_the_call_in_the_schema_is_one(records, tmp_path, monkeypatch):
+    import bpx.figures
+
+    text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
+    call = re.search(r"`(bpx\.figures\.draw_flow\(.*?\))`", text)[1]
+    monkeypatch.chdir(tmp_path)
+    paths = eval(call, {"bpx": bpx})
+    assert {path.name for path in paths} == {f"{name}.png" for name in EVERYTHING}
+    assert set(paths) == set(Path("figures").iterdir())
 
 
 @pytest.mark.parametrize("name", FLOW)
