@@ -60,7 +60,7 @@ class Architecture:
     @property
     def bias_variance(self) -> float:
         """Variance of a hidden layer's bias: 0 where the normalization's shift has taken its place."""
-        return 0.0 if self.normalization in ("batch", "layer") else self.bias_std**2
+        return 0.0 if self.normalization in ("batch", "layer") else self.bias_std * self.bias_std
 
 
 def weight_deviations(fans: Sequence[int], deviation: Callable[[int, int], float | None]) -> tuple[float, ...] | None:
@@ -214,7 +214,7 @@ def _unknown(net: Architecture) -> Array:
 def _step(net: Architecture, layer: int, q: float) -> _Step:
     assert net.weight_std is not None
     f, n, n_next = net.activation, net.hidden[layer], net.hidden[layer + 1]
-    std2, b2 = net.weight_std[layer + 1] ** 2, net.bias_variance
+    std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
     forward, backward = n * std2, n_next * std2
     if net.normalization == "none":
         A, D = second_moment(f, q) / net.keep, slope_moment(f, q) / net.keep
