@@ -72,6 +72,17 @@ def test_a_wrong_derivative_fails_and_is_located(broken, said, tmp_path):
     assert "backward of loss" not in done.stdout and "backward of layer_02.dense" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("depth", "said"),
+    [(14, "step 0, forward: layer_11 dense made "), (6, "a step makes values up to 3.99e+209")],
+)
+def test_numbers_without_differences_are_no_wrong_derivative(depth, said, tmp_path, command):
+    done = command("bpx.gradcheck", "initializer.gain=1e30", f"model.depth={depth}", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: nothing can be checked: {said}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_mistakes_are_one_line(tmp_path, command):
     done = command("bpx.gradcheck", "activation=step", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
