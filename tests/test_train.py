@@ -87,6 +87,9 @@ def test_the_demonstrations_are_to_the_letter():
         (["+optimizer.foo=1"], "unknown key optimizer.foo"),
         (["+foo=1"], "unknown key foo"),
         (["normalization=batch", "batch_size=1"], "at least 2"),
+        (["tracking.per_layer=[foo]"], "quantity foo; known are activation_abs_mean, .*zero_gradients, each also"),
+        (["tracking.per_layer=[grad_norm,log10_]"], "unknown quantity log10_;"),
+        (["tracking.per_layer=[backward_gain]"], "unknown quantity backward_gain"),  # one for every operation
         (["probes.every=0"], "probes.every must be a number of steps of at least 1"),
     ],
 )
@@ -94,6 +97,13 @@ def test_mistakes_are_said_in_one_line_before_anything_begins(overrides, said):
     with pytest.raises(UserError, match=said) as error:
         plan(composed(*overrides))
     assert "\n" not in str(error.value)
+
+
+def test_every_quantity_of_a_layer_may_be_tracked_whatever_is_probed():
+    assert plan(composed("tracking.per_layer=[]")).tracker.per_layer == []
+    names = ["saturation", "log10_grad_norm_clipped", "log10_spectral_norm"]
+    for words in (["tracking=none", "probes=none"], ["tracking=mlflow", "probes=light"]):
+        assert plan(composed(*words, f"tracking.per_layer=[{','.join(names)}]")).tracker.per_layer == names
 
 
 def test_auto_gain_and_sigma_w():
