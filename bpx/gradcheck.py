@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bpx.commands import command, leave
+from bpx.commands import command, leave, terminal
 from bpx.config import UserError, plan, streams
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
 from bpx.engine.optimizers import sgd
@@ -81,10 +80,9 @@ def draw(check: GradientCheck, directory: Path, name: str) -> Path:
 
 def report(check: GradientCheck, picture: Path) -> None:
     """Print every tensor, the worst entry, the layers whose backward is wrong, and the verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print
+    out = terminal().print
     table = Table(title="gradient check", title_justify="left")
     table.add_column("tensor", min_width=max(len(t.name) for t in check.tensors), no_wrap=True)
     for column in ("entries", "at a kink", "relative difference", "worst entry", "off by"):

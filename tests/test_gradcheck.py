@@ -35,8 +35,9 @@ Dense.backward = backward
 
 @pytest.mark.parametrize("words", [["+experiment=classification"], ["model=residual_mlp", "normalization=batch"]])
 def test_a_composed_network_is_checked(words, tmp_path, command):
-    done = command("bpx.gradcheck", *words, cwd=tmp_path)
+    done = command("bpx.gradcheck", *words, cwd=tmp_path, env={"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout  # no number is cut
     assert done.stdout.endswith("the gradient is correct\n") and "layer_01.dense.W" in done.stdout
     (directory,) = (tmp_path / "outputs" / "gradcheck").iterdir()
     assert (directory / "gradcheck.png").stat().st_size > 10_000
