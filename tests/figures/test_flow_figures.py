@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.optimizers import sgd
-from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile
+from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile, update_ratios
 from bpx.figures.flow import FLOW
 from bpx.figures.gains import gains_of
 from bpx.figures.histograms import table
@@ -225,6 +225,16 @@ def test_saturation_and_dead_units_are_in_percent(records):
     _, _, share = records.grid("saturation")
     drawn = np.array([path.vertices[:, 1] for path in axes.collections[0].get_paths()])
     np.testing.assert_allclose(drawn, 100 * share)
+
+
+@pytest.mark.parametrize("draw", [idle_units, update_ratios])
+def test_one_record_alone_is_seen(tmp_path, draw):
+    rows = measured(tmp_path / "r.parquet", mlp(6, [12] * 30, 4, "relu"), steps=1)
+    axes = draw(rows).axes[0]
+    points = axes.collections[1]
+    across, _ = np.array(points.get_offsets()).T
+    assert (np.diff(across) > 0).all() and sum(axes.get_xlim()) == 0  # side by side, the record in the middle
+    assert points.get_sizes().min() >= 20  # square points
 
 
 def test_the_phase_diagram_holds_the_point_of_the_run(records):
