@@ -85,6 +85,9 @@ def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Pred
     if prediction.slope is None or prediction.slope_low is None or prediction.slope_high is None:
         out.add_row("the net as configured", f"no prediction: {prediction.reason}")
         return out
+    if depth == 1:
+        out.add_row("slope", "none: there is one hidden layer")
+        return out
     out.add_row(
         f"slope, {depth} layers of {width} (95 %)",
         f"{prediction.slope:+.4f} ({prediction.slope_low:+.4f} to {prediction.slope_high:+.4f})",
