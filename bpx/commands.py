@@ -1,4 +1,4 @@
-"""What every command shares: Hydra's composition, and errors of the user in one line with exit code 2."""
+"""What every command shares: Hydra's composition, its console, errors of the user in one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bpx.config import CONF, UserError
 from bpx.stopping import Stop
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
+WIDE = 10_000  # letters: no table has as many
 
 
 def command(task: Callable[[Any], Any]) -> Callable[[], int]:
@@ -103,6 +104,14 @@ def leave(code: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def terminal(quiet: bool = False) -> Any:
+    """Return rich's console: where stdout is no terminal nothing is wrapped or cut, however narrow COLUMNS is."""
+    from rich.console import Console
+
+    there = sys.stdout.isatty()
+    return Console(quiet=quiet, highlight=False, soft_wrap=not there, width=None if there else WIDE)
 
 
 def one_line(error: BaseException) -> str:

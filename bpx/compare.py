@@ -13,7 +13,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar, final
 
-from bpx.commands import leave, said
+from bpx.commands import leave, said, terminal
 from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics
 
@@ -117,10 +117,9 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 def report(runs: Sequence[Run]) -> None:
     """Print names, outcomes and findings, the table of keys that differ, the table of last metrics."""
-    from rich.console import Console
     from rich.table import Table
 
-    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    out = terminal()
     for letter, run in zip(LETTERS, runs, strict=False):
         out.print(f"[bold]{letter}[/]         {run.name} ({run.outcome})")
         out.print(f"          {run.finding or 'no finding'}")

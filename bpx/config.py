@@ -11,6 +11,7 @@ import os
 import types
 import typing
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from bpx import engine
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import Schedule
-from bpx.probes import PROBES, Sparse, schedule
+from bpx.probes import PROBES, Sparse, Subject, schedule
 from bpx.training.checkpoint import CheckpointSettings
 
 PACKAGE = Path(__file__).resolve().parent
@@ -122,13 +123,34 @@ def plan(config: DictConfig) -> Plan:
         source=_construct("dataset", config.dataset),
         probes=_probes(_plain(config.probes)),
         checkpoint=check_call("checkpoint", CheckpointSettings, _plain(config.checkpoint)),
-        tracker=_construct("tracking", config.tracking),
+        tracker=_tracker(config.tracking),
         initializer=_initializer(config, activation, rate),
         _network=network,
     )
     result.optimizer(1)  # so that a wrong key is said before the data are read
     result.network(2, 2)
     return result
+
+
+def _tracker(node: DictConfig) -> Any:
+    """Return the tracker, its quantities of every layer known ones."""
+    tracker, known = _construct("tracking", node), _layer_quantities()
+    for name in tracker.per_layer:
+        if str(name).removeprefix("log10_") not in known:
+            raise UserError(
+                f"tracking.per_layer: unknown quantity {name}; known are {', '.join(known)}, each also as log10_..."
+            )
+    return tracker
+
+
+@cache
+def _layer_quantities() -> list[str]:
+    """Return the quantities that have one value in every layer, as the probes name them on a small network."""
+    net = engine.residual_mlp(1, [1, 1], 1, "tanh").bind(1)
+    subject = Subject(net, engine.sgd(clip_norm=1.0).bind(net.store), np.zeros((1, 1), net.dtype))
+    keys = [key for build in PROBES.values() for key in build(subject).keys]
+    several = {quantity for _, operation, quantity, index in keys if operation or index}
+    return sorted({quantity for layer, _, quantity, _ in keys if layer} - several)
 
 
 def _probes(settings: dict[str, Any]) -> dict[str, int | str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bpx.commands import command, leave
+from bpx.commands import command, leave, terminal
 from bpx.config import UserError, plan, streams
-from bpx.engine import GradientCheck, TensorCheck, gradcheck
+from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
+from bpx.engine.optimizers import sgd
+from bpx.probes import trace
 
 FOLDER = Path("outputs/gradcheck")
 ROWS, ENTRIES = 32, 100  # samples, and entries of each tensor, at most: enough for any wrong formula
+MOST = 1e140  # of what a step passes on: norms square it
 
 
 @command
@@ -31,11 +33,29 @@ def main(config: Any) -> int:
         raise UserError(str(error)) from error
     net = build_network(work, data, rngs)
     rows = min(ROWS, work.settings.batch_size)
-    check = gradcheck(net, data.x_train[:rows], data.y_train[:rows], entries=ENTRIES)
+    x, y = data.x_train[:rows], data.y_train[:rows]
+    look(net, x, y)
+    check = gradcheck(net, x, y, entries=ENTRIES)
     directory = run_directory(FOLDER)
     picture = draw(check, directory, f"{data.name}, {rows} sample{'s' if rows > 1 else ''}")
     report(check, picture)
     return 0 if check.passed else 1
+
+
+def look(net: Network, x: Any, y: Any) -> None:
+    """Raise UserError where a step on (x, y) makes numbers of which no difference can be taken, naming the first."""
+    twin = net.twin(len(x))
+    with np.errstate(all="ignore"):
+        cost = twin.cost(x, y)
+        twin.backward()
+    values = [np.array([cost]), twin.store.grad, *(v for layer in twin.layers() for v in (layer.y, layer.dx))]
+    if not all(np.isfinite(v).all() for v in values):
+        raise UserError(f"nothing can be checked: {trace(twin, sgd().bind(twin.store), 0, cost, backward=True)}")
+    largest = max(float(np.abs(v).max(initial=0.0)) for v in values)
+    if largest > MOST:
+        raise UserError(
+            f"nothing can be checked: a step makes values up to {largest:.3g}, and float64 cannot hold their squares"
+        )
 
 
 def draw(check: GradientCheck, directory: Path, name: str) -> Path:
@@ -60,10 +80,9 @@ def draw(check: GradientCheck, directory: Path, name: str) -> Path:
 
 def report(check: GradientCheck, picture: Path) -> None:
     """Print every tensor, the worst entry, the layers whose backward is wrong, and the verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    out = Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print
+    out = terminal().print
     table = Table(title="gradient check", title_justify="left")
     table.add_column("tensor", min_width=max(len(t.name) for t in check.tensors), no_wrap=True)
     for column in ("entries", "at a kink", "relative difference", "worst entry", "off by"):

@@ -158,6 +158,8 @@ def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[
     keys = tuple((f"layer_{i:02d}", "", quantity, 0) for quantity in PREDICTED for i in range(1, L + 1))
     if not L:
         return keys, np.zeros(0)
-    lines = [seen.delta_rms[-1] * 10 ** np.array(x) for x in (prediction.log10_delta, prediction.low, prediction.high)]
-    lengths = [np.sqrt(q) for q in (prediction.q, prediction.q_low, prediction.q_high)]
+    profiles = (prediction.log10_delta, prediction.low, prediction.high)
+    with np.errstate(all="ignore"):  # a band may end beyond all numbers
+        lines = [seen.delta_rms[-1] * 10 ** np.array(x) for x in profiles]
+        lengths = [np.sqrt(q) for q in (prediction.q, prediction.q_low, prediction.q_high)]
     return keys, np.concatenate([*lines, *lengths])

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console as Terminal
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bpx.commands import terminal
 from bpx.data import Dataset
 from bpx.engine.network import Network
 from bpx.findings import Finding
@@ -33,7 +32,7 @@ class Console:
     """
 
     def __init__(self, progress: bool, steps: int, steps_per_epoch: int, net: Network, quiet: bool = False) -> None:
-        self.terminal = Terminal(quiet=quiet, soft_wrap=not sys.stdout.isatty(), highlight=False)
+        self.terminal = terminal(quiet)
         self.steps, self.steps_per_epoch, self.net = steps, steps_per_epoch, net
         self.live = progress and self.terminal.is_terminal
         self.lines = progress and not self.terminal.is_terminal
@@ -54,7 +53,7 @@ class Console:
         """Say, where nobody can miss it, that these are not the data asked for."""
         if data.fallback:
             text = f"The data asked for cannot be had. This run is on {data.name}: {data.source}."
-            self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red"))
+            self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red", expand=False))
 
     def note(self, text: str) -> None:
         """Say something that is not part of the results."""

@@ -55,7 +55,7 @@ def run(s: Study) -> str:
     panels["share"].hist(dropped, bins, color=BLUE, alpha=0.8, label="share of zeros in the mask")
     panels["share"].hist(scaled, np.linspace(-0.2, 0.2, 41), color=RED, alpha=0.5, label="1 − mean of the scaled mask")
     panels["share"].axvline(RATE, color=GREY, ls="--", label="p")
-    plain(panels["share"], "fraction dropped", "batches", f"{s.seeds} batches")
+    plain(panels["share"], "fraction dropped", "batches", f"{s.seeds} batches" if s.seeds > 1 else "one batch")
     panels["share"].legend(fontsize=8, frameon=False)
     band(panels["mean"], AVERAGED, [errors], "measured", ORANGE)
     panels["mean"].plot(AVERAGED, errors[0] / np.sqrt(AVERAGED), "--", color=GREY, label="1/√n")
@@ -64,9 +64,10 @@ def run(s: Study) -> str:
     plain(panels["mean"], "masks averaged, n", "relative error", "the mean of y tends to a")
     panels["mean"].legend(fontsize=8, frameon=False)
     s.draw(figure)
+    low, high = 100 * np.percentile(dropped, (10, 90))
+    spread = f"{low:.0f} to {high:.0f} % in 80 % of {s.seeds} batches" if s.seeds > 1 else "in one batch"
     return f"""
-    {100 * np.mean(dropped):.1f} % of the units are dropped ({100 * np.percentile(dropped, 10):.0f} to
-    {100 * np.percentile(dropped, 90):.0f} % in 80 % of {s.seeds} batches); counted from the scaled mask, as is
+    {100 * np.mean(dropped):.1f} % of the units are dropped ({spread}); counted from the scaled mask, as is
     sometimes done, it would seem {100 * np.mean(scaled):.1f} %. What is kept is scaled by {np.mean(kept):.3f}, so that
     the mean over masks is the layer without dropout: one mask is off by {100 * errors[0]:.0f} %, the mean of
     {max(AVERAGED)} by {100 * errors[-1]:.0f} %. The second moment is multiplied by {variance:g}, which theory counts

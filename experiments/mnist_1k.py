@@ -72,12 +72,14 @@ def run(s: Study) -> str:
         axes.set_title(f"{guess} ({p:.2f})\ntrue {true}", fontsize=9, color=GREEN if guess == true else RED)
         axes.set_axis_off()
     s.draw(figure)
+    low, high = np.percentile(accuracy, (10, 90))
+    spread = f"80 % of {s.seeds} seeds: {low:.1f} to {high:.1f}" if s.seeds > 1 else "one seed"
     by_heart = ": it has learned them by heart" if np.median(fitted) > 99.5 else ""
     alike = fall.min() > 1 and fall.max() < 2 * fall.min()
     at_end = ": alike, because the cost is at its end, not because δ is lost on its way" if alike else ""
     return f"""
-    {np.median(accuracy):.1f} % of the 200 test images (80 % of {s.seeds} seeds: {np.percentile(accuracy, 10):.1f} to
-    {np.percentile(accuracy, 90):.1f}), with {np.median(fitted):.1f} % of the 800 training images{by_heart}. At
+    {np.median(accuracy):.1f} % of the 200 test images ({spread}), with
+    {np.median(fitted):.1f} % of the 800 training images{by_heart}. At
     initialization ∂J/∂W is {ratio:.1f} times as large in the first layer as in the
     last{": nothing vanishes in three layers" if ratio > 0.1 else ""}. After training the gradients are
     {fall.min():.3g} to

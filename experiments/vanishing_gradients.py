@@ -69,10 +69,11 @@ def run(s: Study) -> str:
     vanish = np.median(factor) < 1
     middle_a = np.median(measured["activation"], axis=0)
     low, high = middle_a.min(), middle_a.max()
+    fewest, most = 1 / np.percentile(ratio, (90, 10))
+    spread = f"80 % of {s.seeds} networks: {fewest:.0e} to {most:.0e}" if s.seeds > 1 else "one network"
     return f"""
     {"Yes" if vanish else "No"}: δ reaches the first layer {1 / np.median(ratio):.1e} times smaller than it leaves the
-    output (80 % of
-    {s.seeds} networks: {1 / np.percentile(ratio, 90):.0e} to {1 / np.percentile(ratio, 10):.0e}), a factor of
+    output ({spread}), a factor of
     {np.median(factor):.3f} per layer where theory says {theory:.3f}. Activations ({low:.2f} to {high:.2f} in the
     median)
     and weights are alike in every layer: nothing in the forward pass tells of it.

@@ -60,3 +60,19 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_no_table_is_cut_where_there_is_no_terminal(capsys, monkeypatch):
+    from rich.table import Table
+
+    from bpx.commands import terminal
+
+    monkeypatch.setenv("COLUMNS", "40")
+    table, row = Table(), [f"{i}.23456789e-100" for i in range(20)]
+    table.add_row(*row)
+    terminal().print(table)
+    assert any(all(number in line for number in row) for line in capsys.readouterr().out.splitlines())
+    terminal().print(" ".join(row))
+    assert capsys.readouterr().out == " ".join(row) + "\n"
+    terminal(quiet=True).print("x")
+    assert capsys.readouterr().out == ""

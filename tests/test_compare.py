@@ -49,6 +49,14 @@ def make(tmp_path, monkeypatch):
     return run
 
 
+def test_no_value_is_cut_or_wrapped(make, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    values = ["A" * 60, "B" * 60]
+    runs = [make("one", values[0]), make("two", values[1])]
+    assert compare.main([str(run) for run in runs]) == 0
+    assert any(all(value in line for value in values) for line in capsys.readouterr().out.splitlines())
+
+
 def test_runs_are_laid_side_by_side(make, capsys):
     first, second = make("one"), make("two", "ReLU", depth=5)
     assert compare.main([str(first), str(second)]) == 0

@@ -48,6 +48,13 @@ def test_a_regression():
     assert f.slope is not None
 
 
+@pytest.mark.filterwarnings("error")
+def test_inputs_of_any_size_bring_no_warning():
+    x, y = batch()
+    for depth in (4, 30):
+        assert bpx.diagnose(mlp(30, [20] * depth, 5, "tanh", seed=0), 1e30 * x, y).verdict
+
+
 @pytest.mark.parametrize(
     ("x", "y", "said"),
     [

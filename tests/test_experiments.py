@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from conftest import DATA, ROOT
@@ -28,6 +29,13 @@ def test_every_study_runs(name, tmp_path):
     assert "figure    outputs" in done.stdout and "nan" not in done.stdout.split("\n\n")[-2]
     (picture,) = (tmp_path / "outputs" / name).glob(f"*/{name}.png")
     assert picture.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(("name", "said"), [("dropout", "(in one batch)"), ("vanishing_gradients", "(one network)")])
+def test_one_seed_has_no_spread(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = import_module(f"experiments.{name}").run(["seeds=1", "tracking=none", "progress=false"])
+    assert said in told.finding and "80 %" not in told.finding
 
 
 @pytest.mark.parametrize("name", STUDIES)

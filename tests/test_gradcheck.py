@@ -35,8 +35,9 @@ Dense.backward = backward
 
 @pytest.mark.parametrize("words", [["+experiment=classification"], ["model=residual_mlp", "normalization=batch"]])
 def test_a_composed_network_is_checked(words, tmp_path, command):
-    done = command("bpx.gradcheck", *words, cwd=tmp_path)
+    done = command("bpx.gradcheck", *words, cwd=tmp_path, env={"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout  # no number is cut
     assert done.stdout.endswith("the gradient is correct\n") and "layer_01.dense.W" in done.stdout
     (directory,) = (tmp_path / "outputs" / "gradcheck").iterdir()
     assert (directory / "gradcheck.png").stat().st_size > 10_000
@@ -70,6 +71,17 @@ def test_a_wrong_derivative_fails_and_is_located(broken, said, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "the gradient is WRONG" in done.stdout and all(text in done.stdout for text in said)
     assert "backward of loss" not in done.stdout and "backward of layer_02.dense" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("depth", "said"),
+    [(14, "step 0, forward: layer_11 dense made "), (6, "a step makes values up to 3.99e+209")],
+)
+def test_numbers_without_differences_are_no_wrong_derivative(depth, said, tmp_path, command):
+    done = command("bpx.gradcheck", "initializer.gain=1e30", f"model.depth={depth}", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: nothing can be checked: {said}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_mistakes_are_one_line(tmp_path, command):

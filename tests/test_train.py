@@ -76,11 +76,22 @@ def test_the_demonstrations_are_to_the_letter():
         (["dtype=float16"], "dtype must be float32 or float64"),
         (["initializer.gain=1", "initializer.sigma_w=1"], "not both"),
         (["initializer.gain=auto", "activation=gelu"], "no gain for gelu"),
+        (["initializer.gain=1e31"], r"initializer.gain must be a number of at least 0 and at most 1e\+30, got 1e\+31"),
+        (["initializer.sigma_w=1e200"], "initializer.sigma_w must be a number of at least 0 and at most"),
+        (["initializer.bias_std=1e200"], "initializer.bias_std must be a number of at least 0 and at most"),
+        (["initializer=normal", "initializer.std=inf"], "initializer.std must be a number of at least 0 and at most"),
+        (
+            ["initializer=constant", "initializer.value=-1e31"],
+            r"initializer.value must be .* of at least -1e\+30",
+        ),
         (["loss=mean_squared_error", "loss.output=relu"], "loss.output must be one of"),
         (["dataset.scaling=log"], "dataset.scaling must be one of"),
         (["+optimizer.foo=1"], "unknown key optimizer.foo"),
         (["+foo=1"], "unknown key foo"),
         (["normalization=batch", "batch_size=1"], "at least 2"),
+        (["tracking.per_layer=[foo]"], "quantity foo; known are activation_abs_mean, .*zero_gradients, each also"),
+        (["tracking.per_layer=[grad_norm,log10_]"], "unknown quantity log10_;"),
+        (["tracking.per_layer=[backward_gain]"], "unknown quantity backward_gain"),  # one for every operation
         (["probes.every=0"], "probes.every must be a number of steps of at least 1"),
     ],
 )
@@ -88,6 +99,13 @@ def test_mistakes_are_said_in_one_line_before_anything_begins(overrides, said):
     with pytest.raises(UserError, match=said) as error:
         plan(composed(*overrides))
     assert "\n" not in str(error.value)
+
+
+def test_every_quantity_of_a_layer_may_be_tracked_whatever_is_probed():
+    assert plan(composed("tracking.per_layer=[]")).tracker.per_layer == []
+    names = ["saturation", "log10_grad_norm_clipped", "log10_spectral_norm"]
+    for words in (["tracking=none", "probes=none"], ["tracking=mlflow", "probes=light"]):
+        assert plan(composed(*words, f"tracking.per_layer=[{','.join(names)}]")).tracker.per_layer == names
 
 
 def test_auto_gain_and_sigma_w():

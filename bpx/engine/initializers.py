@@ -19,6 +19,7 @@ from bpx.engine.layer import Array
 if TYPE_CHECKING:
     from bpx.engine.network import Network
 
+MOST = 1e30  # of every scale: its normal draws fit into float32, and its square into float64
 RECOMMENDED_GAIN = {
     "linear": 1.0,
     "sigmoid": 1.0,
@@ -64,9 +65,10 @@ class Initializer(ABC):
         return None
 
     def _check(self, key: str, value: object, least: float | None = None) -> None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or (least is not None and value < least):  # type: ignore[operator]
-            allowed = "a finite number" if least is None else f"a number of at least {least:g}"
+        least = -MOST if least is None else least
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not least <= value <= MOST:  # type: ignore[operator]
+            allowed = f"a number of at least {least:g} and at most {MOST:g}"
             raise ValueError(f"initializer.{key} must be {allowed}, got {value}")
 
 
@@ -319,7 +321,8 @@ class LSUV(_Lecun):
         probe = net.twin(len(x))
         for dense in probe.dense:
             for _ in range(10):
-                probe.forward(x, train=True)
+                with np.errstate(all="ignore"):  # layers behind, not scaled yet, may overflow
+                    probe.forward(x, train=True)
                 spread = float(dense.y.std(dtype=np.float64))
                 if spread == 0 or abs(spread - 1) < 1e-3:
                     break

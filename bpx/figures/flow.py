@@ -32,8 +32,9 @@ FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quant
 }
 
 
-def draw_flow(path: Path, folder: Path) -> list[Path]:
+def draw_flow(path: str | Path, folder: str | Path) -> list[Path]:
     """Draw every figure that the record in a Parquet file allows into ``folder`` and return the paths."""
+    path, folder = Path(path), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return [save(figure, folder / f"{name}.png") for name, figure in flow_figures(read(path)).items()]
 

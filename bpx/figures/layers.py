@@ -17,6 +17,7 @@ from bpx.figures.canvas import BLUE, LEAST, MOST, NARROW, ORANGE, log10, new, pl
 from bpx.records import Records
 
 DEPTH, STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
+FEW = 5  # records whose points are drawn large, lest they be lost
 MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
 Values = NDArray[np.float64]
 
@@ -98,18 +99,24 @@ def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> 
 def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[Values], Any] = positive) -> Values:
     """Draw a quantity over the records, a line for each layer, from dark at the input to bright at the output.
 
-    ``show`` prepares the values (layers, steps) for the axis; what it returns is returned.
+    Of one record alone the layers stand side by side, from the input on. ``show`` prepares the values (layers, steps)
+    for the axis; what it returns is returned.
     """
     steps, layers, values = records.grid(quantity)
     shown: Values = np.asarray(show(values), float)
-    at = np.arange(len(steps), dtype=float)
-    colours = _by_depth(depth(records))[[number(layer) - 1 for layer in layers]]
-    paths = [np.column_stack([at, row]) for row in shown]
+    few, alone = len(steps) <= FEW, len(steps) == 1
+    place, n = np.array([number(layer) - 1 for layer in layers], int), depth(records)
+    at = np.arange(len(steps)) + alone * ((place + 0.5) / n - 0.5)[:, None]
+    colours = _by_depth(n)[place]
+    paths = [np.column_stack(pair) for pair in zip(at, shown, strict=True)]
     axes.add_collection(LineCollection(paths, colors=colours, lw=1.3 if len(layers) <= 12 else 0.9))
     if len(steps) <= 40:
-        x, y = np.tile(at, len(layers)), shown.reshape(-1)
-        axes.scatter(x, y, s=8 if len(layers) <= 12 else 3, color=np.repeat(colours, len(steps), axis=0), lw=0)
+        size = 30 if alone else 14 if few else 8 if len(layers) <= 12 else 3
+        colour = np.repeat(colours, len(steps), axis=0)
+        axes.scatter(at.reshape(-1), shown.reshape(-1), s=size, color=colour, lw=0)
     axes.autoscale_view()
+    if alone:
+        axes.set_xlim(-0.55, 0.55)
     record_axis(axes, steps)
     return shown
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from bpx.commands import command, leave
+from bpx.commands import command, leave, terminal
 from bpx.config import Plan, UserError, hidden_widths, plan
 from bpx.engine import Activation
 from bpx.engine.initializers import Orthogonal
@@ -28,11 +28,9 @@ TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 @command
 def main(config: Any) -> None:
     """Print what theory says of the configuration's network, and save the phase diagram of a plain one."""
-    from rich.console import Console
-
     checked = plan(config)
     net = architecture(checked)
-    console = Console(highlight=False)
+    console = terminal()
     assert net.weight_std is not None
     sigma_w = net.weight_std[0] * math.sqrt(net.fans[0])
     q1 = sigma_w**2 + net.bias_variance  # inputs of unit second moment
@@ -86,6 +84,9 @@ def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Pred
     depth, width = len(net.hidden), max(net.hidden)
     if prediction.slope is None or prediction.slope_low is None or prediction.slope_high is None:
         out.add_row("the net as configured", f"no prediction: {prediction.reason}")
+        return out
+    if depth == 1:
+        out.add_row("slope", "none: there is one hidden layer")
         return out
     out.add_row(
         f"slope, {depth} layers of {width} (95 %)",

@@ -20,9 +20,10 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, dphi, pair_expectation, phi, rule, scale_free
+from bpx.theory.gaussian import Array, dphi, pair_expectation, phi, rule, scale_free, scale_free_beyond
 
 _CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
+_NEAR, _FAR = 1e-12, 1e6  # variances at which most units stand near 0, and far from every bend of phi
 FIRST_CORRELATION = 0.5  # of two samples' first pre-activations; images have 0.3 to 0.6, noise 0
 
 
@@ -48,15 +49,24 @@ def moments(function: ActivationFunction, q: float, c: float) -> Moments:
 
     q to two digits, c interpolated between tabulated values: right to about 1 %, which a band's width can bear.
     """
-    if scale_free(function) and q != 1:
-        m = moments(function, 1.0, c)
-        return replace(m, A=q * m.A, A11=q * m.A11)
+    if q != (unit := _unit(function, q)):
+        m = moments(function, unit, c)
+        return replace(m, A=q / unit * m.A, A11=q / unit * m.A11)
     q, c = float(f"{q:.2g}"), min(max(c, 0.0), 1.0)
     above = max(bisect_left(_CORRELATIONS, c), 1)
     low, high = _CORRELATIONS[above - 1], _CORRELATIONS[above]
     share = (c - low) / (high - low)
     a, b = astuple(_moments(function, q, low)), astuple(_moments(function, q, high))
     return Moments(*((1 - share) * x + share * y for x, y in zip(a, b, strict=True)))
+
+
+def _unit(function: ActivationFunction, q: float) -> float:
+    """Return the variance whose moments are those of ``q`` but for A's scale: there phi is one line or two from 0."""
+    if scale_free(function):
+        return 1.0
+    if q > _FAR and scale_free_beyond(function, _FAR):
+        return _FAR
+    return _NEAR if q < _NEAR and phi(function, np.zeros(1))[0] == 0 else q
 
 
 @lru_cache(maxsize=1024)

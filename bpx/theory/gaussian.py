@@ -22,6 +22,7 @@ Function = Callable[[Array], Array]
 
 TAIL = 12.0  # the density beyond is below 1e-31
 _BENDS = (1.0, 2.0, 4.0, 7.0)
+_OCTAVES = 40  # from there on phi is constant or a line, to rounding
 _SMALLEST = 1e-300  # stands for q = 0: the limit from above, which a kink at 0 needs
 _FINE = np.polynomial.legendre.leggauss(24)
 _NESTED = np.polynomial.legendre.leggauss(16)
@@ -44,8 +45,8 @@ def dphi(function: ActivationFunction, u: Array) -> Array:
 
 def _landmarks(scale: float, kinks: Sequence[float]) -> list[float]:
     """Return the points u where phi may bend: 0, powers of two up to the tail, and the kinks."""
-    octaves = max(0, math.ceil(math.log2(max(TAIL * scale, 1.0))))
-    powers = [2.0**k for k in range(octaves + 1)]
+    octaves = math.ceil(math.log2(max(TAIL * scale, 1.0)))
+    powers = [2.0**k for k in range(min(octaves, _OCTAVES) + 1)]
     return [0.0, *powers, *(-p for p in powers), *kinks]
 
 
@@ -127,3 +128,10 @@ def scale_free(function: ActivationFunction) -> bool:
     """Return whether phi' is the same at every scale (linear, ReLU, leaky ReLU)."""
     small, large = slope_moment(function, 1e-6), slope_moment(function, 1e6)
     return abs(small - large) < 1e-12 * large
+
+
+@lru_cache(maxsize=64)
+def scale_free_beyond(function: ActivationFunction, q: float) -> bool:
+    """Return whether phi' is the same, to 1 %, at every variance from ``q`` on (GELU, softplus: two straight lines)."""
+    near, far = slope_moment(function, q), slope_moment(function, 1e10 * q)
+    return abs(near - far) < 0.01 * far

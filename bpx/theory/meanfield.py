@@ -26,6 +26,7 @@ from bpx.theory.gaussian import (
 
 Fate = Literal["fixed", "any", "vanishes", "diverges"]
 LOW, HIGH = 1e-10, 1e10  # a length that leaves this range has vanished or diverged
+MOST = 1e60  # of a sigma: the fourth power, which V makes of it, is a number still
 _INFINITE = 1e20  # stands for q = inf in a limit
 _STEP = 1.25
 _FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
@@ -46,8 +47,8 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         for key, value in (("sigma_w", self.sigma_w), ("sigma_b", self.sigma_b)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{key} must be a finite number of at least 0, got {value}")
+            if not 0 <= value <= MOST:
+                raise ValueError(f"{key} must be a number of at least 0 and at most {MOST:g}, got {value}")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be in (0, 1], got {self.keep}")
 

@@ -62,7 +62,7 @@ class Architecture:
     @property
     def bias_variance(self) -> float:
         """Variance of a hidden layer's bias: 0 where the normalization's shift has taken its place."""
-        return 0.0 if self.normalization in ("batch", "layer") else self.bias_std**2
+        return 0.0 if self.normalization in ("batch", "layer") else self.bias_std * self.bias_std
 
 
 def weight_deviations(fans: Sequence[int], deviation: Callable[[int, int], float | None]) -> tuple[float, ...] | None:
@@ -171,11 +171,13 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
     half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
     weights = _slope_weights(L)
     slope = float(weights @ line)
+    with np.errstate(over="ignore"):  # a band may end beyond all numbers
+        ends = [np.array(q) * np.exp(q_shift + sign * q_half) for sign in (-1, 1)]
     give = _TWO_SIDED_95 * to_decades * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
     return Prediction(
         q=tuple(q),
-        q_low=tuple((np.array(q) * np.exp(q_shift - q_half)).tolist()),
-        q_high=tuple((np.array(q) * np.exp(q_shift + q_half)).tolist()),
+        q_low=tuple(ends[0].tolist()),
+        q_high=tuple(ends[1].tolist()),
         log10_delta=tuple(line.tolist()),
         low=tuple((line - half).tolist()),
         high=tuple((line + half).tolist()),
@@ -240,7 +242,7 @@ def _unknown(net: Architecture) -> Array:
 def _step(net: Architecture, layer: int, q: float) -> _Step:
     assert net.weight_std is not None
     f, n, n_next = net.activation, net.hidden[layer], net.hidden[layer + 1]
-    std2, b2 = net.weight_std[layer + 1] ** 2, net.bias_variance
+    std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
     forward, backward = n * std2, n_next * std2
     if net.normalization == "none":
         A, D = second_moment(f, q) / net.keep, slope_moment(f, q) / net.keep

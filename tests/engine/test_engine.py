@@ -114,6 +114,13 @@ def test_lsuv_gives_every_layer_unit_variance(rng):
     assert all(dense.y.std() == pytest.approx(1, abs=2e-3) for dense in net.dense)
 
 
+@pytest.mark.filterwarnings("error")
+def test_lsuv_scales_weights_of_any_size(rng):
+    net = mlp(30, [40] * 6, 5, "tanh", initializer=INITIALIZERS["lsuv"](gain=1e30)).bind(64)
+    INITIALIZERS["lsuv"]().tune(net, rng.standard_normal((64, 30)).astype(np.float32))
+    assert np.isfinite(net.store.theta).all()
+
+
 def test_biases_are_drawn_from_bias_std(rng):
     net = mlp(10, [4000], 2, initializer={"name": "lecun_normal", "bias_std": 0.3})
     assert net.dense[0].b.value.std() == pytest.approx(0.3, rel=0.05)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from conftest import ROOT
 
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.optimizers import sgd
-from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile
+from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile, update_ratios
 from bpx.figures.flow import FLOW
 from bpx.figures.gains import gains_of
 from bpx.figures.histograms import table
@@ -91,6 +92,17 @@ def test_a_copy_of_the_parquet_file_is_enough(records, tmp_path):
     paths = draw_flow(alone / "copy.parquet", alone / "figures")
     assert {path.stem for path in paths} == EVERYTHING
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_the_call_in_the_schema_is_one(records, tmp_path, monkeypatch):
+    import bpx.figures
+
+    text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
+    call = re.search(r"`(bpx\.figures\.draw_flow\(.*?\))`", text)[1]
+    monkeypatch.chdir(tmp_path)
+    paths = eval(call, {"bpx": bpx})
+    assert {path.name for path in paths} == {f"{name}.png" for name in EVERYTHING}
+    assert set(paths) == set(Path("figures").iterdir())
 
 
 @pytest.mark.parametrize("name", FLOW)
@@ -213,6 +225,16 @@ def test_saturation_and_dead_units_are_in_percent(records):
     _, _, share = records.grid("saturation")
     drawn = np.array([path.vertices[:, 1] for path in axes.collections[0].get_paths()])
     np.testing.assert_allclose(drawn, 100 * share)
+
+
+@pytest.mark.parametrize("draw", [idle_units, update_ratios])
+def test_one_record_alone_is_seen(tmp_path, draw):
+    rows = measured(tmp_path / "r.parquet", mlp(6, [12] * 30, 4, "relu"), steps=1)
+    axes = draw(rows).axes[0]
+    points = axes.collections[1]
+    across, _ = np.array(points.get_offsets()).T
+    assert (np.diff(across) > 0).all() and sum(axes.get_xlim()) == 0  # side by side, the record in the middle
+    assert points.get_sizes().min() >= 20  # square points
 
 
 def test_the_phase_diagram_holds_the_point_of_the_run(records):

@@ -7,6 +7,8 @@ import sys
 import pytest
 from matplotlib.image import imread
 
+from bpx.commands import terminal
+
 
 def theory(directory, *overrides):
     env = os.environ | {"COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
@@ -42,3 +44,14 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, override, text):
     done = theory(tmp_path, override)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and text in done.stderr
+
+
+def test_one_layer_has_no_slope(capsys):
+    from bpx.engine.activations import ReLU
+    from bpx.theory import Architecture, mean_field, predict
+    from bpx.theory.__main__ import table
+
+    net = Architecture(ReLU(), (100, 100, 100), (0.14, 0.14))
+    terminal().print(table(net, 1.4, mean_field(net.activation, 1.4), predict(net, 1.0)))
+    said = capsys.readouterr().out
+    assert "none: there is one hidden layer" in said and "+0.0000" not in said and "layer there" not in said

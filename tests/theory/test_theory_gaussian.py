@@ -13,6 +13,7 @@ from bpx.theory.gaussian import (
     expectation,
     pair_expectation,
     phi,
+    rule,
     second_moment,
     second_moment_slope,
     slope_moment,
@@ -81,3 +82,14 @@ def test_pair_at_correlation_one_half_agrees_with_a_double_quadrature():
 def test_a_negative_variance_is_refused():
     with pytest.raises(ValueError, match="variance"):
         expectation(np.ones_like, -1.0)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_variance_beyond_every_bend_costs_no_more_and_is_its_limit(name):
+    function = ACTIVATIONS[name]()
+    assert len(rule(1e120)[0]) == len(rule(1e30)[0])
+    near, far = (slope_moment(function, q) for q in (1e20, 1e60))
+    saturates = name in ("sigmoid", "tanh", "softsign", "hard_tanh")
+    assert far == pytest.approx(near * (1e-20 if saturates else 1), rel=1e-9)
+    near, far = (second_moment(function, q) for q in (1e20, 1e60))
+    assert far == pytest.approx(near * (1 if saturates else 1e40), rel=1e-7)

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import time
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from bpx.theory import (
     weight_deviations,
 )
 from bpx.theory.batchnorm import batch_factors, batch_moments
+from bpx.theory.fluctuation import _moments, moments
 
 N_IN, N_OUT = 100, 10
 
@@ -195,3 +198,33 @@ def test_alternatives_of_a_vanishing_relu_net_name_he():
 
 def test_alternatives_need_a_scale_to_start_from():
     assert alternatives(Architecture(ReLU(), (5, 5, 5), None), 1.0) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["tanh", "relu", "gelu", "softplus"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 1e8, 1e30])
+def test_every_scale_has_an_answer_or_a_reason(name, scale):
+    function, start = ACTIVATIONS[name](), time.perf_counter()
+    for sigma_w, sigma_b in ((scale, 0.0), (1.0, scale)):
+        net = Architecture(function, (100,) * 7, (sigma_w / 10,) * 6, bias_std=sigma_b)
+        predicted = predict(net, sigma_w**2 + sigma_b**2)
+        assert predicted.reason or math.isfinite(predicted.slope_high - predicted.slope_low)
+        assert mean_field(function, sigma_w, sigma_b).fate in ("fixed", "any", "vanishes", "diverges")
+    assert time.perf_counter() - start < 20  # gelu and softplus at 1e30 took minutes
+
+
+def test_a_scale_whose_square_is_no_number_has_no_prediction():
+    for net in (
+        Architecture(Tanh(), (10,) * 6, (1e200,) * 5),
+        Architecture(Tanh(), (10,) * 6, (0.1,) * 5, bias_std=1e200),
+    ):
+        assert predict(net, 1.0).reason == "the length of the signal leaves the range of numbers"
+    with pytest.raises(ValueError, match="sigma_w must be"):
+        mean_field(Tanh(), 1e200)
+
+
+def test_where_phi_is_a_line_or_two_its_moments_are_those_of_any_length():
+    """The band's moments at a small and a large variance, against the same integrals done there."""
+    function, c = ACTIVATIONS["gelu"](), 0.6
+    for q in (1e-16, 1e10):
+        assert astuple(moments(function, q, c)) == pytest.approx(astuple(_moments(function, q, c)), rel=0.01)
