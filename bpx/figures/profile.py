@@ -17,7 +17,8 @@ THEORY = "#222222"
 def layer_profile(records: Records) -> Figure:
     """Draw the RMS of z and a, and of delta, by layer: at initialization, at the end, and as theory predicts.
 
-    The band holds 95 % of networks of this width.
+    The band holds 95 % of networks of this width. Theory's q is E[z**2], but for batch normalization, where it is the
+    variance over the batch and is not drawn.
     """
     figure = sheet(records, "scale of the signal by layer, forward and backward", finding=True)
     forward, backward = figure.subplots(1, 2)
@@ -25,7 +26,7 @@ def layer_profile(records: Records) -> Figure:
     drawn = [
         first_and_last(forward, records, "preactivation_rms", "z, ", "-"),
         first_and_last(forward, records, "activation_rms", "a, ", ":"),
-        _predicted(forward, records, "predicted_preactivation_rms", "z, theory") if _comparable(records) else nothing,
+        _lengths(forward, records) if records.about.get("normalization") != "batch" else nothing,
     ]
     log_y(forward, np.concatenate([x.reshape(-1) for x in drawn]))
     plain(forward, DEPTH, "RMS of z and a", "forward")
@@ -63,6 +64,13 @@ def _predicted(axes: Any, records: Records, quantity: str, label: str) -> Values
     return np.asarray(line)
 
 
-def _comparable(records: Records) -> bool:
-    """Return whether theory's q is E[z**2]: it is the variance over a batch, or that of the sum with a shortcut."""
-    return records.about.get("normalization") != "batch" and not records.about.get("residual")
+def _lengths(axes: Any, records: Records) -> Values:
+    """Draw theory's RMS of z; with shortcuts its q is that of the sum, and what a layer adds to it is its own z**2."""
+    if not records.about.get("residual"):
+        return _predicted(axes, records, "predicted_preactivation_rms", "z, theory")
+    _, layers, values = records.grid("predicted_preactivation_rms")
+    if len(layers) < 2:
+        return np.empty(0)
+    line = positive(np.sqrt(np.maximum(np.diff(values[:, 0] ** 2, prepend=0.0), 0.0)))
+    axes.plot([number(layer) for layer in layers], line, "--", color=THEORY, lw=1.1, label="z, theory", zorder=3)
+    return np.asarray(line)

@@ -169,6 +169,15 @@ def test_the_profile_shows_what_was_measured_beside_theory(records):
     assert band.min() == records.select(quantity="predicted_delta_rms_low").value.min()
 
 
+def test_with_shortcuts_theory_draws_what_each_layer_adds(tmp_path):
+    rows = measured(tmp_path / "r.parquet", residual_mlp(6, [200] * 6, 4, "tanh"))
+    (line,) = [line for line in layer_profile(rows).axes[0].lines if line.get_label() == "z, theory"]
+    _, _, own = rows.grid("preactivation_rms")
+    np.testing.assert_allclose(line.get_ydata(), own[:-1, 0], rtol=0.2)
+    _, _, q = rows.grid("predicted_preactivation_rms")
+    assert q[-1, 0] > 1.5 * own[-2, 0]  # the sum is another quantity
+
+
 @pytest.mark.parametrize("net", [mlp, residual_mlp])
 def test_stacked_gains_add_up_to_the_total_attenuation(tmp_path, net):
     rows = measured(tmp_path / "r.parquet", net(6, [12] * 5, 4, "relu"))
