@@ -236,6 +236,7 @@ class MLflowTracker(Tracker):
             for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             store.answers(self._uri)
+            store.make(self._uri)
             client = MlflowClient(tracking_uri=self._uri)
             with quietly():
                 self._experiment_id = self._find_experiment(client)

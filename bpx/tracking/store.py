@@ -73,6 +73,33 @@ def check(uri: str) -> None:
         raise TrackingError(f"{path} cannot be used: {error}") from error
 
 
+def make(uri: str) -> None:
+    """Make a SQLite store that is not there yet, schema and all, under another name first; hold ``one_at_a_time``.
+
+    What a process that was killed has left of it is begun anew: MLflow itself would go on from the half of a schema.
+    """
+    if not uri.startswith(FILE) or _file(uri).exists():
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    folder, _, name = uri.partition("?")[0].rpartition("/")
+    new = f"{folder}/.{name}.new"
+    path = _file(new)
+    rest = [path, path.with_name(f"{path.name}-journal")]
+    for left in rest:
+        left.unlink(missing_ok=True)
+    engine = create_sqlalchemy_engine(new)  # type: ignore[no-untyped-call]
+    try:
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        engine.dispose()
+        if not _file(uri).exists():
+            path.replace(_file(uri))
+    finally:
+        engine.dispose()
+        for left in rest:
+            left.unlink(missing_ok=True)
+
+
 def exists(uri: str) -> bool:
     """Tell whether there is anything at ``uri`` to read: MLflow itself would make a new database."""
     return not uri.startswith(FILE) or _file(uri).exists()

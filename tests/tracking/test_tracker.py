@@ -1,6 +1,7 @@
 """The tracker against a real MLflow store."""
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -97,6 +98,33 @@ def test_a_locked_database_is_said_before_training_and_outlived_during_it(uri, t
     run = tracker._client.get_run(tracker._run_id)
     assert [m.step for m in tracker._client.get_metric_history(tracker._run_id, "m")] == [1, 2]
     assert run.info.status == "FINISHED"
+
+
+KILLED_HALF_WAY = """
+import os, signal, sys
+from alembic.operations.batch import ApplyBatchImpl
+make, made = ApplyBatchImpl._create, []
+def half(self, *a, **k):
+    made.append(0)
+    if len(made) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make(self, *a, **k)
+ApplyBatchImpl._create = half
+from bpx.tracking import MLflowTracker
+tracker = MLflowTracker(uri=sys.argv[1])
+tracker.connect()
+tracker.ready()
+"""
+
+
+def test_a_process_killed_while_it_makes_the_schema_leaves_none(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = subprocess.run([sys.executable, "-c", KILLED_HALF_WAY, uri], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "mlflow.db").exists() and list(tmp_path.glob(".mlflow.db.new*"))
+    tracker = opened(uri, tmp_path)
+    tracker.finish("finished")
+    assert tracker.unsent == "" and not list(tmp_path.glob(".mlflow.db.new*"))
 
 
 SECOND_WRITER = """
