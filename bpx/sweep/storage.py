@@ -28,7 +28,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartb
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from bpx.config import UserError
 from bpx.tracking.store import shown
@@ -237,6 +237,8 @@ def patiently(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
 
 def _away(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if isinstance(cause, PendingRollbackError):
+        return True  # Optuna has asked once more in the transaction whose connection was lost
     return isinstance(cause, DBAPIError) and (
         isinstance(cause, (OperationalError, InterfaceError)) or cause.connection_invalidated
     )

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.exc import DataError, OperationalError, PendingRollbackError
 from test_space import GIVEN
 
 from bpx.config import UserError, plan
@@ -17,12 +19,37 @@ from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
 from bpx.sweep.progress import Progress
 from bpx.sweep.space import space
-from bpx.sweep.storage import JournalStore, open_store
+from bpx.sweep.storage import JournalStore, open_store, patiently
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome
 from bpx.sweep.trial import WORST, Trial
 
 SPACE = {"optimizer.lr": "tag(log, interval(1e-3,1))"}
 TWO = {"objective": ["cost/val", "time/train_seconds"], "direction": ["minimize", "minimize"]}
+
+
+@pytest.mark.parametrize(
+    ("cause", "away"),
+    [
+        (OperationalError("SELECT 1", {}, Exception("server closed the connection")), True),
+        (PendingRollbackError("Can't reconnect until invalid transaction is rolled back."), True),  # asked once more
+        (DataError("INSERT", {}, Exception("value too long")), False),
+    ],
+)
+def test_a_database_that_is_away_is_asked_again_and_one_that_refuses_is_not(cause, away, monkeypatch):
+    monkeypatch.setattr("bpx.sweep.storage.time.sleep", lambda seconds: None)
+    asked = []
+
+    def ask():
+        asked.append(0)
+        if len(asked) < 3:
+            raise StorageInternalError("An exception is raised during the commit.") from cause
+        return "answer"
+
+    if away:
+        assert patiently(ask) == "answer" and len(asked) == 3
+    else:
+        with pytest.raises(StorageInternalError):
+            patiently(ask)
 
 
 @pytest.fixture
