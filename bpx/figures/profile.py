@@ -55,7 +55,8 @@ def _predicted(axes: Any, records: Records, quantity: str, label: str) -> Values
     if len(layers) < 2:
         return np.empty(0)
     at, line = [number(layer) for layer in layers], positive(values[:, 0])
-    low, high = (positive(records.grid(f"{quantity}_{end}")[2][:, 0]) for end in ("low", "high"))
+    ends = [records.grid(f"{quantity}_{end}")[2] for end in ("low", "high")]
+    low, high = (positive(end[:, 0]) if end.size else line for end in ends)  # a record may have no band
     if (high > low).any():
         axes.fill_between(at, low, high, color=GREY, alpha=0.3, lw=0)
         rough = (records.about.get("finding") or {}).get("rough")

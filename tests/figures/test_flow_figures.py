@@ -169,6 +169,14 @@ def test_the_profile_shows_what_was_measured_beside_theory(records):
     assert band.min() == records.select(quantity="predicted_delta_rms_low").value.min()
 
 
+def test_a_record_without_a_band_has_its_line(records, tmp_path):
+    bands = {f"predicted_{name}_rms_{end}" for name in ("preactivation", "delta") for end in ("low", "high")}
+    drop(tmp_path / "gradient_flow.parquet", tmp_path / "line.parquet", bands)
+    figure = layer_profile(read(tmp_path / "line.parquet"))
+    labels = [line.get_label() for axes in figure.axes for line in axes.lines]
+    assert "z, theory" in labels and "theory" in labels and not any(axes.collections for axes in figure.axes)
+
+
 def test_with_shortcuts_theory_draws_what_each_layer_adds(tmp_path):
     rows = measured(tmp_path / "r.parquet", residual_mlp(6, [200] * 6, 4, "tanh"))
     (line,) = [line for line in layer_profile(rows).axes[0].lines if line.get_label() == "z, theory"]
