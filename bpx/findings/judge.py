@@ -31,7 +31,7 @@ def find(seen: Observation, net: Architecture | None, q1: float, prediction: Pre
     cause = _cause(spoken, seen, net)
     remedies: tuple[tuple[str, float], ...] = ()
     if cause and net is not None and not (nothing and net.keep < 1):  # masks that let nothing through are no scale
-        remedies = _remedies(net, q1, L)
+        remedies = _remedies(net, q1, L, finite_width=prediction.low != prediction.high)  # as for the net itself
     fitted = line is not None and math.isfinite(line.slope)
     zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_rms == 0))
     finding = Finding(
@@ -89,11 +89,11 @@ def usual_saturation(function: ActivationFunction) -> float:
     return float(w @ (np.abs(dphi(function, z)) < SATURATED * function.steepest))
 
 
-def _remedies(net: Architecture, q1: float, L: int) -> tuple[tuple[str, float], ...]:
-    """Return an initializer and another change for which theory, of this width, predicts a healthy net.
+def _remedies(net: Architecture, q1: float, L: int, *, finite_width: bool) -> tuple[tuple[str, float], ...]:
+    """Return an initializer and another change for which theory predicts a healthy net.
 
     Of the initializers the one nearest to 1; of the others a normalization rather than shortcuts, and these
-    rather than another activation.
+    rather than another activation. ``finite_width`` counts what their width does, too, which can take a second.
     """
     sound = [a for a in alternatives(net, q1) if a.override != "activation=linear" and _healthy(a.factor, L)]
     groups = ("normalization", "model", "activation")
@@ -101,14 +101,14 @@ def _remedies(net: Architecture, q1: float, L: int) -> tuple[tuple[str, float], 
     others = sorted(
         (a for a in sound if a not in initializers), key=lambda a: groups.index(a.override.partition("=")[0])
     )
-    return tuple(pair for some in (initializers, others) if (pair := _first(some, L)) is not None)
+    return tuple(pair for some in (initializers, others) if (pair := _first(some, L, finite_width)) is not None)
 
 
-def _first(some: Sequence[Alternative], L: int) -> tuple[str, float] | None:
-    """Return the first that is healthy at its width, too, and whose line theory stands for."""
-    for one in some:
-        answer = predict(one.architecture, one.q1)
-        if answer.factor is not None and not answer.rough and _healthy(answer.factor, L):
+def _first(some: Sequence[Alternative], L: int, finite_width: bool) -> tuple[str, float] | None:
+    """Return the first whose line theory stands for and, if ``finite_width``, that is healthy at its width, too."""
+    for one in (a for a in some if not a.answer.rough):
+        answer = predict(one.architecture, one.q1) if finite_width else one.answer
+        if answer.factor is not None and _healthy(answer.factor, L):
             return one.override, answer.factor
     return None
 

@@ -10,7 +10,7 @@ from typing import final
 
 from bpx.engine.activations import ACTIVATIONS
 from bpx.theory.criticality import critical_sigma_w
-from bpx.theory.prediction import Architecture, predict
+from bpx.theory.prediction import Architecture, Prediction, predict
 
 ALIKE = 5.0  # standard errors within which measured scales are those of an initializer
 
@@ -18,12 +18,18 @@ ALIKE = 5.0  # standard errors within which measured scales are those of an init
 @final
 @dataclass(frozen=True)
 class Alternative:
-    """One change: its override, the network it makes, the variance that starts it, the factor in the limit of width."""
+    """One change: its override, the network it makes, the variance that starts it, the answer without finite width."""
 
     override: str
     architecture: Architecture
     q1: float
-    factor: float
+    answer: Prediction
+
+    @property
+    def factor(self) -> float:
+        """Predicted factor of delta_rms per layer, going backward."""
+        assert self.answer.factor is not None
+        return self.answer.factor
 
 
 def alternatives(architecture: Architecture, q1: float) -> list[Alternative]:
@@ -40,9 +46,9 @@ def alternatives(architecture: Architecture, q1: float) -> list[Alternative]:
         assert other.weight_std is not None
         scale = (other.weight_std[0] / architecture.weight_std[0]) ** 2
         start = max(q1 - bias2, 1e-300) * scale + other.bias_variance
-        factor = predict(other, start, band=False).factor
-        if factor is not None and factor > 0:
-            found.append(Alternative(text, other, start, factor))
+        answer = predict(other, start, band=False)
+        if answer.factor is not None and answer.factor > 0:
+            found.append(Alternative(text, other, start, answer))
     return sorted(found, key=lambda a: abs(math.log(a.factor)))
 
 

@@ -134,6 +134,20 @@ def test_a_narrow_net_is_not_told_to_do_what_it_does(options):
     assert not named & own
 
 
+def test_a_trial_that_asks_for_no_band_pays_for_none(monkeypatch):
+    rng = np.random.default_rng(0)
+    net = mlp(100, [100] * 20, 10, "sigmoid", initializer="xavier_normal").bind(32)
+    net.cost(rng.standard_normal((32, 100)).astype("f"), rng.integers(0, 10, 32))
+    net.backward()
+
+    def band(layers):
+        raise AssertionError("a band costs a second")
+
+    monkeypatch.setattr("bpx.theory.prediction.spread", band)
+    f = find(observe(net), *predict_network(net, band=False))
+    assert f.verdict == "vanishing" and f.remedies
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
