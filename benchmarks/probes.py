@@ -31,8 +31,8 @@ BARS = {
 }
 SEEN = """
 import sys, time
-from bpx import execution
-from bpx.measurement import Measurement
+from bpx.runs import execution
+from bpx.runs.measurement import Measurement
 from bpx.tracking import MLflowTracker
 from bpx.train import main
 fit, test, write, send = execution.fit, execution.evaluated, Measurement.close, MLflowTracker._begin_to_send

@@ -16,7 +16,7 @@ if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_
 def __getattr__(name: str) -> object:
     """Load ``diagnose`` when it is asked for: it draws, and the engine alone shall not need matplotlib."""
     if name == "diagnose":
-        from bpx.diagnosis import diagnose
+        from bpx.diagnosis.diagnose import diagnose
 
         return diagnose
     raise AttributeError(f"module 'bpx' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 import sys
 
-from bpx.commands import leave
+from bpx.cli.command import leave
 
 COMMANDS = {
     "bpx.train": "train a network and measure its gradients layer by layer; -m or +sweep=NAME searches",

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar, final
 
-from bpx.commands import leave, said, terminal
+from bpx.cli.command import leave, said, terminal
 from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics
 

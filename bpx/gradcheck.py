@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bpx.commands import command, leave, terminal
+from bpx.cli.command import command, leave, terminal
 from bpx.config import UserError, plan, streams
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
 from bpx.engine.optimizers import sgd
@@ -22,7 +22,7 @@ MOST = 1e140  # of what a step passes on: norms square it
 def main(config: Any) -> int:
     """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
     from bpx.data import DataError
-    from bpx.run import build_network, run_directory
+    from bpx.runs.run import build_network, run_directory
 
     config.dtype = "float64"  # float32 has too few digits to take differences
     work = plan(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bpx.commands import command, leave
+from bpx.cli.command import command, leave
 
 
 @command
@@ -10,7 +10,7 @@ def main(config: object) -> None:
     """Train the network that the configuration describes."""
     from omegaconf import DictConfig
 
-    from bpx.run import run
+    from bpx.runs.run import run
 
     assert isinstance(config, DictConfig)
     run(config)

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 
-from bpx.commands import leave, said
+from bpx.cli.command import leave, said
 from experiments.gallery import CLASSICS, DEMONSTRATIONS, make_all
 
 

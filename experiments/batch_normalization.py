@@ -7,7 +7,7 @@ import numpy as np
 from bpx.engine import gradcheck
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 FEATURES, ROWS, STEPS = 8, 100, 60
 SETUP = (

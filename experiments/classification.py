@@ -7,7 +7,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, new, plain
 from bpx.figures.evaluation import draw_confusion, draw_regions
 from bpx.figures.study import band
-from bpx.study import Run, Study, study
+from bpx.runs.study import Run, Study, study
 
 LEARNED = 80.0  # per cent
 SMALL = ("initializer=normal", "initializer.std=0.01")

@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 RATE, UNITS, ROWS = 0.5, 20, 10
 SETUP = (

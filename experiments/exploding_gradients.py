@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from bpx.theory import verdict
 from experiments.signals import metric_name
 from experiments.vanishing_gradients import LAYERS, predicted, profiles

@@ -10,7 +10,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-from bpx.study import Told
+from bpx.runs.study import Told
 
 FOLDER = Path(__file__).resolve().parent
 PICTURES = FOLDER.parent / "docs" / "gallery"

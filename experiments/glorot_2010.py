@@ -11,7 +11,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain, shades
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from experiments.signals import activations, deltas, rms
 
 SETUP = (

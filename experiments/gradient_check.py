@@ -7,7 +7,7 @@ import numpy as np
 from bpx.engine.gradcheck import GradientCheck, gradcheck, relative_difference
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 SETUP = (
     "model.hidden=[2]", "activation=sigmoid", "loss=mean_squared_error", "loss.output=sigmoid",

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import BLUE, GREY, ORANGE, new
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from experiments.signals import deltas
 
 SETUP = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 DEPTHS = (10, 20, 30, 40)
 SETUP = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, ORANGE, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 SETUP = (
     "dataset=mnist", "model.depth=3", "model.width=100", "activation=sigmoid", "initializer=lecun_normal",

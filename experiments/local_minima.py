@@ -10,7 +10,7 @@ from bpx.data import Dataset
 from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Run, Study, study
+from bpx.runs.study import Run, Study, study
 
 SETUP = (
     "dataset=moons", "dataset.noise=0.1", "dataset.n_samples=500", "model.hidden=[3,3]", "activation=relu",

@@ -9,7 +9,7 @@ from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, below, new, plain
 from bpx.figures.evaluation import draw_confusion
 from bpx.figures.study import band
-from bpx.study import Run, Study, study
+from bpx.runs.study import Run, Study, study
 from experiments.classification import evaluation
 
 EXPERIMENT, FLOW_SAMPLES = "+experiment=mnist_1k", 100

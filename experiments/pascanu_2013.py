@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import GREEN, RED, below, new, plain
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 LAYERS, START, TARGET = 50, 0.5, 0.7
 SETUP = (

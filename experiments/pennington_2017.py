@@ -12,7 +12,7 @@ import numpy as np
 from bpx.engine import Activation
 from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 WIDTH, DEPTHS = 200, (1, 2, 4, 8, 16, 32, 64)
 SETUP = (f"model.width={WIDTH}", "dataset=gaussian", f"dataset.n_in={WIDTH}", "batch_size=2", "dtype=float64",

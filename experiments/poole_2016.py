@@ -11,7 +11,7 @@ import numpy as np
 from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import GREY, below, new, plain, shades
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from bpx.theory import mean_field, phase_diagram
 from bpx.theory.meanfield import Ensemble
 

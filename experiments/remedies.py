@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new, plain
 from bpx.probes import flow
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from experiments.signals import metric_name
 
 HIDDEN = 10

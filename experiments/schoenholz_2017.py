@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import RED, new, plain
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from bpx.theory import critical_sigma_w, mean_field
 
 SIGMA_B = 0.05**0.5

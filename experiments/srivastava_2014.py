@@ -11,7 +11,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, ORANGE, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 
 SIZES = (100, 500, 1000, 5000)
 SETUP = (

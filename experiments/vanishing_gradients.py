@@ -7,7 +7,7 @@ import numpy as np
 from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain
 from bpx.figures.study import band
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from bpx.theory import Architecture, predict
 from experiments.signals import activations, deltas
 

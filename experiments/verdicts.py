@@ -5,10 +5,10 @@ import sys
 import numpy as np
 
 from bpx import diagnose
+from bpx.diagnosis import predict_network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, below, new, plain
 from bpx.figures.study import band
-from bpx.findings import predict_network
-from bpx.study import Study, study
+from bpx.runs.study import Study, study
 from bpx.theory import verdict
 from experiments.signals import deltas, rms
 

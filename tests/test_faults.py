@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from bpx import run as running
 from bpx.config import CONF, UserError
+from bpx.runs import run as running
 from bpx.training import sealed
 
 QUICK = ["dataset=classification", "epochs=3", "tracking=none", "tracking.figures=false", "progress=false"]

@@ -13,7 +13,8 @@ ALLOWED = {  # of bpx itself; a part may always import from itself
     "records": (),
     "theory": ("engine.activations",),
     "probes": ("engine", "theory"),
-    "findings": ("engine", "probes", "theory"),
+    "diagnosis": ("engine", "probes", "theory", "figures", "records"),
+    "system": (),
     "training": ("engine", "data", "probes", "records"),
     "tracking": ("records", "engine.model_files"),
     "figures": ("records", "theory"),
@@ -29,15 +30,12 @@ ONLY_IN = {
     ),
     "optuna": ("sweep",),
     "hydra": (
-        "commands.py",
+        "cli",
         "config.py",
-        "run.py",
-        "resume.py",
-        "study.py",
+        "runs",
         "sweep",
         "train.py",
         "gradcheck.py",
-        "theory/__main__.py",
     ),
 }
 ENGINE_STANDS_ON = ("numpy", "scipy.linalg.blas", "scipy.special")

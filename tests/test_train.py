@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from bpx import records
 from bpx.config import CONF, UserError, plan
-from bpx.report import Console
+from bpx.runs.console import Console
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import TrialState
 
 from bpx.config import Plan, UserError, flatten, plan
-from bpx.stopping import Interrupted, Stop
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, options
 from bpx.sweep.progress import Progress
@@ -28,6 +27,7 @@ from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome
 from bpx.sweep.trial import NUMBER, run_trial
+from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking import Parent, TrackingError
 
 POLL = 1.0  # seconds between two looks at what other workers do

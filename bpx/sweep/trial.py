@@ -16,7 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from bpx.config import UserError, flatten
-from bpx.run import perform, run_directory
+from bpx.runs.run import perform, run_directory
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, options
 from bpx.sweep.storage import open_store
@@ -49,7 +49,7 @@ def run_trial(config: DictConfig) -> None:
 
 
 class Trial:
-    """What a run has to say to Optuna; ``bpx.execution.Watcher`` is the other side of it."""
+    """What a run has to say to Optuna; ``bpx.runs.execution.Watcher`` is the other side of it."""
 
     def __init__(self, opt: Options, number: int) -> None:
         assert opt.storage is not None and opt.study_name is not None

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis.rows import about, predicted
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.optimizers import sgd
 from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile, update_ratios
@@ -15,8 +17,6 @@ from bpx.figures.flow import FLOW
 from bpx.figures.gains import gains_of
 from bpx.figures.histograms import table
 from bpx.figures.jacobian import spectra_of
-from bpx.findings import find, observe, predict_network
-from bpx.measurement import about, predicted
 from bpx.probes import PROBES, Subject
 from bpx.probes.histograms import log_histogram
 from bpx.probes.probe import places

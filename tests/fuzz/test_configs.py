@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 
 from bpx import records
-from bpx.commands import one_line
+from bpx.cli.command import one_line
 from bpx.config import CONF, UserError, flatten
-from bpx.run import perform
+from bpx.runs.run import perform
 
 GROUPS = {
     folder.name: sorted(p.stem for p in folder.glob("*.yaml"))

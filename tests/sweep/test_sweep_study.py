@@ -13,8 +13,8 @@ from sqlalchemy.exc import DataError, OperationalError, PendingRollbackError
 from test_space import GIVEN
 
 from bpx.config import UserError, plan
-from bpx.run import perform
-from bpx.study import compose
+from bpx.runs.run import perform
+from bpx.runs.study import compose
 from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
 from bpx.sweep.progress import Progress

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis.judge import usual_saturation
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.activations import ReLU, Tanh
-from bpx.findings import find, observe, predict_network
-from bpx.findings.judge import usual_saturation
 from bpx.probes import flow
 from bpx.theory import verdict
 

@@ -65,7 +65,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
 def test_no_table_is_cut_where_there_is_no_terminal(capsys, monkeypatch):
     from rich.table import Table
 
-    from bpx.commands import terminal
+    from bpx.cli.command import terminal
 
     monkeypatch.setenv("COLUMNS", "40")
     table, row = Table(), [f"{i}.23456789e-100" for i in range(20)]

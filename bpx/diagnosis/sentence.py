@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bpx.findings.finding import Finding
-from bpx.findings.observation import Observation
+from bpx.diagnosis.finding import Finding
+from bpx.diagnosis.observation import Observation
 
 PARTS = {"dense": "weights", "norm": "normalization", "residual": "shortcuts"}  # kinds of operations, for people
 _VERBS = {"vanishing": "vanish", "exploding": "explode", "healthy": "are healthy"}

@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 from bpx.config import Plan, flatten
 from bpx.data import Batches, Dataset
 from bpx.engine.network import Network
-from bpx.measurement import Measurement
 from bpx.probes import NonFinite, Sparse
-from bpx.report import Console
-from bpx.resume import Resumed
-from bpx.stopping import Stop
+from bpx.runs.console import Console
+from bpx.runs.measurement import Measurement
+from bpx.runs.resume import Resumed
+from bpx.system.interrupts import Stop
 from bpx.training import Checkpoints, FlightRecorder, Progress, Training, evaluated, fit, made_with, save_evaluation
 from bpx.training.sealed import replaced
 

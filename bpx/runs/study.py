@@ -127,7 +127,7 @@ class Study:
         ]
 
     def _one(self, label: str, seed: int, overrides: list[str]) -> Run:
-        from bpx.run import perform
+        from bpx.runs.run import perform
 
         where = ["tracking=none"] if seed else [f"tracking.parent={self.parent.id or 'null'}"]
         words = [*SPARING, *overrides, *self.overrides, *where, *CHILD]
@@ -181,7 +181,7 @@ class Command:
 
     def __call__(self, words: Sequence[str] = ()) -> Told:
         """Make the study and return what it found; raises UserError."""
-        from bpx.run import run_directory
+        from bpx.runs.run import run_directory
 
         quick, seeds, overrides = "--quick" in words, None, []
         for word in (w for w in words if w != "--quick"):
@@ -223,7 +223,7 @@ class Command:
 
     def main(self) -> int:
         """Make the study that the command line asks for, print what it found, and return the exit code."""
-        from bpx.commands import said
+        from bpx.cli.command import said
 
         words = sys.argv[1:]
         if "--help" in words or "-h" in words:
@@ -253,7 +253,7 @@ def compose(*overrides: str) -> Any:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from bpx.commands import one_line
+    from bpx.cli.command import one_line
 
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from bpx.diagnosis import Finding, find, observe, predict_network
+from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
-from bpx.findings import Finding, find, observe, predict_network
-from bpx.measurement import about, predicted
 from bpx.probes import Subject
 from bpx.probes.gains import Gains
 from bpx.probes.scales import Scales

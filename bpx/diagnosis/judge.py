@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from bpx.diagnosis.finding import Finding
+from bpx.diagnosis.observation import Observation
+from bpx.diagnosis.sentence import PARTS, sentence
 from bpx.engine.activations import ActivationFunction
-from bpx.findings.finding import Finding
-from bpx.findings.observation import Observation
-from bpx.findings.words import PARTS, sentence
 from bpx.probes.scales import SATURATED
 from bpx.theory import Alternative, Architecture, Prediction, alternatives, predict, verdict
 from bpx.theory.gaussian import dphi, rule

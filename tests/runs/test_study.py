@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from bpx.config import UserError
 from bpx.figures.canvas import new
-from bpx.study import study
+from bpx.runs.study import study
 
 SMALL = ("dataset=classification", "model.width=4", "epochs=2")
 

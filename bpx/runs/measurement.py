@@ -11,25 +11,16 @@ from numpy.typing import NDArray
 
 from bpx.config import Plan
 from bpx.data import Dataset
+from bpx.diagnosis import Finding, find, observe, predict_network
+from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.findings import Finding, Observation, find, observe, predict_network
 from bpx.probes import PROBES, Measured, Panel, Sparse, Subject, flow, forward_slope, schedule
-from bpx.probes.histograms import HIGHEST, LOWEST
 from bpx.probes.scales import QUANTITIES
-from bpx.records import Keys, RecordWriter
-from bpx.theory import Architecture, Prediction
+from bpx.records import RecordWriter
 from bpx.training import Record
 
 SAMPLES = 256  # of the training part: the fixed set that probes return to
-PREDICTED = (
-    "predicted_delta_rms",
-    "predicted_delta_rms_low",
-    "predicted_delta_rms_high",
-    "predicted_preactivation_rms",
-    "predicted_preactivation_rms_low",
-    "predicted_preactivation_rms_high",
-)
 
 
 @final
@@ -130,36 +121,3 @@ class Measurement:
             elif values[i] > 0:
                 found[name] = math.log10(values[i])
         return found
-
-
-def about(net: Network, seen: Architecture | None) -> dict[str, Any]:
-    """Return what a record says of its network, as plain JSON: enough to draw its figures."""
-    facts: dict[str, Any] = {
-        "batch_size": len(net.dense[0].y),
-        "dtype": str(net.dtype),
-        "histogram_decades": [LOWEST, HIGHEST],
-        "jacobian_rank": min(net.n_in, net.n_out),
-    }
-    if seen is not None:
-        facts |= {
-            "activation": {"name": seen.activation.name, **vars(seen.activation)},
-            "normalization": seen.normalization,
-            "residual": seen.residual,
-            "keep": seen.keep,
-            "sigma_b": seen.bias_std,
-            "sigma_w": seen.sigma_w,
-        }
-    return facts
-
-
-def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[np.float64]]:
-    """Return theory's line and band as rows: delta_rms, from the last measured one on, and the RMS of z."""
-    L = len(prediction.q)
-    keys = tuple((f"layer_{i:02d}", "", quantity, 0) for quantity in PREDICTED for i in range(1, L + 1))
-    if not L:
-        return keys, np.zeros(0)
-    profiles = (prediction.log10_delta, prediction.low, prediction.high)
-    with np.errstate(all="ignore"):  # a band may end beyond all numbers
-        lines = [seen.delta_rms[-1] * 10 ** np.array(x) for x in profiles]
-        lengths = [np.sqrt(q) for q in (prediction.q, prediction.q_low, prediction.q_high)]
-    return keys, np.concatenate([*lines, *lengths])

@@ -14,12 +14,12 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bpx.commands import terminal
+from bpx.cli.command import terminal
 from bpx.data import Dataset
+from bpx.diagnosis import Finding
 from bpx.engine.network import Network
-from bpx.findings import Finding
-from bpx.measurement import Measurement
 from bpx.probes.scales import QUANTITIES
+from bpx.runs.measurement import Measurement
 from bpx.training import Record
 
 LINES = 20  # at most about so many lines where there is no terminal

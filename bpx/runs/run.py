@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from bpx.config import Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
 from bpx.engine.network import Network
-from bpx.execution import Done, Execution, Watcher
-from bpx.naming import run_name
-from bpx.resume import Resumed, resumed
-from bpx.stopping import Interrupted, Stop
+from bpx.runs.execution import Done, Execution, Watcher
+from bpx.runs.naming import run_name
+from bpx.runs.resume import Resumed, resumed
+from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking import TrackingError
 
 GRACE = 1.0  # seconds that an interrupted run waits for its tracking server

@@ -7,7 +7,7 @@ import sys
 import pytest
 from matplotlib.image import imread
 
-from bpx.commands import terminal
+from bpx.cli.command import terminal
 
 
 def theory(directory, *overrides):
@@ -47,9 +47,9 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, override, text):
 
 
 def test_one_layer_has_no_slope(capsys):
+    from bpx.cli.theory import table
     from bpx.engine.activations import ReLU
     from bpx.theory import Architecture, mean_field, predict
-    from bpx.theory.__main__ import table
 
     net = Architecture(ReLU(), (100, 100, 100), (0.14, 0.14))
     terminal().print(table(net, 1.4, mean_field(net.activation, 1.4), predict(net, 1.0)))

@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from bpx import records
 from bpx.compare import compare
 from bpx.config import CONF, UserError
-from bpx.resume import resumed
-from bpx.run import perform
-from bpx.stopping import Interrupted
+from bpx.runs.resume import resumed
+from bpx.runs.run import perform
+from bpx.system.interrupts import Interrupted
 from bpx.tracking import LocalTracker
 
 WORDS = [
@@ -196,7 +196,7 @@ def test_another_threads_count_is_said(kept, tmp_path, command):
 def test_a_configuration_that_would_run_foreign_code_is_refused(kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 100)
     config = directory / "config" / "config.yaml"
-    for target in ("os.system", "bpx.run.os.system"):
+    for target in ("os.system", "bpx.runs.run.os.system"):
         config.write_text(
             re.sub(r"_target_: bpx\.engine\.optimizers\.adam\b", f"_target_: {target}", config.read_text())
         )

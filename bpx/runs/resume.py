@@ -106,7 +106,7 @@ def _check_targets(node: Any) -> None:
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
     from bpx.config import plan
-    from bpx.execution import REPORTED
+    from bpx.runs.execution import REPORTED
 
     work = plan(config)
     if after < before:

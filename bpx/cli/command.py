@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bpx.config import CONF, UserError
-from bpx.stopping import Stop
+from bpx.system.interrupts import Stop
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
 WIDE = 10_000  # letters: no table has as many

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bpx.naming import LONGEST, run_name
+from bpx.runs.naming import LONGEST, run_name
 
 CHOICES = {"activation": "sigmoid", "initializer": "xavier_normal", "dropout": "none", "tracking": "mlflow"}
 

@@ -1,0 +1,1 @@
+"""What every command shares: composition, one-line errors, exit codes; and the theory command."""

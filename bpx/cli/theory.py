@@ -1,0 +1,141 @@
+"""python -m bpx.theory activation=tanh initializer.sigma_w=1.5: theory's numbers and the phase diagram."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from bpx.cli.command import command, terminal
+from bpx.config import Plan, UserError, hidden_widths, plan
+from bpx.engine import Activation
+from bpx.engine.initializers import Orthogonal
+from bpx.theory import (
+    Architecture,
+    MeanField,
+    Prediction,
+    critical_sigma_w,
+    mean_field,
+    phase_diagram_around,
+    predict,
+    weight_deviations,
+)
+
+FOLDER = Path("outputs/theory")
+TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
+
+
+@command
+def main(config: Any) -> None:
+    """Print what theory says of the configuration's network, and save the phase diagram of a plain one."""
+    checked = plan(config)
+    net = architecture(checked)
+    console = terminal()
+    assert net.weight_std is not None
+    sigma_w = net.weight_std[0] * math.sqrt(net.fans[0])
+    q1 = sigma_w**2 + net.bias_variance  # inputs of unit second moment
+    answer = mean_field(net.activation, sigma_w, net.bias_std, keep=net.keep)
+    console.print(table(net, sigma_w, answer, predict(net, q1)))
+    if not _plain(net):
+        console.print("no phase diagram: the plane of σw and σb is that of nets without normalization and shortcuts")
+        return
+    if answer.note:
+        console.print(answer.note)
+    console.print(f"phase diagram: {draw(net, sigma_w)}")
+
+
+def architecture(checked: Plan) -> Architecture:
+    """Return the configuration's hidden layers, the input as wide as the first of them; raises UserError."""
+    config, initializer = checked.config, checked.initializer
+    widths = hidden_widths(config.model)
+    if not widths:
+        raise UserError("model.depth must be at least 1: theory speaks of hidden layers")
+    fans = (widths[0], *widths, widths[-1])
+    std = weight_deviations(fans, initializer.deviation)
+    if std is None or not all(s > 0 for s in std):
+        raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
+    return Architecture(
+        activation=next(x.function for x in checked.network(1, 1).layers() if isinstance(x, Activation)),
+        fans=fans,
+        weight_std=std,
+        bias_std=initializer.bias_std,
+        keep=1 - config.dropout.rate,
+        normalization=config.normalization.name,
+        residual=str(config.model._target_).endswith("residual_mlp"),
+        batch_size=checked.settings.batch_size,
+        orthogonal=isinstance(initializer, Orthogonal),
+    )
+
+
+def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Prediction) -> Any:
+    """Return the numbers as a rich table."""
+    from rich.table import Table
+
+    out = Table(title=_title(net), show_header=False)
+    out.add_row("σw, σb", f"{sigma_w:.6g}, {net.bias_std:.6g}")
+    if _plain(net):
+        out.add_row("length fixed point q*", "any" if answer.fate == "any" else f"{answer.q_star:.6g}")
+        out.add_row("χ₁: factor of ‖δ‖² per layer", f"{answer.chi_1:.6g}")
+        out.add_row("ξq: memory of length, layers", _layers(answer.xi_q))
+        out.add_row("ξc: memory of correlation, layers", _layers(answer.xi_c))
+        out.add_row("trainable depth, 6 ξc", _layers(answer.xi_c, TRAINABLE))
+        out.add_row("factor of δ per layer, √χ₁", f"×{math.sqrt(answer.chi_1):.4g}")
+        out.add_row("critical σw at this σb", _critical(net))
+    depth, width = len(net.hidden), max(net.hidden)
+    if prediction.slope is None or prediction.slope_low is None or prediction.slope_high is None:
+        out.add_row("the net as configured", f"no prediction: {prediction.reason}")
+        return out
+    if depth == 1:
+        out.add_row("slope", "none: there is one hidden layer")
+        return out
+    out.add_row(
+        f"slope, {depth} layers of {width} (95 %)",
+        f"{prediction.slope:+.4f} ({prediction.slope_low:+.4f} to {prediction.slope_high:+.4f})",
+    )
+    out.add_row("factor of δ per layer there", f"×{prediction.factor:.4g}")
+    out.add_row("verdict", prediction.verdict)
+    if prediction.rough:
+        out.add_row("only roughly", prediction.rough)
+    if prediction.note:
+        out.add_row("note", prediction.note)
+    return out
+
+
+def draw(net: Architecture, sigma_w: float) -> Path:
+    """Draw the plane around the network's point, and return the picture's path."""
+    from bpx.figures.canvas import save
+    from bpx.figures.phase import phase
+
+    name, sigma_b = net.activation.name, net.bias_std
+    figure = phase(
+        phase_diagram_around(net.activation, sigma_w, sigma_b, net.keep),
+        _title(net),
+        f"{name}: where gradients vanish and explode",
+        [(f"σw = {sigma_w:.4g}, σb = {sigma_b:.4g}", sigma_w, sigma_b)],
+    )
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return save(figure, FOLDER / f"{name}_w{sigma_w:.4g}_b{sigma_b:.4g}_keep{net.keep:.4g}.png")
+
+
+def _plain(net: Architecture) -> bool:
+    return net.normalization == "none" and not net.residual
+
+
+def _title(net: Architecture) -> str:
+    parts = [net.activation.name]
+    parts += [f"{net.normalization} normalization"] if net.normalization != "none" else []
+    parts += [f"dropout {1 - net.keep:g}"] if net.keep < 1 else []
+    return ", ".join(parts + (["shortcuts"] if net.residual else []))
+
+
+def _layers(depth: float | None, times: int = 1) -> str:
+    if depth is None:
+        return "none: the length has no fixed point"
+    return "∞" if math.isinf(depth) else f"{times * depth:.4g}"
+
+
+def _critical(net: Architecture) -> str:
+    try:
+        return f"{critical_sigma_w(net.activation, net.bias_std, net.keep):.6g}"
+    except ValueError:
+        return "none: no stable edge of chaos"

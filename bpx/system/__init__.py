@@ -1,0 +1,1 @@
+"""Ground beneath all: interrupts, atomic files, locks."""
