@@ -44,13 +44,13 @@ def main(config: Any) -> int:
 
 def look(net: Network, x: Any, y: Any) -> None:
     """Raise UserError where a step on (x, y) makes numbers of which no difference can be taken, naming the first."""
-    twin = net.twin(len(x))
+    replica = net.replica(len(x))
     with np.errstate(all="ignore"):
-        cost = twin.cost(x, y)
-        twin.backward()
-    values = [np.array([cost]), twin.store.grad, *(v for layer in twin.layers() for v in (layer.y, layer.dx))]
+        cost = replica.cost(x, y)
+        replica.backward()
+    values = [np.array([cost]), replica.store.grad, *(v for layer in replica.layers() for v in (layer.y, layer.dx))]
     if not all(np.isfinite(v).all() for v in values):
-        raise UserError(f"nothing can be checked: {trace(twin, sgd().bind(twin.store), 0, cost, backward=True)}")
+        raise UserError(f"nothing can be checked: {trace(replica, sgd().bind(replica.store), 0, cost, backward=True)}")
     largest = max(float(np.abs(v).max(initial=0.0)) for v in values)
     if largest > MOST:
         raise UserError(

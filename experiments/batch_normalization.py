@@ -28,7 +28,7 @@ def run(s: Study) -> str:
         net = work.network(FEATURES, 1)
         net.initialize(work.initializer, rng)
         net.bind(ROWS)
-        norm = net.ops[1]
+        norm = net.blocks[1]
         distance = []
         for _ in range(STEPS):
             z = mean + std * rng.standard_normal((ROWS, FEATURES))

@@ -21,19 +21,19 @@ def run(s: Study) -> str:
     """Drop units of one layer many times, count them, and average the outputs."""
     dropped, scaled, kept = [], [], []
     for net, x, _ in s.draws(*SETUP):  # noqa: B007  # the last batch is used again below
-        a, mask = net.ops[1].y, net.ops[2].mask
+        a, mask = net.blocks[1].y, net.blocks[2].mask
         dropped.append(np.mean(mask == 0))
         scaled.append(1 - mask.mean())
         on = (mask > 0) & (a > 0)
-        kept.append((net.ops[2].y[on] / a[on]).mean())
+        kept.append((net.blocks[2].y[on] / a[on]).mean())
     sums, errors = np.zeros_like(a, np.float64), []
     for n in range(1, max(AVERAGED) + 1):
         net.forward(x, train=True)
-        sums += net.ops[2].y
+        sums += net.blocks[2].y
         if n in AVERAGED:
-            errors.append(np.abs(sums / n - net.ops[1].y).mean() / np.abs(net.ops[1].y).mean())
+            errors.append(np.abs(sums / n - net.blocks[1].y).mean() / np.abs(net.blocks[1].y).mean())
     net.forward(x, train=False)
-    same = np.array_equal(net.ops[3].x, net.ops[1].y)
+    same = np.array_equal(net.blocks[3].x, net.blocks[1].y)
     variance = 1 + RATE / (1 - RATE)
     s.log(dropped=np.mean(dropped), by_the_scaled_mask=np.mean(scaled), scale_of_the_kept=np.mean(kept),
           error_of_one=errors[0], error_of_300=errors[-1])  # fmt: skip
@@ -41,11 +41,11 @@ def run(s: Study) -> str:
     figure = new(f"one batch of {ROWS} samples, {UNITS} units", f"inverted dropout, p = {RATE:g}", 11.5, 5.4)
     panels = figure.subplot_mosaic([["a", "mask", "y"], ["share", "share", "mean"]])
     net.forward(x, train=True)
-    most = float(net.ops[2].y.max())
+    most = float(net.blocks[2].y.max())
     for name, values, title in (
-        ("a", net.ops[1].y, "activations"),
-        ("mask", net.ops[2].mask, "mask: 0 or 1 / (1 − p)"),
-        ("y", net.ops[2].y, "after dropout"),
+        ("a", net.blocks[1].y, "activations"),
+        ("mask", net.blocks[2].mask, "mask: 0 or 1 / (1 − p)"),
+        ("y", net.blocks[2].y, "after dropout"),
     ):
         image = panels[name].imshow(values, cmap="viridis", vmin=0, vmax=2 if name == "mask" else most, aspect="auto")
         plain(panels[name], "unit", "sample", title)

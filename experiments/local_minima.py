@@ -45,7 +45,7 @@ def end(run: Run, data: Dataset) -> End:
 
     cost, grad = descend(net.store.theta.copy())
     by_layer = np.array([np.linalg.norm(dense.W.grad) for dense in net.dense])
-    dead = np.concatenate([(op.y <= 0).all(axis=0) for op in net.ops if op.kind == "activation"])
+    dead = np.concatenate([(block.y <= 0).all(axis=0) for block in net.blocks if block.kind == "activation"])
     found = minimize(descend, net.store.theta.copy(), jac=True, method="L-BFGS-B", options={"maxiter": 3000})
     return End(cost, float(np.linalg.norm(grad)), by_layer, float(dead.mean()), found.fun, np.linalg.norm(found.jac))
 

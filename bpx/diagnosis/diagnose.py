@@ -31,17 +31,17 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
     if x.ndim != 2 or x.shape[1] != net.n_in or len(x) == 0:
         raise ValueError(f"x must be (samples, {net.n_in}), got {x.shape}")
     y = np.asarray(y)
-    twin = net.twin(len(x))
-    twin.cost(x, y if y.ndim == 1 else y.astype(net.dtype))
-    twin.backward()
-    seen, q1, prediction = predict_network(twin)
-    observed = observe(twin)
+    replica = net.replica(len(x))
+    replica.cost(x, y if y.ndim == 1 else y.astype(net.dtype))
+    replica.backward()
+    seen, q1, prediction = predict_network(replica)
+    observed = observe(replica)
     finding = find(observed, seen, q1, prediction)
     rows = Rows()
-    subject = Subject(twin, sgd().bind(twin.store), x)
+    subject = Subject(replica, sgd().bind(replica.store), x)
     for probe in (Scales(subject), Gains(subject)):
         probe.gradient(0)
         rows.append(0, 0.0, probe.keys, probe.values)
     rows.append(0, 0.0, *predicted(prediction, observed))
-    rows.about = about(twin, seen) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}
+    rows.about = about(replica, seen) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}
     return replace(finding, figure=layer_profile(rows.records()))

@@ -323,7 +323,7 @@ class Activation(Layer):
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own a and delta, both (batch, n)."""
-        self._own(batch, dtype, y=self.n_out, dx=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute a = phi(z)."""

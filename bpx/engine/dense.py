@@ -37,10 +37,10 @@ class Dense(Layer):
         """Own z (batch, n_out) and da (batch, n_in)."""
         self._ones = np.ones(batch, dtype)
         if self.first:
-            self._own(batch, dtype, y=self.n_out)
+            self.allocate_buffers(batch, dtype, y=self.n_out)
             self.dx = np.zeros((0, self.n_in), dtype)
         else:
-            self._own(batch, dtype, y=self.n_out, dx=self.n_in)
+            self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute z = a W + b."""

@@ -32,7 +32,7 @@ class Dropout(Layer):
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own y, dx and the mask, all (batch, n), and draw a first mask."""
-        self._own(batch, dtype, y=self.n_out, dx=self.n_in, mask=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, mask=self.n_in)
         self.rng = rng
         self._draw()
 

@@ -95,19 +95,19 @@ def gradcheck(
     if net.dtype != np.float64:
         raise ValueError("the gradient check needs dtype=float64")
     rng = np.random.default_rng(0) if rng is None else rng
-    twin = net.twin(len(x))
-    theta = twin.store.theta
-    cost = twin.cost(x, y, train)
-    twin.backward()
-    grad = twin.store.grad.copy()
+    replica = net.replica(len(x))
+    theta = replica.store.theta
+    cost = replica.cost(x, y, train)
+    replica.backward()
+    grad = replica.store.grad.copy()
     floor = ROUND_OFF * max(abs(cost), 1.0) / epsilon
 
     def difference(step: Array, index: int | slice = slice(None)) -> tuple[float, bool]:
         kept = theta[index].copy()
         theta[index] = kept + step
-        up, sides_up = twin.cost(x, y, train), _sides(twin)
+        up, sides_up = replica.cost(x, y, train), _sides(replica)
         theta[index] = kept - step
-        down, sides_down = twin.cost(x, y, train), _sides(twin)
+        down, sides_down = replica.cost(x, y, train), _sides(replica)
         theta[index] = kept
         same = all(np.array_equal(a, b) for a, b in zip(sides_up, sides_down, strict=True))
         return up - down, not same
@@ -123,7 +123,7 @@ def gradcheck(
 
     checks: list[TensorCheck] = []
     start = 0
-    for p in twin.store.parameters:
+    for p in replica.store.parameters:
         chosen = np.arange(p.size)
         if entries is not None and p.size > entries:
             chosen = np.sort(rng.choice(p.size, entries, replace=False))
@@ -153,7 +153,7 @@ def gradcheck(
         )
         start += p.size
     n, a = (np.concatenate([getattr(check, kind) for check in checks]) for kind in ("numeric", "analytic"))
-    layers = check_layers(twin, x, y, train, rng)
+    layers = check_layers(replica, x, y, train, rng)
     return GradientCheck(relative_difference(n, a), _tolerance(floor, n, a), along, tuple(checks), layers)
 
 

@@ -318,7 +318,7 @@ class LSUV(_Lecun):
 
     def tune(self, net: Network, x: Array) -> None:
         """Scale each W, from the input on, until std(z) over the batch ``x`` is 1 within 1e-3."""
-        probe = net.twin(len(x))
+        probe = net.replica(len(x))
         for dense in probe.dense:
             for _ in range(10):
                 with np.errstate(all="ignore"):  # layers behind, not scaled yet, may overflow

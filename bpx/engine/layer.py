@@ -53,8 +53,8 @@ class Layer(ABC):
     def backward(self, dy: Array) -> Array:
         """Return the gradient at the input, given ``dy`` at the output, and write the parameters' gradients."""
 
-    def rows(self, n: int) -> None:
-        """Use the first ``n`` rows of every buffer: a short batch needs no memory of its own."""
+    def set_batch_size(self, n: int) -> None:
+        """Use the first ``n`` rows of every buffer: a short batch needs no buffers of its own."""
         for key, buffer in self._buffers.items():
             setattr(self, key, buffer[:n])
 
@@ -70,7 +70,7 @@ class Layer(ABC):
         """Return what training accumulates beside the parameters, by name; none for most layers."""
         return {}
 
-    def twin(self, store: Store) -> Self:
+    def replica(self, store: Store) -> Self:
         """Return a frozen layer with the same parameters, statistics and name, and no buffers yet."""
         other = copy.copy(self)
         other.frozen = True
@@ -83,7 +83,7 @@ class Layer(ABC):
         self.name, self.n_in, self.n_out = name, n_in, n_out
         return n_out
 
-    def _own(self, batch: int, dtype: np.dtype[np.floating], **widths: int) -> None:
+    def allocate_buffers(self, batch: int, dtype: np.dtype[np.floating], **widths: int) -> None:
         """Allocate one zeroed (batch, width) buffer per keyword, read and written as an attribute."""
         self._buffers = {key: zeros((batch, n), dtype) for key, n in widths.items()}
-        self.rows(batch)
+        self.set_batch_size(batch)

@@ -48,12 +48,12 @@ class _Passed:
 
 
 def check_layers(net: Network, x: Array, y: Array, train: bool, rng: np.random.Generator) -> tuple[LayerCheck, ...]:
-    """Check the backward of every layer and of the loss at the values of one step; ``net`` is a twin, in float64.
+    """Check the backward of every layer and of the loss at the values of one step; ``net`` is a replica, in float64.
 
     A layer without a gradient at its input (the first) is left out: its parameters are checked as tensors.
     """
     passed = _step(net, x, y, train)
-    z, dz = net.ops[-1].y.copy(), passed[net.ops[-1].name].dy
+    z, dz = net.blocks[-1].y.copy(), passed[net.blocks[-1].name].dy
     checks = []
     for layer in net.layers():
         values = passed[layer.name]

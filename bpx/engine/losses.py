@@ -32,9 +32,9 @@ class Loss(ABC):
         self._dz = zeros((batch, n_out), dtype)
         self._eye = np.eye(n_out, dtype=dtype)
         self._first = np.arange(batch) * n_out  # where each row starts in a flat view
-        self.rows(batch)
+        self.set_batch_size(batch)
 
-    def rows(self, n: int) -> None:
+    def set_batch_size(self, n: int) -> None:
         """Use the first ``n`` rows of every buffer."""
         self.dz = self._dz[:n]
         self.flat = self.dz.reshape(-1)
@@ -46,7 +46,7 @@ class Loss(ABC):
         """dJ/dz under the name that layers have for the gradient at their input."""
         return self.dz
 
-    def twin(self) -> Self:
+    def replica(self) -> Self:
         """Return a loss of the same kind with no buffers yet."""
         return copy.copy(self)
 

@@ -74,7 +74,7 @@ def residual_mlp(
 
 
 def _plain(widths: Sequence[int], unit: Callable[[], list[Layer]], bias: bool) -> list[Layer]:
-    return [op for n in widths for op in (Dense(n, bias), *unit())]
+    return [block for n in widths for block in (Dense(n, bias), *unit())]
 
 
 def _residual(widths: Sequence[int], unit: Callable[[], list[Layer]], bias: bool) -> list[Layer]:
@@ -102,8 +102,8 @@ def _assemble(model: str, given: dict[str, Any]) -> Network:
     if np.ndim(given["hidden"]) != 1:
         raise ValueError(f"hidden lists the widths, [50, 50] for instance, got {given['hidden']!r}")
     hidden = [int(n) for n in given["hidden"]]
-    ops = [*MODELS[model](hidden, unit, normalization not in _SHIFTING), Dense(given["n_out"])]
-    net = Network(given["n_in"], ops, loss, given["dtype"])
+    blocks = [*MODELS[model](hidden, unit, normalization not in _SHIFTING), Dense(given["n_out"])]
+    net = Network(given["n_in"], blocks, loss, given["dtype"])
     net.spec = {
         "model": model,
         "n_in": given["n_in"],

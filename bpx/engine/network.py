@@ -24,19 +24,19 @@ class Network:
     ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01.
     """
 
-    def __init__(self, n_in: int, ops: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:
+    def __init__(self, n_in: int, blocks: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {dtype}")
-        self.n_in, self.ops, self.loss = n_in, list(ops), loss
+        self.n_in, self.blocks, self.loss = n_in, list(blocks), loss
         self.dtype: np.dtype[np.floating] = np.dtype(dtype)
         self.store = Store()
         self.spec: dict[str, Any] = {}
         width, weights = n_in, 0
-        for op in self.ops:
-            weights += any(isinstance(layer, Dense) for layer in op.layers())
-            width = op.build(f"layer_{max(weights, 1):02d}.{op.kind}", width, self.store)
+        for block in self.blocks:
+            weights += any(isinstance(layer, Dense) for layer in block.layers())
+            width = block.build(f"layer_{max(weights, 1):02d}.{block.kind}", width, self.store)
         self.n_out = width
-        self.ops[0].first = True
+        self.blocks[0].first = True
         self.store.allocate(self.dtype)
         for p in self.store.parameters:
             if p.name.endswith(".gamma"):
@@ -51,8 +51,8 @@ class Network:
 
     def layers(self) -> Iterator[Layer]:
         """Yield every layer in forward order, those inside residual blocks too."""
-        for op in self.ops:
-            yield from op.layers()
+        for block in self.blocks:
+            yield from block.layers()
 
     def initialize(self, initializer: Initializer, rng: np.random.Generator) -> None:
         """Draw all weights, and the biases from N(0, bias_std**2)."""
@@ -66,8 +66,8 @@ class Network:
         if batch < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch}")
         self.rng = rng = np.random.default_rng(0) if rng is None else rng
-        for op in self.ops:
-            op.bind(batch, self.dtype, rng)
+        for block in self.blocks:
+            block.bind(batch, self.dtype, rng)
         self.loss.bind(batch, self.n_out, self.dtype)
         self.batch = self._rows = batch
         return self
@@ -81,8 +81,8 @@ class Network:
             raise ValueError(f"x must be (rows, {self.n_in}) of {self.dtype}, got {x.shape} of {x.dtype}")
         if len(x) != self._rows:
             self._use(len(x))
-        for op in self.ops:
-            x = op.forward(x, train)
+        for block in self.blocks:
+            x = block.forward(x, train)
         return x
 
     def cost(self, x: Array, y: Array, train: bool = True) -> float:
@@ -95,8 +95,8 @@ class Network:
 
     def backward_from(self, dy: Array) -> None:
         """Send ``dy`` (rows, n_out), a gradient at the last pre-activation, backward through every layer."""
-        for op in reversed(self.ops):
-            dy = op.backward(dy)
+        for block in reversed(self.blocks):
+            dy = block.backward(dy)
 
     def predict(self, x: Array) -> Array:
         """Return probabilities (or the outputs of a regression), (n, n_out), for any number of samples."""
@@ -117,12 +117,12 @@ class Network:
                 hits += accuracy(z, targets) * len(rows)
         return total / len(x), hits / len(x) if y.ndim == 1 else None
 
-    def twin(self, batch: int) -> Network:
+    def replica(self, batch: int) -> Network:
         """Return a frozen network that shares theta and running statistics and owns its buffers and gradient."""
         other = copy.copy(self)
-        other.store = self.store.twin()
-        other.ops = [op.twin(other.store) for op in self.ops]
-        other.loss = self.loss.twin()
+        other.store = self.store.replica()
+        other.blocks = [block.replica(other.store) for block in self.blocks]
+        other.loss = self.loss.replica()
         other._evaluator = None
         return other.bind(batch)
 
@@ -151,15 +151,15 @@ class Network:
 
     def _evaluation(self) -> Network:
         if self._evaluator is None:
-            self._evaluator = self.twin(EVALUATION_ROWS)
+            self._evaluator = self.replica(EVALUATION_ROWS)
         return self._evaluator
 
     def _use(self, n: int) -> None:
         if n > self.batch:
             raise ValueError(f"{n} rows do not fit into buffers bound for {self.batch}")
-        for op in self.ops:
-            op.rows(n)
-        self.loss.rows(n)
+        for block in self.blocks:
+            block.set_batch_size(n)
+        self.loss.set_batch_size(n)
         self._rows = n
 
 

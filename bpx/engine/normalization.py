@@ -44,7 +44,7 @@ class BatchNorm(Layer):
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self._own(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
         self._ones = np.ones(batch, dtype)
 
     def statistics(self) -> dict[str, Array]:
@@ -115,7 +115,7 @@ class LayerNorm(Layer):
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self._own(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
         self._ones = np.ones(batch, dtype)
         self._mean = np.full(self.n_in, 1 / self.n_in, dtype)
 
@@ -165,7 +165,7 @@ class RMSNorm(Layer):
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self._own(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
         self._ones = np.ones(batch, dtype)
         self._mean = np.full(self.n_in, 1 / self.n_in, dtype)
 

@@ -36,15 +36,15 @@ class Residual(Layer):
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own y and dx, both (batch, n)."""
-        self._own(batch, dtype, y=self.n_out, dx=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
         for layer in self.branch:
             layer.bind(batch, dtype, rng)
 
-    def rows(self, n: int) -> None:
+    def set_batch_size(self, n: int) -> None:
         """Use the first ``n`` rows of every buffer, the branch's too."""
-        super().rows(n)
+        super().set_batch_size(n)
         for layer in self.branch:
-            layer.rows(n)
+            layer.set_batch_size(n)
 
     def layers(self) -> Iterator[Layer]:
         """Yield the block and then its branch's layers."""
@@ -52,10 +52,10 @@ class Residual(Layer):
         for layer in self.branch:
             yield from layer.layers()
 
-    def twin(self, store: Store) -> Self:
-        """Return a frozen block of twins."""
-        other = super().twin(store)
-        other.branch = [layer.twin(store) for layer in self.branch]
+    def replica(self, store: Store) -> Self:
+        """Return a frozen block of replicas."""
+        other = super().replica(store)
+        other.branch = [layer.replica(store) for layer in self.branch]
         return other
 
     def forward(self, x: Array, train: bool) -> Array:

@@ -57,7 +57,7 @@ class Store:
         self.grad = zeros(size, dtype)
         self._view()
 
-    def twin(self) -> Store:
+    def replica(self) -> Store:
         """Return a store that shares theta and has a gradient of its own."""
         other = Store()
         other.parameters = [Parameter(p.name, p.shape, p.is_weight) for p in self.parameters]

@@ -27,21 +27,21 @@ class Gains(Probe):
     name = "gains"
 
     def __init__(self, subject: Subject) -> None:
-        ops = subject.net.ops
-        holders: list[Behind] = [*ops[2:], subject.net.loss] if len(ops) > 1 else []
-        steps = list(zip(range(1, len(ops)), ops[1:], holders, strict=True))
+        blocks = subject.net.blocks
+        holders: list[Behind] = [*blocks[2:], subject.net.loss] if len(blocks) > 1 else []
+        steps = list(zip(range(1, len(blocks)), blocks[1:], holders, strict=True))
         self.pairs: list[tuple[Behind, Behind]] = []
         keys: list[Key] = []
-        for i, op, after in reversed(steps):
-            keys.append((_layer(op), op.kind, "backward_gain", i))
-            self.pairs.append((op, after))
-            branch = list(op.layers())[1:]
+        for i, block, after in reversed(steps):
+            keys.append((_layer(block), block.kind, "backward_gain", i))
+            self.pairs.append((block, after))
+            branch = list(block.layers())[1:]
             if branch:
                 inside: list[Behind] = [*branch[1:], after]
                 for inner, behind in reversed(list(zip(branch, inside, strict=True))):
-                    keys.append((_layer(op), inner.kind, "branch_gain", i))
+                    keys.append((_layer(block), inner.kind, "branch_gain", i))
                     self.pairs.append((inner, behind))
-                keys.append((_layer(op), "branch", "branch_gain", i))
+                keys.append((_layer(block), "branch", "branch_gain", i))
                 self.pairs.append((branch[0], after))
         self._declare(keys)
 
@@ -61,9 +61,9 @@ class Gains(Probe):
 
 def between_hidden(net: Network) -> range:
     """Return the indices of the operations between the first and the last hidden delta (the first hidden one's not)."""
-    at = [i for i, op in enumerate(net.ops) if any(isinstance(layer, Dense) for layer in op.layers())]
+    at = [i for i, block in enumerate(net.blocks) if any(isinstance(layer, Dense) for layer in block.layers())]
     return range(at[0] + 1, at[-2] + 1) if len(at) > 1 else range(0)
 
 
-def _layer(op: Layer) -> str:
-    return op.name.partition(".")[0]
+def _layer(block: Layer) -> str:
+    return block.name.partition(".")[0]

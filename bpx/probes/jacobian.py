@@ -26,14 +26,14 @@ class Jacobian(Probe):
 
     def __init__(self, subject: Subject) -> None:
         self.samples = subject.samples[:ROWS]
-        self.twin = subject.twin(len(self.samples))
+        self.replica = subject.replica(len(self.samples))
         self.few = min(SAMPLES, len(self.samples))
-        k = min(self.twin.n_in, self.twin.n_out)
+        k = min(self.replica.n_in, self.replica.n_out)
         self._declare([("", "", "jacobian_singular_value", i) for i in range(self.few * k)])
 
     def gradient(self, step: int) -> None:
         """Send one unit vector after the other backward."""
-        J = jacobian(self.twin, self.samples, self.few)
+        J = jacobian(self.replica, self.samples, self.few)
         finite = np.isfinite(J).all(axis=(1, 2))
         spectra = np.full((self.few, min(J.shape[1:])), np.nan)
         spectra[finite] = np.linalg.svd(J[finite], compute_uv=False)
@@ -44,14 +44,14 @@ def jacobian(net: Network, x: Array, few: int) -> Array:
     """Return dz_L/dx of the first ``few`` rows of ``x`` as (few, n_out, n_in), in float64."""
     z = net.forward(x, train=True)
     out = np.empty((few, net.n_out, net.n_in))
-    first = net.ops[0]
+    first = net.blocks[0]
     W = np.asarray(net.dense[0].W.value, np.float64)
     dz = np.zeros_like(z)
     for i in range(few):
         for k in range(net.n_out):
             dz[i, k] = 1
             net.backward_from(dz)
-            out[i, k] = W @ np.asarray(net.ops[1].dx[i] if len(net.ops) > 1 else dz[i], np.float64)
+            out[i, k] = W @ np.asarray(net.blocks[1].dx[i] if len(net.blocks) > 1 else dz[i], np.float64)
             dz[i, k] = 0
     assert first is net.dense[0]
     return out

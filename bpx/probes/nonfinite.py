@@ -105,24 +105,24 @@ def _computed(net: Network, optimizer: Optimizer, step: int, cost: float, backwa
         else:
             yield _Made("update", where, operation, tensor, p.value, ())
     inputs: dict[str, Array] = {}
-    for op in net.ops:
+    for block in net.blocks:
         entered = x
-        for layer in op.layers():
-            if layer is not op:
+        for layer in block.layers():
+            if layer is not block:
                 inputs[layer.name] = x
                 yield _made(layer, "forward", _OUTPUT.get(layer.kind, "y"), layer.y, (x, *_values(layer)))
                 x = layer.y
-        inputs[op.name] = entered
-        yield _made(op, "forward", _OUTPUT.get(op.kind, "y"), op.y, (entered, x, *_values(op)))
-        x = op.y
+        inputs[block.name] = entered
+        yield _made(block, "forward", _OUTPUT.get(block.kind, "y"), block.y, (entered, x, *_values(block)))
+        x = block.y
     yield _Made("forward", "", net.loss.name, "J", np.array([cost]), (x,))
     if not backward:
         return
     dy = net.loss.dx
     yield _Made("backward", "", net.loss.name, "delta", dy, (x,))
-    for op in reversed(net.ops):
+    for block in reversed(net.blocks):
         entered = dy
-        for layer in [*reversed(list(op.layers())[1:]), op]:
+        for layer in [*reversed(list(block.layers())[1:]), block]:
             for key, p in layer.parameters().items():
                 yield _made(layer, "backward", f"d{key}", p.grad, (dy, inputs[layer.name]))
             if not layer.first:

@@ -52,9 +52,9 @@ def places(net: Network) -> list[Place]:
     """
     layers = list(net.layers())
     found: list[Place] = []
-    holders: list[Behind] = [*net.ops[1:], net.loss]
-    chain = zip(net.ops, holders, strict=True)
-    for behind in (after for op, after in chain if any(isinstance(layer, Dense) for layer in op.layers())):
+    holders: list[Behind] = [*net.blocks[1:], net.loss]
+    chain = zip(net.blocks, holders, strict=True)
+    for behind in (after for block, after in chain if any(isinstance(layer, Dense) for layer in block.layers())):
         dense = net.dense[len(found)]
         following = layers[layers.index(dense) + 1 :]
         until = next((k for k, layer in enumerate(following) if isinstance(layer, Dense)), len(following))
@@ -71,13 +71,13 @@ class Subject:
     optimizer: Optimizer
     samples: Array
 
-    def twin(self, rows: int) -> Network:
-        """Return a twin for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held."""
-        twin = self.net.twin(rows)
-        for layer in twin.layers():
+    def replica(self, rows: int) -> Network:
+        """Return a replica for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held."""
+        replica = self.net.replica(rows)
+        for layer in replica.layers():
             if isinstance(layer, Dropout):
                 layer.mask.fill(1)
-        return twin
+        return replica
 
 
 class Probe(Remembers, ABC):

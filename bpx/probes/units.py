@@ -15,7 +15,7 @@ class Units(Probe):
     """Measure how many units take no part.
 
     - dead_units: share of a layer's units with phi'(z) = 0 for every sample of a fixed set, so that no gradient
-      ever passes; the samples go through a twin of the network, without dropout
+      ever passes; the samples go through a replica of the network, without dropout
     - zero_activations: share of (sample, unit) of the batch with phi(z) = 0
     """
 
@@ -23,15 +23,15 @@ class Units(Probe):
 
     def __init__(self, subject: Subject) -> None:
         self.samples, self.places = subject.samples, [p for p in places(subject.net) if p.activation is not None]
-        self.twin = subject.twin(len(subject.samples))
-        self.twins = [p.activation for p in places(self.twin) if p.activation is not None]
+        self.replica = subject.replica(len(subject.samples))
+        self.replicas = [p.activation for p in places(self.replica) if p.activation is not None]
         self._declare(per_layer([p.name for p in self.places], ("dead_units", "zero_activations")))
         self.table = self.values.reshape(len(self.places), 2)
 
     def gradient(self, step: int) -> None:
-        """Send the fixed samples through the twin, and count."""
-        self.twin.forward(self.samples, train=True)
-        for row, place, activation in zip(self.table, self.places, self.twins, strict=True):
+        """Send the fixed samples through the replica, and count."""
+        self.replica.forward(self.samples, train=True)
+        for row, place, activation in zip(self.table, self.places, self.replicas, strict=True):
             slope = np.empty_like(activation.y)
             activation.function.df(activation.x, activation.y, slope)
             row[0] = 1 - np.count_nonzero(slope.any(axis=0)) / slope.shape[1]

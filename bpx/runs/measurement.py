@@ -37,9 +37,9 @@ class Measurement:
         self.last: NDArray[np.float64] | None = None
         self._wanted = work.tracker.per_layer
         self._named: dict[str, list[tuple[int, str, bool]]] = {}
-        twin = net.twin(net.batch)
-        twin.forward(data.x_train[: net.batch], train=True)
-        self._seen, self._q1, self._prediction = predict_network(twin, band=work.tracker.figures)
+        replica = net.replica(net.batch)
+        replica.forward(data.x_train[: net.batch], train=True)
+        self._seen, self._q1, self._prediction = predict_network(replica, band=work.tracker.figures)
         self._about = about(net, self._seen) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:

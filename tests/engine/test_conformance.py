@@ -41,7 +41,7 @@ def test_initializers_keep_dtype_fill_everything_and_repeat(name, dtype):
 def test_losses_keep_dtype_and_arguments(name, dtype, rng):
     loss = LOSSES[name]()
     loss.bind(6, 3, np.dtype(dtype))
-    loss.rows(5)
+    loss.set_batch_size(5)
     z, y = rng.standard_normal((5, 3)).astype(dtype), rng.integers(0, 3, 5)
     kept, kept_y = z.copy(), y.copy()
     cost, dz, p = loss.forward(z, y), loss.backward(), loss.predict(z)

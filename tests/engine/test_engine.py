@@ -205,17 +205,17 @@ def test_a_twin_touches_nothing_of_training():
     net, x, y, _ = train()
     before, buffers = net.state(), [layer.y.copy() for layer in net.layers()]
     grad = net.store.grad.copy()
-    twin = net.twin(40)
-    twin.cost(x, y)
-    twin.backward()
-    assert np.linalg.norm(twin.store.grad) > 0
+    replica = net.replica(40)
+    replica.cost(x, y)
+    replica.backward()
+    assert np.linalg.norm(replica.store.grad) > 0
     for key, value in net.state().items():
         np.testing.assert_array_equal(value, before[key])
     np.testing.assert_array_equal(net.store.grad, grad)
     for layer, kept in zip(net.layers(), buffers, strict=True):
         np.testing.assert_array_equal(layer.y, kept)
     net.store.theta += 1
-    np.testing.assert_array_equal(twin.store.theta, net.store.theta)
+    np.testing.assert_array_equal(replica.store.theta, net.store.theta)
 
 
 @pytest.mark.parametrize("model", [mlp, residual_mlp])

@@ -63,7 +63,7 @@ def twin_of(net, activation, normalization, model):
             return nn.Identity()
         return Residual(nn.Sequential(*map(convert, layer.branch)))
 
-    return nn.Sequential(*map(convert, net.ops)), pairs
+    return nn.Sequential(*map(convert, net.blocks)), pairs
 
 
 def compare(pairs):
@@ -197,7 +197,7 @@ def test_max_norm(name):
 
 def test_dropout():
     net = mlp(6, [9, 9], 4, "tanh", dropout=0.3, dtype="float64").bind(B, np.random.default_rng(7))
-    masks = [op for op in net.ops if op.kind == "dropout"]
+    masks = [block for block in net.blocks if block.kind == "dropout"]
 
     class Masked(nn.Module):  # our mask in PyTorch's graph: its own stream of random numbers is another
         def __init__(self, ours):
@@ -208,7 +208,9 @@ def test_dropout():
             return x * torch.from_numpy(self.ours.mask)
 
     module, pairs = twin_of(net, "tanh", "none", mlp)
-    module = nn.Sequential(*(Masked(op) if op in masks else m for op, m in zip(net.ops, module, strict=True)))
+    module = nn.Sequential(
+        *(Masked(block) if block in masks else m for block, m in zip(net.blocks, module, strict=True))
+    )
     theirs = torch.optim.SGD(module.parameters(), lr=0.1)
     run(net, OPTIMIZERS["sgd"](lr=0.1), module, pairs, theirs, nn.CrossEntropyLoss())
 

@@ -1,4 +1,4 @@
-"""Every fast quantity against a slow, obvious twin in float64."""
+"""Every fast quantity against a slow, obvious replica in float64."""
 
 import math
 
@@ -38,12 +38,12 @@ def look(name, net, x, y, optimizer=None, steps=1):
 
 def by_sample(net, x, y):
     """Return the gradients of W of every layer for every sample alone: [(B, n_in, n_out)], by B backward passes."""
-    twin = net.twin(1)
+    replica = net.replica(1)
     found = [[] for _ in net.dense]
     for i in range(len(x)):
-        twin.cost(x[i : i + 1], y[i : i + 1])
-        twin.backward()
-        for kept, dense in zip(found, twin.dense, strict=True):
+        replica.cost(x[i : i + 1], y[i : i + 1])
+        replica.backward()
+        for kept, dense in zip(found, replica.dense, strict=True):
             kept.append(dense.W.grad.astype(np.float64))
     return [np.array(g) for g in found]
 
@@ -64,11 +64,11 @@ def test_scales(activation, dtype):
     values, _, optimizer = look("scales", net, x, y, optimizer, steps=2)
     update = net.store.views(optimizer.factor * np.asarray(optimizer.u, np.float64))
     close = {"rtol": 3e-6 if dtype == "float32" else 1e-12}
-    for quantity, twin in {
+    for quantity, replica in {
         "delta_rms": lambda d: np.sqrt(np.mean(d**2)),
         "delta_l2": lambda d: np.sqrt(np.mean(np.sum(d**2, axis=1))),
     }.items():
-        np.testing.assert_allclose(as_layer(net, values, quantity), [twin(d) for d in deltas(net)], **close)
+        np.testing.assert_allclose(as_layer(net, values, quantity), [replica(d) for d in deltas(net)], **close)
     for i, place in enumerate(places(net)):
         dense = place.dense
         z, a = np.array(dense.y, np.float64), np.array(place.output.y, np.float64)
@@ -194,9 +194,9 @@ def test_dead_units_are_not_the_zeros_of_a_batch():
     net, x, y = network(activation="relu", dropout=0.5, hidden=(40, 40))
     net.dense[0].b.value[:10] = -1e6
     values, _, _ = look("units", net, x, y)
-    twin = net.twin(len(x))
-    a = twin.forward(x, train=False)
-    first = next(layer for layer in twin.layers() if isinstance(layer, Activation)).y
+    replica = net.replica(len(x))
+    a = replica.forward(x, train=False)
+    first = next(layer for layer in replica.layers() if isinstance(layer, Activation)).y
     assert a is not None and values["layer_01", "", "dead_units", 0] == np.mean((first == 0).all(axis=0)) >= 0.25
     own = next(layer for layer in net.layers() if isinstance(layer, Activation)).y
     assert values["layer_01", "", "zero_activations", 0] == pytest.approx(np.mean(own == 0))
@@ -229,8 +229,8 @@ def test_updates_lost_to_rounding():
 def test_coherence_tells_cancelled_from_vanished():
     net, x, y = network(dtype="float64")
     values, _, _ = look("coherence", net, x, y)
-    twins = [np.linalg.norm(d.mean(axis=0)) / np.sqrt(np.mean(np.sum(d**2, axis=1))) for d in deltas(net)]
-    np.testing.assert_allclose(as_layer(net, values, "delta_coherence"), twins)
+    replicas = [np.linalg.norm(d.mean(axis=0)) / np.sqrt(np.mean(np.sum(d**2, axis=1))) for d in deltas(net)]
+    np.testing.assert_allclose(as_layer(net, values, "delta_coherence"), replicas)
     one, _, _ = look("coherence", *[network(dtype="float64", batch=1)][0])
     assert all(v == pytest.approx(1) for v in one.values())
 
@@ -251,7 +251,7 @@ def test_signal_to_noise_needs_no_gradient_of_a_sample(scale):
 def test_jacobian_against_differences(model):
     net, x, y = network(model, dtype="float64", dropout=0.4)
     values, probe, _ = look("jacobian", net, x, y)
-    twin = Subject(net, sgd(0.1), x).twin(32)
+    replica = Subject(net, sgd(0.1), x).replica(32)
     for sample in range(4):
         J = np.empty((N_OUT, N_IN))
         for j in range(N_IN):
@@ -259,7 +259,7 @@ def test_jacobian_against_differences(model):
             for h in (1e-6, -1e-6):
                 moved = x[:32].copy()
                 moved[sample, j] += h
-                ends.append(twin.forward(moved, train=True)[sample].copy())
+                ends.append(replica.forward(moved, train=True)[sample].copy())
             J[:, j] = (ends[0] - ends[1]) / 2e-6
         want = np.linalg.svd(J, compute_uv=False)
         got = [values["", "", "jacobian_singular_value", sample * N_OUT + k] for k in range(N_OUT)]
@@ -311,7 +311,7 @@ def test_direction_compares_with_the_step_before():
     net.backward()
     first = [d.W.grad.copy() for d in net.dense]
     values, _, _ = look("direction", net, x, y, adam(0.01), steps=2)
-    net2 = net.twin(20)
+    net2 = net.replica(20)
     net2.cost(x, y)
     net2.backward()
     for i, dense in enumerate(net2.dense):

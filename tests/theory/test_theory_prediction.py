@@ -43,7 +43,7 @@ def measure(activation, initializer, depth, width, seed, *, batch=32, residual=F
     net.bind(batch, np.random.default_rng(seed))
     net.cost(rng.standard_normal((batch, N_IN)), rng.integers(0, N_OUT, batch))
     net.backward()
-    deltas = [b.dx for a, b in itertools.pairwise(net.ops) if a.kind in ("dense", "residual")]
+    deltas = [b.dx for a, b in itertools.pairwise(net.blocks) if a.kind in ("dense", "residual")]
     normalization = options.get("normalization", "none")
     z = net.dense[0].y
     q1 = float(z.var(axis=0).mean() if normalization == "batch" else np.mean(z**2))
