@@ -71,7 +71,7 @@ def run(s: Study) -> str:
     {100 * passed:.0f} % pass ‖n − a‖ / ‖n + a‖ < 1e-7, but in {100 * single:.0f} % some single tensor does not: the
     weights' gradient is {smaller:.0f} times smaller in the first layer than in the last, the round-off is not.
     ε = {EPSILONS[best]:.0e} is best, {np.median(whole[:, best]):.0e}: below it round-off grows as 1/ε, above it
-    curvature as ε².
+    what the extrapolation leaves of the curvature, as ε⁴.
     """
 
 

@@ -1,25 +1,23 @@
-"""Gradient check: the analytic gradient against central differences, in float64."""
+"""Gradient check: the analytic gradient against extrapolated central differences, in float64."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bpx.engine.activations import Activation
+from bpx.engine.differences import RESOLVED, ROUND_OFF, SLACK, TOLERANCE, Difference, derivative
 from bpx.engine.layer import Array
-from bpx.engine.layercheck import ROUND_OFF, SLACK, TOLERANCE, LayerCheck, check_layers
+from bpx.engine.layercheck import LayerCheck, check_layers
 from bpx.engine.network import Network
-
-RESOLVED = 1e-3  # a tensor for which round-off leaves less than this is not checked: it is below the floor
 
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """One parameter's check: relative difference (None below the round-off floor), entries, kinks, worst entry.
+    """One parameter's check: relative difference (None where the differences resolve nothing), entries, kinks.
 
-    ``tolerance`` is 1e-7 plus what the difference's round-off explains; ``error`` is the worst entry's
+    ``tolerance`` is 1e-7 plus what the estimated error of the differences explains; ``worst`` entry, and ``error``, its
     absolute difference.
     """
 
@@ -83,13 +81,13 @@ def gradcheck(
     epsilon: float = 1e-5,
     rng: np.random.Generator | None = None,
 ) -> GradientCheck:
-    """Compare the gradient of ``net`` at a batch with central differences (J(theta + h) - J(theta - h)) / 2h.
+    """Compare the gradient of ``net`` at a batch with differences of the cost, extrapolated from three steps.
 
     Checks along random unit ``directions`` (their cost does not grow with the parameters; ``along`` is the worst
-    relative difference) and per entry, at most ``entries`` of each tensor (all where None), h being epsilon times
-    max(1, abs(theta_i)). An entry whose difference crosses a kink of an activation is left out and counted; a
-    tensor whose gradient is below the round-off floor of the difference is reported without a number. At last,
-    every layer's backward is checked by itself, which tells where a derivative is wrong.
+    relative difference) and per entry, at most ``entries`` of each tensor (all where None), the step being epsilon
+    times max(1, abs(theta_i)). An entry whose difference crosses a kink of an activation is left out and counted; a
+    tensor whose gradient is below what the differences resolve is reported without a number. At last, every layer's
+    backward is checked by itself, which tells where a derivative is wrong.
     Dropout's mask and running statistics hold still. Raises ValueError unless the network is float64.
     """
     if net.dtype != np.float64:
@@ -102,42 +100,42 @@ def gradcheck(
     grad = replica.store.grad.copy()
     floor = ROUND_OFF * max(abs(cost), 1.0) / epsilon
 
-    def difference(step: Array, index: int | slice = slice(None)) -> tuple[float, bool]:
+    def difference(direction: Array | float, step: float, index: int | slice = slice(None)) -> Difference:
         kept = theta[index].copy()
-        theta[index] = kept + step
-        up, sides_up = replica.cost(x, y, train), _sides(replica)
-        theta[index] = kept - step
-        down, sides_down = replica.cost(x, y, train), _sides(replica)
-        theta[index] = kept
-        same = all(np.array_equal(a, b) for a, b in zip(sides_up, sides_down, strict=True))
-        return up - down, not same
+
+        def change(h: float) -> tuple[float, bool]:
+            theta[index] = kept + h * direction
+            up, sides_up = replica.cost(x, y, train), _sides(replica)
+            theta[index] = kept - h * direction
+            down, sides_down = replica.cost(x, y, train), _sides(replica)
+            theta[index] = kept
+            return up - down, all(np.array_equal(a, b) for a, b in zip(sides_up, sides_down, strict=True))
+
+        return derivative(change, step)
 
     along = 0.0
     for _ in range(directions):
         d = rng.standard_normal(theta.size)
         d /= np.linalg.norm(d)
-        change, kink = difference(epsilon * d)
-        numeric, analytic = change / (2 * epsilon), float(grad @ d)
-        if not kink and max(abs(numeric), abs(analytic)) > floor:
-            along = max(along, abs(numeric - analytic) / abs(numeric + analytic))
+        slope, analytic = difference(d, epsilon), float(grad @ d)
+        if slope.smooth and max(abs(slope.value), abs(analytic)) > floor:
+            along = max(along, abs(slope.value - analytic) / abs(slope.value + analytic))
 
     checks: list[TensorCheck] = []
+    left: list[Array] = []  # the errors of the differences
     start = 0
     for p in replica.store.parameters:
         chosen = np.arange(p.size)
         if entries is not None and p.size > entries:
             chosen = np.sort(rng.choice(p.size, entries, replace=False))
-        numeric_entries = np.zeros(len(chosen))
-        smooth = np.ones(len(chosen), bool)
-        for k, i in enumerate(chosen):
-            h = epsilon * max(1.0, abs(float(theta[start + i])))
-            change, kink = difference(np.array(h), start + int(i))
-            numeric_entries[k], smooth[k] = change / (2 * h), not kink
-        analytic_entries = grad[start + chosen]
-        n, a = numeric_entries[smooth], analytic_entries[smooth]
-        scale, tolerance = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0)), _tolerance(floor, n, a)
-        errors = np.abs(numeric_entries - analytic_entries) * smooth
-        worst = int(errors.argmax())
+        places = [start + int(i) for i in chosen]
+        slopes = [difference(1.0, epsilon * max(1.0, abs(float(theta[i]))), i) for i in places]
+        smooth = np.array([s.smooth for s in slopes])
+        numeric, error = np.array([s.value for s in slopes]), np.array([s.error for s in slopes])[smooth]
+        n, a = numeric[smooth], grad[places][smooth]
+        scale, tolerance = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0)), _tolerance(floor, error, n, a)
+        off = np.abs(numeric - grad[places]) * smooth
+        worst = int(off.argmax())
         checks.append(
             TensorCheck(
                 p.name,
@@ -146,20 +144,23 @@ def gradcheck(
                 len(chosen),
                 int((~smooth).sum()),
                 tuple(int(i) for i in np.unravel_index(chosen[worst], p.shape)),
-                float(errors[worst]),
+                float(off[worst]),
                 a,
                 n,
             )
         )
+        left.append(error)
         start += p.size
     n, a = (np.concatenate([getattr(check, kind) for check in checks]) for kind in ("numeric", "analytic"))
     layers = check_layers(replica, x, y, train, rng)
-    return GradientCheck(relative_difference(n, a), _tolerance(floor, n, a), along, tuple(checks), layers)
+    tolerance = _tolerance(floor, np.concatenate(left), n, a)
+    return GradientCheck(relative_difference(n, a), tolerance, along, tuple(checks), layers)
 
 
-def _tolerance(floor: float, numeric: Array, analytic: Array) -> float:
+def _tolerance(floor: float, error: Array, numeric: Array, analytic: Array) -> float:
+    """Return the relative difference that the error of the differences, at least their round-off, explains."""
     total = float(np.linalg.norm(numeric + analytic))
-    return TOLERANCE + (SLACK * floor * math.sqrt(numeric.size) / total if total else 0.0)
+    return TOLERANCE + (SLACK * float(np.linalg.norm(np.maximum(error, floor))) / total if total else 0.0)
 
 
 def _sides(net: Network) -> list[Array]:

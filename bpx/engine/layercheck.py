@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bpx.engine.activations import Activation
+from bpx.engine.differences import RESOLVED, ROUND_OFF, SLACK, TOLERANCE, derivative
 from bpx.engine.layer import Array, Layer
 from bpx.engine.network import Network
 
-ROUND_OFF = float(np.finfo(np.float64).eps)
-TOLERANCE = 1e-7  # of a relative difference, beyond what round-off explains
-SLACK = 4.0  # the errors of a cost may be so many times its round-off
 _STEP, _DIRECTIONS, _TRIES = 1e-5, 3, 10
 
 
@@ -25,7 +23,8 @@ _STEP, _DIRECTIONS, _TRIES = 1e-5, 3, 10
 class LayerCheck:
     """One backward: |n - a| / norm(dx), n and a being the slope of dy . y along a random direction of the input.
 
-    ``relative`` is None where it cannot be said: dx is zero, or every direction tried crosses a kink.
+    ``relative`` is None where it cannot be said: dx is zero, every direction tried crosses a kink, or the error of the
+    differences leaves less than three digits. ``tolerance`` is 1e-7 plus what that error explains.
     """
 
     name: str
@@ -104,22 +103,29 @@ def _check(
     layers: list[Layer],
     rng: np.random.Generator,
 ) -> LayerCheck:
-    """Compare dx with central differences of dy . output(x) along random directions."""
+    """Compare dx with differences of dy . output(x) along random directions."""
     h = _STEP * (float(np.linalg.norm(x)) / math.sqrt(x.size) or 1.0)
-    size, found, noise = float(np.linalg.norm(dx)), [], 0.0
+    size, off = float(np.linalg.norm(dx)), []
+    error = ROUND_OFF * float(np.linalg.norm(dy)) * max(float(np.linalg.norm(output(x))), 1.0) / h
     for _ in range(_TRIES):
         v = rng.standard_normal(x.shape)
-        up = float(np.vdot(dy, output(x + h * v)))
-        sides = _sides(layers)
-        y = output(x - h * v)
-        if all(np.array_equal(a, b) for a, b in zip(sides, _sides(layers), strict=True)):
-            found.append(abs((up - float(np.vdot(dy, y))) / (2 * h) - float(np.vdot(dx, v))))
-            noise = ROUND_OFF * float(np.linalg.norm(dy)) * max(float(np.linalg.norm(y)), 1.0) / h
-        if len(found) == _DIRECTIONS:
+
+        def change(step: float, v: Array = v) -> tuple[float, bool]:
+            up = float(np.vdot(dy, output(x + step * v)))
+            sides = _sides(layers)
+            down = float(np.vdot(dy, output(x - step * v)))
+            return up - down, all(np.array_equal(a, b) for a, b in zip(sides, _sides(layers), strict=True))
+
+        slope = derivative(change, h)
+        if slope.smooth:
+            off.append(abs(slope.value - float(np.vdot(dx, v))))
+            error = max(error, slope.error)
+        if len(off) == _DIRECTIONS:
             break
-    if not found or size == 0:
-        return LayerCheck(name, None, TOLERANCE)
-    return LayerCheck(name, max(found) / size, TOLERANCE + SLACK * noise / size)
+    tolerance = TOLERANCE + (SLACK * error / size if size else 0.0)
+    if not off or size == 0 or tolerance > RESOLVED:
+        return LayerCheck(name, None, tolerance)
+    return LayerCheck(name, max(off) / size, tolerance)
 
 
 def _sides(layers: list[Layer]) -> list[Array]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bpx.engine import ACTIVATIONS, LOSSES, gradcheck, mlp, residual_mlp
+from bpx.engine import ACTIVATIONS, LOSSES, Dense, gradcheck, mlp, residual_mlp
 from bpx.engine.models import NORMALIZATIONS
 
 MODELS = {"mlp": mlp, "residual_mlp": residual_mlp}
@@ -80,6 +80,63 @@ def test_each_broken_backward_is_located(model, kind):
     broken.__class__ = Broken
     failed = [layer.name for layer in gradcheck(net, x, y, entries=5).layers if not layer.passed]
     assert failed == (["loss"] if kind == "loss" else [broken.name])
+
+
+def one_feature(normalization, seed):
+    """A network on one standardized feature: under batch norm the cost bends sharply where a weight is near 0."""
+    x = np.linspace(-1.7, 1.7, 32)[:, None]
+    net = mlp(1, [12, 12], 2, "tanh", normalization=normalization, dtype="float64", seed=seed)
+    return net.bind(32, np.random.default_rng(0)), x, (x[:, 0] > 0.3).astype(int)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_sharp_bends_of_the_cost_are_no_wrong_derivative(normalization):
+    for seed in range(10):
+        check = gradcheck(*one_feature(normalization, seed))
+        assert check.passed and check.relative < 1e-7, seed
+
+
+BREAKS = {
+    "sign": lambda right: -right,
+    "1.01": lambda right: right * 1.01,
+    "1.0001": lambda right: right * 1.0001,
+    "a sample is missing": lambda right: right * (np.arange(len(right)) > 0)[:, None],
+}
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+@pytest.mark.parametrize("kind", ["dense", "norm", "activation", "loss"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_planted_faults_are_found_on_one_feature(normalization, kind, broken):
+    for seed in range(3):
+        net, x, y = one_feature(normalization, seed)
+        layer = net.loss if kind == "loss" else [layer for layer in net.layers() if layer.kind == kind][1]
+
+        class Broken(type(layer)):
+            def backward(self, *args):
+                out = super().backward(*args)
+                out[...] = BREAKS[broken](out.copy())
+                return out
+
+        layer.__class__ = Broken
+        check = gradcheck(net, x, y, entries=20)
+        assert not check.passed
+        wrong = [one.name for one in check.layers if not one.passed]
+        assert wrong == ["loss" if kind == "loss" else layer.name]
+
+
+def test_a_wrong_gradient_of_weights_is_found(monkeypatch):
+    right = Dense.backward
+
+    def wrong(self, dy):
+        out = right(self, dy)
+        self.W.grad *= 1.0001
+        return out
+
+    monkeypatch.setattr(Dense, "backward", wrong)
+    check = gradcheck(*one_feature("batch", 0))
+    assert not any(t.passed for t in check.tensors if t.name.endswith("dense.W"))
+    assert all(layer.passed for layer in check.layers)
 
 
 def test_kinks_are_found_and_zero_gradients_are_no_failure():
