@@ -92,7 +92,8 @@ def report(check: GradientCheck, picture: Path) -> None:
     out(table)
     if any(t.relative is None for t in check.tensors):
         out("round-off: the gradient is below what differences of the cost can resolve, nothing can be said")
-    out(f"whole     {check.relative:.2e} (correct below {check.tolerance:.1e}), along directions {check.along:.2e}")
+    below = f"correct below {check.tolerance:.1e}"
+    out(f"whole     {check.relative:.2e} ({below}), along directions {check.directional:.2e}")
     worst = check.worst
     out(f"worst     {entry(worst, full=True)}, tensor at {relative(worst)} (correct below {worst.tolerance:.1e})")
     wrong = [layer for layer in check.layers if not layer.passed]

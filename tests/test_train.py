@@ -111,7 +111,7 @@ def test_every_quantity_of_a_layer_may_be_tracked_whatever_is_probed():
 def test_auto_gain_and_sigma_w():
     assert plan(composed("initializer.gain=auto", "activation=tanh")).initializer.gain == pytest.approx(5 / 3)
     initializer = plan(composed("initializer.sigma_w=1.5")).initializer
-    assert initializer.deviation(100, 7) == pytest.approx(0.15)
+    assert initializer.weight_std(100, 7) == pytest.approx(0.15)
 
 
 @pytest.fixture(scope="module")

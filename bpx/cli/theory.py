@@ -18,7 +18,7 @@ from bpx.theory import (
     mean_field,
     phase_diagram_around,
     predict,
-    weight_deviations,
+    weight_stds,
 )
 
 FOLDER = Path("outputs/theory")
@@ -51,7 +51,7 @@ def architecture(checked: Plan) -> Architecture:
     if not widths:
         raise UserError("model.depth must be at least 1: theory speaks of hidden layers")
     fans = (widths[0], *widths, widths[-1])
-    std = weight_deviations(fans, initializer.deviation)
+    std = weight_stds(fans, initializer.weight_std)
     if std is None or not all(s > 0 for s in std):
         raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
     return Architecture(

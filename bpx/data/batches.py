@@ -55,18 +55,18 @@ class Batches:
             self.position += len(rows)
             yield x, y
 
-    def state(self) -> dict[str, Array]:
+    def state_dict(self) -> dict[str, Array]:
         """Return the epoch's order and how much of it is out; the generator's state is its owner's to keep."""
         return {"order": self.order, "position": np.array(self.position)}  # no order is written to once it is drawn
 
-    def load_state(self, state: dict[str, Array]) -> None:
+    def load_state_dict(self, state: dict[str, Array]) -> None:
         """Go on from a state; raises ValueError where its order is none of these samples."""
         n = len(self.x)
         try:
             order, position = state["order"], state["position"]
             fits = order.dtype == self.order.dtype and np.array_equal(np.sort(order), np.arange(n))
             if not (fits and position.shape == () and position.dtype.kind == "i" and 0 <= position <= n):
-                raise ValueError(f"the state's order is none of {n} samples")
+                raise ValueError(f"state['order']: expected a permutation of {n} samples and a position in it")
         except KeyError as error:
-            raise ValueError(f"the state does not fit at {error}") from error
+            raise ValueError(f"state[{error}]: missing") from error
         self.order, self.position = order, int(position)

@@ -86,7 +86,7 @@ def _cause(spoken: str, seen: Observation, net: Architecture | None) -> str:
 def usual_saturation(function: ActivationFunction) -> float:
     """Return the share of z ~ N(0, 1) with |phi'(z)| below 5 % of the largest |phi'|: 1/2 for ReLU, 0 for tanh."""
     z, _, w = rule(1.0, function.kinks)
-    return float(w @ (np.abs(dphi(function, z)) < SATURATED * function.steepest))
+    return float(w @ (np.abs(dphi(function, z)) < SATURATED * function.max_slope))
 
 
 def _remedies(net: Architecture, q1: float, L: int, *, finite_width: bool) -> tuple[tuple[str, float], ...]:

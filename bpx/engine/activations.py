@@ -23,13 +23,13 @@ from bpx.engine.store import Store
 class ActivationFunction(ABC):
     """An elementwise function phi and its derivative.
 
-    ``kinks`` are the points where phi' jumps, ``steepest`` is the largest absolute slope max |phi'(z)|; ``monotone``
+    ``kinks`` are the points where phi' jumps, ``max_slope`` is the largest absolute slope max |phi'(z)|; ``monotone``
     functions have phi' >= 0 everywhere.
     """
 
     name: ClassVar[str]
     kinks: tuple[float, ...] = ()
-    steepest: float = 1.0
+    max_slope: float = 1.0
     monotone: ClassVar[bool] = True
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Sigmoid(ActivationFunction):
     """The logistic function: phi(z) = 1 / (1 + exp(-z)), between 0 and 1, phi' at most 1/4."""
 
     name: ClassVar[str] = "sigmoid"
-    steepest = 0.25
+    max_slope = 0.25
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = 1 / (1 + exp(-z))."""
@@ -160,7 +160,7 @@ class ELU(ActivationFunction):
         if not (self.alpha > 0 and math.isfinite(self.alpha)):
             raise ValueError(f"alpha must be positive, got {self.alpha}")
         object.__setattr__(self, "kinks", () if self.alpha == 1 else (0.0,))
-        object.__setattr__(self, "steepest", max(1.0, self.alpha))
+        object.__setattr__(self, "max_slope", max(1.0, self.alpha))
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = max(z, 0) + alpha (exp(min(z, 0)) - 1)."""
@@ -184,7 +184,7 @@ class SELU(ActivationFunction):
     kinks = (0.0,)
     ALPHA: ClassVar[float] = 1.6732632423543772
     LAMBDA: ClassVar[float] = 1.0507009873554805
-    steepest = ALPHA * LAMBDA
+    max_slope = ALPHA * LAMBDA
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = lambda z where z > 0, else lambda alpha (exp z - 1)."""
@@ -206,7 +206,7 @@ class GELU(ActivationFunction):
     """The exact Gaussian error linear unit: phi(z) = z Phi(z), Phi the normal CDF (Hendrycks & Gimpel 2016)."""
 
     name: ClassVar[str] = "gelu"
-    steepest = 1.1289041451625  # at z = sqrt(2)
+    max_slope = 1.1289041451625  # at z = sqrt(2)
     monotone = False
 
     def f(self, z: Array, out: Array) -> None:
@@ -228,7 +228,7 @@ class SiLU(ActivationFunction):
     """The sigmoid linear unit: phi(z) = z sigmoid(z) (Elfwing et al. 2018)."""
 
     name: ClassVar[str] = "silu"
-    steepest = 1.0998393194  # at z = 2.3994
+    max_slope = 1.0998393194  # at z = 2.3994
     monotone = False
 
     def f(self, z: Array, out: Array) -> None:

@@ -36,11 +36,11 @@ class Dense(Layer):
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
         """Own z (batch, n_out) and da (batch, n_in)."""
         self._ones = np.ones(batch, dtype)
-        if self.first:
+        if self.needs_input_grad:
+            self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
+        else:
             self.allocate_buffers(batch, dtype, y=self.n_out)
             self.dx = np.zeros((0, self.n_in), dtype)
-        else:
-            self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute z = a W + b."""
@@ -56,6 +56,6 @@ class Dense(Layer):
         np.dot(self.x.T, dy, out=self.W.grad)
         if self.b is not None:
             np.dot(self._ones[: len(dy)], dy, out=self.b.grad)  # a matrix product sums columns fastest
-        if not self.first:
+        if self.needs_input_grad:
             np.dot(dy, self.W.value.T, out=self.dx)
         return self.dx

@@ -43,7 +43,7 @@ class GradientCheck:
 
     relative: float
     tolerance: float
-    along: float
+    directional: float
     tensors: tuple[TensorCheck, ...]
     layers: tuple[LayerCheck, ...]
 
@@ -83,7 +83,7 @@ def gradcheck(
 ) -> GradientCheck:
     """Compare the gradient of ``net`` at a batch with differences of the cost, extrapolated from three steps.
 
-    Checks along random unit ``directions`` (their cost does not grow with the parameters; ``along`` is the worst
+    Checks along random unit ``directions`` (their cost does not grow with the parameters; ``directional`` is the worst
     relative difference) and per entry, at most ``entries`` of each tensor (all where None), the step being epsilon
     times max(1, abs(theta_i)). An entry whose difference crosses a kink of an activation is left out and counted; a
     tensor whose gradient is below what the differences resolve is reported without a number. At last, every layer's
@@ -113,13 +113,13 @@ def gradcheck(
 
         return derivative(change, step)
 
-    along = 0.0
+    directional = 0.0
     for _ in range(directions):
         d = rng.standard_normal(theta.size)
         d /= np.linalg.norm(d)
         slope, analytic = difference(d, epsilon), float(grad @ d)
         if slope.smooth and max(abs(slope.value), abs(analytic)) > floor:
-            along = max(along, abs(slope.value - analytic) / abs(slope.value + analytic))
+            directional = max(directional, abs(slope.value - analytic) / abs(slope.value + analytic))
 
     checks: list[TensorCheck] = []
     left: list[Array] = []  # the errors of the differences
@@ -154,7 +154,7 @@ def gradcheck(
     n, a = (np.concatenate([getattr(check, kind) for check in checks]) for kind in ("numeric", "analytic"))
     layers = check_layers(replica, x, y, train, rng)
     tolerance = _tolerance(floor, np.concatenate(left), n, a)
-    return GradientCheck(relative_difference(n, a), tolerance, along, tuple(checks), layers)
+    return GradientCheck(relative_difference(n, a), tolerance, directional, tuple(checks), layers)
 
 
 def _tolerance(floor: float, error: Array, numeric: Array, analytic: Array) -> float:

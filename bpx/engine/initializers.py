@@ -57,7 +57,7 @@ class Initializer(ABC):
         """Fill ``W`` (n_in, n_out)."""
 
     @abstractmethod
-    def deviation(self, n_in: int, n_out: int) -> float | None:
+    def weight_std(self, n_in: int, n_out: int) -> float | None:
         """Return the standard deviation of an entry of W (n_in, n_out), None where entries share none."""
 
     def tune(self, net: Network, x: Array) -> None:
@@ -83,7 +83,7 @@ class Zeros(Initializer):
         """W = 0."""
         W.fill(0)
 
-    def deviation(self, n_in: int, n_out: int) -> float:
+    def weight_std(self, n_in: int, n_out: int) -> float:
         """Return 0."""
         return 0.0
 
@@ -104,7 +104,7 @@ class Constant(Initializer):
         """W = value."""
         W.fill(self.value)
 
-    def deviation(self, n_in: int, n_out: int) -> None:
+    def weight_std(self, n_in: int, n_out: int) -> None:
         """Return None: the entries are not random."""
 
 
@@ -129,37 +129,37 @@ class Scaled(Initializer):
                 raise ValueError("give initializer.gain or initializer.sigma_w, not both")
 
     @abstractmethod
-    def unit(self, n_in: int, n_out: int) -> float:
+    def unit_std(self, n_in: int, n_out: int) -> float:
         """Return the standard deviation at gain 1."""
 
-    def deviation(self, n_in: int, n_out: int) -> float:
+    def weight_std(self, n_in: int, n_out: int) -> float:
         """Return sigma_w / sqrt(n_in) where sigma_w is given, else gain times the initializer's own scale."""
         if self.sigma_w is not None:
             return self.sigma_w / math.sqrt(n_in)
-        return (self.default_gain if self.gain is None else self.gain) * self.unit(n_in, n_out)
+        return (self.default_gain if self.gain is None else self.gain) * self.unit_std(n_in, n_out)
 
 
 class _NormalEntries(Scaled):
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw from N(0, std**2)."""
-        W[...] = rng.standard_normal(W.shape) * self.deviation(*W.shape)
+        W[...] = rng.standard_normal(W.shape) * self.weight_std(*W.shape)
 
 
 class _UniformEntries(Scaled):
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw from U(-limit, limit), limit = sqrt(3) std."""
-        limit = math.sqrt(3) * self.deviation(*W.shape)
+        limit = math.sqrt(3) * self.weight_std(*W.shape)
         W[...] = rng.uniform(-limit, limit, W.shape)
 
 
 class _Lecun(Scaled):
-    def unit(self, n_in: int, n_out: int) -> float:
+    def unit_std(self, n_in: int, n_out: int) -> float:
         """Return 1 / sqrt(n_in)."""
         return 1 / math.sqrt(n_in)
 
 
 class _Xavier(Scaled):
-    def unit(self, n_in: int, n_out: int) -> float:
+    def unit_std(self, n_in: int, n_out: int) -> float:
         """Return sqrt(2 / (n_in + n_out))."""
         return math.sqrt(2 / (n_in + n_out))
 
@@ -231,9 +231,9 @@ class Normal(Initializer):
 
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw from N(0, std**2)."""
-        W[...] = rng.standard_normal(W.shape) * self.deviation(*W.shape)
+        W[...] = rng.standard_normal(W.shape) * self.weight_std(*W.shape)
 
-    def deviation(self, n_in: int, n_out: int) -> float:
+    def weight_std(self, n_in: int, n_out: int) -> float:
         """Return std, or sigma_w / sqrt(n_in)."""
         if self.sigma_w is not None:
             return self.sigma_w / math.sqrt(n_in)
@@ -246,7 +246,7 @@ class Uniform(_UniformEntries, _Lecun):
 
     name = "uniform"
 
-    def unit(self, n_in: int, n_out: int) -> float:
+    def unit_std(self, n_in: int, n_out: int) -> float:
         """Return 1 / sqrt(3 n_in)."""
         return 1 / math.sqrt(3 * n_in)
 
@@ -274,7 +274,7 @@ class Orthogonal(_Lecun):
             return self.sigma_w
         return self.default_gain if self.gain is None else self.gain
 
-    def deviation(self, n_in: int, n_out: int) -> float:
+    def weight_std(self, n_in: int, n_out: int) -> float:
         """Return the root mean square of an entry, scale / sqrt(max(n_in, n_out))."""
         return self.scale / math.sqrt(max(n_in, n_out))
 
@@ -296,7 +296,7 @@ class Identity(Initializer):
         W.fill(0)
         np.fill_diagonal(W, self.gain)
 
-    def deviation(self, n_in: int, n_out: int) -> None:
+    def weight_std(self, n_in: int, n_out: int) -> None:
         """Return None: the entries are not random."""
 
 
@@ -313,7 +313,7 @@ class LSUV(_Lecun):
         """Draw an orthogonal W."""
         Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W)
 
-    def deviation(self, n_in: int, n_out: int) -> None:  # type: ignore[override]
+    def weight_std(self, n_in: int, n_out: int) -> None:  # type: ignore[override]
         """Return None: the scale comes from the data."""
 
     def tune(self, net: Network, x: Array) -> None:

@@ -34,7 +34,7 @@ class Layer(ABC):
 
     def __init__(self) -> None:
         self.frozen = False
-        self.first = False  # the first layer's dx is the gradient of the data: nobody needs it
+        self.needs_input_grad = True  # False for the first layer, whose dx would be the gradient of the data
         self._buffers: dict[str, Array] = {}
 
     @abstractmethod

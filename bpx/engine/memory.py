@@ -1,4 +1,4 @@
-"""Memory: arrays that begin where BLAS wants them, and what an object remembers between two steps."""
+"""Memory: arrays that begin where BLAS wants them, and the state that an object keeps between two steps."""
 
 from __future__ import annotations
 
@@ -24,38 +24,41 @@ def zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return room[start : start + n * dtype.itemsize].view(dtype).reshape(shape)
 
 
-class Remembers:
-    """An object whose attributes named in ``remembers``, arrays and numbers, are all that its next step depends on."""
+class Stateful:
+    """An object whose next step depends on the attributes named in ``state_fields`` alone: arrays and numbers."""
 
-    remembers: ClassVar[tuple[str, ...]] = ()
+    state_fields: ClassVar[tuple[str, ...]] = ()
 
-    def state(self) -> Arrays:
-        """Return copies of what is remembered, by name; a number is an array of shape ()."""
-        return {name: np.array(getattr(self, name)) for name in self.remembers}
+    def state_dict(self) -> Arrays:
+        """Return copies of the state fields, by name; a number is an array of shape ()."""
+        return {name: np.array(getattr(self, name)) for name in self.state_fields}
 
-    def load_state(self, state: Arrays) -> None:
-        """Take what ``state`` returned; raises ValueError where a name, shape or dtype differs."""
-        held = {name: np.asarray(getattr(self, name)) for name in self.remembers}
-        for name, value in checked(held, state).items():
-            if held[name].ndim:
-                held[name][...] = value  # in place: others hold views of it
+    def load_state_dict(self, state: Arrays) -> None:
+        """Restore what ``state_dict`` returned; raises ValueError where a name, shape or dtype differs."""
+        current = {name: np.asarray(getattr(self, name)) for name in self.state_fields}
+        for name, value in check_state(current, state).items():
+            if value.ndim:
+                current[name][...] = value  # in place: others hold views of it
             else:
                 setattr(self, name, value.item())
 
 
-def checked(held: Arrays, state: Arrays) -> Arrays:
-    """Return those entries of ``state`` that ``held`` names; raises ValueError where one is not of the same form."""
-    for name, value in held.items():
-        if name not in state or state[name].shape != value.shape or state[name].dtype != value.dtype:
-            raise ValueError(f"the state does not fit at {name!r}")
-    return {name: state[name] for name in held}
+def check_state(current: Arrays, state: Arrays) -> Arrays:
+    """Return the entries of ``state`` that ``current`` names; raises ValueError where a shape or dtype differs."""
+    for name, value in current.items():
+        expected = f"state[{name!r}]: expected {value.dtype} {value.shape}, got"
+        if name not in state:
+            raise ValueError(f"{expected} nothing")
+        if state[name].shape != value.shape or state[name].dtype != value.dtype:
+            raise ValueError(f"{expected} {state[name].dtype} {state[name].shape}")
+    return {name: state[name] for name in current}
 
 
-def below(name: str, state: Arrays) -> Arrays:
+def select_prefix(name: str, state: Arrays) -> Arrays:
     """Return the entries of ``state`` whose names begin with ``name/``, without it."""
     return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
 
 
-def under(name: str, state: Arrays) -> Arrays:
+def add_prefix(name: str, state: Arrays) -> Arrays:
     """Return ``state`` with ``name/`` before every name."""
     return {f"{name}/{key}": value for key, value in state.items()}

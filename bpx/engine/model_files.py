@@ -21,7 +21,7 @@ def save_model(directory: Path, net: Network, shift: Any, scale: Any, class_name
     """Write the network, the scaler of its inputs and the names of its outputs into ``directory``."""
     description = {"format": 1, "spec": net.spec, "class_names": list(class_names)}
     (directory / "model.json").write_text(json.dumps(description, indent=1) + "\n")
-    arrays: dict[str, Any] = {f"state/{key}": value for key, value in net.state().items()}
+    arrays: dict[str, Any] = {f"state/{key}": value for key, value in net.state_dict().items()}
     np.savez(directory / "model.npz", scaler_shift=shift, scaler_scale=scale, **arrays)
 
 
@@ -49,7 +49,7 @@ def load_model(directory: Path) -> SavedModel:
         arrays = _arrays(directory / "model.npz")
         _check_spec(description["spec"], arrays["state/theta"])
         net = Network.from_spec(description["spec"])
-        net.load_state({key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")})
+        net.load_state_dict({key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")})
         shift, scale = arrays["scaler_shift"], arrays["scaler_scale"]
         if {shift.shape, scale.shape} != {(net.n_in,)} or shift.dtype.kind + scale.dtype.kind != "ff":
             raise ValueError(f"the scaler is none of {net.n_in} inputs")

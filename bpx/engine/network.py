@@ -12,7 +12,7 @@ from bpx.engine.dense import Dense
 from bpx.engine.initializers import Initializer
 from bpx.engine.layer import Array, Layer
 from bpx.engine.losses import Loss, accuracy
-from bpx.engine.memory import checked
+from bpx.engine.memory import check_state
 from bpx.engine.store import Store
 
 EVALUATION_ROWS = 1000
@@ -36,7 +36,7 @@ class Network:
             weights += any(isinstance(layer, Dense) for layer in block.layers())
             width = block.build(f"layer_{max(weights, 1):02d}.{block.kind}", width, self.store)
         self.n_out = width
-        self.blocks[0].first = True
+        self.blocks[0].needs_input_grad = False
         self.store.allocate(self.dtype)
         for p in self.store.parameters:
             if p.name.endswith(".gamma"):
@@ -126,14 +126,14 @@ class Network:
         other._evaluator = None
         return other.bind(batch)
 
-    def state(self) -> dict[str, Array]:
+    def state_dict(self) -> dict[str, Array]:
         """Return copies of theta and of the running statistics, by name."""
         return {key: value.copy() for key, value in self._held().items()}
 
-    def load_state(self, state: dict[str, Array]) -> None:
+    def load_state_dict(self, state: dict[str, Array]) -> None:
         """Take theta and running statistics from ``state``; raises ValueError where a name, shape or dtype differs."""
         held = self._held()
-        for key, value in checked(held, state).items():
+        for key, value in check_state(held, state).items():
             held[key][...] = value
 
     @staticmethod

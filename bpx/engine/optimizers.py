@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
 
 from bpx.engine.layer import Array
-from bpx.engine.memory import Arrays, Remembers, below, under
+from bpx.engine.memory import Arrays, Stateful, add_prefix, select_prefix
 from bpx.engine.schedules import Constant, Schedule
 from bpx.engine.store import Store
 
@@ -35,13 +35,13 @@ def axpy(x: Array, y: Array, a: float) -> None:
         f(x[piece], y[piece], a=a)
 
 
-class Transform(Remembers, ABC):
+class Transform(Stateful, ABC):
     """A step of the chain: maps (u, factor) to (u, factor), the update so far being factor * u.
 
-    ``scalar`` transforms change the factor alone: u stays the gradient, bit for bit.
+    ``rescales_only`` transforms change the factor alone: u stays the gradient, bit for bit.
     """
 
-    scalar: ClassVar[bool] = False
+    rescales_only: ClassVar[bool] = False
 
     def bind(self, store: Store) -> None:
         """Allocate the state, laid out like theta."""
@@ -75,20 +75,20 @@ class ClipValue(Transform):
 class ClipNorm(Transform):
     """Scale the whole gradient down to ``limit``: times min(1, limit / (norm + 1e-6)).
 
-    ``coefficient`` is the last factor, ``bites`` counts the steps where it was below 1.
+    ``coefficient`` is the last factor, ``n_clipped`` counts the steps where it was below 1.
     (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
     """
 
-    scalar = True
-    remembers = ("coefficient", "bites")
+    rescales_only = True
+    state_fields = ("coefficient", "n_clipped")
 
     def __init__(self, limit: float) -> None:
-        self.limit, self.coefficient, self.bites = limit, 1.0, 0
+        self.limit, self.coefficient, self.n_clipped = limit, 1.0, 0
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return the gradient with its factor lowered: no pass over the vector but the norm's."""
         self.coefficient = min(1.0, self.limit / (norm(u) * abs(factor) + 1e-6))
-        self.bites += self.coefficient < 1
+        self.n_clipped += self.coefficient < 1
         return u, factor * self.coefficient
 
 
@@ -113,7 +113,7 @@ class WeightDecay(Transform):
 class Momentum(Transform):
     """Accumulate a velocity: v = momentum v + g (Polyak 1964)."""
 
-    remembers = ("v",)
+    state_fields = ("v",)
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
@@ -133,7 +133,7 @@ class Momentum(Transform):
 class Nesterov(Transform):
     """Look ahead along the velocity: v = momentum v + g, direction g + momentum v (Sutskever et al. 2013)."""
 
-    remembers = ("v",)
+    state_fields = ("v",)
 
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
@@ -158,7 +158,7 @@ class RMSprop(Transform):
     (Tieleman & Hinton 2012, lecture 6.5.)
     """
 
-    remembers = ("s",)
+    state_fields = ("s",)
 
     def __init__(self, decay: float, eps: float) -> None:
         self.decay, self.eps = decay, eps
@@ -188,7 +188,7 @@ class Adam(Transform):
     direction (m / (1 - beta1**t)) / (sqrt(s / (1 - beta2**t)) + eps). (Kingma & Ba 2015, algorithm 1.)
     """
 
-    remembers = ("m", "s", "t")
+    state_fields = ("m", "s", "t")
 
     def __init__(self, beta1: float, beta2: float, eps: float) -> None:
         self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
@@ -219,8 +219,8 @@ class Adam(Transform):
 class LearningRate(Transform):
     """Go downhill: times -lr, lr the base rate times the schedule's multiplier of this step."""
 
-    scalar = True
-    remembers = ("step", "lr")
+    rescales_only = True
+    state_fields = ("step", "lr")
 
     def __init__(self, lr: float, schedule: Schedule) -> None:
         self.base, self.schedule, self.step, self.lr = lr, schedule, 0, float(lr)
@@ -231,14 +231,14 @@ class LearningRate(Transform):
         self.step += 1
         return u, -self.lr * factor
 
-    def state(self) -> Arrays:
-        """Return the step count, the last rate, and what the schedule remembers."""
-        return super().state() | under("schedule", self.schedule.state())
+    def state_dict(self) -> Arrays:
+        """Return the step count, the last rate and the schedule's state."""
+        return super().state_dict() | add_prefix("schedule", self.schedule.state_dict())
 
-    def load_state(self, state: Arrays) -> None:
-        """Take what ``state`` returned; raises ValueError where it does not fit."""
-        super().load_state(state)
-        self.schedule.load_state(below("schedule", state))
+    def load_state_dict(self, state: Arrays) -> None:
+        """Restore what ``state_dict`` returned; raises ValueError where it does not fit."""
+        super().load_state_dict(state)
+        self.schedule.load_state_dict(select_prefix("schedule", state))
 
 
 @final
@@ -274,7 +274,7 @@ class Optimizer:
 
     def __init__(self, chain: Sequence[Transform], rate: LearningRate) -> None:
         self.chain, self.rate = list(chain), rate
-        self.scalar = all(transform.scalar for transform in self.chain)
+        self.rescales_only = all(transform.rescales_only for transform in self.chain)
 
     @property
     def lr(self) -> float:
@@ -289,15 +289,15 @@ class Optimizer:
             transform.bind(store)
         return self
 
-    def state(self) -> Arrays:
-        """Return copies of what the chain remembers, by transform."""
-        named = ((f"{i}.{type(t).__name__}", t.state()) for i, t in enumerate(self.chain))
-        return {key: value for name, state in named for key, value in under(name, state).items()}
+    def state_dict(self) -> Arrays:
+        """Return copies of the state of every transform."""
+        named = ((f"{i}.{type(t).__name__}", t.state_dict()) for i, t in enumerate(self.chain))
+        return {key: value for name, state in named for key, value in add_prefix(name, state).items()}
 
-    def load_state(self, state: Arrays) -> None:
-        """Take what ``state`` of an optimizer of the same make returned; raises ValueError where it does not fit."""
+    def load_state_dict(self, state: Arrays) -> None:
+        """Restore the ``state_dict`` of an optimizer with the same transforms; raises ValueError where it differs."""
         for i, transform in enumerate(self.chain):
-            transform.load_state(below(f"{i}.{type(transform).__name__}", state))
+            transform.load_state_dict(select_prefix(f"{i}.{type(transform).__name__}", state))
 
     def propose(self) -> None:
         """Turn the gradient into the direction ``u`` and the scalar ``factor``; theta is not touched."""

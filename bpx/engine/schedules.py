@@ -7,18 +7,18 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from bpx.engine.memory import Remembers
+from bpx.engine.memory import Stateful
 
 
 @dataclass(kw_only=True)
-class Schedule(Remembers, ABC):
+class Schedule(Stateful, ABC):
     """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps.
 
-    ``spans`` tells whether it is laid out over all of ``total_steps``.
+    ``needs_total_steps`` tells whether it is laid out over all of ``total_steps``.
     """
 
     name: ClassVar[str]
-    spans: ClassVar[bool] = False
+    needs_total_steps: ClassVar[bool] = False
     warmup_steps: int = 0
     total_steps: int = 1
 
@@ -35,7 +35,7 @@ class Schedule(Remembers, ABC):
     def at(self, step: int) -> float:
         """Return the multiplier of ``step`` without warm-up."""
 
-    def observe(self, cost: float) -> None:
+    def on_evaluation(self, cost: float) -> None:
         """Take note of an evaluation's cost; only plateau acts on it."""
         return None
 
@@ -101,7 +101,7 @@ class Cosine(Schedule):
     """
 
     name: ClassVar[str] = "cosine"
-    spans: ClassVar[bool] = True
+    needs_total_steps: ClassVar[bool] = True
     final: float = 0.0
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ class OneCycle(Schedule):
     """
 
     name: ClassVar[str] = "one_cycle"
-    spans: ClassVar[bool] = True
+    needs_total_steps: ClassVar[bool] = True
     rise: float = 0.3
     start_div: float = 25.0
     end_div: float = 1e4
@@ -157,7 +157,7 @@ class Plateau(Schedule):
     """
 
     name: ClassVar[str] = "plateau"
-    remembers: ClassVar[tuple[str, ...]] = ("multiplier", "best", "bad")
+    state_fields: ClassVar[tuple[str, ...]] = ("multiplier", "best", "n_bad")
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
@@ -167,21 +167,21 @@ class Plateau(Schedule):
         self._positive(factor=self.factor)
         if self.patience < 0:
             raise ValueError(f"schedule.patience must be at least 0, got {self.patience}")
-        self.multiplier, self.best, self.bad = 1.0, math.inf, 0
+        self.multiplier, self.best, self.n_bad = 1.0, math.inf, 0
 
     def at(self, step: int) -> float:
         """Return the multiplier reached so far."""
         return self.multiplier
 
-    def observe(self, cost: float) -> None:
+    def on_evaluation(self, cost: float) -> None:
         """Count evaluations without a lower cost, and lower the rate when there were too many."""
         if cost < self.best * (1 - self.threshold):
-            self.best, self.bad = cost, 0
+            self.best, self.n_bad = cost, 0
         else:
-            self.bad += 1
-        if self.bad > self.patience:
+            self.n_bad += 1
+        if self.n_bad > self.patience:
             self.multiplier *= self.factor
-            self.bad = 0
+            self.n_bad = 0
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

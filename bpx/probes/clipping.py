@@ -51,7 +51,7 @@ class Clipping(Probe):
         """Read what the norm's limit did."""
         if self.by_norm is not None:
             self.table *= self.by_norm.coefficient
-            self.run[:2] = self.by_norm.coefficient, self.by_norm.bites / (self.step + 1)
+            self.run[:2] = self.by_norm.coefficient, self.by_norm.n_clipped / (self.step + 1)
 
 
 def _within(g: np.ndarray, limit: float) -> np.ndarray:

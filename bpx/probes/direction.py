@@ -18,7 +18,7 @@ class Direction(Probe):
 
     name = "direction"
     lead = 1
-    remembers = ("before", "at")
+    state_fields = ("before", "at")
 
     def __init__(self, subject: Subject) -> None:
         self.net, self.places = subject.net, places(subject.net)

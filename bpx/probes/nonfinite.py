@@ -100,7 +100,7 @@ def _computed(net: Network, optimizer: Optimizer, step: int, cost: float, backwa
         where, operation, tensor = p.name.rsplit(".", 2)
         if step == 0:
             yield _Made("initialization", where, operation, tensor, p.value, ())
-        elif not backward and optimizer.scalar and not np.isfinite(p.grad).all():
+        elif not backward and optimizer.rescales_only and not np.isfinite(p.grad).all():
             yield _Made("backward", where, operation, f"d{tensor}", p.grad, ())
         else:
             yield _Made("update", where, operation, tensor, p.value, ())
@@ -125,7 +125,7 @@ def _computed(net: Network, optimizer: Optimizer, step: int, cost: float, backwa
         for layer in [*reversed(list(block.layers())[1:]), block]:
             for key, p in layer.parameters().items():
                 yield _made(layer, "backward", f"d{key}", p.grad, (dy, inputs[layer.name]))
-            if not layer.first:
+            if layer.needs_input_grad:
                 yield _made(layer, "backward", _INPUT.get(layer.kind, "dx"), layer.dx, (dy, entered, *_values(layer)))
                 dy = layer.dx
 

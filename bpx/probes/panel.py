@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
-from bpx.engine.memory import Arrays, below, under
+from bpx.engine.memory import Arrays, add_prefix, select_prefix
 from bpx.probes.probe import Key, Probe, Values
 from bpx.probes.schedule import Schedule
 
@@ -46,11 +46,11 @@ class Panel:
             if probe.keys
         )
 
-    def state(self) -> Arrays:
-        """Return copies of what the probes remember between steps, by name."""
-        return {key: value for p in self.probes for key, value in under(p.name, p.state()).items()}
+    def state_dict(self) -> Arrays:
+        """Return copies of the state of every probe."""
+        return {key: value for p in self.probes for key, value in add_prefix(p.name, p.state_dict()).items()}
 
-    def load_state(self, state: Arrays) -> None:
-        """Take what ``state`` returned; raises ValueError where it does not fit."""
+    def load_state_dict(self, state: Arrays) -> None:
+        """Restore what ``state_dict`` returned; raises ValueError where it does not fit."""
         for p in self.probes:
-            p.load_state(below(p.name, state))
+            p.load_state_dict(select_prefix(p.name, state))

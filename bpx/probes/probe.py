@@ -13,7 +13,7 @@ from bpx.engine.activations import Activation
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.layer import Array, Layer
-from bpx.engine.memory import Remembers
+from bpx.engine.memory import Stateful
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 
@@ -80,7 +80,7 @@ class Subject:
         return replica
 
 
-class Probe(Remembers, ABC):
+class Probe(Stateful, ABC):
     """A family of quantities: ``values`` (len(keys),) in the order of ``keys``, filled in two moments of a step.
 
     ``gradient`` runs when backward is done and the gradient is untouched; ``update`` when the optimizer has

@@ -83,7 +83,7 @@ class Scales(Probe):
         for row, place in zip(self.table, self.places, strict=True):
             size = place.dense.W.size
             # a direction that is the gradient itself need not be measured twice
-            step = scale * (row[DW] if self.optimizer.scalar else norm(u[start : start + size]))
+            step = scale * (row[DW] if self.optimizer.rescales_only else norm(u[start : start + size]))
             row[UPDATE] = step / row[W] if row[W] > 0 else math.nan
             start += size  # weights lie first in theta, in network order
 
@@ -93,5 +93,5 @@ class Scales(Probe):
         function.df(x, activation.y, slope)
         if not function.monotone:
             np.abs(slope, out=slope)
-        np.less(slope, SATURATED * function.steepest, out=under)
+        np.less(slope, SATURATED * function.max_slope, out=under)
         return np.count_nonzero(under) / x.size

@@ -20,7 +20,7 @@ class Weights(Probe):
     """
 
     name = "weights"
-    remembers = ("initial",)
+    state_fields = ("initial",)
 
     def __init__(self, subject: Subject) -> None:
         self.places = places(subject.net)

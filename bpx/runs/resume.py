@@ -112,7 +112,7 @@ def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
     if after < before:
         raise UserError(f"a resumed run can take more epochs than {before}, not fewer: got {after}")
     _, schedule = work.optimizer(1)
-    if schedule.spans:
+    if schedule.needs_total_steps:
         raise UserError(f"schedule={schedule.name} is laid out over the whole run: epochs must stay {before}")
     if config.max_steps is not None:
         raise UserError(f"max_steps={config.max_steps} ends this run: epochs must stay {before}")

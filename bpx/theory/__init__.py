@@ -11,7 +11,7 @@ from bpx.theory.prediction import (
     backward_slope,
     predict,
     verdict,
-    weight_deviations,
+    weight_stds,
 )
 
 __all__ = [
@@ -32,5 +32,5 @@ __all__ = [
     "phase_diagram_around",
     "predict",
     "verdict",
-    "weight_deviations",
+    "weight_stds",
 ]

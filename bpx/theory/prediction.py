@@ -65,9 +65,9 @@ class Architecture:
         return 0.0 if self.normalization in ("batch", "layer") else self.bias_std * self.bias_std
 
 
-def weight_deviations(fans: Sequence[int], deviation: Callable[[int, int], float | None]) -> tuple[float, ...] | None:
-    """Return every weight matrix's standard deviation, from an initializer's ``deviation(n_in, n_out)``."""
-    found = [deviation(a, b) for a, b in pairwise(fans)]
+def weight_stds(fans: Sequence[int], std: Callable[[int, int], float | None]) -> tuple[float, ...] | None:
+    """Return every weight matrix's standard deviation, from an initializer's ``weight_std(n_in, n_out)``."""
+    found = [std(a, b) for a, b in pairwise(fans)]
     known = [s for s in found if s is not None]
     return tuple(known) if len(known) == len(found) else None
 

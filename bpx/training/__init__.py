@@ -4,7 +4,7 @@ from bpx.training.checkpoint import Checkpoints, made_with
 from bpx.training.evaluation import evaluated, save_evaluation
 from bpx.training.fit import Record, fit
 from bpx.training.recorder import FlightRecorder
-from bpx.training.state import Progress, State, Stateful, Training
+from bpx.training.state import Progress, State, SupportsStateDict, Training
 
 __all__ = [
     "Checkpoints",
@@ -12,7 +12,7 @@ __all__ = [
     "Progress",
     "Record",
     "State",
-    "Stateful",
+    "SupportsStateDict",
     "Training",
     "evaluated",
     "fit",

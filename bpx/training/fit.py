@@ -55,7 +55,7 @@ def fit(
     p = Progress() if progress is None else progress
     end = min(epochs * len(batches), max_steps or epochs * len(batches))
     shifts = net.store.grad[net.store.n_weights :]  # finite only if every delta is
-    if p.step >= end or (patience is not None and p.bad >= patience):
+    if p.step >= end or (patience is not None and p.n_bad >= patience):
         return
     for x, y in batches:
         J = net.cost(x, y)
@@ -93,10 +93,10 @@ def fit(
                 metrics["cost/val"] = value
                 if hits is not None:
                     metrics["accuracy/val"] = hits
-                optimizer.rate.schedule.observe(value)
-                p.best, p.bad = (value, 0) if value < p.best else (p.best, p.bad + 1)
+                optimizer.rate.schedule.on_evaluation(value)
+                p.best, p.n_bad = (value, 0) if value < p.best else (p.best, p.n_bad + 1)
             yield Record(p.step, p.step / due.steps_per_epoch, metrics)
         if between is not None:
             between()
-        if p.step == end or (patience is not None and p.bad >= patience):
+        if p.step == end or (patience is not None and p.n_bad >= patience):
             return

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.data import Batches
-from bpx.engine.memory import Remembers, below, under
+from bpx.engine.memory import Stateful, add_prefix, select_prefix
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 
@@ -22,15 +22,15 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass
-class Progress(Remembers):
+class Progress(Stateful):
     """The loop's own counters: steps made, the costs since the last record, and what early stopping watches."""
 
-    remembers: ClassVar[tuple[str, ...]] = ("step", "evaluated", "best", "bad", "total", "count")
+    state_fields: ClassVar[tuple[str, ...]] = ("step", "evaluated", "best", "n_bad", "total", "count")
 
     step: int = 0
     evaluated: int = 0
     best: float = math.inf
-    bad: int = 0
+    n_bad: int = 0
     total: float = 0.0
     count: int = 0
 
@@ -41,14 +41,14 @@ class Progress(Remembers):
         return mean
 
 
-class Stateful(Protocol):
-    """Whatever remembers something from one step to the next, as arrays by name."""
+class SupportsStateDict(Protocol):
+    """An object with state_dict and load_state_dict, its state as arrays by name."""
 
-    def state(self) -> Arrays:
-        """Return copies of what is remembered."""
+    def state_dict(self) -> Arrays:
+        """Return copies of the state."""
 
-    def load_state(self, state: Arrays) -> None:
-        """Take what ``state`` returned; raises ValueError where it does not fit."""
+    def load_state_dict(self, state: Arrays) -> None:
+        """Restore what ``state_dict`` returned; raises ValueError where a name, shape or dtype differs."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +67,28 @@ class Training:
     optimizer: Optimizer
     batches: Batches
     progress: Progress
-    others: dict[str, Stateful]
+    others: dict[str, SupportsStateDict]
 
     def capture(self) -> State:
         """Return the state; to be called between two steps."""
         arrays: Arrays = {}
         for name, part in self._parts().items():
-            arrays |= under(name, part.state())
+            arrays |= add_prefix(name, part.state_dict())
         generators = {name: rng.bit_generator.state for name, rng in self._generators().items()}
         return State(arrays, {"generators": generators})
 
     def restore(self, state: State) -> None:
         """Put a state back; raises ValueError where it is not of a run like this one, which is then half restored."""
         for name, part in self._parts().items():
-            part.load_state(below(name, state.arrays))
+            part.load_state_dict(select_prefix(name, state.arrays))
         try:
             for name, rng in self._generators().items():
                 rng.bit_generator.state = state.facts["generators"][name]
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"the state has no such random generators: {error}") from error
 
-    def _parts(self) -> dict[str, Stateful]:
-        own: dict[str, Stateful] = {
+    def _parts(self) -> dict[str, SupportsStateDict]:
+        own: dict[str, SupportsStateDict] = {
             "net": self.net,
             "optimizer": self.optimizer,
             "batches": self.batches,

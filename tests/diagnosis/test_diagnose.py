@@ -21,10 +21,10 @@ def batch(n=40, n_in=30):
 @pytest.mark.parametrize("normalization", ["none", "batch"])
 def test_any_network_on_any_batch(model, normalization, dtype):
     net = model(30, [20] * 6, 5, "tanh", normalization=normalization, dropout=0.1, dtype=dtype)
-    before = {key: value.tobytes() for key, value in net.state().items()}
+    before = {key: value.tobytes() for key, value in net.state_dict().items()}
     f = bpx.diagnose(net, *batch())
     assert f.verdict in ("healthy", "exploding", "vanishing") and f.predicted_slope is not None
-    assert {key: value.tobytes() for key, value in net.state().items()} == before
+    assert {key: value.tobytes() for key, value in net.state_dict().items()} == before
     assert len(f.figure.axes) == 2 and "base64" in f._repr_html_() and f.verdict[:4] in str(f).lower()
 
 

@@ -111,7 +111,7 @@ def test_optimizers_propose_before_they_apply(name, dtype, rng):
         assert optimizer.u.dtype == net.store.theta.dtype == dtype
         np.testing.assert_allclose(net.store.theta - before, step, atol=1e-6, err_msg="the step is not factor * u")
         assert all(np.linalg.norm(d.W.value, axis=0).max() <= 0.7 + 1e-6 for d in net.dense)
-    remembered = [a for transform in optimizer.chain for a in transform.state().values() if a.ndim]
+    remembered = [a for transform in optimizer.chain for a in transform.state_dict().values() if a.ndim]
     assert all(a.dtype == dtype for a in remembered)
 
 
@@ -121,6 +121,6 @@ def test_the_check_along_directions_agrees_with_the_check_of_entries(name, rng):
     x, y = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
     theta = net.store.theta.copy()
     check = gradcheck(net, x, y, directions=8)
-    assert check.along <= 1e-7 and check.relative <= 1e-7
+    assert check.directional <= 1e-7 and check.relative <= 1e-7
     assert sum(t.entries for t in check.tensors) == theta.size
     np.testing.assert_array_equal(net.store.theta, theta)

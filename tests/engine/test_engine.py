@@ -41,7 +41,7 @@ def test_no_finite_input_raises_a_warning(name, dtype):
         phi.df(z, a, d)
     assert np.isfinite(a).all() and np.isfinite(d).all() and a.dtype == d.dtype == dtype
     np.testing.assert_array_equal(z, kept)
-    assert np.abs(d).max() <= phi.steepest * (1 + 1e-6)
+    assert np.abs(d).max() <= phi.max_slope * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -51,7 +51,7 @@ def test_steepest_is_reached_and_derivative_is_the_slope(name):
     a, d = np.empty_like(z), np.empty_like(z)
     phi.f(z, a)
     phi.df(z, a, d)
-    assert np.abs(d).max() == pytest.approx(phi.steepest, rel=1e-6)
+    assert np.abs(d).max() == pytest.approx(phi.max_slope, rel=1e-6)
     away = np.all([np.abs(z[0, 1:-1] - k) > 1e-3 for k in (0, *phi.kinks)], axis=0)
     slope = (a[0, 2:] - a[0, :-2]) / (z[0, 2:] - z[0, :-2])
     np.testing.assert_allclose(slope[away], d[0, 1:-1][away], atol=1e-8)
@@ -79,7 +79,7 @@ def test_initializers_have_their_distribution(name, rng):
     for keys, std in (({}, STD[name]), ({"sigma_w": 1.5}, 1.5 / math.sqrt(N_IN))):
         initializer, W = INITIALIZERS[name](**keys), np.empty((N_IN, N_OUT))
         initializer(rng, W)
-        assert initializer.deviation(N_IN, N_OUT) == pytest.approx(std)
+        assert initializer.weight_std(N_IN, N_OUT) == pytest.approx(std)
         assert W.std() == pytest.approx(std, rel=0.01) and abs(W.mean()) < 4 * std / math.sqrt(W.size)
         if name == "uniform" or name.endswith("_uniform"):
             expected = stats.uniform(-math.sqrt(3) * std, 2 * math.sqrt(3) * std)
@@ -203,13 +203,13 @@ def test_same_seed_same_bits_and_it_learns(dtype, model):
 
 def test_a_twin_touches_nothing_of_training():
     net, x, y, _ = train()
-    before, buffers = net.state(), [layer.y.copy() for layer in net.layers()]
+    before, buffers = net.state_dict(), [layer.y.copy() for layer in net.layers()]
     grad = net.store.grad.copy()
     replica = net.replica(40)
     replica.cost(x, y)
     replica.backward()
     assert np.linalg.norm(replica.store.grad) > 0
-    for key, value in net.state().items():
+    for key, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
     np.testing.assert_array_equal(net.store.grad, grad)
     for layer, kept in zip(net.layers(), buffers, strict=True):
@@ -224,14 +224,14 @@ def test_a_network_survives_its_description(model, tmp_path):
 
     net, x, *_ = train(model=model)
     other = Network.from_spec(net.spec)
-    other.load_state(net.state())
+    other.load_state_dict(net.state_dict())
     np.testing.assert_array_equal(net.predict(x), other.predict(x))
     save_model(tmp_path, net, np.full(8, 2.0, np.float32), np.full(8, 4.0, np.float32), ("a", "b", "c"))
     loaded = load_model(tmp_path)
     np.testing.assert_allclose(loaded.predict(x * 4 + 2), net.predict(x), atol=1e-6)
     assert loaded.class_names == ("a", "b", "c")
-    with pytest.raises(ValueError, match="does not fit"):
-        mlp(8, [5], 3).load_state(net.state())
+    with pytest.raises(ValueError, match=r"state\['theta'\]: expected float32"):
+        mlp(8, [5], 3).load_state_dict(net.state_dict())
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])

@@ -57,7 +57,7 @@ def test_a_broken_derivative_is_caught_and_located(monkeypatch):
     monkeypatch.setattr(ACTIVATIONS["tanh"], "df", wrong)
     check = gradcheck(net, x, y)
     relative = {t.name: t.relative for t in check.tensors}
-    assert check.relative > 1e-5 and check.along > 1e-5
+    assert check.relative > 1e-5 and check.directional > 1e-5
     assert relative["layer_03.dense.W"] < 1e-8 < 1e-5 < relative["layer_01.dense.W"]
     assert not check.passed
     assert [layer.name for layer in check.layers if not layer.passed] == ["layer_01.activation", "layer_02.activation"]

@@ -252,7 +252,7 @@ def test_plateau():
     rates = []
     for cost in [1, 0.9, 0.95, 0.9, 0.91, 0.92, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]:
         theirs.step(cost)
-        ours.observe(cost)
+        ours.on_evaluation(cost)
         assert ours(0) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         rates.append(ours(0))
     assert rates[-1] < 0.5

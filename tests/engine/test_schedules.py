@@ -47,7 +47,7 @@ def test_plateau_waits_for_its_patience_and_asks_for_a_real_gain():
     plateau = SCHEDULES["plateau"](factor=0.5, patience=1, threshold=0.1)
     seen = []
     for cost in (1.0, 0.95, 0.94, 0.93, 0.92, 0.5, 0.49):  # less than a tenth below 1 is no gain
-        plateau.observe(cost)
+        plateau.on_evaluation(cost)
         seen.append(plateau(0))
     assert seen == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
 

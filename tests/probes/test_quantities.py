@@ -89,7 +89,7 @@ def test_scales(activation, dtype):
         ends = [np.empty_like(z) for _ in range(2)]
         function.f(z + h, ends[0])
         function.f(z - h, ends[1])
-        share = np.mean(np.abs(ends[0] - ends[1]) / (2 * h) < 0.05 * function.steepest)
+        share = np.mean(np.abs(ends[0] - ends[1]) / (2 * h) < 0.05 * function.max_slope)
         assert as_layer(net, values, "saturation")[i] == pytest.approx(share, abs=2 / z.size)
 
 
@@ -100,7 +100,7 @@ def test_steepest_and_monotone_are_what_they_say(name):
     a, slope = np.empty_like(z), np.empty_like(z)
     function.f(z, a)
     function.df(z, a, slope)
-    assert np.abs(slope).max() == pytest.approx(function.steepest, rel=1e-8)
+    assert np.abs(slope).max() == pytest.approx(function.max_slope, rel=1e-8)
     assert function.monotone == bool((slope >= 0).all())
 
 
@@ -335,7 +335,7 @@ def test_probes_only_read(name, optimizer):
             for probe in panel.at(step):
                 probe.update()
             chain.apply()
-        return b"".join(v.tobytes() for v in net.state().values())
+        return b"".join(v.tobytes() for v in net.state_dict().values())
 
     assert train(True) == train(False)
 

@@ -17,7 +17,7 @@ from bpx.theory import (
     mean_field,
     predict,
     verdict,
-    weight_deviations,
+    weight_stds,
 )
 from bpx.theory.batchnorm import batch_factors, batch_moments
 from bpx.theory.fluctuation import _moments, moments
@@ -51,7 +51,7 @@ def measure(activation, initializer, depth, width, seed, *, batch=32, residual=F
     net_in_theory = Architecture(
         ACTIVATIONS[activation](),
         fans,
-        weight_deviations(fans, initializer.deviation),
+        weight_stds(fans, initializer.weight_std),
         bias_std=initializer.bias_std,
         keep=1 - dropout,
         normalization=normalization,
@@ -141,7 +141,7 @@ def test_profile_starts_at_the_measured_variance():
 def test_widths_that_differ_enter_through_both_fans():
     # linear: E delta_l**2 = n_(l+1) std**2 E delta_(l+1)**2 with std**2 = 2 / (n_l + n_(l+1))
     fans = (30, 400, 100, 50, 10)
-    std = weight_deviations(fans, INITIALIZERS["xavier_normal"]().deviation)
+    std = weight_stds(fans, INITIALIZERS["xavier_normal"]().weight_std)
     p = predict(Architecture(ACTIVATIONS["linear"](), fans, std), 1.0, band=False)
     assert p.log10_delta[1] == pytest.approx(0.5 * math.log10(50 * 2 / 150))
     assert p.log10_delta[0] == pytest.approx(0.5 * math.log10(50 * 2 / 150 * 100 * 2 / 500))

@@ -22,10 +22,10 @@ class Counts:
     def __init__(self):
         self.seen = np.zeros(2)
 
-    def state(self):
+    def state_dict(self):
         return {"seen": self.seen.copy()}
 
-    def load_state(self, state):
+    def load_state_dict(self, state):
         self.seen[...] = state["seen"]
 
 
@@ -104,7 +104,7 @@ def test_early_stopping_goes_on_counting():
     training, run = build("sgd", "constant", 0.0, "none", patience=1)
     training.progress.best = -1.0  # no cost is ever lower
     told, _ = run()
-    assert told[-1][0] == 5 and training.progress.bad == 1
+    assert told[-1][0] == 5 and training.progress.n_bad == 1
     assert run() == ([], [])
 
 
@@ -116,7 +116,7 @@ def test_a_state_of_another_run_is_refused(name):
     assert name in state.arrays
     for value in (None, state.arrays[name].astype(np.float16), np.zeros((2, 3))):
         arrays = {k: v for k, v in state.arrays.items() if k != name} | ({} if value is None else {name: value})
-        with pytest.raises(ValueError, match=r"does not fit|none of"):
+        with pytest.raises(ValueError, match=r"state\["):
             training.restore(State(arrays, state.facts))
     with pytest.raises(ValueError, match="generators"):
         training.restore(State(state.arrays, {"generators": {"dropout": {"bit_generator": "PCG64"}}}))
