@@ -7,13 +7,14 @@ for histogram bins and spectra, else 0) and value (float64).
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bpx.system.files import replaced
 
 ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, and its finding
 Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
@@ -85,15 +86,11 @@ class RecordWriter(Rows):
         self.path = path
 
     def close(self) -> None:
-        """Write the file under a temporary name and rename it, so that it is whole or not there."""
+        """Write the file, whole or not at all; an OSError names it."""
         _, pq = self._arrow
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         repeated = [name for name in COLUMNS if name != "value"]
-        try:
-            pq.write_table(self._table(), temporary, compression="zstd", use_dictionary=repeated)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replaced(self.path) as file:
+            pq.write_table(self._table(), file, compression="zstd", use_dictionary=repeated)
 
 
 def _table(

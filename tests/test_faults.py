@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from bpx.config import CONF, UserError
 from bpx.runs import run as running
+from bpx.system import files
 from bpx.training import sealed
 
 QUICK = ["dataset=classification", "epochs=3", "tracking=none", "tracking.figures=false", "progress=false"]
@@ -36,22 +37,33 @@ def prepared(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.parametrize(
-    ("file", "place"),
+    "file",
     [
-        ("metrics.jsonl", "metrics.jsonl"),
-        ("checkpoints/step-0000000075.bpx", "checkpoints/.step-0000000075.bpx.{pid}"),
-        ("checkpoints/rows-000001.bpx", "checkpoints/.rows-000001.bpx.{pid}"),
-        ("config/config.yaml", "config/.config.yaml.{pid}"),
-        ("result.json", ".result.json.{pid}"),
+        "checkpoints/step-0000000075.bpx",
+        "checkpoints/rows-000001.bpx",
+        "config/config.yaml",
+        "gradient_flow.parquet",
+        "result.json",
     ],
 )
-def test_a_full_disk_is_one_line_that_names_the_file(file, place, prepared):
-    full = prepared / place.format(pid=os.getpid())
-    full.parent.mkdir(exist_ok=True)
-    full.symlink_to("/dev/full")
+def test_a_full_disk_is_one_line_that_names_the_file(file, prepared, monkeypatch):
+    create = files._create
+
+    def full(path, mode):
+        return os.open("/dev/full", os.O_WRONLY) if path.name.startswith(f".{Path(file).name}.") else create(path, mode)
+
+    monkeypatch.setattr(files, "_create", full)
     with pytest.raises(UserError) as error:
         perform()
     assert str(error.value) == f"cannot write {prepared / file}: {os.strerror(errno.ENOSPC)}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_under_the_metrics(prepared):
+    (prepared / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError) as error:
+        perform()
+    assert str(error.value) == f"cannot write {prepared / 'metrics.jsonl'}: {os.strerror(errno.ENOSPC)}"
 
 
 def test_earlier_checkpoints_outlive_a_full_disk(tmp_path, command):
@@ -152,11 +164,11 @@ def test_a_read_only_directory(tmp_path, command):
 def test_what_replaces_a_file_is_whole_or_not_there(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
-    with pytest.raises(KeyError), sealed.replaced(path) as file:
+    with pytest.raises(KeyError), files.replaced(path) as file:
         file.write(b"half")
         raise KeyError
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a"]
-    with sealed.replaced(path) as file:
+    with files.replaced(path) as file:
         file.write(b"new")
     assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["a"]
 

@@ -22,9 +22,9 @@ from bpx.probes import NonFinite, Sparse
 from bpx.runs.console import Console
 from bpx.runs.measurement import Measurement
 from bpx.runs.resume import Resumed
+from bpx.system.files import replaced
 from bpx.system.interrupts import Stop
 from bpx.training import Checkpoints, FlightRecorder, Progress, Training, evaluated, fit, made_with, save_evaluation
-from bpx.training.sealed import replaced
 
 REPORTED = 200  # records a run sends to the tracking server, at most about
 log = logging.getLogger("bpx")

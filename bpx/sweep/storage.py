@@ -6,12 +6,9 @@ which trials have lost the process that ran them.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import secrets
 import socket
-import tempfile
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -31,6 +28,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from bpx.config import UserError
+from bpx.system.locks import is_held, lock, locked, machine_lock
 from bpx.tracking.store import shown
 
 WORKER = "bpx.worker"  # the trial's attribute that names who runs it
@@ -99,13 +97,12 @@ class JournalStore(Store):
 
     def exclusively(self) -> Any:
         """Return a context that one process at a time is in."""
-        return _flock(self.path.with_name(f"{self.path.name}.turn"))
+        return locked(self.path.with_name(f"{self.path.name}.turn"))
 
     def beat(self, trial_ids: Iterable[int]) -> None:
         """Hold the worker's lock, from the first time on."""
         if self._pulse is None:
-            self._pulse = self._file(self.worker).open("w")
-            fcntl.flock(self._pulse, fcntl.LOCK_EX)
+            self._pulse = lock(self._file(self.worker))
 
     def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -123,16 +120,7 @@ class JournalStore(Store):
         return self.path.with_name(f"{self.path.name}.worker-{worker}")
 
     def _alive(self, worker: str) -> bool:
-        if worker == self.worker:
-            return True
-        try:
-            with self._file(worker).open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return worker == self.worker or is_held(self._file(worker))
 
 
 class DatabaseStore(Store):
@@ -164,8 +152,7 @@ class DatabaseStore(Store):
     def exclusively(self) -> Iterator[None]:
         """Keep every other process out, on whatever machine it runs."""
         if self._engine.dialect.name != "postgresql":
-            name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
-            with _flock(Path(tempfile.gettempdir(), f"bpx-{name}.turn")):
+            with locked(machine_lock(self.url)):
                 yield
             return
         connection = patiently(self._lock)
@@ -213,13 +200,6 @@ def open_store(storage: str, heartbeat: int) -> Store:
         return JournalStore(Path(storage))
     except OSError as error:
         raise UserError(f"hydra.sweeper.storage: {storage} cannot be written: {error.strerror}") from error
-
-
-@contextmanager
-def _flock(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def patiently(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:

@@ -1,14 +1,13 @@
-"""Whether the process that writes into a run directory is alive: the kernel drops a lock when its holder dies."""
+"""Whether the process that writes into a run directory is alive: it holds the lock of a file there."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import platform
 from pathlib import Path
 from typing import IO, Any
 
+from bpx.system.locks import is_held, lock
 from bpx.tracking.errors import TrackingError
 
 LOCK = ".lock"
@@ -22,29 +21,18 @@ def hold(directory: Path, *, alone: bool) -> IO[str]:
     """
     path = directory / LOCK
     try:
-        file = path.open("a")
-    except OSError as error:
-        raise TrackingError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise TrackingError(f"{path} cannot be locked: {error.strerror}") from error
+        return lock(path, shared=not alone)
+    except BlockingIOError as error:
         raise TrackingError(f"{directory} is in use: another process is writing into it") from error
-    return file
+    except OSError as error:
+        raise TrackingError(f"{path} cannot be locked: {error.strerror}") from error
 
 
 def dead(directory: str, pid: str) -> bool:
     """Return whether the process that wrote into ``directory``, on this machine, is gone."""
     path = Path(directory, LOCK)
     if path.is_file():
-        try:
-            with path.open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+        return not is_held(path)
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpx.tracking.tracker import naming
+from bpx.system.files import replaced
 
 FILE, METRICS = "delivery.json", "metrics.jsonl"
 PIECE = 2**18  # bytes of metrics read at a time
+PRIVATE = 0o600  # its owner alone may read it: the target's address may hold a password
 
 Line = dict[str, Any]
 
@@ -98,16 +99,6 @@ class Spool:
     def _save(self) -> None:
         self.changed = time.monotonic()
         path = self.directory / FILE
-        temporary = path.with_name(f".{FILE}.{os.getpid()}")
         held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
-        try:
-            with naming(path), open(temporary, "wb", opener=_private) as file:
-                file.write(json.dumps(held).encode() + b"\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _private(path: str, flags: int) -> int:
-    """Open a file that its owner alone may read: the target's address may hold a password."""
-    return os.open(path, flags, 0o600)
+        with replaced(path, PRIVATE) as file:
+            file.write(json.dumps(held).encode() + b"\n")

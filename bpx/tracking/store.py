@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from bpx.system.locks import lock, machine_lock
 from bpx.tracking.errors import TrackingError
 
 FILE = "sqlite:///"
@@ -133,17 +131,13 @@ def answers(uri: str) -> None:
 @contextmanager
 def one_at_a_time(uri: str) -> Iterator[None]:
     """Keep other processes from opening the same store: two that create its schema at once break each other."""
-    if uri.startswith(FILE):
-        path = Path(f"{_file(uri)}.lock")  # beside the database: whoever shares it shares the lock
-    else:
-        name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-        path = Path(tempfile.gettempdir(), f"bpx-{os.getuid()}-{name}.lock")
+    beside = uri.startswith(FILE)  # the database: whoever shares it shares the lock
+    path = Path(f"{_file(uri)}.lock") if beside else machine_lock(uri)
     try:
-        file = path.open("a")
+        file = lock(path, wait=True)
     except OSError as error:
-        raise _unwritable(path.with_suffix("") if uri.startswith(FILE) else path, error) from error
+        raise _unwritable(path.with_suffix("") if beside else path, error) from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -6,12 +6,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from bpx.system.files import naming
 from bpx.tracking import alive
 
 METRICS = "metrics.jsonl"
@@ -175,15 +174,6 @@ class Tracker:
             if whole < self._path.stat().st_size:
                 self._file.truncate(whole)  # of a line that was cut off, nothing can be kept
         self._started = time.perf_counter()
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Make an OSError name the path: of a full disk Python itself does not say where."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def whole_lines(path: Path) -> int:

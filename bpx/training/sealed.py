@@ -10,15 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bpx.system.files import replaced
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -56,28 +55,6 @@ def read(path: Path) -> tuple[dict[str, Any], Arrays]:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise Damaged(f"{path} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes the place of ``path`` at once and whole when all of it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _read(file: BinaryIO, size: int) -> tuple[dict[str, Any], Arrays]:

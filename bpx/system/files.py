@@ -1,0 +1,110 @@
+"""Files that are whole or not there, and paths that stay inside a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+TEMPORARY = re.compile(r"\..+\.(\d+)")  # .NAME.PID
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+
+@contextmanager
+def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Give a file to write that takes the place of ``path`` when it is complete: written, synced, renamed.
+
+    Parameters
+    ----------
+    path
+        The file to replace. A link at ``path`` is replaced, not followed.
+    mode
+        The permissions of the new file, before the umask.
+
+    Raises
+    ------
+    OSError
+        It always names ``path``; what stood there before is unchanged.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with naming(path):
+        try:
+            temporary.unlink(missing_ok=True)  # of a process that had the same number
+            with open(_create(temporary, mode), "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)  # the new name, too
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in ``folder`` are on the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make an OSError name ``path``: of a full disk Python does not say where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files (``.NAME.PID``) below ``folder``, which no other process may be writing into."""
+    for path in folder.rglob(".*"):
+        if TEMPORARY.fullmatch(path.name) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
+def inside(root: Path, path: str | Path = ".") -> Path:
+    """Return ``root / path`` where it lies inside ``root`` and neither it nor anything below it is a link.
+
+    The answer is for reading, sending and writing alike. Only regular files and folders are accepted: a link leads
+    elsewhere, and a pipe or a device may never end. ``root`` itself may be reached through a link.
+
+    Raises
+    ------
+    ValueError
+        One line that names the path.
+    """
+    root, parts = root.resolve(), Path(path).parts
+    if Path(path).is_absolute() or ".." in parts:
+        raise ValueError(f"{path} is outside of {root}")
+    place = root
+    for part in parts:
+        place = place / part
+        _check_plain(place)
+    if place.is_dir():
+        for folder, names, files in os.walk(place):
+            for name in (*names, *files):
+                _check_plain(Path(folder, name))
+    return place
+
+
+def _check_plain(path: Path) -> None:
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(kind):
+        raise ValueError(f"{path} is a link to {os.readlink(path)}; expected a file or folder")
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise ValueError(f"{path} is a pipe, a socket or a device; expected a file or folder")
+
+
+def _create(path: Path, mode: int) -> int:
+    return os.open(path, NEW, mode)

@@ -1,0 +1,33 @@
+"""Text for people: one line, without passwords, without what steers a terminal."""
+
+from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"(?<=://)(?:[^\s/@'\"]*@|[^\s/:@'\"]*:(?!\d*[/?#])[^\s@'\"]*@)")
+_SECRET = re.compile(r"(?<=[?&])(password|passwd|token|secret)=[^&\s'\"]*", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def masked(text: str) -> str:
+    """Return ``text`` without the user names and passwords of the addresses in it.
+
+    >>> masked("http://me:secret@host:5000/ and postgresql://h/db?password=secret")
+    'http://host:5000/ and postgresql://h/db?password=***'
+    """
+    return _SECRET.sub(r"\1=***", _USER.sub("", text))
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with control characters (all but tab and newline) as escapes: files may be anybody's.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return the first line of what an error says, masked and printable; its class where it says nothing."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return printable(masked(lines[0])) if lines else type(error).__name__
