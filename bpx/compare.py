@@ -56,7 +56,7 @@ def compare(words: Sequence[str]) -> None:
             raise UserError(f"python -m bpx.compare: {words[i]} is given twice; give different runs")
     report(runs)
     pairs = ((letter, run.records) for letter, run in zip(LETTERS, runs, strict=False) if run.records is not None)
-    drawn = {letter: records for letter, records in pairs if "delta_rms" in records.quantity}
+    drawn = {letter: records for letter, records in pairs if "delta_l2" in records.quantity}
     if drawn:
         print(f"figure    {draw(drawn)}")
     else:

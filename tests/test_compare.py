@@ -39,7 +39,7 @@ def make(tmp_path, monkeypatch):
             (directory / "result.json").write_text(json.dumps(result))
         writer = RecordWriter(directory / "gradient_flow.parquet")
         writer.about = {"dataset": "moons", "finding": {"sentence": f"Gradients of {name} flow."}}
-        quantities = ("activation_rms", "delta_rms") if delta else ()
+        quantities = ("activation_rms", "delta_l2") if delta else ()
         keys = tuple(Key(f"layer_{i:02d}", "", q, 0) for q in quantities for i in range(1, depth + 2))
         for step in (0, 9):
             writer.append(step, step / 9, keys, np.linspace(0.1, 1, len(keys)) / (step + 1))
@@ -158,7 +158,7 @@ def test_profiles_are_drawn_over_each_other(make):
     drawn = {line.get_label(): line for line in backward.lines}
     assert set(drawn) == {"A, initialization", "A, step 9", "B, initialization", "B, step 9"}
     for letter, rows in runs.items():
-        _, _, values = rows.grid("delta_rms")
+        _, _, values = rows.grid("delta_l2")
         assert drawn[f"{letter}, initialization"].get_ydata().tolist() == values[:, 0].tolist()
         assert drawn[f"{letter}, step 9"].get_ydata().tolist() == values[:, 1].tolist()
     assert drawn["A, step 9"].get_color() == drawn["A, initialization"].get_color() != drawn["B, step 9"].get_color()

@@ -161,7 +161,7 @@ def test_the_run_is_in_mlflow(trained):
     assert data.dataset.name == "classification"
     wanted = {"cost/train", "cost/val", "accuracy/val", "cost/test", "accuracy/test", "accuracy/train",
               "time/train_seconds"}  # fmt: skip
-    for quantity in ("grad_norm", "log10_delta_rms", "activation_std", "log10_update_ratio"):
+    for quantity in ("grad_norm", "log10_delta_l2", "activation_std", "log10_update_ratio"):
         wanted |= {f"{quantity}/layer_{i:02d}" for i in (1, 2, 3)}
     assert wanted <= run.data.metrics.keys()
     assert run.data.metrics["accuracy/test"] > 0.8

@@ -70,7 +70,7 @@ class Finding:
 
     @property
     def factor(self) -> float | None:
-        """Factor of delta_rms per layer, going backward."""
+        """Factor of ||delta||_2 per layer, going backward."""
         return None if self.slope is None else 10**self.slope
 
     @property

@@ -22,18 +22,18 @@ SATURATION_BEYOND = 0.25  # above what signals of unit scale show
 
 def find(seen: Observation, net: Architecture | None, q1: float, prediction: Prediction) -> Finding:
     """Judge what was ``seen`` in one pass, beside the ``prediction`` for the network ``net`` started at ``q1``."""
-    L, line = len(seen.delta_rms), seen.flow
-    nothing = bool(L and seen.finite and seen.enters and not (seen.delta_rms > 0).all())
+    L, line = len(seen.delta_l2), seen.flow
+    nothing = bool(L and seen.finite and seen.enters and not (seen.delta_l2 > 0).all())
     if line is not None:
         spoken: str = verdict(line.slope, L)
     else:
-        spoken = "vanishing" if nothing and L >= 3 else "undetermined"
+        spoken = "vanishing" if nothing and L >= 2 else "undetermined"
     cause = _cause(spoken, seen, net)
     remedies: tuple[tuple[str, float], ...] = ()
     if cause and net is not None and not (nothing and net.keep < 1):  # masks that let nothing through are no scale
         remedies = _remedies(net, q1, L, finite_width=prediction.low != prediction.high)  # as for the net itself
     fitted = line is not None and math.isfinite(line.slope)
-    zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_rms == 0))
+    zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_l2 == 0))
     finding = Finding(
         verdict=spoken,
         hidden=L,

@@ -22,14 +22,14 @@ from bpx.probes.scales import QUANTITIES, Scales
 class Observation:
     """One pass through a network of L hidden layers.
 
-    ``delta_rms`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
+    ``delta_l2`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
     ``flow``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a, per layer,
     going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
     last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden layers;
     ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
     """
 
-    delta_rms: Values
+    delta_l2: Values
     flow: Flow | None
     forward_slope: float | None
     gains: dict[str, float]
@@ -46,20 +46,20 @@ def observe(net: Network) -> Observation:
     scales.gradient(0)
     gains.gradient(0)
     hidden, outer = scales.table[:-1], scales.table[-1]
-    rms = hidden[:, QUANTITIES.index("delta_rms")].copy()
+    l2 = hidden[:, QUANTITIES.index("delta_l2")].copy()
     saturation = hidden[:, QUANTITIES.index("saturation")]
     stop = next(
         (key[:2] for key, g in zip(gains.keys, gains.values, strict=True) if g == 0 and key[1] != "branch"), None
     )
     return Observation(
-        delta_rms=rms,
-        flow=flow(rms),
+        delta_l2=l2,
+        flow=flow(l2),
         forward_slope=forward_slope(hidden[:, QUANTITIES.index("activation_rms")]),
         gains=_by_kind(net, gains),
         saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
         stop=stop,
-        enters=bool(outer[QUANTITIES.index("delta_rms")] != 0),
-        finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_rms")]).all()),
+        enters=bool(outer[QUANTITIES.index("delta_l2")] != 0),
+        finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_l2")]).all()),
     )
 
 

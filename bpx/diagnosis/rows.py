@@ -14,9 +14,9 @@ from bpx.records import Keys
 from bpx.theory import Architecture, Prediction
 
 PREDICTED = (
-    "predicted_delta_rms",
-    "predicted_delta_rms_low",
-    "predicted_delta_rms_high",
+    "predicted_delta_l2",
+    "predicted_delta_l2_low",
+    "predicted_delta_l2_high",
     "predicted_preactivation_rms",
     "predicted_preactivation_rms_low",
     "predicted_preactivation_rms_high",
@@ -44,13 +44,13 @@ def about(net: Network, seen: Architecture | None) -> dict[str, Any]:
 
 
 def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[np.float64]]:
-    """Return theory's line and band as rows: delta_rms, from the last measured one on, and the RMS of z."""
+    """Return theory's line and band as rows: delta_l2, from the last measured one on, and the RMS of z."""
     L = len(prediction.q)
     keys = tuple((f"layer_{i:02d}", "", quantity, 0) for quantity in PREDICTED for i in range(1, L + 1))
     if not L:
         return keys, np.zeros(0)
     profiles = (prediction.log10_delta, prediction.low, prediction.high)
     with np.errstate(all="ignore"):  # a band may end beyond all numbers
-        lines = [seen.delta_rms[-1] * 10 ** np.array(x) for x in profiles]
+        lines = [seen.delta_l2[-1] * 10 ** np.array(x) for x in profiles]
         lengths = [np.sqrt(q) for q in (prediction.q, prediction.q_low, prediction.q_high)]
     return keys, np.concatenate([*lines, *lengths])

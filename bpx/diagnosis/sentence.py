@@ -16,9 +16,8 @@ def sentence(f: Finding, seen: Observation) -> str:
     if not seen.enters:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
     if f.verdict == "undetermined":
-        if f.hidden < 3:
-            measured = f" (measured ×{_x(f.factor)} per layer)" if f.factor is not None else ""
-            return f"Undetermined: a verdict needs three hidden layers, this network has {f.hidden}{measured}."
+        if f.hidden < 2:
+            return f"Undetermined: a verdict needs two hidden layers, this network has {f.hidden}."
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
         return f"Gradients vanish: {_zeros(f, seen)} ({_theory(f)}){_trial(f)}."
@@ -40,7 +39,7 @@ def _zeros(f: Finding, seen: Observation) -> str:
     if seen.stop is not None:
         layer, kind = seen.stop
         text += f", lost in {_the(PARTS.get(kind, kind))} of {layer}"
-    positive = seen.delta_rms[seen.delta_rms > 0]
+    positive = seen.delta_l2[seen.delta_l2 > 0]
     if positive.size and positive.min() < 1e-30:
         text += " because it is smaller than any float32 (dtype=float64 shows more)"
     return text

@@ -11,11 +11,11 @@ from bpx.figures.canvas import log_y, new, plain, positive, under
 from bpx.figures.layers import DEPTH, layer_axis, moment, number
 from bpx.records import Records
 
-PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_rms", "RMS of δ = ∂Jᵢ/∂z", "backward"))
+PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂ = ‖∂Jᵢ/∂z‖₂", "backward"))
 
 
 def profiles(runs: dict[str, Records]) -> Figure:
-    """Draw the RMS of a and of delta by layer of every run: solid at initialization, dotted at the last record."""
+    """Draw the RMS of a and ||delta||_2 by layer of every run: solid at initialization, dotted at the last record."""
     names = list(dict.fromkeys(str(records.about.get("dataset")) for records in runs.values()))
     figure = new(f"dataset: {', '.join(names)}", "scale of the signal by layer, forward and backward", 9.6, 4.4)
     for axes, (quantity, label, title) in zip(figure.subplots(1, 2), PANELS, strict=True):

@@ -20,8 +20,8 @@ from bpx.figures.updates import update_ratios
 from bpx.records import Records, read
 
 FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quantities that it needs, function
-    "profile": ({"preactivation_rms", "activation_rms", "delta_rms"}, layer_profile),
-    "delta_heatmap": ({"delta_rms"}, delta_heatmap),
+    "profile": ({"preactivation_rms", "activation_rms", "delta_l2"}, layer_profile),
+    "delta_heatmap": ({"delta_l2"}, delta_heatmap),
     "gains": ({"backward_gain"}, backward_gains),
     "gradient_norms": ({"grad_norm", "grad_norm_bias"}, gradient_norms),
     "histograms": ({"activation_histogram", "gradient_histogram"}, magnitude_histograms),

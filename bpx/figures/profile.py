@@ -15,7 +15,7 @@ THEORY = "#222222"
 
 
 def layer_profile(records: Records) -> Figure:
-    """Draw the RMS of z and a, and of delta, by layer: at initialization, at the end, and as theory predicts.
+    """Draw the RMS of z and a, and ||delta||_2, by layer: at initialization, at the end, and as theory predicts.
 
     The band holds 95 % of networks of this width. Theory's q is E[z**2], but for batch normalization, where it is the
     variance over the batch and is not drawn.
@@ -31,21 +31,21 @@ def layer_profile(records: Records) -> Figure:
     log_y(forward, np.concatenate([x.reshape(-1) for x in drawn]))
     plain(forward, DEPTH, "RMS of z and a", "forward")
     drawn = [
-        first_and_last(backward, records, "delta_rms", "", "-"),
-        _predicted(backward, records, "predicted_delta_rms", "theory"),
+        first_and_last(backward, records, "delta_l2", "", "-"),
+        _predicted(backward, records, "predicted_delta_l2", "theory"),
     ]
     log_y(backward, np.concatenate([x.reshape(-1) for x in drawn]))
-    plain(backward, DEPTH, "RMS of δ = ∂Jᵢ/∂z", "backward")
+    plain(backward, DEPTH, "‖δ‖₂ = ‖∂Jᵢ/∂z‖₂", "backward")
     below(forward, 3)
     below(backward, 3)
     return figure
 
 
 def delta_heatmap(records: Records) -> Figure:
-    """Draw log10 of the RMS of delta for every layer and recorded step."""
-    figure = sheet(records, "RMS of δ by layer and step", 8.2, finding=True)
-    steps, _, values = records.grid("delta_rms")
-    heat_map(figure, figure.subplots(), steps, values, "log10 of the RMS of δ")
+    """Draw log10 of ||delta||_2 for every layer and recorded step."""
+    figure = sheet(records, "‖δ‖₂ by layer and step", 8.2, finding=True)
+    steps, _, values = records.grid("delta_l2")
+    heat_map(figure, figure.subplots(), steps, values, "log10 of ‖δ‖₂")
     return figure
 
 

@@ -14,7 +14,7 @@ from bpx.probes.probe import Values
 @final
 @dataclass(frozen=True)
 class Flow:
-    """The line through log10 delta_rms of the hidden layers, signed going backward, from output to input.
+    """The line through log10 delta_l2 of the hidden layers, signed going backward, from output to input.
 
     ``slope`` in decades a layer: negative vanishes, positive explodes; ``residual``: root mean square distance
     from the line, in decades; ``worst``: the layer (from 1) farthest from it, by ``worst_by`` decades;
@@ -31,23 +31,23 @@ class Flow:
 
     @property
     def factor(self) -> float:
-        """Factor of delta_rms per layer, going backward: 10**slope."""
+        """Factor of ||delta||_2 per layer, going backward: 10**slope."""
         return 10**self.slope
 
 
-def flow(delta_rms: Values) -> Flow | None:
-    """Return the flow of ``delta_rms`` (L,) from the first to the last hidden layer; None for fewer than two.
+def flow(delta_l2: Values) -> Flow | None:
+    """Return the flow of ``delta_l2`` (L,) from the first to the last hidden layer; None for fewer than two.
 
     None too where the last layer's delta is zero, or any is not finite: nothing flows that could be followed.
     """
-    rms = np.asarray(delta_rms, float)
-    L = len(rms)
-    if L < 2 or not np.isfinite(rms).all() or not rms[-1] > 0:
+    l2 = np.asarray(delta_l2, float)
+    L = len(l2)
+    if L < 2 or not np.isfinite(l2).all() or not l2[-1] > 0:
         return None
-    zeros = tuple(int(i) + 1 for i in np.flatnonzero(rms == 0))
+    zeros = tuple(int(i) + 1 for i in np.flatnonzero(l2 == 0))
     if zeros:
-        return Flow(-math.inf, float(rms[0] / rms[-1]), math.nan, zeros[-1], -math.inf, zeros)
-    logs = np.log10(rms)
+        return Flow(-math.inf, float(l2[0] / l2[-1]), math.nan, zeros[-1], -math.inf, zeros)
+    logs = np.log10(l2)
     depth = np.arange(L) - (L - 1) / 2
     slope = -float(depth @ logs) / float(depth @ depth)
     off = logs - logs.mean() + slope * depth

@@ -139,7 +139,7 @@ class Console:
 
     def _table(self, first: NDArray[np.float64], last: NDArray[np.float64]) -> Table:
         table = Table(title="layers", title_justify="left")
-        for column in ("layer", "shape", "|dW| first", "|dW| last", "delta rms first", "|step|/|W| last"):
+        for column in ("layer", "shape", "|dW| first", "|dW| last", "|delta| first", "|step|/|W| last"):
             table.add_column(column, justify="left" if column == "layer" else "right")
         index = {name: i for i, name in enumerate(QUANTITIES)}
         rows = zip(self.net.dense, first, last, strict=True)
@@ -149,7 +149,7 @@ class Console:
                 f"{dense.n_in} x {dense.n_out}",
                 f"{start[index['grad_norm']]:.2e}",
                 f"{end[index['grad_norm']]:.2e}",
-                f"{start[index['delta_rms']]:.2e}",
+                f"{start[index['delta_l2']]:.2e}",
                 f"{end[index['update_ratio']]:.2e}",
             )
         return table

@@ -78,7 +78,7 @@ class Measurement:
 
     def trained(self) -> str:
         """Say in a sentence what the last record shows, empty where nothing can be said."""
-        line = None if self.last is None else flow(self.last[:-1, 0])
+        line = None if self.last is None else flow(self.last[:-1, QUANTITIES.index("delta_l2")])
         if line is None or not math.isfinite(line.slope) or self.last is self.first:
             return ""
         return f"At the last record delta changes ×{line.factor:.3f} per layer, first over last {line.ratio:.2g}."
@@ -98,7 +98,7 @@ class Measurement:
     def _flow(self) -> dict[str, float]:
         """Return what the last record's scales say of the flow, by the names of metrics."""
         assert self.last is not None
-        line = flow(self.last[:-1, QUANTITIES.index("delta_rms")])
+        line = flow(self.last[:-1, QUANTITIES.index("delta_l2")])
         forward = forward_slope(self.last[:-1, QUANTITIES.index("activation_rms")])
         found = {} if line is None else {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}
         found |= {} if forward is None else {"forward_slope": forward}

@@ -27,13 +27,13 @@ class Alternative:
 
     @property
     def factor(self) -> float:
-        """Predicted factor of delta_rms per layer, going backward."""
+        """Predicted factor of ||delta||_2 per layer, going backward."""
         assert self.answer.factor is not None
         return self.answer.factor
 
 
 def alternatives(architecture: Architecture, q1: float) -> list[Alternative]:
-    """Return what could be changed, one change each, by the predicted factor of delta_rms, the nearest to 1 first.
+    """Return what could be changed, one change each, by the predicted factor of ||delta||_2, the nearest to 1 first.
 
     Initializers, activations, layer normalization and shortcuts are tried on the same data, whose first
     pre-activation now has variance ``q1``. What changes nothing or has no prediction is left out.

@@ -2,7 +2,7 @@
 
 A mean over n units has a relative variance of order 1/n in every layer. Written for the logarithms:
 epsilon_f is the noise of the mean of phi**2 over a layer's units, epsilon_b that of ||delta||**2 there.
-delta_rms averages over a batch, which removes what its samples do not share: noise is averaged over the pairs
+delta_l2 averages over a batch, which removes what its samples do not share: noise is averaged over the pairs
 of a batch, whose forward correlation c and backward correlation r are followed through the layers.
 (For one sample of a ReLU net the variance of ln ||delta||**2 grows by 5/n a layer: Hanin & Nica 2020.)
 """

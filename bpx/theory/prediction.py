@@ -29,7 +29,7 @@ class Architecture:
     ``fans`` (n_in, hidden widths ..., n_out); ``weight_std``: root mean square entry of every weight matrix,
     one fewer than fans, None where weights are not drawn at random; ``keep``: share of units that dropout
     keeps; ``normalization``: none, batch, layer or rms; ``residual``: shortcuts around all hidden layers but
-    the first; ``batch_size``: the samples that delta_rms is measured over.
+    the first; ``batch_size``: the samples that delta_l2 is measured over.
     """
 
     activation: ActivationFunction
@@ -78,7 +78,7 @@ class Prediction:
     """Theory's answer for the hidden layers, from the input on; empty, with a ``reason``, if there is none.
 
     ``q``, ``q_low``, ``q_high`` (L,): variance of the pre-activations, and 95 % of nets of this width;
-    ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_rms relative to the last hidden layer, and the same;
+    ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_l2 relative to the last hidden layer, and the same;
     ``slope``, ``slope_low``, ``slope_high``: its least-squares slope per layer, signed backward; ``rough``: why the
     band does not hold here, empty where it does; ``note``: what else to know about the line.
     """
@@ -98,7 +98,7 @@ class Prediction:
 
     @property
     def factor(self) -> float | None:
-        """Factor of delta_rms per layer going backward: 10**slope."""
+        """Factor of ||delta||_2 per layer going backward: 10**slope."""
         return None if self.slope is None else 10**self.slope
 
     @property
@@ -110,9 +110,9 @@ class Prediction:
 def verdict(slope: float, hidden: int) -> Verdict:
     """Return exploding or vanishing where the slope makes a decade over ``hidden`` layers, else healthy.
 
-    Below three hidden layers it is undetermined.
+    Below two hidden layers it is undetermined.
     """
-    if hidden < 3:
+    if hidden < 2:
         return "undetermined"
     decades = slope * (hidden - 1)
     return "exploding" if decades > 1 else "vanishing" if decades < -1 else "healthy"
@@ -134,7 +134,7 @@ class _Step:
     """What happens between hidden layer l and the next: lengths forward, ||delta||**2 backward."""
 
     q: float  # the next layer's length
-    factor: float  # E delta_l**2 / E delta_(l+1)**2, per unit
+    factor: float  # E ||delta_l||**2 / E ||delta_(l+1)||**2
     share: float  # of it that comes through the weights (1 without a shortcut)
     carry: float  # d ln q_(l+1) / d ln q_l
     feed: float  # share of the weights in q_(l+1)
@@ -144,9 +144,10 @@ class _Step:
 def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Prediction:
     """Return the predicted profile of delta, from ``q1``, the measured variance of the first pre-activation.
 
-    Per unit, E delta_l**2 = E[phi'(sqrt(q_l) z)**2] n_(l+1) std_(l+1)**2 / keep * E delta_(l+1)**2; with a
-    shortcut 1 + that; a normalization divides by the variance that it sees. With batch normalization q1 is
-    the variance over the batch, mean over units. ``band=False`` leaves finite width out (low = high = line).
+    E ||delta_l||**2 = n_l std_(l+1)**2 E[phi'(sqrt(q_l) z)**2] / keep * E ||delta_(l+1)||**2, n_l the fan_in of
+    W_(l+1): the widths drop out where Var W = 1 / fan_in. With a shortcut 1 + that; a normalization divides by the
+    variance that it sees. With batch normalization q1 is the variance over the batch, mean over units. ``band=False``
+    leaves finite width out (low = high = line).
     (Schoenholz et al. 2017; Yang et al. 2019; Yang & Schoenholz 2017.)
     """
     if (reason := _unanswerable(architecture, q1)) is not None:
@@ -221,7 +222,10 @@ def _rough(net: Architecture, q: Sequence[float], steps: Sequence[_Step]) -> str
         return ""
     if math.prod(max(s.carry, 1.0) for s in steps) > PARTED:
         return "lengths are unstable (V' > 1), so that the samples of a batch part"
-    along = [s.carry**2 * after / before / s.factor for (before, after), s in zip(pairwise(q), steps, strict=True)]
+    lengths = [n * x for n, x in zip(net.hidden, q, strict=True)]  # of z, squared
+    along = [
+        s.carry**2 * after / before / s.factor for (before, after), s in zip(pairwise(lengths), steps, strict=True)
+    ]
     if math.prod(max(growth, 1.0) for growth in along) > OUTLASTED:
         return "the part of delta along z outlasts the rest"
     return ""
@@ -241,30 +245,30 @@ def _unknown(net: Architecture) -> Array:
 
 def _step(net: Architecture, layer: int, q: float) -> _Step:
     assert net.weight_std is not None
-    f, n, n_next = net.activation, net.hidden[layer], net.hidden[layer + 1]
+    f, n = net.activation, net.hidden[layer]
     std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
-    forward, backward = n * std2, n_next * std2
+    scale = n * std2  # fan_in times the variance: the factor of the weights, forward and backward alike
     if net.normalization == "none":
         A, D = second_moment(f, q) / net.keep, slope_moment(f, q) / net.keep
         carry, bend = second_moment_slope(f, q) / net.keep, _log_slope(f, q)
-        chi = backward * D
+        chi = scale * D
     elif net.normalization == "batch":
         A, slope = batch_factors(f, net.batch_size, net.keep)
         carry, bend = 0.0, 0.0
-        chi = backward * slope / q
+        chi = scale * slope / q
     else:
         lost = float(net.normalization == "layer")  # the mean over units, which backward takes out
         A, D = second_moment(f, 1.0) / net.keep, slope_moment(f, 1.0) / net.keep
         carry, bend = 0.0, -1.0
-        chi = backward * D * max(1 - lost / n, 1 / n) / q
-    through = forward * A
+        chi = scale * D * max(1 - lost / n, 1 / n) / q
+    through = scale * A
     kept = q if net.residual else 0.0
     q_next = kept + through + b2
     return _Step(
         q=q_next,
         factor=float(net.residual) + chi,
         share=chi / (float(net.residual) + chi) if chi > 0 else 1.0,
-        carry=(kept + forward * carry * q) / q_next if q_next > 0 else 0.0,
+        carry=(kept + scale * carry * q) / q_next if q_next > 0 else 0.0,
         feed=through / q_next if q_next > 0 else 0.0,
         bend=bend,
     )

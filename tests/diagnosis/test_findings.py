@@ -194,10 +194,15 @@ def test_exact_zeros_are_said_to_be_zeros():
     assert g.zero_layers == () and g.factor == pytest.approx(0.025, rel=0.05)
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
-def test_below_three_hidden_layers_there_is_no_verdict(depth):
+@pytest.mark.parametrize("depth", [0, 1])
+def test_below_two_hidden_layers_there_is_no_verdict(depth):
     f = finding(depth, activation="relu")
-    assert f.verdict == "undetermined" and "three hidden layers" in f.sentence
+    assert f.verdict == "undetermined" and "two hidden layers" in f.sentence
+
+
+def test_from_two_hidden_layers_on_the_rule_answers():
+    assert finding(2, activation="relu").verdict == "healthy"
+    assert finding(2, activation="sigmoid", initializer=gain(0.1)).verdict == "vanishing"
 
 
 def test_theory_says_where_it_has_no_answer():
@@ -261,7 +266,13 @@ def test_the_forward_slope_grows_with_the_signal():
 
 @pytest.mark.parametrize(
     ("slope", "hidden", "spoken"),
-    [(0.11, 11, "exploding"), (0.09, 11, "healthy"), (-0.11, 11, "vanishing"), (-5, 2, "undetermined")],
+    [
+        (0.11, 11, "exploding"),
+        (0.09, 11, "healthy"),
+        (-0.11, 11, "vanishing"),
+        (-5, 2, "vanishing"),
+        (-5, 1, "undetermined"),
+    ],
 )
 def test_the_rule(slope, hidden, spoken):
     assert verdict(slope, hidden) == spoken

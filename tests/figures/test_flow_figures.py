@@ -157,20 +157,20 @@ def test_every_figure_names_the_dataset_and_labels_its_axes(records, name):
 def test_the_profile_shows_what_was_measured_beside_theory(records):
     forward, backward = layer_profile(records).axes
     _, _, z = records.grid("preactivation_rms")
-    _, _, delta = records.grid("delta_rms")
+    _, _, delta = records.grid("delta_l2")
     assert lines(forward)["z, initialization"].get_ydata().tolist() == z[:, 0].tolist()
     assert lines(forward)["z, step 2"].get_ydata().tolist() == z[:, -1].tolist()
     assert lines(backward)["initialization"].get_ydata().tolist() == delta[:, 0].tolist()
     theory = lines(backward)["theory, 95 % band"]
-    predicted_delta = records.select(quantity="predicted_delta_rms").value
+    predicted_delta = records.select(quantity="predicted_delta_l2").value
     assert theory.get_xdata().tolist() == [1, 2, 3, 4, 5]
     np.testing.assert_array_equal(theory.get_ydata(), predicted_delta)
     band = backward.collections[0].get_paths()[0].vertices[:, 1]
-    assert band.min() == records.select(quantity="predicted_delta_rms_low").value.min()
+    assert band.min() == records.select(quantity="predicted_delta_l2_low").value.min()
 
 
 def test_a_record_without_a_band_has_its_line(records, tmp_path):
-    bands = {f"predicted_{name}_rms_{end}" for name in ("preactivation", "delta") for end in ("low", "high")}
+    bands = {f"predicted_{name}_{end}" for name in ("preactivation_rms", "delta_l2") for end in ("low", "high")}
     drop(tmp_path / "gradient_flow.parquet", tmp_path / "line.parquet", bands)
     figure = layer_profile(read(tmp_path / "line.parquet"))
     labels = [line.get_label() for axes in figure.axes for line in axes.lines]

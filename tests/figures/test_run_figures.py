@@ -16,7 +16,7 @@ from bpx.figures import (
 )
 from bpx.records import Key, RecordWriter, read
 
-QUANTITIES = ("grad_norm", "grad_norm_bias", "delta_rms", "preactivation_rms", "activation_rms")
+QUANTITIES = ("grad_norm", "grad_norm_bias", "delta_l2", "preactivation_rms", "activation_rms")
 ALWAYS = {"curves", "gradient_norms", "profile", "delta_heatmap"}
 IMAGES = {
     "class_names": np.array(["zero", "one", "two"]),
@@ -90,7 +90,7 @@ def test_what_the_files_hold_is_drawn(run, arrays, more):
 
 
 def test_quantities_that_were_not_recorded_are_left_out(run):
-    assert {p.stem for p in draw_all(run(REGRESSION, quantities=("delta_rms",)))} == {"curves", "delta_heatmap"}
+    assert {p.stem for p in draw_all(run(REGRESSION, quantities=("delta_l2",)))} == {"curves", "delta_heatmap"}
 
 
 def test_a_run_without_probes_has_its_curves(run):

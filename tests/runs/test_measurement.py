@@ -67,13 +67,13 @@ def test_the_finding_is_everywhere(vanished):
 def test_the_record_holds_everything_at_its_full_schedule(vanished):
     _, _, directory = vanished
     record = records.read(directory / "gradient_flow.parquet")
-    steps, layers, rms = record.grid("delta_rms")
+    steps, layers, rms = record.grid("delta_l2")
     assert steps.tolist() == list(range(3 * 45)) and len(layers) == 21 and (rms > 0).all()
     wanted = {"backward_gain", "dead_units", "lost_updates", "delta_coherence", "gradient_histogram", "gradient_snr",
-              "jacobian_singular_value", "spectral_norm", "gradient_cosine", "predicted_delta_rms"}  # fmt: skip
+              "jacobian_singular_value", "spectral_norm", "gradient_cosine", "predicted_delta_l2"}  # fmt: skip
     assert wanted <= set(record.quantity)
     assert np.unique(record.select(quantity="spectral_norm").step).tolist() == [0, 1, 2, 4, 8, 16, 32, 45, 90]
-    measured, predicted = (record.select(step=0, quantity=q) for q in ("delta_rms", "predicted_delta_rms"))
+    measured, predicted = (record.select(step=0, quantity=q) for q in ("delta_l2", "predicted_delta_l2"))
     hidden = measured.value[:20]
     np.testing.assert_allclose(np.log10(predicted.value), np.log10(hidden), atol=0.4)  # over 12 decades
     assert predicted.value[-1] == pytest.approx(hidden[-1])

@@ -26,7 +26,7 @@ N_IN, N_OUT = 100, 10
 
 
 def measure(activation, initializer, depth, width, seed, *, batch=32, residual=False, **options):
-    """Return (log10 delta_rms of every hidden layer, theory's prediction) of one random network."""
+    """Return (log10 delta_l2 of every hidden layer, theory's prediction) of one random network."""
     rng = np.random.default_rng(seed)
     build = residual_mlp if residual else mlp
     dropout = options.get("dropout", 0.0)
@@ -59,7 +59,7 @@ def measure(activation, initializer, depth, width, seed, *, batch=32, residual=F
         batch_size=batch,
         orthogonal=initializer.name == "orthogonal",
     )
-    logs = np.array([math.log10(math.sqrt(np.mean(d**2))) for d in deltas])
+    logs = np.array([math.log10(math.sqrt(np.sum(d**2))) for d in deltas])
     return logs - logs[-1], predict(net_in_theory, q1)
 
 
@@ -139,12 +139,12 @@ def test_profile_starts_at_the_measured_variance():
 
 
 def test_widths_that_differ_enter_through_both_fans():
-    # linear: E delta_l**2 = n_(l+1) std**2 E delta_(l+1)**2 with std**2 = 2 / (n_l + n_(l+1))
+    # linear: E ||delta_l||**2 = n_l std**2 E ||delta_(l+1)||**2 with std**2 = 2 / (n_l + n_(l+1))
     fans = (30, 400, 100, 50, 10)
     std = weight_stds(fans, INITIALIZERS["xavier_normal"]().weight_std)
     p = predict(Architecture(ACTIVATIONS["linear"](), fans, std), 1.0, band=False)
-    assert p.log10_delta[1] == pytest.approx(0.5 * math.log10(50 * 2 / 150))
-    assert p.log10_delta[0] == pytest.approx(0.5 * math.log10(50 * 2 / 150 * 100 * 2 / 500))
+    assert p.log10_delta[1] == pytest.approx(0.5 * math.log10(100 * 2 / 150))
+    assert p.log10_delta[0] == pytest.approx(0.5 * math.log10(100 * 2 / 150 * 400 * 2 / 500))
 
 
 def test_narrow_nets_have_wide_bands():
@@ -178,7 +178,8 @@ def test_a_signal_out_of_range_is_a_reason_and_no_overflow():
 
 def test_verdict_takes_a_decade_between_first_and_last():
     assert verdict(0.051, 21) == "exploding" and verdict(0.049, 21) == "healthy"
-    assert verdict(-0.051, 21) == "vanishing" and verdict(-5.0, 2) == "undetermined"
+    assert verdict(-0.051, 21) == "vanishing" and verdict(-5.0, 2) == "vanishing"
+    assert verdict(-5.0, 1) == "undetermined"
 
 
 def test_slope_is_signed_backward():
