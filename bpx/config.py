@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpx import engine
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
-from bpx.engine.schedules import Schedule
+from bpx.engine.schedules import LRSchedule
 from bpx.probes import PROBES, Sparse, Subject, schedule
 from bpx.training.checkpoint import CheckpointSettings
 
@@ -33,6 +33,13 @@ DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
 MOST_LAYERS = 10_000
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+RENAMED = {
+    "schedule.rise": "schedule.pct_start",
+    "schedule.start_div": "schedule.div_factor",
+    "schedule.end_div": "schedule.final_div_factor",
+    "schedule.every": "schedule.step_size (schedule=step)",
+    "schedule.factor": "schedule.gamma (schedule=step)",
+}
 
 
 class UserError(Exception):
@@ -92,7 +99,7 @@ class Plan:
         except ValueError as error:
             raise UserError(str(error)) from error
 
-    def optimizer(self, total_steps: int) -> tuple[Optimizer, Schedule]:
+    def optimizer(self, total_steps: int) -> tuple[Optimizer, LRSchedule]:
         """Build the optimizer and its schedule for a run of ``total_steps``."""
         schedule = _construct("schedule", self.config.schedule, total_steps=total_steps)
         return _construct("optimizer", self.config.optimizer, schedule=schedule), schedule
@@ -257,6 +264,8 @@ def check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) ->
             _check_type(prefix + key, value, float | None)
         elif open_ended:
             raise UserError(f"{prefix}{key} must be a number, got {value}")
+        elif prefix + key in RENAMED:
+            raise UserError(f"{prefix}{key} was renamed to {RENAMED[prefix + key]}")
         else:
             known = ", ".join(k for k in parameters if k not in more)
             raise UserError(f"unknown key {prefix}{key}; {group or 'the configuration'} has: {known}")

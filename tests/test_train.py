@@ -88,6 +88,8 @@ def test_the_demonstrations_are_to_the_letter():
         (["dataset.scaling=log"], "dataset.scaling must be one of"),
         (["+optimizer.foo=1"], "unknown key optimizer.foo"),
         (["+foo=1"], "unknown key foo"),
+        (["schedule=one_cycle", "+schedule.rise=0.3"], "schedule.rise was renamed to schedule.pct_start"),
+        (["schedule=step", "+schedule.every=3"], "schedule.every was renamed to schedule.step_size"),
         (["normalization=batch", "batch_size=1"], "at least 2"),
         (["tracking.per_layer=[foo]"], "quantity foo; known are activation_abs_mean, .*zero_gradients, each also"),
         (["tracking.per_layer=[grad_norm,log10_]"], "unknown quantity log10_;"),
@@ -244,6 +246,7 @@ def test_divergence_is_a_result(tmp_path, command):
     [
         (["activation=foo"], "known are elu, gelu"),
         (["model=null"], "group override must be a string or a list"),
+        (["schedule=step", "schedule.factor=0.5"], "schedule.factor was renamed to schedule.gamma"),
         (["modl.depth=3"], "unknown key modl.depth; did you mean model.depth"),
         (["batch_size=1000000"], "at most the 1437 training samples"),
         (["dataset=mnist", "dataset.path=/nonexistent"], "holds no mnist files"),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from bpx.config import CONF, UserError
+from bpx.config import CONF, RENAMED, UserError
 from bpx.system.interrupts import Stop
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
@@ -129,6 +129,8 @@ def one_line(error: BaseException) -> str:
     if absent:
         return f"{absent[1]} is not among the defaults: write {absent[2]}"
     unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and unknown[1] in RENAMED:
+        return f"{unknown[1]} was renamed to {RENAMED[unknown[1]]}"
     if unknown:
         return f"unknown key {unknown[1]}{_similar(unknown[1])}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -26,7 +26,7 @@ from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
 from bpx.engine.residual import Residual
-from bpx.engine.schedules import SCHEDULES, Schedule
+from bpx.engine.schedules import SCHEDULES, LRSchedule
 from bpx.engine.store import Parameter, Store
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "Dropout",
     "GradientCheck",
     "Initializer",
+    "LRSchedule",
     "Layer",
     "LayerCheck",
     "LayerNorm",
@@ -51,7 +52,6 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "Residual",
-    "Schedule",
     "Store",
     "TensorCheck",
     "accuracy",

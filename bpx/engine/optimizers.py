@@ -16,7 +16,7 @@ from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
 
 from bpx.engine.layer import Array
 from bpx.engine.memory import Arrays, Stateful, add_prefix, select_prefix
-from bpx.engine.schedules import Constant, Schedule
+from bpx.engine.schedules import Constant, LRSchedule
 from bpx.engine.store import Store
 
 UNTHREADED = 10_000  # OpenBLAS shares longer vectors among threads, and SciPy's threads stall NumPy's: 40 times slower
@@ -222,7 +222,7 @@ class LearningRate(Transform):
     rescales_only = True
     state_fields = ("step", "lr")
 
-    def __init__(self, lr: float, schedule: Schedule) -> None:
+    def __init__(self, lr: float, schedule: LRSchedule) -> None:
         self.base, self.schedule, self.step, self.lr = lr, schedule, 0, float(lr)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
@@ -314,7 +314,7 @@ class Optimizer:
 def _build(
     core: Sequence[Transform],
     lr: float,
-    schedule: Schedule | None,
+    schedule: LRSchedule | None,
     clip_norm: float | None,
     clip_value: float | None,
     weight_decay: float,
@@ -349,7 +349,7 @@ def _fraction(**values: float) -> None:
 
 def sgd(
     lr: float = 0.01,
-    schedule: Schedule | None = None,
+    schedule: LRSchedule | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     weight_decay: float = 0.0,
@@ -359,20 +359,20 @@ def sgd(
     return _build([], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
 
 
-def momentum(lr: float = 0.01, momentum: float = 0.9, schedule: Schedule | None = None, **common: Any) -> Optimizer:
+def momentum(lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, **common: Any) -> Optimizer:
     """Build gradient descent with momentum: v = momentum v + g, theta -= lr v."""
     _fraction(momentum=momentum)
     return _build([Momentum(momentum)], lr, schedule, **_common(common))
 
 
-def nesterov(lr: float = 0.01, momentum: float = 0.9, schedule: Schedule | None = None, **common: Any) -> Optimizer:
+def nesterov(lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, **common: Any) -> Optimizer:
     """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v)."""
     _fraction(momentum=momentum)
     return _build([Nesterov(momentum)], lr, schedule, **_common(common))
 
 
 def rmsprop(
-    lr: float = 0.001, decay: float = 0.99, eps: float = 1e-8, schedule: Schedule | None = None, **common: Any
+    lr: float = 0.001, decay: float = 0.99, eps: float = 1e-8, schedule: LRSchedule | None = None, **common: Any
 ) -> Optimizer:
     """Build RMSprop: theta -= lr g / (sqrt(s) + eps)."""
     _fraction(decay=decay)
@@ -384,7 +384,7 @@ def adam(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
-    schedule: Schedule | None = None,
+    schedule: LRSchedule | None = None,
     **common: Any,
 ) -> Optimizer:
     """Build Adam (Kingma & Ba 2015); weight decay is added to the gradient (L2)."""
@@ -398,7 +398,7 @@ def adamw(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.01,
-    schedule: Schedule | None = None,
+    schedule: LRSchedule | None = None,
     **common: Any,
 ) -> Optimizer:
     """Build Adam with decoupled weight decay: W -= lr (Adam's direction + weight_decay W)."""

@@ -11,7 +11,7 @@ from bpx.engine.memory import Stateful
 
 
 @dataclass(kw_only=True)
-class Schedule(Stateful, ABC):
+class LRSchedule(Stateful, ABC):
     """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps.
 
     ``needs_total_steps`` tells whether it is laid out over all of ``total_steps``.
@@ -47,7 +47,7 @@ class Schedule(Stateful, ABC):
 
 @final
 @dataclass(kw_only=True)
-class Constant(Schedule):
+class Constant(LRSchedule):
     """The base rate throughout: 1."""
 
     name: ClassVar[str] = "constant"
@@ -59,25 +59,25 @@ class Constant(Schedule):
 
 @final
 @dataclass(kw_only=True)
-class Step(Schedule):
-    """Times ``factor`` after every ``every`` steps: factor**(step // every)."""
+class Step(LRSchedule):
+    """Times ``gamma`` after every ``step_size`` steps: gamma**(step // step_size)."""
 
     name: ClassVar[str] = "step"
-    every: int = 1000
-    factor: float = 0.1
+    step_size: int = 1000
+    gamma: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive(every=self.every, factor=self.factor)
+        self._positive(step_size=self.step_size, gamma=self.gamma)
 
     def at(self, step: int) -> float:
-        """Return factor**(step // every)."""
-        return float(self.factor ** (step // self.every))
+        """Return gamma**(step // step_size)."""
+        return float(self.gamma ** (step // self.step_size))
 
 
 @final
 @dataclass(kw_only=True)
-class Exponential(Schedule):
+class Exponential(LRSchedule):
     """Times ``factor`` at every step: factor**step."""
 
     name: ClassVar[str] = "exponential"
@@ -94,7 +94,7 @@ class Exponential(Schedule):
 
 @final
 @dataclass(kw_only=True)
-class Cosine(Schedule):
+class Cosine(LRSchedule):
     """Half a cosine from 1 to ``final``: final + (1 - final) (1 + cos(pi step / total_steps)) / 2.
 
     (Loshchilov & Hutter 2017, eq. 5, without restarts.)
@@ -117,28 +117,28 @@ class Cosine(Schedule):
 
 @final
 @dataclass(kw_only=True)
-class OneCycle(Schedule):
-    """Up and down again along cosines: from 1 / start_div to 1 over the first ``rise`` of the steps, then to almost 0.
+class OneCycle(LRSchedule):
+    """Up and down along cosines: from 1 / div_factor to 1 over the first ``pct_start`` of the steps, then to almost 0.
 
-    The last multiplier is 1 / (start_div * end_div) (Smith & Topin 2018; PyTorch's two-phase form).
+    The last multiplier is 1 / (div_factor * final_div_factor) (Smith & Topin 2018; PyTorch's two-phase form).
     """
 
     name: ClassVar[str] = "one_cycle"
     needs_total_steps: ClassVar[bool] = True
-    rise: float = 0.3
-    start_div: float = 25.0
-    end_div: float = 1e4
+    pct_start: float = 0.3
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive(start_div=self.start_div, end_div=self.end_div)
-        if not 0 < self.rise < 1:
-            raise ValueError(f"schedule.rise must be in (0, 1), got {self.rise}")
+        self._positive(div_factor=self.div_factor, final_div_factor=self.final_div_factor)
+        if not 0 < self.pct_start < 1:
+            raise ValueError(f"schedule.pct_start must be in (0, 1), got {self.pct_start}")
 
     def at(self, step: int) -> float:
         """Return the cycle's value."""
-        low, last = 1 / self.start_div, 1 / (self.start_div * self.end_div)
-        top = self.rise * self.total_steps - 1
+        low, last = 1 / self.div_factor, 1 / (self.div_factor * self.final_div_factor)
+        top = self.pct_start * self.total_steps - 1
         if step <= top:
             return self._between(low, 1.0, step / top if top > 0 else 1.0)
         return self._between(1.0, last, min((step - top) / (self.total_steps - 1 - top), 1.0))
@@ -150,7 +150,7 @@ class OneCycle(Schedule):
 
 @final
 @dataclass(kw_only=True)
-class Plateau(Schedule):
+class Plateau(LRSchedule):
     """Times ``factor`` whenever the evaluated cost has not fallen for more than ``patience`` evaluations.
 
     A cost counts as lower when cost < (1 - threshold) * best, best being the lowest so far.
@@ -184,6 +184,6 @@ class Plateau(Schedule):
             self.n_bad = 0
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
+SCHEDULES: dict[str, type[LRSchedule]] = {
     cls.name: cls for cls in (Constant, Step, Exponential, Cosine, OneCycle, Plateau)
 }

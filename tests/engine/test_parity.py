@@ -219,7 +219,7 @@ def test_dropout():
     ("ours", "theirs"),
     [
         (("constant", {}), lambda o: torch.optim.lr_scheduler.ConstantLR(o, factor=1.0)),
-        (("step", {"every": 4, "factor": 0.5}), lambda o: torch.optim.lr_scheduler.StepLR(o, 4, 0.5)),
+        (("step", {"step_size": 4, "gamma": 0.5}), lambda o: torch.optim.lr_scheduler.StepLR(o, 4, 0.5)),
         (("exponential", {"factor": 0.9}), lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9)),
         (("cosine", {"final": 0.0}), lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, STEPS)),
         (("constant", {"warmup_steps": 8}),

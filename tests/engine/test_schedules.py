@@ -9,7 +9,7 @@ from bpx.engine import SCHEDULES, sgd
 TOTAL = 40
 FORMULAS = {
     "constant": ({}, lambda t: 1.0),
-    "step": ({"every": 7, "factor": 0.5}, lambda t: 0.5 ** math.floor(t / 7)),
+    "step": ({"step_size": 7, "gamma": 0.5}, lambda t: 0.5 ** math.floor(t / 7)),
     "exponential": ({"factor": 0.97}, lambda t: math.exp(t * math.log(0.97))),
     "cosine": ({"final": 0.1}, lambda t: 0.1 + 0.9 * math.cos(math.pi * min(t, TOTAL) / TOTAL / 2) ** 2),
     "plateau": ({}, lambda t: 1.0),
@@ -27,7 +27,7 @@ def test_formula_at_every_step(name, warmup):
 
 
 def test_one_cycle_rises_to_one_and_falls_to_almost_nothing():
-    cycle = SCHEDULES["one_cycle"](total_steps=TOTAL, rise=0.3, start_div=20, end_div=100)
+    cycle = SCHEDULES["one_cycle"](total_steps=TOTAL, pct_start=0.3, div_factor=20, final_div_factor=100)
     values = [cycle(t) for t in range(TOTAL)]
     top = round(0.3 * TOTAL) - 1
     assert values[0] == pytest.approx(1 / 20) and values[-1] == pytest.approx(1 / 2000)

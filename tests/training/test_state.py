@@ -34,7 +34,7 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
     x, y = rng.standard_normal((SAMPLES + 7, 4)).astype(dtype), rng.integers(0, 3, SAMPLES + 7)
     net = model(4, [6, 6], 3, "tanh", dropout=dropout, normalization=normalization, dtype=dtype, seed=2)
     net.bind(BATCH, np.random.default_rng(3))
-    own = {"plateau": {"patience": 0}, "step": {"every": 7}}.get(schedule, {})
+    own = {"plateau": {"patience": 0}, "step": {"step_size": 7}}.get(schedule, {})
     rate = SCHEDULES[schedule](total_steps=STEPS, warmup_steps=3, **own)
     chain = OPTIMIZERS[optimizer](lr=0.1, schedule=rate, clip_norm=0.5, weight_decay=0.01, max_norm=1.0)
     batches = Batches(x[:SAMPLES], y[:SAMPLES], BATCH, np.random.default_rng(4))
