@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def main(words: list[str] | None = None) -> int:
     except TrackingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"all of run {sent} has been sent")
+    print(f"all of run {sent.run} has been sent")
+    if sent.interrupted:
+        print(f"it has not ended: `python -m bpx.train resume={shlex.quote(words[0])}` goes on")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -11,9 +12,9 @@ from typing import Any, NoReturn
 
 from bpx.config import CONF, RENAMED, UserError
 from bpx.system.interrupts import Stop
+from bpx.system.text import masked, printable
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
-WIDE = 10_000  # letters: no table has as many
 
 
 def command(task: Callable[[Any], Any]) -> Callable[[], int]:
@@ -25,6 +26,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
         from omegaconf.errors import OmegaConfBaseException
 
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        accept_any_text()
         try:
             _look_over(task)
         except UserError as error:
@@ -73,6 +75,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
 
 def said(task: Callable[[], Any]) -> int:
     """Do a task and return the exit code: what the user got wrong is one line, and 2."""
+    accept_any_text()
     try:
         with Stop():
             task()
@@ -99,7 +102,7 @@ def leave(code: int) -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os._exit(PIPE)
+        code = PIPE
     if code > 128:
         sys.stderr.flush()
         os._exit(code)
@@ -107,15 +110,25 @@ def leave(code: int) -> NoReturn:
 
 
 def terminal(quiet: bool = False) -> Any:
-    """Return rich's console: where stdout is no terminal nothing is wrapped or cut, however narrow COLUMNS is."""
-    from rich.console import Console
+    """Return the console: where stdout is no terminal nothing is wrapped or cut, however narrow COLUMNS is."""
+    from bpx.cli.terminal import Terminal
 
-    there = sys.stdout.isatty()
-    return Console(quiet=quiet, highlight=False, soft_wrap=not there, width=None if there else WIDE)
+    return Terminal(quiet)
+
+
+def accept_any_text() -> None:
+    """Let stdout and stderr write what their encoding has no letters for as escapes, rather than raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says in one line: Hydra's own run over seven to ten."""
+    """Return what an error says in one line, masked and printable: Hydra's own run over seven to ten."""
+    return printable(masked(_one_line(error)))
+
+
+def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:  # Hydra makes a missing option one, too, without a name
         return f"cannot use {error.filename}: {error.strerror}"
     text = str(error)

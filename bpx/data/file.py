@@ -14,6 +14,8 @@ from bpx.data import npz
 from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
 from bpx.data.npz import LARGEST
 
+MOST_CLASSES = 10**5
+
 
 @dataclass(frozen=True, kw_only=True)
 class File(Source):
@@ -37,8 +39,8 @@ class File(Source):
             raise DataError("give dataset.label or dataset.target, not both")
         if not 0 <= self.random_state < 2**32:
             raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
-        if self.n_classes is not None and self.n_classes < 2:
-            raise DataError(f"dataset.n_classes must be at least 2, got {self.n_classes}")
+        if self.n_classes is not None and not 2 <= self.n_classes <= MOST_CLASSES:
+            raise DataError(f"dataset.n_classes must be between 2 and {MOST_CLASSES:,}, got {self.n_classes}")
 
     def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
         """Return the file's samples; raises DataError naming the file and what is wrong in it."""

@@ -24,12 +24,16 @@ def read(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
                 if key not in held:
                     raise DataError(f"{path} lacks the array {key!r}; it has {', '.join(held)}")
                 _check(path, archive, held[key])
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in wanted}
+            return {key: _read(archive, held[key]) for key in wanted}  # of two entries of one name, the one checked
     except DataError:
         raise
     except Exception as error:  # a damaged archive raises whatever its damage runs into
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(entry) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _check(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:

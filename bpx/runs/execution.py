@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from bpx.config import Plan, flatten
 from bpx.data import Batches, Dataset
@@ -21,9 +20,10 @@ from bpx.engine.network import Network
 from bpx.probes import NonFinite, Sparse
 from bpx.runs.console import Console
 from bpx.runs.measurement import Measurement
-from bpx.runs.resume import Resumed
+from bpx.runs.resume import Resumed, write_config, write_dataset
 from bpx.system.files import replaced
 from bpx.system.interrupts import Stop
+from bpx.system.text import masked
 from bpx.training import Checkpoints, FlightRecorder, Progress, Training, evaluated, fit, made_with, save_evaluation
 
 REPORTED = 200  # records a run sends to the tracking server, at most about
@@ -85,13 +85,16 @@ class Execution:
             directory / "checkpoints", self.work.checkpoint, self.training, self.measurement.writer, self._facts
         )
         self.latest: dict[str, float] = {}
+        self.pruned = False
         self.seconds = 0.0  # of training, in processes that have ended
         self.started = time.perf_counter()
         self.console = Console(s.progress and not self.quiet, self.total, per_epoch, net, self.quiet)
-        with replaced(directory / "config" / "config.yaml") as file:
-            file.write(OmegaConf.to_yaml(self.work.config).encode())
         if self.again is None:
-            (directory / "config" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in self.overrides))
+            write_dataset(directory, data)
+        write_config(directory / "config" / "config.yaml", self.work.config)
+        if self.again is None:
+            with replaced(directory / "config" / "overrides.yaml") as file:
+                file.write("".join(f"- {masked(o)}\n" for o in self.overrides).encode())
         self.handler = logging.FileHandler(directory / "train.log")
         self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.setLevel(logging.INFO)
@@ -109,7 +112,6 @@ class Execution:
         seen, training = self.measurement, self.training
         recorder = FlightRecorder(training)
         event: NonFinite | None = None
-        pruned = False
         step, epoch = training.progress.step, training.progress.step / self.due.steps_per_epoch
         self.started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
@@ -121,18 +123,22 @@ class Execution:
             self.stop.check()
 
         with self._recorded(), self.console, self.stop.deferred():
-            for record in fit(
-                self.net,
-                self.optimizer,
-                self.batches,
-                epochs=self.epochs,
-                max_steps=work.settings.max_steps,
-                validation=validation,
-                due=self.due,
-                panel=seen.panel,
-                patience=work.settings.early_stopping,
-                progress=training.progress,
-                between=between,
+            for record in (
+                ()
+                if self.pruned
+                else fit(
+                    self.net,
+                    self.optimizer,
+                    self.batches,
+                    epochs=self.epochs,
+                    max_steps=work.settings.max_steps,
+                    validation=validation,
+                    due=self.due,
+                    panel=seen.panel,
+                    patience=work.settings.early_stopping,
+                    progress=training.progress,
+                    between=between,
+                )
             ):
                 step, epoch, event = record.step, record.epoch, record.nonfinite
                 unjudged = seen.finding is None
@@ -145,16 +151,16 @@ class Execution:
                     tracker.log(step, epoch, metrics)
                     self.console.show(record, metrics)
                     if self.watcher and event is None and self.watcher.observed(metrics):
-                        pruned = True
+                        self.pruned = True
                         break
-            if event is None and not pruned:
-                self.checkpoints.write()
+            if event is None:
+                self.checkpoints.write(anew=self.pruned)  # so that a run that is gone on with stays pruned
         final = {"time/train_seconds": self._seconds()} | (
-            {} if event is not None or pruned else evaluated(self.net, self.data)
+            {} if event is not None or self.pruned else evaluated(self.net, self.data)
         )
         tracker.log(step, epoch, final)
         seen.close()
-        outcome = "diverged" if event is not None else "pruned" if pruned else "finished"
+        outcome = "diverged" if event is not None else "pruned" if self.pruned else "finished"
         if event is not None:
             self._diverged(event, recorder)
         self._close(outcome, final)
@@ -177,11 +183,10 @@ class Execution:
     def _begin(self) -> None:
         """Open the run in the tracker, or go on with it from its newest checkpoint that is whole."""
         tracker, directory = self.work.tracker, self.directory
-        identity = directory / "mlflow_run_id"
         for name in tracker.abandoned:
             self.console.note(f"the run {name} was left by a process that died: it is KILLED now")
-        if self.again is not None and identity.is_file():
-            tracker.reopen(identity.read_text(encoding="utf-8").strip(), directory)
+        if self.again is not None and self.again.run_id:
+            tracker.reopen(self.again.run_id, directory)
         else:
             tracker.start(
                 f"{self.name} {directory.name}".strip(),
@@ -192,18 +197,19 @@ class Execution:
             )
         if self.again is not None:
             (directory / "result.json").unlink(missing_ok=True)
+            if tracker.address:
+                self.console.note(f"tracked in {masked(tracker.address)}")
             self._go_on()
 
     def _go_on(self) -> None:
         """Put the state back at which the run stopped, and say so."""
 
         def check(facts: dict[str, Any]) -> None:
-            if facts["data"] != self.data.sha256:
-                raise ValueError("it was written on other data")
             tracker.compare(int(facts["metrics"]))
             self.measurement.recall(facts)
             self.latest, self.seconds = dict(facts["latest"]), float(facts["seconds"])
             tracker.non_finite = int(facts["non_finite"])
+            self.pruned = bool(facts["pruned"])
 
         tracker = self.work.tracker
         facts, wrong = self.checkpoints.resume(check)
@@ -212,7 +218,7 @@ class Execution:
         if not facts:  # there is none: once more from the start
             tracker.compare(0)
             self.measurement.recall(dict.fromkeys(("finding", "first", "last")))
-            self.latest, self.seconds, tracker.non_finite = {}, 0.0, 0
+            self.latest, self.seconds, tracker.non_finite, self.pruned = {}, 0.0, 0, False
         step = self.training.progress.step
         self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
         for change in self.again.changes if self.again else ():
@@ -226,10 +232,10 @@ class Execution:
     def _facts(self) -> dict[str, Any]:
         """Return what a checkpoint has to know beside the state."""
         return self.measurement.facts() | {
-            "data": self.data.sha256,
             "metrics": self.work.tracker.position,
             "non_finite": self.work.tracker.non_finite,
             "latest": self.latest,
+            "pruned": self.pruned,
             "seconds": self._seconds(),
         }
 
@@ -281,13 +287,13 @@ class Execution:
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
         log.removeHandler(self.handler)
         self.handler.close()
-        with replaced(directory / "result.json") as file:  # it stands there when the tracker has all of it, too
+        self._hand_over()
+        if tracker.model:
+            tracker.save_model(directory, data)
+        tracker.conclude(outcome)
+        with replaced(directory / "result.json") as file:  # from here on there is nothing left but sending
             file.write(json.dumps(result, indent=1).encode())
-            file.flush()
-            self._hand_over()
-            if tracker.model:
-                tracker.save_model(directory, data)
-            tracker.finish(outcome)
+        tracker.finish(outcome)
 
     def _hand_over(self) -> None:
         """Give the tracker what the directory holds of the run, whatever its outcome."""

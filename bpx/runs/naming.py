@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from bpx.config import UserError
+
+OUTPUTS = Path("outputs")
 LONGEST = 40  # characters; the run's id comes behind
 NOT_SAID = ("tracking", "progress", "resume", "hydra", "checkpoint", "threads", "experiment")
 
@@ -25,3 +29,11 @@ def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
         words.pop()
         name = " ".join([*words, "…"])
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
+def output_folder(key: str, name: str) -> Path:
+    """Return ``outputs/name``; raises UserError where ``key=name`` leads out of it."""
+    path = Path(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
+        raise UserError(f"{key} must name a folder inside {OUTPUTS}/, got {name!r}")
+    return OUTPUTS / path

@@ -5,24 +5,52 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import CONF, UserError, flatten
+from bpx.data import Dataset
+from bpx.system.files import inside, replaced
+from bpx.system.text import masked, one_line
+from bpx.tracking import TrackingError
+from bpx.tracking.spool import FILE as SPOOL
+from bpx.tracking.spool import Spool
 
 SOUND = ("epochs", "threads", "progress", "tracking.figures", "tracking.model", "checkpoint.")
+LONGEST_CONFIG = 2**20  # bytes
+DATASET = "dataset.json"
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that goes on: its directory, its configuration with the changes made, and these in words."""
+    """A run that goes on.
+
+    Attributes
+    ----------
+    directory
+        Where it is kept.
+    config
+        Its configuration, with the changes made.
+    changes
+        These in words.
+    address, run_id
+        The store that it is sent to, and its id there; empty where there is none.
+    outcome, metrics
+        How it ended and its last metrics, if it is over and nothing is left but sending.
+    """
 
     directory: Path
     config: DictConfig
     changes: tuple[str, ...]
+    address: str
+    run_id: str
+    outcome: str
+    metrics: dict[str, float]
 
     @property
     def name(self) -> str:
@@ -34,13 +62,15 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
     """Return the run that ``resume=word`` means, changed by the other overrides; raises UserError."""
     directory = _directory(word)
     path = directory / "config" / "config.yaml"
+    wanted = _changes(overrides)
     try:
-        before = OmegaConf.load(path)
-        if not isinstance(before, DictConfig):
-            raise ValueError("it is no configuration")
-        _check_targets(OmegaConf.to_container(before))
+        inside(directory)
+    except ValueError as error:
+        raise UserError(f"resume={word}: {error}") from error
+    try:
+        before = OmegaConf.create(_plain_data(path, {str(value) for key, value in wanted if key.endswith("_target_")}))
         after = before.copy()
-        for key, value in _changes(overrides):
+        for key, value in wanted:
             if OmegaConf.select(after, key) is None and key not in flatten(after):
                 raise UserError(f"resume: unknown key {key}")
             OmegaConf.update(after, key, value)
@@ -48,7 +78,7 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
     except UserError:
         raise
     except Exception as error:  # a damaged file raises whatever its damage runs into
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} cannot be read: {one_line(' '.join(str(error).split()))}") from error
     changed = [key for key in new if new[key] != old.get(key)]
     words = {key: f"{key} {old.get(key)} -> {new[key]}" for key in changed}
     for key in changed:
@@ -56,12 +86,12 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
             raise UserError(f"a resumed run keeps its configuration, and this changes {words[key]}")
     if "epochs" in changed:
         _check_epochs(after, old["epochs"], new["epochs"])
-    outcome = _outcome(directory)
-    if outcome in ("diverged", "pruned"):
-        raise UserError(f"{directory} is {outcome}: there is nothing to resume")
-    if outcome == "finished" and "epochs" not in changed:
-        raise UserError(f"{directory} is finished; a larger epochs than {old['epochs']} goes on from there")
-    return Resumed(directory, after, tuple(words.values()))
+    outcome, metrics = _result(directory)
+    if outcome in ("diverged", "pruned") and "epochs" in changed:
+        raise UserError(f"{directory} is {outcome}: more epochs change nothing")
+    over = outcome if "epochs" not in changed else ""
+    address, run_id = _tracked(directory)
+    return Resumed(directory, after, tuple(words.values()), address, run_id, over, metrics)
 
 
 def _directory(word: str) -> Path:
@@ -70,7 +100,7 @@ def _directory(word: str) -> Path:
         return directory
     if re.fullmatch(r"[0-9a-f]{32}", word):
         for path in sorted(Path("outputs").glob("**/mlflow_run_id")):
-            if path.read_text(encoding="utf-8").strip() == word:
+            if path.read_bytes().strip() == word.encode():
                 return path.parent
     raise UserError(f"resume={word}: there is no such run directory, and no run of that id under outputs/")
 
@@ -90,18 +120,42 @@ def _changes(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     return found
 
 
-def _check_targets(node: Any) -> None:
-    """Raise UserError where a configuration would call what is no part of bpx: a run directory may be anybody's."""
-    known = {target for path in CONF.glob("**/*.yaml") for target in re.findall(r"_target_: (\S+)", path.read_text())}
+def write_config(path: Path, config: DictConfig) -> None:
+    """Write a configuration as plain data: interpolations resolved, no passwords; an OSError names the file."""
+    with replaced(path) as file:
+        file.write(masked(OmegaConf.to_yaml(config, resolve=True)).encode())
 
-    def walk(node: Any) -> None:
+
+def _plain_data(path: Path, named: set[str]) -> dict[str, Any]:
+    """Return a stored configuration, which may be anybody's: plain values, and targets of bpx or ``named`` ones.
+
+    Raises UserError where it holds an interpolation, which would be resolved with this user's environment, or would
+    call what is no part of bpx, and ValueError where it is none.
+    """
+    if path.stat().st_size > LONGEST_CONFIG:
+        raise ValueError(f"expected at most {LONGEST_CONFIG:,} bytes, got {path.stat().st_size:,}")
+    text = path.read_text(encoding="utf-8")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise ValueError("it has a YAML alias, which a stored configuration never has")
+    held = OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(held, dict):
+        raise ValueError("it is no configuration")
+    known = {target for each in CONF.glob("**/*.yaml") for target in re.findall(r"_target_: (\S+)", each.read_text())}
+
+    def walk(place: str, node: Any) -> None:
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            if key == "_target_" and value not in known:
-                raise UserError(f"the configuration to resume names {value!r}, which is no part of bpx")
+            here = f"{place}.{key}" if place else str(key)
+            if "${" in f"{key}{value if isinstance(value, str) else ''}":
+                raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")
+            if key == "_target_" and value not in known | named:
+                raise UserError(
+                    f"{path}: {here} is {value!r}, which is no part of bpx; if it is yours, give {here}={value}"
+                )
             if isinstance(value, (dict, list)):
-                walk(value)
+                walk(here, value)
 
-    walk(node)
+    walk("", held)
+    return cast(dict[str, Any], held)
 
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
@@ -123,8 +177,46 @@ def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
         )
 
 
-def _outcome(directory: Path) -> str:
+def _result(directory: Path) -> tuple[str, dict[str, float]]:
+    """Return the outcome and the last metrics of a run that is over, else an empty outcome."""
     try:
-        return str(json.loads((directory / "result.json").read_text(encoding="utf-8"))["outcome"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        held = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        return str(held["outcome"]), {str(key): float(value) for key, value in held["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", {}
+
+
+def _tracked(directory: Path) -> tuple[str, str]:
+    """Return the store's address and the run's id there, empty where it has none; raises UserError."""
+    identity, address = directory / "mlflow_run_id", ""
+    if (directory / SPOOL).is_file():
+        with suppress(ValueError):  # a damaged spool is made anew
+            try:
+                address = Spool.load(directory).target["uri"]
+            except TrackingError as error:
+                raise UserError(str(error)) from error
+    run_id = identity.read_bytes().decode(errors="replace").strip() if identity.is_file() else ""
+    if run_id and not re.fullmatch(r"[0-9a-f]{32}", run_id):
+        raise UserError(f"{identity} is damaged: expected a run's id of 32 letters, got {run_id[:40]!r}")
+    return address, run_id
+
+
+def write_dataset(directory: Path, data: Dataset) -> None:
+    """Note which data a run is begun on."""
+    with replaced(directory / DATASET) as file:
+        file.write(json.dumps({"name": data.name, "sha256": data.sha256, "source": data.source}, indent=1).encode())
+
+
+def check_dataset(directory: Path, data: Dataset) -> None:
+    """Raise UserError where a run was begun on other data than these."""
+    path = directory / DATASET
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        name, digest = str(held["name"]), str(held["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read, so the data of the run are not known: {one_line(error)}") from error
+    if digest != data.sha256:
+        raise UserError(
+            f"{directory} was begun on {name} (sha256 {digest[:12]}); the data are now {data.name} "
+            f"(sha256 {data.sha256[:12]}), from {data.source}"
+        )

@@ -15,14 +15,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
+from bpx.cli.command import terminal
 from bpx.config import Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
 from bpx.engine.network import Network
 from bpx.runs.execution import Done, Execution, Watcher
-from bpx.runs.naming import run_name
-from bpx.runs.resume import Resumed, resumed
+from bpx.runs.naming import output_folder, run_name
+from bpx.runs.resume import Resumed, check_dataset, resumed
+from bpx.system.files import remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking import TrackingError
+from bpx.tracking.delivery import sync
+from bpx.tracking.spool import FILE as SPOOL
 
 GRACE = 1.0  # seconds that an interrupted run waits for its tracking server
 
@@ -32,9 +36,12 @@ def run(config: DictConfig) -> dict[str, float]:
     choices, overrides = _hydra()
     if config.resume is not None:
         again = resumed(str(config.resume), overrides)
+        if again.outcome:
+            return send_rest(again)
         return perform(again.config, again.name, again.directory.parent, overrides, again=again).metrics
     name = choices.get("experiment") or "default"
-    return perform(config, run_name(choices, overrides), Path("outputs") / name, overrides).metrics
+    folder = output_folder("experiment", name)
+    return perform(config, run_name(choices, overrides), folder, overrides).metrics
 
 
 def perform(
@@ -55,13 +62,16 @@ def perform(
     """
     with Stop() as stop:
         work = plan(config)
-        work.tracker.connect()
+        work.tracker.connect(again.address if again else "")
         try:
             if again is not None:
                 work.tracker.claim(again.directory)
+                remove_temporaries(again.directory)
             rngs = streams(work.settings.seed)
             if data is None:
                 data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
+            if again is not None:
+                check_dataset(again.directory, data)
             net = build_network(work, data, rngs)
             work.tracker.ready()
             directory = run_directory(parent) if again is None else again.directory
@@ -80,6 +90,22 @@ def perform(
             work.tracker.finish("crashed")  # does nothing where the run has ended
 
 
+def send_rest(again: Resumed) -> dict[str, float]:
+    """Send what the tracker of a run that is over has not got, say so, and return the run's last metrics.
+
+    Raises UserError where the tracker does not answer.
+    """
+    out, directory = terminal().print, again.directory
+    if (directory / SPOOL).is_file():
+        try:
+            sync(directory)
+        except TrackingError as error:
+            raise UserError(str(error)) from error
+    more = f"; a larger epochs than {again.config.epochs} goes on from there" if again.outcome == "finished" else ""
+    out(f"note      {directory} is {again.outcome}, and nothing is left to do{more}", markup=False)
+    return again.metrics
+
+
 def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
     """Execute a run; whatever breaks it, its tracker is told, and a person how to go on."""
     try:
@@ -87,6 +113,9 @@ def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
     except KeyboardInterrupt as error:
         tracker.finish("interrupted", within=GRACE)
         again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
+        if (directory / "result.json").is_file():
+            text = f"interrupted; {again} sends the rest"
+            raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
         kept = any((directory / "checkpoints").glob("step-*.bpx"))
         text = f"interrupted; {again} goes on" if kept else f"interrupted without a checkpoint; {again} begins anew"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error

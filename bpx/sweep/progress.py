@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from optuna.trial import FrozenTrial
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from bpx.cli.command import terminal
 from bpx.sweep.options import Options
 from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome
 
@@ -29,7 +28,7 @@ class Progress:
 
     def __init__(self, study: Study, opt: Options) -> None:
         self.study, self.opt = study, opt
-        self.console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        self.console = terminal()
         columns = [TextColumn("[bold]{task.fields[state]}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}")]
         self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("", total=study.budget, state="", rest="")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from rich.console import Console
 
+from bpx.cli.command import terminal
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome
@@ -144,7 +144,7 @@ class Results:
         self.parent.tag("mlflow.note.content", note)
 
     def _report(self, best: list[FrozenTrial]) -> None:
-        out = Console(highlight=False)
+        out = terminal()
         counts = [(how, sum(outcome(t) == how for t in self.study.trials())) for how in COUNTED]
         out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
         for i, trial in enumerate(best[:SHOWN]):

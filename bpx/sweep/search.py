@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import TrialState
 
 from bpx.config import Plan, UserError, flatten, plan
+from bpx.runs.naming import output_folder
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, options
 from bpx.sweep.progress import Progress
@@ -44,7 +45,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     where = space(opt.params, arguments, context.config_loader)
     choices = config.hydra.runtime.choices
     name = opt.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
-    home = Path("outputs", name)
+    home = output_folder("hydra.sweeper.study_name", name)
     if opt.n_jobs > 1 and str(config.hydra.launcher._target_).endswith(ONE_BY_ONE):
         raise UserError(
             f"hydra.sweeper.n_jobs={opt.n_jobs} needs a launcher that runs jobs side by side: give "

@@ -29,7 +29,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 
 from bpx.config import UserError
 from bpx.system.locks import is_held, lock, locked, machine_lock
-from bpx.tracking.store import shown
+from bpx.system.text import masked, one_line
 
 WORKER = "bpx.worker"  # the trial's attribute that names who runs it
 RETRIES = 3  # of a trial whose process was lost: one that kills its process would come back for ever
@@ -143,10 +143,10 @@ class DatabaseStore(Store):
                 )
         except (ImportError, SQLAlchemyError, StorageInternalError, ValueError) as error:
             cause = error.__cause__ or error
-            text = " ".join(str(cause).split("\n")[0].split())
+            text = one_line(cause)
             if isinstance(error, ImportError):
                 text += "; pip install 'bpx[distributed]' brings the driver of PostgreSQL"
-            raise UserError(f"hydra.sweeper.storage: {shown(url)} cannot be used: {text}") from error
+            raise UserError(f"hydra.sweeper.storage: {masked(url)} cannot be used: {text}") from error
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:

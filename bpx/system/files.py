@@ -100,6 +100,8 @@ def _check_plain(path: Path) -> None:
         kind = path.lstat().st_mode
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     if stat.S_ISLNK(kind):
         raise ValueError(f"{path} is a link to {os.readlink(path)}; expected a file or folder")
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):

@@ -10,18 +10,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bpx.system.files import inside, remove_temporaries
+from bpx.system.text import masked, one_line
 from bpx.tracking import alive, store
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import FILE, Spool
 
 METRICS_A_BATCH = 1000
 SEND_EVERY = 2.0  # seconds
+ATTEMPTS = 2  # to send what is left when a run has ended
 STUCK_AFTER = 300.0  # seconds without a job done; a single request gives up long before
+CONFIG, RESULT = Path("config", "config.yaml"), Path("result.json")  # of a run, and of one that is over
 log = logging.getLogger("bpx")
 
 
@@ -48,12 +53,14 @@ class Delivery:
                 break
 
     def _run(self) -> None:
-        ending = False
-        while not ending:
-            ending = self._ending.wait(SEND_EVERY)
+        last = ATTEMPTS
+        while last:
+            last -= self._ending.wait(SEND_EVERY)
             try:
                 deliver(self.client, self.spool)
                 self.failure = ""
+                if self._ending.is_set() and self.spool.empty:
+                    return
             except Exception as error:
                 self.failure = one_line(error)  # what is left waits for the next time
 
@@ -92,7 +99,7 @@ def _tag(client: Any, spool: Spool, key: str, value: str) -> None:
 
 
 def _artifact(client: Any, spool: Spool, path: str, folder: str) -> None:
-    source = spool.directory / path
+    source = inside(spool.directory, path)
     if not source.exists():
         log.warning("%s is gone and cannot be sent", source)
         return
@@ -104,11 +111,10 @@ def _end(client: Any, spool: Spool, status: str, when: int) -> None:
     client.set_terminated(spool.target["run"], status, end_time=when)
 
 
-def _model(client: Any, spool: Spool, example: list[list[float]], model_id: str = "") -> None:
-    """Log a pyfunc model that takes raw features and gives the network's outputs."""
+def _model(client: Any, spool: Spool, example: list[list[float]]) -> None:
+    """Log a pyfunc model that takes raw features and gives the network's outputs: one in a run, however often sent."""
     import mlflow.pyfunc
     import scipy
-    from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model, infer_signature
     from mlflow.types import ColSpec, Schema
 
@@ -129,13 +135,7 @@ def _model(client: Any, spool: Spool, example: list[list[float]], model_id: str 
         for name in ("model.json", "model.npz"):
             shutil.copy(spool.directory / name, files)
         # through the client alone: MLflow's own way would end the run, and share its state with our caller's
-        if model_id:
-            logged = client.get_logged_model(model_id)  # an earlier attempt ended before all of it was there
-        else:
-            params = client.get_run(run_id).data.params
-            logged = client.create_logged_model(spool.target["experiment"], "model", run_id, params=params)
-            spool.replace("model", example, logged.model_id)
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        logged = _logged_model(client, spool)
         description = Model(
             artifact_path=logged.artifact_location,
             run_id=run_id,
@@ -155,22 +155,30 @@ def _model(client: Any, spool: Spool, example: list[list[float]], model_id: str 
         client.finalize_logged_model(logged.model_id, "READY")
 
 
+def _logged_model(client: Any, spool: Spool) -> Any:
+    """Return the run's model in the store, made and put among its outputs by whichever attempt came so far."""
+    from mlflow.entities import LoggedModelOutput
+
+    run = client.get_run(spool.target["run"])
+    experiment, run_id = run.info.experiment_id, run.info.run_id
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    logged = found[0] if found else client.create_logged_model(experiment, "model", run_id, params=run.data.params)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if logged.model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])  # refused where it is there already
+    return logged
+
+
 JOBS: dict[str, Callable[..., None]] = {"tag": _tag, "artifact": _artifact, "model": _model, "end": _end}
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[0].split()) if lines else type(error).__name__
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep MLflow from printing progress bars and links, and from trying for minutes to reach a dead server."""
+    """Keep MLflow from printing progress bars and links, and from sending again what is to be asked for first."""
     words = {
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     }
     before = {name: os.environ.get(name) for name in words}
@@ -182,37 +190,46 @@ def quietly() -> Iterator[None]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def sync(directory: Path) -> str:
-    """Send what the run in ``directory`` could not, and return its MLflow id; raises TrackingError."""
+@dataclass(frozen=True)
+class Sent:
+    """What ``sync`` has sent: the run's id, and whether its process had died before the run came to an end."""
+
+    run: str
+    interrupted: bool
+
+
+def sync(directory: Path) -> Sent:
+    """Send what the run in ``directory`` could not, and end it if its process died; raises TrackingError."""
     if not (directory / FILE).is_file():
         raise TrackingError(f"{directory} is no directory of a run that is tracked: it has no {FILE}")
+    try:
+        inside(directory)
+    except ValueError as error:
+        raise TrackingError(str(error)) from error
     lock = alive.hold(directory, alone=True)
     try:
+        remove_temporaries(directory)
         return _sync(directory)
     finally:
         lock.close()
 
 
-def _sync(directory: Path) -> str:
+def _sync(directory: Path) -> Sent:
     try:
         spool = Spool.load(directory)
-        for kind, *arguments in spool.todo:  # the directory may be anybody's: no file from outside it is sent
-            inside = directory.resolve()
-            if kind not in JOBS or (
-                kind == "artifact" and not (inside / arguments[0]).resolve().is_relative_to(inside)
-            ):
-                raise ValueError(f"{directory / FILE} asks for what is not sent: {kind} {arguments[:1]}")
-    except (ValueError, TypeError, IndexError) as error:
+    except ValueError as error:
         raise TrackingError(one_line(error)) from error
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         store.answers(spool.target["uri"])
-        deliver(MlflowClient(tracking_uri=spool.target["uri"]), spool)
+        client = store.import_mlflow().MlflowClient(tracking_uri=spool.target["uri"])
+        deliver(client, spool)
+        interrupted = (directory / CONFIG).is_file() and not (directory / RESULT).is_file()
+        with quietly():
+            if interrupted and client.get_run(spool.target["run"]).info.status == "RUNNING":
+                client.set_tag(spool.target["run"], "bpx.outcome", "interrupted")
+                client.set_terminated(spool.target["run"], "KILLED")
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"{store.shown(spool.target['uri'])} cannot be used: {one_line(error)}") from error
-    return spool.target["run"]
+        raise TrackingError(f"{masked(spool.target['uri'])} cannot be used: {one_line(error)}") from error
+    return Sent(spool.target["run"], interrupted)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
+from bpx.system.text import masked, one_line
 from bpx.tracking import store
-from bpx.tracking.delivery import one_line, quietly
+from bpx.tracking.delivery import quietly
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.tracker import Child
 
@@ -24,13 +24,11 @@ def download(run_id: str, folder: Path) -> Child | None:
         return None
     try:
         store.answers(uri)
-        from mlflow import MlflowClient
+        mlflow = store.import_mlflow()
         from mlflow.exceptions import MlflowException
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         with store.one_at_a_time(uri), quietly():
-            client = MlflowClient(tracking_uri=uri)
+            client = mlflow.MlflowClient(tracking_uri=uri)
             try:
                 run = client.get_run(run_id)
             except MlflowException as error:
@@ -44,5 +42,5 @@ def download(run_id: str, folder: Path) -> Child | None:
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"{store.shown(uri)} cannot be used: {one_line(error)}") from error
+        raise TrackingError(f"{masked(uri)} cannot be used: {one_line(error)}") from error
     return Child(run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bpx.system.files import replaced
+from bpx.system.text import masked, one_line
 from bpx.tracking import alive, store
-from bpx.tracking.delivery import Delivery, one_line, quietly
+from bpx.tracking.delivery import Delivery, quietly
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import Spool
 from bpx.tracking.tracker import Child, Tracker
@@ -29,6 +31,7 @@ STATUS = {
     "crashed": "FAILED",
 }
 PARAMS_A_BATCH, RUNS_A_PAGE = 100, 1000
+IDENTITY = "mlflow_run_id"  # the file that holds the run's id
 LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 
 
@@ -53,6 +56,7 @@ class MLflowTracker(Tracker):
         self._spool: Spool | None = None
         self._delivery: Delivery | None = None
         self._unsent = ""
+        self._concluded = False
 
     @property
     def run_id(self) -> str | None:
@@ -67,7 +71,7 @@ class MLflowTracker(Tracker):
     @property
     def link(self) -> str:
         """The run's page in MLflow's interface, in the view for training."""
-        base = store.shown(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
+        base = masked(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
         page = f"experiments/{self._experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
         return f"{base.rstrip('/')}/#/{page}" if self._run_id else ""
 
@@ -76,11 +80,12 @@ class MLflowTracker(Tracker):
         """The command that starts MLflow's interface for this store, empty where a server runs already."""
         if store.is_server(self._uri):
             return ""
-        where = "" if self._uri == self._default else f" --backend-store-uri {shlex.quote(self._uri)}"
+        where = "" if self._uri == self._default else f" --backend-store-uri {shlex.quote(masked(self._uri))}"
         return f"mlflow ui{where}"
 
-    def connect(self) -> None:
-        """Begin to import MLflow and to open the store, in a thread."""
+    def connect(self, address: str = "") -> None:
+        """Begin to import MLflow and to open the store, in a thread; ``address`` precedes ``uri``."""
+        self._uri = address or self._uri
         threading.Thread(target=self._connect, daemon=True).start()
 
     def ready(self) -> None:
@@ -88,38 +93,41 @@ class MLflowTracker(Tracker):
         self._client = self._opened.result()
 
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
-        """Open the run with its parameters, tags and dataset; raises TrackingError."""
-        from mlflow.entities import Param
+        """Open the run with its parameters, tags and dataset; raises TrackingError.
 
+        In a directory that was claimed, an earlier process may have died while it opened the run: that run is
+        looked for, and given what it lacks.
+        """
+        before = self._lock is not None
         super().start(name, params, tags, data, directory)
         if self.parent is not None:
             tags = tags | {"mlflow.parentRunId": self.parent}
         with self._reported(), quietly():
-            short = {key: value[:LONGEST_TAG] for key, value in (tags | alive.marks(directory)).items()}
-            run = self._client.create_run(self._experiment_id, run_name=name, tags=short)
+            run = self._run_of(directory) if before else None
+            if run is None:
+                run = self._create_run(name, tags | alive.marks(directory), directory)
+            else:
+                self._mark_running(run.info.run_id, directory)
             self._run_id = run.info.run_id
-            pairs = [Param(key, str(value)[:LONGEST_PARAM]) for key, value in params.items()]
-            for i in range(0, len(pairs), PARAMS_A_BATCH):
-                self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
-            if data is not None:
+            self._log_params({key: value for key, value in params.items() if key not in run.data.params})
+            if data is not None and not (run.inputs and run.inputs.dataset_inputs):
                 self._log_dataset(data)
-        (directory / "mlflow_run_id").write_text(self._run_id + "\n")
+        with replaced(directory / IDENTITY) as file:
+            file.write(f"{self._run_id}\n".encode())
         target = {"uri": self._uri, "experiment": self._experiment_id, "run": self._run_id}
         self._begin_to_send(Spool(directory, target))
 
     def reopen(self, run_id: str, directory: Path) -> None:
         """Go on with a run that has ended, RUNNING again; raises TrackingError."""
         super().reopen(run_id, directory)
-        with self._reported(), quietly():
-            self._client.update_run(run_id, status="RUNNING")
-            for key, value in alive.marks(directory).items():
-                self._client.set_tag(run_id, key, value[:LONGEST_TAG])
-        self._run_id = run_id
         try:
             spool = Spool.load(directory)
         except ValueError:  # then all is sent again, which changes nothing
             spool = Spool(directory, {"uri": self._uri, "experiment": self._experiment_id, "run": run_id})
         spool.todo = [job for job in spool.todo if job[0] != "end"]
+        with self._reported(), quietly():
+            self._mark_running(run_id, directory)
+        self._run_id = run_id
         self._begin_to_send(spool)
 
     def knows(self, run_id: str) -> bool:
@@ -157,13 +165,21 @@ class MLflowTracker(Tracker):
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
-        self._add("tag", key, value[:LONGEST_TAG])
+        self._add("tag", key, _tag_value(value))
 
     def artifact(self, path: Path, folder: str) -> None:
-        """Upload a file or a directory's files under ``folder``."""
-        if self._spool is not None:
-            inside = path.is_relative_to(self._spool.directory)
-            self._add("artifact", str(path.relative_to(self._spool.directory) if inside else path.absolute()), folder)
+        """Upload a file or a directory's files under ``folder``; what lies elsewhere is copied into the directory."""
+        if self._spool is None:
+            return
+        home = self._spool.directory
+        if not path.is_relative_to(home):
+            place = home / path.name
+            if path.is_dir():
+                shutil.copytree(path, place, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(path, place)
+            path = place
+        self._add("artifact", str(path.relative_to(home)), folder)
 
     def save_model(self, directory: Path, data: Any) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
@@ -178,14 +194,21 @@ class MLflowTracker(Tracker):
             self._delivery = None
         super().leave()
 
+    def conclude(self, outcome: str) -> None:
+        """Put the run's end, the status of its outcome, into the spool: the first outcome told is the one."""
+        if self._delivery is None or self._concluded:
+            return
+        if self.non_finite:
+            self._add("tag", "bpx.nonfinite_metrics", str(self.non_finite))
+        self._add("tag", "bpx.outcome", outcome)
+        self._add("end", STATUS[outcome], int(time.time() * 1000))
+        self._concluded = True
+
     def finish(self, outcome: str, within: float | None = None) -> None:
-        """Send what waits and end the run with the status of its outcome; what cannot be sent stays in the spool."""
+        """Conclude the run unless that has been done, and send what waits; what cannot be sent stays in the spool."""
         if self._delivery is not None:
             with suppress(OSError):  # a full disk has been said by then, and must not hide what else there is
-                if self.non_finite:
-                    self._add("tag", "bpx.nonfinite_metrics", str(self.non_finite))
-                self._add("tag", "bpx.outcome", outcome)
-                self._add("end", STATUS[outcome], int(time.time() * 1000))
+                self.conclude(outcome)
             self._delivery.finish(within)
             self._unsent = self._delivery.failure
             self._delivery = None
@@ -206,7 +229,38 @@ class MLflowTracker(Tracker):
     def _begin_to_send(self, spool: Spool) -> None:
         spool.save()
         self._spool = spool
-        self._delivery = Delivery(self._client, spool, store.shown(self._uri))
+        self._delivery = Delivery(self._client, spool, masked(self._uri))
+
+    def _run_of(self, directory: Path) -> Any:
+        """Return the run that was opened for a directory, None if there is none."""
+        place = alive.marks(directory)["bpx.run_directory"]
+        if "'" in place:
+            return None  # MLflow's filters have no way to write it
+        found = self._client.search_runs([self._experiment_id], f"tags.`bpx.run_directory` = '{place}'", max_results=1)
+        return found[0] if found else None
+
+    def _create_run(self, name: str, tags: dict[str, str], directory: Path) -> Any:
+        """Return a new run; where the answer was lost, the one that was made."""
+        short = {key: _tag_value(value) for key, value in tags.items()}
+        try:
+            return self._client.create_run(self._experiment_id, run_name=name, tags=short)
+        except Exception:
+            made = self._run_of(directory)
+            if made is None:
+                raise
+            return made
+
+    def _mark_running(self, run_id: str, directory: Path) -> None:
+        self._client.update_run(run_id, status="RUNNING")
+        for key, value in alive.marks(directory).items():
+            self._client.set_tag(run_id, key, _tag_value(value))
+
+    def _log_params(self, params: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        pairs = [Param(key, masked(str(value))[:LONGEST_PARAM]) for key, value in params.items()]
+        for i in range(0, len(pairs), PARAMS_A_BATCH):
+            self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
 
     def _log_dataset(self, data: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -231,18 +285,14 @@ class MLflowTracker(Tracker):
     def _open(self) -> Any:
         with store.one_at_a_time(self._uri):
             store.check(self._uri)
-            from mlflow import MlflowClient
-
-            for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
-                logging.getLogger(name).setLevel(logging.CRITICAL)
             store.answers(self._uri)
             store.make(self._uri)
-            client = MlflowClient(tracking_uri=self._uri)
+            client = store.import_mlflow().MlflowClient(tracking_uri=self._uri)
             with quietly():
                 self._experiment_id = self._find_experiment(client)
                 self.abandoned = self._end_abandoned(client)
                 if self.parent is not None and not self._has(client, self.parent):
-                    raise TrackingError(f"tracking.parent: {store.shown(self._uri)} has no run {self.parent}")
+                    raise TrackingError(f"tracking.parent: {masked(self._uri)} has no run {self.parent}")
         return client
 
     @staticmethod
@@ -297,4 +347,8 @@ class MLflowTracker(Tracker):
         except TrackingError:
             raise
         except Exception as error:
-            raise TrackingError(f"{store.shown(self._uri)} cannot be used: {one_line(error)}") from error
+            raise TrackingError(f"{masked(self._uri)} cannot be used: {one_line(error)}") from error
+
+
+def _tag_value(value: str) -> str:
+    return masked(value)[:LONGEST_TAG]

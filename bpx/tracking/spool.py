@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpx.system.files import replaced
+from bpx.system.files import inside, replaced
+from bpx.tracking.errors import TrackingError
 
 FILE, METRICS = "delivery.json", "metrics.jsonl"
+KINDS = ("tag", "artifact", "model", "end")
 PIECE = 2**18  # bytes of metrics read at a time
 PRIVATE = 0o600  # its owner alone may read it: the target's address may hold a password
 
@@ -34,7 +36,10 @@ class Spool:
 
     @classmethod
     def load(cls, directory: Path) -> Spool:
-        """Return the spool that a run left in ``directory``; raises ValueError where there is none."""
+        """Return the spool that a run left in ``directory``.
+
+        Raises ValueError where it is damaged, and TrackingError where it asks for what is never sent.
+        """
         try:
             held = json.loads((directory / FILE).read_text(encoding="utf-8"))
             target, sent, todo = held["target"], held["sent"], held["todo"]
@@ -44,6 +49,14 @@ class Spool:
                 raise ValueError("it is not what was written")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{directory / FILE} is damaged: {' '.join(str(error).split())}") from error
+        for job in todo:
+            if job[0] not in KINDS:
+                raise TrackingError(f"{directory / FILE}: unknown job {job[0]!r}; known are {', '.join(KINDS)}")
+            if job[0] == "artifact":  # the directory may be anybody's: nothing from outside it is sent
+                try:
+                    inside(directory, str(job[1]) if len(job) > 1 else "..")
+                except ValueError as error:
+                    raise TrackingError(f"{directory / FILE}: artifact {error}") from error
         spool = cls(directory, target, sent)
         spool.todo = todo
         return spool
@@ -52,12 +65,6 @@ class Spool:
         """Put a job, a kind and its JSON arguments, at the end."""
         with self._lock:
             self.todo.append(list(job))
-            self._save()
-
-    def replace(self, *job: Any) -> None:
-        """Write the first job anew, with what has become known of it."""
-        with self._lock:
-            self.todo[0] = list(job)
             self._save()
 
     def done(self) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote
 
 from bpx.system.locks import lock, machine_lock
+from bpx.system.text import masked
 from bpx.tracking.errors import TrackingError
 
 FILE = "sqlite:///"
@@ -38,17 +41,21 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def shown(uri: str) -> str:
-    """Return ``uri`` as it may be printed: without a user's name and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+def import_mlflow() -> Any:
+    """Import MLflow, its loggers silent and its telemetry off unless the user has set it, and return the module."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
+    import mlflow
+
+    for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return mlflow
 
 
 def check(uri: str) -> None:
     """Raise TrackingError where a store is none, or cannot be written; MLflow itself would try for minutes."""
     folder = uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))
     if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
-        raise TrackingError(f"tracking.uri {uri} is neither a database nor a server: {ALLOWED}")
+        raise TrackingError(f"tracking.uri {masked(uri)} is neither a database nor a server: {ALLOWED}")
     if not uri.startswith(FILE):
         return
     path = _file(uri)
@@ -78,6 +85,7 @@ def make(uri: str) -> None:
     """
     if not uri.startswith(FILE) or _file(uri).exists():
         return
+    import_mlflow()
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
     folder, _, name = uri.partition("?")[0].rpartition("/")
@@ -108,6 +116,7 @@ def answers(uri: str) -> None:
     if not is_server(uri):
         check(uri)
         return
+    import_mlflow()
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
@@ -122,10 +131,10 @@ def answers(uri: str) -> None:
             raise_on_status=False,
         )
     except Exception as error:
-        raise TrackingError(f"the tracking server {shown(uri)} does not answer") from error
+        raise TrackingError(f"the tracking server {masked(uri)} does not answer") from error
     unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
     if answer.status_code != 200 and not unknown:
-        raise TrackingError(f"the tracking server {shown(uri)} answers {answer.status_code}")
+        raise TrackingError(f"the tracking server {masked(uri)} answers {answer.status_code}")
 
 
 @contextmanager

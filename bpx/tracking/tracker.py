@@ -71,8 +71,8 @@ class Tracker:
         """The command that shows the run at ``link``."""
         return ""
 
-    def connect(self) -> None:
-        """Begin to reach the store, without waiting for it."""
+    def connect(self, address: str = "") -> None:
+        """Begin to reach the store, the one at ``address`` if there is one, without waiting for it."""
 
     def ready(self) -> None:
         """Wait until the store is reached; raises TrackingError."""
@@ -151,6 +151,9 @@ class Tracker:
             if file is not None:
                 file.close()
         self._file = self._lock = None
+
+    def conclude(self, outcome: str) -> None:
+        """Tell, as the last thing, how the run has ended, without waiting until it has arrived."""
 
     def finish(self, outcome: str, within: float | None = None) -> None:
         """Close the run as finished, diverged, pruned, interrupted or crashed; a second call does nothing.

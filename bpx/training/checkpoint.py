@@ -70,6 +70,7 @@ class Checkpoints:
         self._best: State | None = None
         self._written = time.monotonic()
         self._at = -1
+        self._resumed_at: int | None = None
         steps = {"epochs": len(training.batches), "steps": 1}[settings.unit]
         self._every = None if settings.every is None else settings.every * steps
 
@@ -90,15 +91,23 @@ class Checkpoints:
             state = self.training.capture()
             self._best = State(state.arrays, state.facts | facts)
 
-    def write(self) -> Path | None:
-        """Write a checkpoint of this moment, between two steps, unless there is one; an OSError names the file."""
+    def write(self, anew: bool = False) -> Path | None:
+        """Write a checkpoint of this moment, between two steps; an OSError names the file.
+
+        One that was written at this step is kept, unless it is to be written ``anew``. What a resumed run found
+        behind the step at which it goes on was damaged or of another line: it goes, and pruning need not count it.
+        """
         step = self.training.progress.step
         if not self.settings.keep:
             return None
-        path = self.folder / f"step-{step:010d}.bpx"
-        if step == self._at:
+        path = self._state(step)
+        if step == self._at and not anew:
             return path
         self.folder.mkdir(exist_ok=True)
+        if self._resumed_at is not None:
+            for later in (p for p in self._states() if p > self._state(self._resumed_at)):
+                later.unlink(missing_ok=True)
+            self._resumed_at = None
         self._write_rows()
         if self._best is not None:
             sealed.write(self.folder / "best.bpx", self._best.facts, self._best.arrays)
@@ -107,7 +116,7 @@ class Checkpoints:
         own = {"made_with": made_with(), "parts": self._parts, "best": self._value}
         sealed.write(path, state.facts | self.facts() | own, state.arrays)
         self._written, self._at = time.monotonic(), step
-        for old in sorted(self.folder.glob("step-*.bpx"), reverse=True)[self.settings.keep :]:
+        for old in self._states()[self.settings.keep :]:
             old.unlink(missing_ok=True)
         return path
 
@@ -118,12 +127,16 @@ class Checkpoints:
         are empty and the state is as it was.
         """
         start, wrong = self.training.capture(), list[str]()
-        for path in sorted(self.folder.glob("step-*.bpx"), reverse=True):
+        for path in self._states():
             try:
-                return self._restore(path, check), wrong
+                facts = self._restore(path, check)
             except ValueError as error:
                 wrong.append(str(error))
+            else:
+                self._resumed_at = self._at
+                return facts, wrong
         self.training.restore(start)
+        self._resumed_at = self._at = -1
         return {}, wrong
 
     def _restore(self, path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -159,6 +172,13 @@ class Checkpoints:
             steps, epochs, values = (arrays[f"{i}/{name}"] for name in ("step", "epoch", "value"))
             for step, epoch, row in zip(steps.tolist(), epochs.tolist(), values, strict=True):
                 yield step, epoch, keys, row
+
+    def _states(self) -> list[Path]:
+        """Return the checkpoints in the folder, the newest first."""
+        return sorted(self.folder.glob("step-" + 10 * "[0-9]" + ".bpx"), reverse=True)
+
+    def _state(self, step: int) -> Path:
+        return self.folder / f"step-{step:010d}.bpx"
 
     def _rows(self, part: int) -> Path:
         return self.folder / f"rows-{part:06d}.bpx"

@@ -9,9 +9,11 @@ import numpy as np
 
 from bpx.data import Dataset
 from bpx.engine.network import Network
+from bpx.system.files import replaced
 
 GRID = 200
 SAMPLES = 9
+CONFUSABLE = 1000  # classes in a confusion matrix, at most
 
 
 def evaluated(net: Network, data: Dataset) -> dict[str, float]:
@@ -25,16 +27,19 @@ def evaluated(net: Network, data: Dataset) -> dict[str, float]:
 
 
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:
-    """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file."""
+    """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file.
+
+    Of more classes than a figure can show, there is no confusion matrix.
+    """
     arrays: dict[str, Any] = {"name": data.name, "class_names": np.array(data.class_names, dtype=str)}
     probabilities = net.predict(data.x_test) if data.n_classes is not None else np.full(1, np.nan)
     if data.n_classes is not None and np.isfinite(probabilities).all():  # a diverged network decides nothing
         predicted = probabilities.argmax(axis=1)
-        confusion = np.zeros((data.n_classes, data.n_classes), np.int64)
-        np.add.at(confusion, (data.y_test, predicted), 1)
+        if data.n_classes <= CONFUSABLE:
+            arrays["confusion"] = np.zeros((data.n_classes, data.n_classes), np.int64)
+            np.add.at(arrays["confusion"], (data.y_test, predicted), 1)
         few = np.arange(min(SAMPLES, len(predicted)))
         arrays |= {
-            "confusion": confusion,
             "sample_x": raw(data, data.x_test[few]),
             "sample_image_shape": np.array(data.image_shape or (), np.int64),
             "sample_true": data.y_test[few],
@@ -44,7 +49,8 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
         }
         if data.n_in == 2:
             arrays |= _regions(net, data)
-    np.savez(path, **arrays)
+    with replaced(path) as file:
+        np.savez(file, **arrays)
 
 
 def raw(data: Dataset, x: Any) -> Any:

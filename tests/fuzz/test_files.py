@@ -302,3 +302,16 @@ def test_a_spool(content, tmp_path):
         Spool.load(tmp_path)
     except ValueError as error:
         assert "\n" not in str(error) and "delivery.json" in str(error)
+
+
+def test_an_npz_with_two_entries_of_one_name(tmp_path):
+    """``x`` beside ``x.npy``: what is checked is what is read."""
+    path, small, large = tmp_path / "a.npz", io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array(small, np.arange(3.0))
+    np.lib.format.write_array_header_1_0(large, {"descr": "|u1", "fortran_order": False, "shape": (2**27,)})
+    for first, second in (("x", "x.npy"), ("x.npy", "x")):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(first, large.getvalue() + bytes(2**27))
+            archive.writestr(second, small.getvalue())
+        arrays = read_or_one_line(lambda p: npz.read(p, ("x",)), path, DataError)
+        assert arrays is None or arrays["x"].tolist() == [0, 1, 2]

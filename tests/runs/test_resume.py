@@ -20,7 +20,7 @@ from bpx import records
 from bpx.compare import compare
 from bpx.config import CONF, UserError
 from bpx.runs.resume import resumed
-from bpx.runs.run import perform
+from bpx.runs.run import perform, send_rest
 from bpx.system.interrupts import Interrupted
 from bpx.tracking import LocalTracker
 
@@ -84,7 +84,9 @@ def resume(tmp_path, monkeypatch, capsys):
         code, errors = 0, ""
         try:
             again = resumed(str(directory), [f"resume={directory}", *more])
-            perform(again.config, again.name, again.directory.parent, more, again=again)
+            send_rest(again) if again.outcome else perform(
+                again.config, again.name, again.directory.parent, more, again=again
+            )
         except UserError as error:
             code, errors = 2, f"error: {error}\n"
         return SimpleNamespace(returncode=code, stdout=capsys.readouterr().out, stderr=errors)
@@ -160,8 +162,11 @@ def test_a_changed_configuration_is_refused(more, said, kept, tmp_path, resume):
 def test_more_epochs_end_where_a_longer_run_ends(whole, tmp_path, command):
     directory = tmp_path / "outputs" / "default" / "finished"
     shutil.copytree(whole, directory)
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
     done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
-    assert done.returncode == 2 and "is finished; a larger epochs than 6" in done.stderr
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
+    assert "is finished, and nothing is left to do; a larger epochs than 6 goes on from there" in done.stdout
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
     done = command("bpx.train", f"resume={directory}", "epochs=8", cwd=tmp_path)
     assert done.returncode == 0 and "changed: epochs 6 -> 8" in done.stdout, done.stderr
     assert command("bpx.train", *LOCAL, "epochs=8", cwd=tmp_path).returncode == 0
@@ -193,17 +198,123 @@ def test_another_threads_count_is_said(kept, tmp_path, command):
     assert "the last bits may differ: threads was 1 and is 2" in done.stdout
 
 
-def test_a_configuration_that_would_run_foreign_code_is_refused(kept, tmp_path, resume):
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  _target_: os.system", "optimizer._target_ is 'os.system', which is no part of bpx"),
+        ("  _target_: bpx.runs.run.os.system", "optimizer._target_ is 'bpx.runs.run.os.system', which is no part"),
+        ("  lr: '${oc.create:{_target_: os.getcwd}}'", "optimizer.lr is an interpolation"),
+        ("  lr: ${oc.env:HOME}", "optimizer.lr is an interpolation"),
+        ("  ${oc.env:HOME}: 1", "is an interpolation"),
+        ("  lr: [0.1, {a: '${seed}'}]", "optimizer.lr.1.a is an interpolation"),
+        ("  lr: &a [0.1]\n  momentum: *a", "YAML alias"),
+        ("  lr: " + "0" * 2**20, "at most"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_configuration_that_would_run_foreign_code_is_refused(line, said, kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 100)
     config = directory / "config" / "config.yaml"
-    for target in ("os.system", "bpx.runs.run.os.system"):
-        config.write_text(
-            re.sub(r"_target_: bpx\.engine\.optimizers\.adam\b", f"_target_: {target}", config.read_text())
-        )
-        assert target in config.read_text()
+    text = config.read_text()
+    assert "optimizer:\n" in text
+    text = re.sub(r"(?m)^  _target_: bpx\.engine\.optimizers\.adam\n|^  lr: .*\n", "", text)
+    config.write_text(text.replace("optimizer:\n", f"optimizer:\n{line}\n", 1))
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    done = resume(directory)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
+
+
+def test_a_part_of_ones_own_is_named_to_be_resumed(kept, tmp_path, resume, monkeypatch):
+    directory = stopped(tmp_path, kept, 100)
+    config = directory / "config" / "config.yaml"
+    config.write_text(config.read_text().replace("bpx.engine.optimizers.adam", "my_parts.my_adam"))
+    (tmp_path / "my_parts.py").write_text("from bpx.engine.optimizers import adam as my_adam\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = resume(directory)
+    assert done.returncode == 2 and "if it is yours, give optimizer._target_=my_parts.my_adam" in done.stderr
+    done = resume(directory, "optimizer._target_=my_parts.my_adam")
+    assert done.returncode == 0 and "resumed at step 100" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("place", ["model.json", "train.log", "config", "checkpoints/rows-000001.bpx", "metrics.jsonl"])
+def test_a_link_in_a_run_directory_is_refused(place, kept, tmp_path, resume):
+    directory = stopped(tmp_path, kept, 100)
+    victim, path = tmp_path / "victim", directory / place
+    path.rename(victim) if path.exists() else victim.write_text("mine")
+    path.symlink_to(victim)
+    before = victim.read_bytes() if victim.is_file() else None
+    done = resume(directory)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is a link to" in done.stderr, done.stderr
+    assert before is None or victim.read_bytes() == before
+
+
+def test_a_spool_that_asks_for_files_from_elsewhere_is_refused(kept, tmp_path, resume):
+    directory = stopped(tmp_path, kept, 100)
+    target = {"uri": f"sqlite:///{tmp_path / 'x.db'}", "experiment": "1", "run": "a" * 32}
+    for path in ("/etc/passwd", "../../../secret"):
+        held = {"format": 1, "target": target, "sent": 0, "todo": [["artifact", path, ""]]}
+        (directory / "delivery.json").write_text(json.dumps(held))
         done = resume(directory)
-        assert done.returncode == 2 and f"'{target}', which is no part of bpx" in done.stderr
-        config.write_text(config.read_text().replace(target, "bpx.engine.optimizers.adam"))
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is outside of" in done.stderr, done.stderr
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_a_run_is_not_gone_on_with_on_other_data(tmp_path, command):
+    rng = np.random.default_rng(0)
+
+    def write(shift):
+        rows = [f"{a + shift},{b},{int(a > b)}" for a, b in rng.random((200, 2))]
+        (tmp_path / "my.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+
+    write(0)
+    words = ["dataset=file", "dataset.path=my.csv", "epochs=2", "tracking=none", "tracking.figures=false"]
+    assert command("bpx.train", *words, cwd=tmp_path).returncode == 0
+    directory = the_run(tmp_path)
+    (directory / "result.json").unlink()
+    write(1)
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    for damage in (None, b"", b"{}"):
+        if damage is not None:
+            (directory / "dataset.json").write_bytes(damage)
+            before[directory / "dataset.json"] = damage
+        done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == "", done
+        said = "was begun on my.csv (sha256" if damage is None else "the data of the run are not known"
+        assert said in done.stderr
+        after = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file() and p.name != ".lock"}
+        assert after == {p: c for p, c in before.items() if p.name != ".lock"}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_checkpoint_makes_no_later_one_vanish(keep, whole, kept, tmp_path, resume, monkeypatch):
+    directory = stopped(tmp_path, kept, 400)
+    for path in sorted((directory / "checkpoints").glob("step-*"))[:-1]:
+        path.unlink()
+    newest = directory / "checkpoints" / "step-0000000400.bpx"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    reached = []
+    for _ in range(3):
+        monkeypatch.setattr(Stopper, "seen", 0)
+        again = resumed(str(directory), [f"resume={directory}", f"checkpoint.keep={keep}"])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(Interrupted, match="goes on"):
+            perform(again.config, "", directory.parent, [], again=again, quiet=True, watcher=Stopper())
+        left = sorted((directory / "checkpoints").glob("step-*"))
+        assert 1 <= len(left) <= keep
+        reached.append(int(left[-1].stem.removeprefix("step-")))
+    assert 0 < reached[0] < reached[1] < reached[2] and newest not in left
+    done = resume(directory)
+    assert f"resumed at step {reached[-1]} of 864" in done.stdout and "is damaged" not in done.stdout
+    assert numbers(directory) == numbers(whole)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(kept, tmp_path, resume):
+    directory = stopped(tmp_path, kept, 850)
+    left = [directory / "checkpoints" / ".step-0000000864.bpx.123", directory / ".delivery.json.99999"]
+    for path in left:
+        path.write_bytes(b"half")
+    assert resume(directory).returncode == 0 and not any(path.exists() for path in left)
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"\xff\xfe", b"a: ${b}", b"epochs: 3"])
@@ -297,26 +408,28 @@ def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
     assert numbers(directory) == numbers(whole)
 
 
-def test_a_run_stopped_while_it_closes_goes_on_too(whole, tmp_path, resume, monkeypatch):
+@pytest.mark.parametrize("place", ["conclude", "finish"])
+def test_a_run_stopped_while_it_closes_goes_on_too(place, whole, tmp_path, resume, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=LOCAL)
-    finish, said = LocalTracker.finish, []
+    act, said = getattr(LocalTracker, place), []
 
-    def stopped_at_first(self, outcome, within=None):
+    def stopped_at_first(self, outcome, *more, **options):
         said.append(outcome)
         if len(said) == 1:
             raise KeyboardInterrupt
-        finish(self, outcome, within)
+        act(self, outcome, *more, **options)
 
-    monkeypatch.setattr(LocalTracker, "finish", stopped_at_first)
-    with pytest.raises(Interrupted, match="goes on"):
+    monkeypatch.setattr(LocalTracker, place, stopped_at_first)
+    with pytest.raises(Interrupted, match="goes on" if place == "conclude" else "sends the rest"):
         perform(config, "default", Path("outputs/default"), LOCAL, quiet=True)
-    assert said[:2] == ["finished", "interrupted"]
+    assert said[0] == "finished"
     directory = the_run(tmp_path)
-    assert not (directory / "result.json").exists()
+    assert (directory / "result.json").exists() == (place == "finish")
     done = resume(directory)
-    assert done.returncode == 0 and "resumed at step 864 of 864" in done.stdout, done
+    again = "resumed at step 864 of 864" if place == "conclude" else "is finished, and nothing is left to do"
+    assert done.returncode == 0 and again in done.stdout, done
     assert numbers(directory) == numbers(whole)
 
 

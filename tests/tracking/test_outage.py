@@ -291,7 +291,7 @@ def test_a_directory_in_use_is_not_synced(tmp_path):
     with pytest.raises(TrackingError, match="another process is writing"):
         delivery.sync(tmp_path)
     tracker.finish("finished")
-    assert delivery.sync(tmp_path) == tracker.run_id
+    assert delivery.sync(tmp_path).run == tracker.run_id
 
 
 def test_a_store_that_stays_locked_gets_the_rest_later(tmp_path, monkeypatch):
@@ -306,5 +306,5 @@ def test_a_store_that_stays_locked_gets_the_rest_later(tmp_path, monkeypatch):
         with pytest.raises(TrackingError, match="locked"):
             delivery.sync(tmp_path)
         other.execute("ROLLBACK")
-    assert delivery.sync(tmp_path) == tracker.run_id
+    assert delivery.sync(tmp_path).run == tracker.run_id
     assert steps(tracker) == [1] and tracker._client.get_run(tracker.run_id).info.status == "FINISHED"

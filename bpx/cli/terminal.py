@@ -1,0 +1,49 @@
+"""The terminal: what is printed is plain text, and a reader that goes away is a signal like any other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from bpx.system.text import printable
+
+WIDE = 10_000  # letters: no table has as many
+
+
+class Terminal(Console):
+    """rich's console; control characters in a text are escaped, and nothing is wrapped where stdout is no terminal.
+
+    Attributes
+    ----------
+    on_closed
+        What is done when the reader of stdout has gone (``… | head -1``); BrokenPipeError is raised unless it is set.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        there = sys.stdout.isatty()
+        super().__init__(quiet=quiet, highlight=False, soft_wrap=not there, width=None if there else WIDE)
+        self.on_closed: Callable[[], None] | None = None
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text as it is shown."""
+        return super().render_str(printable(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing any more, and do ``on_closed``."""
+        self.quiet = True
+        silence(sys.stdout)
+        if self.on_closed is None:
+            raise BrokenPipeError
+        self.on_closed()
+
+
+def silence(stream: Any) -> None:
+    """Let what is written to a stream from now on go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
