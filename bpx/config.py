@@ -23,7 +23,7 @@ from bpx import engine
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
-from bpx.probes import PROBES, Sparse, Subject, schedule
+from bpx.probes import PROBES, ProbeContext, Sparse, schedule
 from bpx.training.checkpoint import CheckpointSettings
 
 PACKAGE = Path(__file__).resolve().parent
@@ -154,8 +154,8 @@ def _tracker(node: DictConfig) -> Any:
 def _layer_quantities() -> list[str]:
     """Return the quantities that have one value in every layer, as the probes name them on a small network."""
     net = engine.residual_mlp(1, [1, 1], 1, "tanh").bind(1)
-    subject = Subject(net, engine.sgd(clip_norm=1.0).bind(net.store), np.zeros((1, 1), net.dtype))
-    keys = [key for build in PROBES.values() for key in build(subject).keys]
+    context = ProbeContext(net, engine.sgd(clip_norm=1.0).bind(net.store), np.zeros((1, 1), net.dtype))
+    keys = [key for build in PROBES.values() for key in build(context).keys]
     several = {quantity for _, operation, quantity, index in keys if operation or index}
     return sorted({quantity for layer, _, quantity, _ in keys if layer} - several)
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new, plain
-from bpx.probes import flow
+from bpx.probes import fit_slope
 from bpx.runs.study import Study, study
 from experiments.signals import metric_name
 
@@ -50,7 +50,7 @@ def run(s: Study) -> str:
         start = () if any(word.startswith("initializer=") for word in more) else SMALL
         made = s.train(name, *BASE, *start, *more, *short)
         accuracy[name] = 100 * np.array([r.metrics.get("accuracy/test", 0.1) for r in made])
-        found = [flow(r.records().grid("delta_rms")[2][:HIDDEN, 0]) for r in made]
+        found = [fit_slope(r.records().grid("delta_rms")[2][:HIDDEN, 0]) for r in made]
         slopes[name] = np.array([f.slope for f in found if f is not None])
         word = metric_name(name)
         s.log(**{f"accuracy/{word}": np.median(accuracy[name]), f"factor/{word}": 10 ** np.median(slopes[name])})

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.engine import Network
-from bpx.probes.probe import places
+from bpx.probes.probe import weight_layers
 
 Values = NDArray[np.float64]
 
 
 def deltas(net: Network) -> list[Values]:
     """Return delta = dJ_i/dz of every weight layer, (batch, n_out) each."""
-    buffers = [np.asarray(place.behind.dx, np.float64) for place in places(net)]
+    buffers = [np.asarray(layer.next.dx, np.float64) for layer in weight_layers(net)]
     return [dz * len(dz) for dz in buffers]
 
 
 def activations(net: Network) -> list[Values]:
     """Return a of every hidden layer, (batch, n_out) each."""
-    return [np.asarray(place.output.y, np.float64) for place in places(net)[:-1]]
+    return [np.asarray(layer.output.y, np.float64) for layer in weight_layers(net)[:-1]]
 
 
 def rms(x: Any) -> float:

@@ -12,7 +12,7 @@ from conftest import DATA, ROOT
 
 from bpx.engine import ACTIVATIONS, mlp, sgd
 from bpx.probes import PROBES
-from bpx.probes.probe import Subject
+from bpx.probes.probe import ProbeContext
 from bpx.theory import mean_field
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md",
@@ -42,8 +42,8 @@ def test_quoted_code_stands_in_the_engine():
 
 def test_every_measured_quantity_is_explained():
     net = mlp(4, [5, 5], 3, normalization="batch", dropout=0.1).bind(8)
-    subject = Subject(net, sgd(clip_norm=1.0, clip_value=1.0).bind(net.store), np.zeros((40, 4), np.float32))
-    measured = {key[2] for probe in PROBES.values() for key in probe(subject).keys}
+    context = ProbeContext(net, sgd(clip_norm=1.0, clip_value=1.0).bind(net.store), np.zeros((40, 4), np.float32))
+    measured = {key[2] for probe in PROBES.values() for key in probe(context).keys}
     for page in ("concepts.md", "record.md"):
         text = (ROOT / "docs" / page).read_text()
         assert not [quantity for quantity in measured | {"branch_gain"} if f"`{quantity}`" not in text], page

@@ -11,7 +11,7 @@ from bpx.diagnosis import Finding, find, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
-from bpx.probes import Subject
+from bpx.probes import ProbeContext
 from bpx.probes.gains import Gains
 from bpx.probes.scales import Scales
 from bpx.records import Rows
@@ -38,9 +38,9 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
     observed = observe(replica)
     finding = find(observed, seen, q1, prediction)
     rows = Rows()
-    subject = Subject(replica, sgd().bind(replica.store), x)
-    for probe in (Scales(subject), Gains(subject)):
-        probe.gradient(0)
+    context = ProbeContext(replica, sgd().bind(replica.store), x)
+    for probe in (Scales(context), Gains(context)):
+        probe.on_gradient(0)
         rows.append(0, 0.0, probe.keys, probe.values)
     rows.append(0, 0.0, *predicted(prediction, observed))
     rows.about = about(replica, seen) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}

@@ -22,7 +22,7 @@ SATURATION_BEYOND = 0.25  # above what signals of unit scale show
 
 def find(seen: Observation, net: Architecture | None, q1: float, prediction: Prediction) -> Finding:
     """Judge what was ``seen`` in one pass, beside the ``prediction`` for the network ``net`` started at ``q1``."""
-    L, line = len(seen.delta_l2), seen.flow
+    L, line = len(seen.delta_l2), seen.depth_slope
     nothing = bool(L and seen.finite and seen.enters and not (seen.delta_l2 > 0).all())
     if line is not None:
         spoken: str = verdict(line.slope, L)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
-from bpx.probes import Flow, Subject, between_hidden, flow, forward_slope
+from bpx.probes import DepthSlope, ProbeContext, between_hidden, fit_slope, forward_slope
 from bpx.probes.gains import Gains
 from bpx.probes.probe import Values
 from bpx.probes.scales import QUANTITIES, Scales
@@ -23,14 +23,14 @@ class Observation:
     """One pass through a network of L hidden layers.
 
     ``delta_l2`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
-    ``flow``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a, per layer,
-    going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
+    ``depth_slope``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a,
+    per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
     last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden layers;
     ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
     """
 
     delta_l2: Values
-    flow: Flow | None
+    depth_slope: DepthSlope | None
     forward_slope: float | None
     gains: dict[str, float]
     saturation: float
@@ -41,10 +41,10 @@ class Observation:
 
 def observe(net: Network) -> Observation:
     """Measure ``net`` from the buffers that a cost and a backward pass have left."""
-    subject = Subject(net, sgd().bind(net.store), np.empty((0, net.n_in), net.dtype))
-    scales, gains = Scales(subject), Gains(subject)
-    scales.gradient(0)
-    gains.gradient(0)
+    context = ProbeContext(net, sgd().bind(net.store), np.empty((0, net.n_in), net.dtype))
+    scales, gains = Scales(context), Gains(context)
+    scales.on_gradient(0)
+    gains.on_gradient(0)
     hidden, outer = scales.table[:-1], scales.table[-1]
     l2 = hidden[:, QUANTITIES.index("delta_l2")].copy()
     saturation = hidden[:, QUANTITIES.index("saturation")]
@@ -53,7 +53,7 @@ def observe(net: Network) -> Observation:
     )
     return Observation(
         delta_l2=l2,
-        flow=flow(l2),
+        depth_slope=fit_slope(l2),
         forward_slope=forward_slope(hidden[:, QUANTITIES.index("activation_rms")]),
         gains=_by_kind(net, gains),
         saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,

@@ -2,18 +2,18 @@
 
 from bpx.probes.clipping import Clipping
 from bpx.probes.coherence import Coherence, SignalToNoise
-from bpx.probes.direction import Direction
-from bpx.probes.flow import Flow, flow, forward_slope
+from bpx.probes.dead_units import DeadUnits
+from bpx.probes.depth_slope import DepthSlope, fit_slope, forward_slope
 from bpx.probes.gains import Gains, between_hidden
+from bpx.probes.gradient_cosine import GradientCosine
 from bpx.probes.histograms import Histograms
 from bpx.probes.jacobian import Jacobian
+from bpx.probes.lost_updates import LostUpdates
 from bpx.probes.nonfinite import NonFinite, trace
-from bpx.probes.panel import Measured, Panel
-from bpx.probes.probe import Probe, Subject
+from bpx.probes.probe import Probe, ProbeContext
+from bpx.probes.probe_set import ProbeSet, Reading
 from bpx.probes.scales import Scales
 from bpx.probes.schedule import Every, LogSpaced, Schedule, Sparse, schedule
-from bpx.probes.units import Units
-from bpx.probes.updates import Updates
 from bpx.probes.weights import Weights
 
 PROBES: dict[str, type[Probe]] = {
@@ -22,31 +22,31 @@ PROBES: dict[str, type[Probe]] = {
         Scales,
         Clipping,
         Gains,
-        Units,
-        Updates,
+        DeadUnits,
+        LostUpdates,
         Coherence,
         Histograms,
         SignalToNoise,
         Jacobian,
         Weights,
-        Direction,
+        GradientCosine,
     )
 }
 
 __all__ = [
     "PROBES",
+    "DepthSlope",
     "Every",
-    "Flow",
     "LogSpaced",
-    "Measured",
     "NonFinite",
-    "Panel",
     "Probe",
+    "ProbeContext",
+    "ProbeSet",
+    "Reading",
     "Schedule",
     "Sparse",
-    "Subject",
     "between_hidden",
-    "flow",
+    "fit_slope",
     "forward_slope",
     "schedule",
     "trace",

@@ -8,12 +8,12 @@ from typing import final
 import numpy as np
 
 from bpx.engine.optimizers import ClipNorm, ClipValue, norm
-from bpx.probes.probe import Probe, Subject, per_layer, places
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
 @final
 class Clipping(Probe):
-    """Measure the gradient behind clipping; nothing where the optimizer does not clip.
+    """Measure the gradient after clipping; nothing where the optimizer does not clip.
 
     - grad_norm_clipped, grad_norm_bias_clipped: L2 norm of what clipping leaves of dJ/dW and dJ/db, by layer
     - clip_coefficient: min(1, limit / norm) of the whole gradient (Pascanu et al. 2013, algorithm 1), and
@@ -23,31 +23,31 @@ class Clipping(Probe):
 
     name = "clipping"
 
-    def __init__(self, subject: Subject) -> None:
-        self.net, self.places = subject.net, places(subject.net)
-        self.by_norm = next((t for t in subject.optimizer.chain if isinstance(t, ClipNorm)), None)
-        self.by_value = next((t for t in subject.optimizer.chain if isinstance(t, ClipValue)), None)
+    def __init__(self, context: ProbeContext) -> None:
+        self.net, self.layers = context.net, weight_layers(context.net)
+        self.by_norm = next((t for t in context.optimizer.chain if isinstance(t, ClipNorm)), None)
+        self.by_value = next((t for t in context.optimizer.chain if isinstance(t, ClipValue)), None)
         of_the_run = ["clip_coefficient", "clipped_steps"] if self.by_norm is not None else []
         of_the_run += ["clipped_entries"] if self.by_value is not None else []
-        names = [p.name for p in self.places] if of_the_run else []
+        names = [p.name for p in self.layers] if of_the_run else []
         quantities = ("grad_norm_clipped", "grad_norm_bias_clipped")
         self._declare([*per_layer(names, quantities), *(("", "", q, 0) for q in of_the_run)])
         self.table = self.values[: 2 * len(names)].reshape(len(names), 2)
         self.run = self.values[2 * len(names) :]
         self.step = 0
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Measure the gradient with its entries clipped, as the optimizer is about to clip them."""
         self.step = step
         limit = self.by_value.limit if self.by_value is not None else math.inf
-        for row, place in zip(self.table, self.places, strict=False):
-            for i, p in enumerate((place.dense.W, place.dense.b)):
+        for row, layer in zip(self.table, self.layers, strict=False):
+            for i, p in enumerate((layer.dense.W, layer.dense.b)):
                 row[i] = math.nan if p is None else norm(_within(p.grad.reshape(-1), limit))
         if self.by_value is not None:
             grad = self.net.store.grad
             self.run[-1] = np.count_nonzero(np.abs(grad) > limit) / grad.size
 
-    def update(self) -> None:
+    def on_update(self) -> None:
         """Read what the norm's limit did."""
         if self.by_norm is not None:
             self.table *= self.by_norm.coefficient

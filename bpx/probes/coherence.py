@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.optimizers import norm
-from bpx.probes.probe import Probe, Subject, per_layer, places
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
 @final
@@ -20,14 +20,14 @@ class Coherence(Probe):
 
     name = "coherence"
 
-    def __init__(self, subject: Subject) -> None:
-        self.places = places(subject.net)
-        self._declare(per_layer([p.name for p in self.places], ("delta_coherence",)))
+    def __init__(self, context: ProbeContext) -> None:
+        self.layers = weight_layers(context.net)
+        self._declare(per_layer([p.name for p in self.layers], ("delta_coherence",)))
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Compare the mean delta with the mean size."""
-        for i, place in enumerate(self.places):
-            delta = np.asarray(place.behind.dx, np.float64)  # delta / n
+        for i, layer in enumerate(self.layers):
+            delta = np.asarray(layer.next.dx, np.float64)  # delta / n
             spread = norm(delta.reshape(-1)) * math.sqrt(len(delta))
             self.values[i] = norm(delta.sum(axis=0)) / spread if spread > 0 else math.nan
 
@@ -41,14 +41,14 @@ class SignalToNoise(Probe):
 
     name = "signal_to_noise"
 
-    def __init__(self, subject: Subject) -> None:
-        self.places = places(subject.net)
-        self._declare(per_layer([p.name for p in self.places], ("gradient_snr",)))
+    def __init__(self, context: ProbeContext) -> None:
+        self.layers = weight_layers(context.net)
+        self._declare(per_layer([p.name for p in self.layers], ("gradient_snr",)))
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Sum |a_i|**2 |delta_i|**2 over the batch."""
-        for i, place in enumerate(self.places):
-            a, delta = np.asarray(place.dense.x, np.float64), np.asarray(place.behind.dx, np.float64)
+        for i, layer in enumerate(self.layers):
+            a, delta = np.asarray(layer.dense.x, np.float64), np.asarray(layer.next.dx, np.float64)
             n = len(delta)
             scale = float(np.abs(delta).max()) if n > 1 else 0.0
             if not 0 < scale < math.inf:
@@ -56,6 +56,6 @@ class SignalToNoise(Probe):
                 continue
             delta = delta / scale * n  # squares of 1e-200 would be zero
             squares = float(np.dot(np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", delta, delta)))
-            mean = (norm(place.dense.W.grad.reshape(-1)) / scale) ** 2
+            mean = (norm(layer.dense.W.grad.reshape(-1)) / scale) ** 2
             noise = (squares - n * mean) / (n - 1) / n
             self.values[i] = mean / noise if noise > 0 else math.nan

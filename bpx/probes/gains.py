@@ -10,7 +10,7 @@ from bpx.engine.dense import Dense
 from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 from bpx.engine.optimizers import norm
-from bpx.probes.probe import Behind, Key, Probe, Subject
+from bpx.probes.probe import Key, Next, Probe, ProbeContext
 
 
 @final
@@ -26,30 +26,30 @@ class Gains(Probe):
 
     name = "gains"
 
-    def __init__(self, subject: Subject) -> None:
-        blocks = subject.net.blocks
-        holders: list[Behind] = [*blocks[2:], subject.net.loss] if len(blocks) > 1 else []
+    def __init__(self, context: ProbeContext) -> None:
+        blocks = context.net.blocks
+        holders: list[Next] = [*blocks[2:], context.net.loss] if len(blocks) > 1 else []
         steps = list(zip(range(1, len(blocks)), blocks[1:], holders, strict=True))
-        self.pairs: list[tuple[Behind, Behind]] = []
+        self.pairs: list[tuple[Next, Next]] = []
         keys: list[Key] = []
         for i, block, after in reversed(steps):
             keys.append((_layer(block), block.kind, "backward_gain", i))
             self.pairs.append((block, after))
             branch = list(block.layers())[1:]
             if branch:
-                inside: list[Behind] = [*branch[1:], after]
-                for inner, behind in reversed(list(zip(branch, inside, strict=True))):
+                inside: list[Next] = [*branch[1:], after]
+                for inner, following in reversed(list(zip(branch, inside, strict=True))):
                     keys.append((_layer(block), inner.kind, "branch_gain", i))
-                    self.pairs.append((inner, behind))
+                    self.pairs.append((inner, following))
                 keys.append((_layer(block), "branch", "branch_gain", i))
                 self.pairs.append((branch[0], after))
         self._declare(keys)
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Divide the norms of what backward left in neighbouring buffers."""
         known: dict[int, float] = {}
 
-        def size(holder: Behind) -> float:
+        def size(holder: Next) -> float:
             if id(holder) not in known:
                 known[id(holder)] = norm(holder.dx.reshape(-1))
             return known[id(holder)]

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.layer import Array
-from bpx.probes.probe import Key, Probe, Subject, Values, places
+from bpx.probes.probe import Key, Probe, ProbeContext, Values, weight_layers
 
 LOWEST, HIGHEST, A_DECADE = -20, 6, 2  # decades that the bins span, and bins a decade
 BINS = (HIGHEST - LOWEST) * A_DECADE
@@ -25,31 +25,31 @@ class Histograms(Probe):
 
     name = "histograms"
 
-    def __init__(self, subject: Subject) -> None:
-        self.places = places(subject.net)
+    def __init__(self, context: ProbeContext) -> None:
+        self.layers = weight_layers(context.net)
         keys: list[Key] = []
-        for p in self.places:
+        for p in self.layers:
             for quantity in ("gradient_histogram", "activation_histogram"):
                 keys += [(p.name, "", quantity, i) for i in range(SIZE)]
         self._declare(keys)
-        self.table = self.values.reshape(len(self.places), 2, SIZE)
+        self.table = self.values.reshape(len(self.layers), 2, SIZE)
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Count entries by their exponent."""
-        for row, place in zip(self.table, self.places, strict=True):
-            row[0] = log_histogram(place.dense.W.grad)
-            row[1] = log_histogram(place.output.y)
+        for row, layer in zip(self.table, self.layers, strict=True):
+            row[0] = log_histogram(layer.dense.W.grad)
+            row[1] = log_histogram(layer.output.y)
 
 
 def log_histogram(x: Array) -> Values:
     """Return the share of the entries of ``x`` in each of the bins, (SIZE,)."""
     v = np.abs(np.asarray(x, np.float64).reshape(-1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        place = np.floor((np.log10(v) - LOWEST) * A_DECADE) + BELOW + 1
-    place = np.clip(place, BELOW, ABOVE)
-    place[v == 0] = ZERO
-    place[~np.isfinite(v)] = NOT_FINITE
-    return np.bincount(place.astype(np.intp), minlength=SIZE) / v.size
+        bins = np.floor((np.log10(v) - LOWEST) * A_DECADE) + BELOW + 1
+    bins = np.clip(bins, BELOW, ABOVE)
+    bins[v == 0] = ZERO
+    bins[~np.isfinite(v)] = NOT_FINITE
+    return np.bincount(bins.astype(np.intp), minlength=SIZE) / v.size
 
 
 def bin_edges() -> Values:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bpx.engine.layer import Array
 from bpx.engine.network import Network
-from bpx.probes.probe import Probe, Subject
+from bpx.probes.probe import Probe, ProbeContext
 
 SAMPLES = 4
 ROWS = 32  # of the fixed samples, so that batch normalization has a batch
@@ -24,14 +24,14 @@ class Jacobian(Probe):
 
     name = "jacobian"
 
-    def __init__(self, subject: Subject) -> None:
-        self.samples = subject.samples[:ROWS]
-        self.replica = subject.replica(len(self.samples))
+    def __init__(self, context: ProbeContext) -> None:
+        self.samples = context.samples[:ROWS]
+        self.replica = context.replica(len(self.samples))
         self.few = min(SAMPLES, len(self.samples))
         k = min(self.replica.n_in, self.replica.n_out)
         self._declare([("", "", "jacobian_singular_value", i) for i in range(self.few * k)])
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Send one unit vector after the other backward."""
         J = jacobian(self.replica, self.samples, self.few)
         finite = np.isfinite(J).all(axis=(1, 2))

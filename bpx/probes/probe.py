@@ -21,8 +21,8 @@ Key = tuple[str, str, str, int]  # layer, operation, quantity, index
 Values = NDArray[np.float64]
 
 
-class Behind(Protocol):
-    """What stands behind an operation: another, or the loss; its ``dx`` is the gradient at the operation's output."""
+class Next(Protocol):
+    """What follows a block in forward order, a block or the loss: its ``dx`` is the gradient at the block's output."""
 
     @property
     def dx(self) -> Any:
@@ -30,12 +30,12 @@ class Behind(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A weight layer as probes see it: its name, its Dense, what stands behind, the activation that follows, if any."""
+class WeightLayer:
+    """A weight layer as probes see it: its name, its Dense, the next block or loss, and its activation, if any."""
 
     name: str
     dense: Dense
-    behind: Behind
+    next: Next
     activation: Activation | None
 
     @property
@@ -44,27 +44,27 @@ class Place:
         return self.activation or self.dense
 
 
-def places(net: Network) -> list[Place]:
+def weight_layers(net: Network) -> list[WeightLayer]:
     """Return the weight layers from the input on; the first is layer_01.
 
-    The gradient at a Dense's output stands in what is behind it; behind a residual branch's last Dense in what
-    is behind the block, because the addition passes the gradient on unchanged.
+    The gradient at a Dense's output is the next block's ``dx``; for the last Dense of a residual branch, that of the
+    block after the residual one, because the addition passes the gradient on unchanged.
     """
     layers = list(net.layers())
-    found: list[Place] = []
-    holders: list[Behind] = [*net.blocks[1:], net.loss]
+    found: list[WeightLayer] = []
+    holders: list[Next] = [*net.blocks[1:], net.loss]
     chain = zip(net.blocks, holders, strict=True)
-    for behind in (after for block, after in chain if any(isinstance(layer, Dense) for layer in block.layers())):
+    for after in (following for block, following in chain if any(isinstance(layer, Dense) for layer in block.layers())):
         dense = net.dense[len(found)]
         following = layers[layers.index(dense) + 1 :]
         until = next((k for k, layer in enumerate(following) if isinstance(layer, Dense)), len(following))
         activation = next((layer for layer in following[:until] if isinstance(layer, Activation)), None)
-        found.append(Place(f"layer_{len(found) + 1:02d}", dense, behind, activation))
+        found.append(WeightLayer(f"layer_{len(found) + 1:02d}", dense, after, activation))
     return found
 
 
 @dataclass(frozen=True)
-class Subject:
+class ProbeContext:
     """What probes look at: a network in training, its optimizer, and a fixed set of samples x (n, n_in)."""
 
     net: Network
@@ -83,24 +83,24 @@ class Subject:
 class Probe(Stateful, ABC):
     """A family of quantities: ``values`` (len(keys),) in the order of ``keys``, filled in two moments of a step.
 
-    ``gradient`` runs when backward is done and the gradient is untouched; ``update`` when the optimizer has
-    proposed its step and not made it. A probe with ``lead`` runs also that many steps before it is due.
+    ``on_gradient`` runs when backward is done and the gradient is untouched; ``on_update`` when the optimizer has
+    proposed its step and not made it. A probe with ``lookback`` runs also that many steps before it is due.
     """
 
     name: ClassVar[str]
-    lead: ClassVar[int] = 0
+    lookback: ClassVar[int] = 0
     keys: tuple[Key, ...]
     values: Values
 
     @abstractmethod
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, context: ProbeContext) -> None:
         """Find the buffers to look at and allocate what is needed."""
 
     @abstractmethod
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Measure z, a, delta, the gradient and theta of a step."""
 
-    def update(self) -> None:
+    def on_update(self) -> None:
         """Measure the proposed update, factor * u."""
         return None
 

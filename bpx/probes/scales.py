@@ -9,8 +9,8 @@ import numpy as np
 
 from bpx.engine.activations import Activation
 from bpx.engine.optimizers import norm
-from bpx.probes.probe import Probe, Subject, per_layer, places
-from bpx.probes.sums import Moments
+from bpx.probes.moments import Moments
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 SATURATED = 0.05  # of the largest slope
 
@@ -49,39 +49,39 @@ class Scales(Probe):
 
     name = "scales"
 
-    def __init__(self, subject: Subject) -> None:
-        self.net, self.optimizer = subject.net, subject.optimizer
-        self.places = places(subject.net)
-        self._declare(per_layer([p.name for p in self.places], QUANTITIES))
-        self.table = self.values.reshape(len(self.places), len(QUANTITIES))
-        widest = max(p.dense.n_out for p in self.places)
+    def __init__(self, context: ProbeContext) -> None:
+        self.net, self.optimizer = context.net, context.optimizer
+        self.layers = weight_layers(context.net)
+        self._declare(per_layer([p.name for p in self.layers], QUANTITIES))
+        self.table = self.values.reshape(len(self.layers), len(QUANTITIES))
+        widest = max(p.dense.n_out for p in self.layers)
         self._moments = Moments(widest, self.net.dtype)
         self._slope = np.empty(self.net.batch * widest, self.net.dtype)
         self._under = np.empty(self.net.batch * widest, bool)
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Measure z, a, delta, the gradient and the weights."""
-        n = len(self.places[0].dense.y)
+        n = len(self.layers[0].dense.y)
         root, moments = math.sqrt(n), self._moments
-        for row, place in zip(self.table, self.places, strict=True):
-            dense = place.dense
-            l2 = norm(place.behind.dx.reshape(-1)) * root  # the buffers hold delta / n
+        for row, layer in zip(self.table, self.layers, strict=True):
+            dense = layer.dense
+            l2 = norm(layer.next.dx.reshape(-1)) * root  # the buffers hold delta / n
             row[RMS], row[L2] = l2 / math.sqrt(dense.n_out), l2
             row[DW] = norm(dense.W.grad.reshape(-1))
             row[DB] = norm(dense.b.grad) if dense.b is not None else math.nan
             row[W] = norm(dense.W.value.reshape(-1))
             moments(dense.y, row[Z])
-            if place.activation is None:
+            if layer.activation is None:
                 row[A] = row[Z]
             else:
-                row[SATURATION] = self._saturation(place.activation)
-                moments(place.activation.y, row[A])
+                row[SATURATION] = self._saturation(layer.activation)
+                moments(layer.activation.y, row[A])
 
-    def update(self) -> None:
+    def on_update(self) -> None:
         """Measure the proposed update."""
         scale, u, start = abs(self.optimizer.factor), self.optimizer.u, 0
-        for row, place in zip(self.table, self.places, strict=True):
-            size = place.dense.W.size
+        for row, layer in zip(self.table, self.layers, strict=True):
+            size = layer.dense.W.size
             # a direction that is the gradient itself need not be measured twice
             step = scale * (row[DW] if self.optimizer.rescales_only else norm(u[start : start + size]))
             row[UPDATE] = step / row[W] if row[W] > 0 else math.nan

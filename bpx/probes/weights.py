@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.optimizers import norm
-from bpx.probes.probe import Probe, Subject, per_layer, places
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
 @final
@@ -22,17 +22,17 @@ class Weights(Probe):
     name = "weights"
     state_fields = ("initial",)
 
-    def __init__(self, subject: Subject) -> None:
-        self.places = places(subject.net)
-        self.initial = subject.net.store.theta[: subject.net.store.n_weights].copy()
-        self._declare(per_layer([p.name for p in self.places], ("spectral_norm", "stable_rank", "distance_from_init")))
-        self.table = self.values.reshape(len(self.places), 3)
+    def __init__(self, context: ProbeContext) -> None:
+        self.layers = weight_layers(context.net)
+        self.initial = context.net.store.theta[: context.net.store.n_weights].copy()
+        self._declare(per_layer([p.name for p in self.layers], ("spectral_norm", "stable_rank", "distance_from_init")))
+        self.table = self.values.reshape(len(self.layers), 3)
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Decompose every W in float64."""
         start = 0
-        for row, place in zip(self.table, self.places, strict=True):
-            W = np.asarray(place.dense.W.value, np.float64)
+        for row, layer in zip(self.table, self.layers, strict=True):
+            W = np.asarray(layer.dense.W.value, np.float64)
             W0 = self.initial[start : start + W.size]
             row[:] = math.nan
             if np.isfinite(W).all():

@@ -80,7 +80,7 @@ class Execution:
         self.optimizer = optimizer.bind(net.store)
         record = directory / "gradient_flow.parquet"
         self.measurement = Measurement(self.work, data, net, self.optimizer, self.due, record)
-        self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.panel})
+        self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.probe_set})
         self.checkpoints = Checkpoints(
             directory / "checkpoints", self.work.checkpoint, self.training, self.measurement.writer, self._facts
         )
@@ -134,7 +134,7 @@ class Execution:
                     max_steps=work.settings.max_steps,
                     validation=validation,
                     due=self.due,
-                    panel=seen.panel,
+                    probe_set=seen.probe_set,
                     patience=work.settings.early_stopping,
                     progress=training.progress,
                     between=between,

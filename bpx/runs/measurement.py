@@ -1,4 +1,4 @@
-"""What a run measures of its gradients: the panel of probes, rows for the record, metrics, and the finding."""
+"""What a run measures of its gradients: the probe_set of probes, rows for the record, metrics, and the finding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bpx.diagnosis import Finding, find, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.probes import PROBES, Measured, Panel, Sparse, Subject, flow, forward_slope, schedule
+from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, Sparse, fit_slope, forward_slope, schedule
 from bpx.probes.scales import QUANTITIES
 from bpx.records import RecordWriter
 from bpx.training import Record
@@ -30,8 +30,10 @@ class Measurement:
     def __init__(self, work: Plan, data: Dataset, net: Network, optimizer: Optimizer, due: Sparse, path: Path) -> None:
         self.net = net
         self.writer = RecordWriter(path)
-        subject = Subject(net, optimizer, data.x_train[:SAMPLES])
-        self.panel = Panel([(PROBES[family](subject), schedule(when, due)) for family, when in work.probes.items()])
+        context = ProbeContext(net, optimizer, data.x_train[:SAMPLES])
+        self.probe_set = ProbeSet(
+            [(PROBES[family](context), schedule(when, due)) for family, when in work.probes.items()]
+        )
         self.finding: Finding | None = None
         self.first: NDArray[np.float64] | None = None  # the scales, (layers, quantities), at the first record
         self.last: NDArray[np.float64] | None = None
@@ -78,7 +80,7 @@ class Measurement:
 
     def trained(self) -> str:
         """Say in a sentence what the last record shows, empty where nothing can be said."""
-        line = None if self.last is None else flow(self.last[:-1, QUANTITIES.index("delta_l2")])
+        line = None if self.last is None else fit_slope(self.last[:-1, QUANTITIES.index("delta_l2")])
         if line is None or not math.isfinite(line.slope) or self.last is self.first:
             return ""
         return f"At the last record delta changes ×{line.factor:.3f} per layer, first over last {line.ratio:.2g}."
@@ -98,24 +100,24 @@ class Measurement:
     def _flow(self) -> dict[str, float]:
         """Return what the last record's scales say of the flow, by the names of metrics."""
         assert self.last is not None
-        line = flow(self.last[:-1, QUANTITIES.index("delta_l2")])
+        line = fit_slope(self.last[:-1, QUANTITIES.index("delta_l2")])
         forward = forward_slope(self.last[:-1, QUANTITIES.index("activation_rms")])
         found = {} if line is None else {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}
         found |= {} if forward is None else {"forward_slope": forward}
         return {f"gradient_flow/{name}": value for name, value in found.items()}
 
-    def _per_layer(self, seen: Measured) -> dict[str, float]:
+    def _per_layer(self, reading: Reading) -> dict[str, float]:
         """Return the values that tracking.per_layer asks for, named as metrics."""
-        if seen.probe not in self._named:
-            self._named[seen.probe] = [
+        if reading.probe not in self._named:
+            self._named[reading.probe] = [
                 (i, f"{prefix}{quantity}/{layer}", bool(prefix))
-                for i, (layer, _, quantity, _) in enumerate(seen.keys)
+                for i, (layer, _, quantity, _) in enumerate(reading.keys)
                 for prefix in ("", "log10_")
                 if layer and f"{prefix}{quantity}" in self._wanted
             ]
-        values = seen.values
+        values = reading.values
         found = {}
-        for i, name, log in self._named[seen.probe]:
+        for i, name, log in self._named[reading.probe]:
             if not log:
                 found[name] = float(values[i])
             elif values[i] > 0:

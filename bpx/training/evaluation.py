@@ -18,12 +18,12 @@ CONFUSABLE = 1000  # classes in a confusion matrix, at most
 
 def evaluated(net: Network, data: Dataset) -> dict[str, float]:
     """Return cost and accuracy on the test part, and accuracy on the training part, by their metrics' names."""
-    cost, hits = net.evaluate(data.x_test, data.y_test)
-    if hits is None:
+    cost, accuracy = net.evaluate(data.x_test, data.y_test)
+    if accuracy is None:
         return {"cost/test": cost}
     _, known = net.evaluate(data.x_train, data.y_train)
     assert known is not None
-    return {"cost/test": cost, "accuracy/test": hits, "accuracy/train": known}
+    return {"cost/test": cost, "accuracy/test": accuracy, "accuracy/train": known}
 
 
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:

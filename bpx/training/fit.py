@@ -12,7 +12,7 @@ import numpy as np
 from bpx.data import Batches
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.probes import Measured, NonFinite, Panel, Sparse, trace
+from bpx.probes import NonFinite, ProbeSet, Reading, Sparse, trace
 from bpx.training.state import Progress
 
 
@@ -26,7 +26,7 @@ class Record:
     step: int
     epoch: float
     metrics: dict[str, float]
-    measured: tuple[Measured, ...] = ()
+    measured: tuple[Reading, ...] = ()
     sparse: bool = True
     nonfinite: NonFinite | None = None
 
@@ -40,7 +40,7 @@ def fit(
     max_steps: int | None,
     validation: tuple[Any, Any] | None,
     due: Sparse,
-    panel: Panel,
+    probe_set: ProbeSet,
     patience: int | None = None,
     progress: Progress | None = None,
     between: Callable[[], None] | None = None,
@@ -69,17 +69,17 @@ def fit(
             return
         p.total += J
         p.count += 1
-        looking, sparse = panel.at(p.step), due(p.step)
+        looking, sparse = probe_set.at(p.step), due(p.step)
         for probe in looking:
-            probe.gradient(p.step)
+            probe.on_gradient(p.step)
         optimizer.propose()
         for probe in looking:
-            probe.update()
+            probe.on_update()
         if sparse or looking:
             metrics = {"lr": optimizer.lr} if sparse else {}
             if sparse and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
                 metrics |= p.take()
-            yield Record(p.step, p.step / due.steps_per_epoch, metrics, panel.measured(p.step), sparse)
+            yield Record(p.step, p.step / due.steps_per_epoch, metrics, probe_set.measured(p.step), sparse)
         optimizer.apply()
         p.step += 1
         if p.step == end or p.step % (due.steps_per_epoch * due.evaluate_every) == 0:
@@ -89,10 +89,10 @@ def fit(
                 return
             metrics, p.evaluated = p.take(), p.step
             if validation is not None:
-                value, hits = net.evaluate(*validation)
+                value, accuracy = net.evaluate(*validation)
                 metrics["cost/val"] = value
-                if hits is not None:
-                    metrics["accuracy/val"] = hits
+                if accuracy is not None:
+                    metrics["accuracy/val"] = accuracy
                 optimizer.rate.schedule.on_evaluation(value)
                 p.best, p.n_bad = (value, 0) if value < p.best else (p.best, p.n_bad + 1)
             yield Record(p.step, p.step / due.steps_per_epoch, metrics)

@@ -13,7 +13,7 @@ from typing import Any, final
 from bpx.engine.network import Network
 from bpx.engine.schedules import Constant
 from bpx.probes.nonfinite import largest
-from bpx.probes.probe import places
+from bpx.probes.probe import weight_layers
 from bpx.training.state import State, Training
 
 EVERY = 64  # steps between two copies
@@ -69,13 +69,13 @@ def frame(net: Network, step: int, cost: float) -> dict[str, Any]:
     """
     n = len(net.dense[0].y)
     layers = {
-        place.name: {
-            "z": largest(place.dense.y),
-            "a": largest(place.output.y),
-            "delta": largest(place.behind.dx) * n,
-            "dW": largest(place.dense.W.grad),
-            "W": largest(place.dense.W.value),
+        layer.name: {
+            "z": largest(layer.dense.y),
+            "a": largest(layer.output.y),
+            "delta": largest(layer.next.dx) * n,
+            "dW": largest(layer.dense.W.grad),
+            "W": largest(layer.dense.W.value),
         }
-        for place in places(net)
+        for layer in weight_layers(net)
     }
     return {"step": step, "cost": cost if math.isfinite(cost) else str(cost), "layers": layers}

@@ -10,7 +10,7 @@ from bpx.diagnosis import find, observe, predict_network
 from bpx.diagnosis.judge import usual_saturation
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.activations import ReLU, Tanh
-from bpx.probes import flow
+from bpx.probes import fit_slope
 from bpx.theory import verdict
 
 B = 256
@@ -222,16 +222,20 @@ def test_orthogonal_weights_are_seen_to_be_orthogonal():
 
 
 def test_the_line_through_the_layers():
-    line = flow(np.array([1e-6, 1e-5, 1e-4, 1e-3]))
+    line = fit_slope(np.array([1e-6, 1e-5, 1e-4, 1e-3]))
     assert line.slope == pytest.approx(-1) and line.ratio == pytest.approx(1e-3) and line.residual < 1e-12
-    bent = flow(np.array([1e-6, 1e-5, 1e-4, 1e-3 * 10]))
+    bent = fit_slope(np.array([1e-6, 1e-5, 1e-4, 1e-3 * 10]))
     logs = np.log10([1e-6, 1e-5, 1e-4, 1e-2])
     a, b = np.polyfit(np.arange(4), logs, 1)
     off = logs - (a * np.arange(4) + b)
     assert bent.slope == pytest.approx(-a) and bent.residual == pytest.approx(np.sqrt(np.mean(off**2)))
     assert bent.worst == int(np.argmax(np.abs(off))) + 1 and abs(bent.worst_by) == pytest.approx(np.abs(off).max())
-    assert flow(np.array([1.0])) is None and flow(np.array([1.0, np.nan])) is None and flow(np.zeros(3)) is None
-    assert flow(np.array([0, 0, 1.0])).zeros == (1, 2)
+    assert (
+        fit_slope(np.array([1.0])) is None
+        and fit_slope(np.array([1.0, np.nan])) is None
+        and fit_slope(np.zeros(3)) is None
+    )
+    assert fit_slope(np.array([0, 0, 1.0])).zeros == (1, 2)
 
 
 @pytest.mark.parametrize(

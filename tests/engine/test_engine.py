@@ -197,8 +197,8 @@ def test_same_seed_same_bits_and_it_learns(dtype, model):
     assert a.store.theta.tobytes() == b.store.theta.tobytes()
     assert a.store.theta.dtype == dtype
     assert np.mean(costs[-8:]) < 0.8 * np.mean(costs[:8])
-    cost, hits = a.evaluate(x, y)
-    assert math.isfinite(cost) and hits > 0.6
+    cost, accuracy = a.evaluate(x, y)
+    assert math.isfinite(cost) and accuracy > 0.6
 
 
 def test_a_twin_touches_nothing_of_training():

@@ -17,9 +17,9 @@ from bpx.figures.flow import FLOW
 from bpx.figures.gains import gains_of
 from bpx.figures.histograms import table
 from bpx.figures.jacobian import spectra_of
-from bpx.probes import PROBES, Subject
+from bpx.probes import PROBES, ProbeContext
 from bpx.probes.histograms import log_histogram
-from bpx.probes.probe import places
+from bpx.probes.probe import weight_layers
 from bpx.records import Key, RecordWriter, read
 
 EVERYTHING = set(FLOW) | {"phase"}
@@ -34,7 +34,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
     net.bind(16, rng)
     x, y = rng.standard_normal((16, 6)).astype(net.dtype), rng.integers(0, 4, 16)
     optimizer = sgd(lr=0.05, **optimizer).bind(net.store)
-    probes = [probe(Subject(net, optimizer, x)) for probe in PROBES.values()]
+    probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]
     writer = RecordWriter(path)
     for step in range(steps):
         net.cost(x, y)
@@ -43,10 +43,10 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
             observation = observe(net)
         net.backward()
         for probe in probes:
-            probe.gradient(step)
+            probe.on_gradient(step)
         optimizer.propose()
         for probe in probes:
-            probe.update()
+            probe.on_update()
             writer.append(step, step / 2, probe.keys, probe.values)
         if step == 0:
             observation = observe(net)
@@ -203,9 +203,9 @@ def test_stacked_gains_add_up_to_the_total_attenuation(tmp_path, net):
 def test_the_heat_map_of_magnitudes_holds_the_histogram_of_every_layer(tmp_path, rng):
     net = mlp(6, [12, 12], 4, "relu")
     rows = measured(tmp_path / "r.parquet", net, steps=1)
-    for layer, place in enumerate(places(net)):
-        shares = table(rows, "activation_histogram", 0)[layer]
-        np.testing.assert_array_equal(shares, log_histogram(place.output.y))
+    for index, layer in enumerate(weight_layers(net)):
+        shares = table(rows, "activation_histogram", 0)[index]
+        np.testing.assert_array_equal(shares, log_histogram(layer.output.y))
         assert shares.sum() == pytest.approx(1)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import ACTIVATIONS, OPTIMIZERS, mlp, residual_mlp
-from bpx.probes import PROBES, Panel, Sparse, Subject
+from bpx.probes import PROBES, ProbeContext, ProbeSet, Sparse
 from bpx.training import fit
 
 
@@ -35,10 +35,12 @@ def test_finite_in_finite_or_flagged_out(
     with np.errstate(all="ignore"):
         net.store.theta[: net.store.n_weights] *= 10**weights
         x = (rng.standard_normal((10, 4)) * 10**inputs).astype(dtype)
-        subject = Subject(net, chain, x)
-        panel = Panel([(probe(subject), due) for probe in PROBES.values()])
+        context = ProbeContext(net, chain, x)
+        probe_set = ProbeSet([(probe(context), due) for probe in PROBES.values()])
         batches = Batches(x, rng.integers(0, 3, 10), 5, rng)
-        records = list(fit(net, chain, batches, epochs=2, max_steps=None, validation=None, due=due, panel=panel))
+        records = list(
+            fit(net, chain, batches, epochs=2, max_steps=None, validation=None, due=due, probe_set=probe_set)
+        )
     if records[-1].nonfinite is not None:
         assert records[-1].nonfinite.step == records[-1].step
         return

@@ -13,7 +13,7 @@ from bpx.engine.activations import ActivationFunction
 from bpx.engine.losses import MeanSquaredError
 from bpx.engine.optimizers import LearningRate, Optimizer, Transform
 from bpx.engine.schedules import Constant, Plateau
-from bpx.probes import Panel, Sparse
+from bpx.probes import ProbeSet, Sparse
 from bpx.training import FlightRecorder, Progress, Training, fit
 
 SAMPLES, B = 60, 20
@@ -55,7 +55,7 @@ def train(net, lr=0.01, spoil=None, optimizer=None, x=None):
 
     records = fit(
         net, chain, training.batches, epochs=100, max_steps=None, validation=validation, due=Sparse(3, 1),
-        panel=Panel(), progress=progress, between=between,
+        probe_set=ProbeSet(), progress=progress, between=between,
     )  # fmt: skip
     with np.errstate(all="ignore"):
         *_, last = records

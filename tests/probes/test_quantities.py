@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bpx.engine import ACTIVATIONS, Activation, adam, mlp, momentum, residual_mlp, sgd
-from bpx.probes import PROBES, Every, LogSpaced, Panel, Sparse, Subject, between_hidden, schedule
+from bpx.probes import PROBES, Every, LogSpaced, ProbeContext, ProbeSet, Sparse, between_hidden, schedule
 from bpx.probes.histograms import ABOVE, BELOW, NOT_FINITE, ZERO, bin_edges, log_histogram
-from bpx.probes.probe import places
-from bpx.probes.sums import Moments
+from bpx.probes.moments import Moments
+from bpx.probes.probe import weight_layers
 
 N_IN, N_OUT, B = 12, 4, 300  # more rows than a block of the sums
 
@@ -24,13 +24,13 @@ def network(model=mlp, hidden=(9, 9, 9), activation="tanh", batch=B, **options):
 def look(name, net, x, y, optimizer=None, steps=1):
     """Train for ``steps`` steps and return the probe's values at the last, by key, before the step is made."""
     optimizer = (optimizer or sgd(0.1)).bind(net.store)
-    probe = PROBES[name](Subject(net, optimizer, x))
+    probe = PROBES[name](ProbeContext(net, optimizer, x))
     for step in range(steps):
         net.cost(x, y)
         net.backward()
-        probe.gradient(step)
+        probe.on_gradient(step)
         optimizer.propose()
-        probe.update()
+        probe.on_update()
         if step < steps - 1:
             optimizer.apply()
     return dict(zip(probe.keys, probe.values.tolist(), strict=True)), probe, optimizer
@@ -49,7 +49,7 @@ def by_sample(net, x, y):
 
 
 def deltas(net):
-    return [np.array(p.behind.dx, np.float64) * len(p.behind.dx) for p in places(net)]
+    return [np.array(p.next.dx, np.float64) * len(p.next.dx) for p in weight_layers(net)]
 
 
 def as_layer(net, values, quantity):
@@ -69,9 +69,9 @@ def test_scales(activation, dtype):
         "delta_l2": lambda d: np.sqrt(np.mean(np.sum(d**2, axis=1))),
     }.items():
         np.testing.assert_allclose(as_layer(net, values, quantity), [replica(d) for d in deltas(net)], **close)
-    for i, place in enumerate(places(net)):
-        dense = place.dense
-        z, a = np.array(dense.y, np.float64), np.array(place.output.y, np.float64)
+    for i, layer in enumerate(weight_layers(net)):
+        dense = layer.dense
+        z, a = np.array(dense.y, np.float64), np.array(layer.output.y, np.float64)
         for kind, v in (("preactivation", z), ("activation", a)):
             got = [as_layer(net, values, f"{kind}_{k}")[i] for k in ("mean", "abs_mean", "std", "rms")]
             want = [v.mean(), np.abs(v).mean(), v.std(), np.sqrt(np.mean(v**2))]
@@ -82,10 +82,10 @@ def test_scales(activation, dtype):
             np.testing.assert_allclose(as_layer(net, values, quantity)[i], np.linalg.norm(np.float64(v)), **close)
         ratio = np.linalg.norm(update[dense.W.name]) / np.linalg.norm(W)
         np.testing.assert_allclose(as_layer(net, values, "update_ratio")[i], ratio, **close)
-        if place.activation is None:
+        if layer.activation is None:
             assert math.isnan(as_layer(net, values, "saturation")[i])
             continue
-        h, function = 1e-6, place.activation.function
+        h, function = 1e-6, layer.activation.function
         ends = [np.empty_like(z) for _ in range(2)]
         function.f(z + h, ends[0])
         function.f(z - h, ends[1])
@@ -251,7 +251,7 @@ def test_signal_to_noise_needs_no_gradient_of_a_sample(scale):
 def test_jacobian_against_differences(model):
     net, x, y = network(model, dtype="float64", dropout=0.4)
     values, probe, _ = look("jacobian", net, x, y)
-    replica = Subject(net, sgd(0.1), x).replica(32)
+    replica = ProbeContext(net, sgd(0.1), x).replica(32)
     for sample in range(4):
         J = np.empty((N_OUT, N_IN))
         for j in range(N_IN):
@@ -325,15 +325,15 @@ def test_probes_only_read(name, optimizer):
     def train(measured):
         net, x, y = network(normalization="batch", dropout=0.3, dtype="float32")
         chain = optimizer(0.01, clip_norm=0.1, clip_value=0.05).bind(net.store)
-        panel = Panel([(PROBES[name](Subject(net, chain, x)), Every(1))] if measured else [])
+        probe_set = ProbeSet([(PROBES[name](ProbeContext(net, chain, x)), Every(1))] if measured else [])
         for step in range(4):
             net.cost(x, y)
             net.backward()
-            for probe in panel.at(step):
-                probe.gradient(step)
+            for probe in probe_set.at(step):
+                probe.on_gradient(step)
             chain.propose()
-            for probe in panel.at(step):
-                probe.update()
+            for probe in probe_set.at(step):
+                probe.on_update()
             chain.apply()
         return b"".join(v.tobytes() for v in net.state_dict().values())
 
@@ -352,8 +352,8 @@ def test_a_short_batch_and_a_net_without_hidden_layers(name):
 @pytest.mark.parametrize("name", PROBES)
 def test_every_key_is_there_once(name):
     _, probe, _ = look(name, *network(residual_mlp, normalization="layer"), sgd(0.1, clip_norm=1.0))
-    places = [key for key in probe.keys if key[2] != "branch_gain"]
-    assert len(set(places)) == len(places) and len(probe.values) == len(probe.keys)
+    weight_layers = [key for key in probe.keys if key[2] != "branch_gain"]
+    assert len(set(weight_layers)) == len(weight_layers) and len(probe.values) == len(probe.keys)
     assert PROBES[name].__doc__ and PROBES[name].name == name
 
 
@@ -372,7 +372,7 @@ def test_schedules():
 
 def test_a_probe_with_a_lead_runs_before_it_is_due():
     net, x, _ = network()
-    subject = Subject(net, sgd(0.1).bind(net.store), x)
-    panel = Panel([(PROBES["direction"](subject), Every(5))])
-    assert [s for s in range(12) if panel.at(s)] == [0, 4, 5, 9, 10]
-    assert [s for s in range(12) if panel.measured(s)] == [0, 5, 10]
+    context = ProbeContext(net, sgd(0.1).bind(net.store), x)
+    probe_set = ProbeSet([(PROBES["direction"](context), Every(5))])
+    assert [s for s in range(12) if probe_set.at(s)] == [0, 4, 5, 9, 10]
+    assert [s for s in range(12) if probe_set.measured(s)] == [0, 5, 10]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import OPTIMIZERS, SCHEDULES, mlp, residual_mlp
-from bpx.probes import PROBES, Every, Panel, Sparse, Subject
+from bpx.probes import PROBES, Every, ProbeContext, ProbeSet, Sparse
 from bpx.training import Progress, State, Training, fit
 
 SAMPLES, BATCH, EPOCHS = 23, 5, 4
@@ -38,9 +38,9 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
     rate = SCHEDULES[schedule](total_steps=STEPS, warmup_steps=3, **own)
     chain = OPTIMIZERS[optimizer](lr=0.1, schedule=rate, clip_norm=0.5, weight_decay=0.01, max_norm=1.0)
     batches = Batches(x[:SAMPLES], y[:SAMPLES], BATCH, np.random.default_rng(4))
-    subject = Subject(net, chain.bind(net.store), x[:SAMPLES])
-    panel = Panel([(PROBES[name](subject), Every(1 + i % 3)) for i, name in enumerate(PROBES)])
-    training = Training(net, chain, batches, Progress(), {"counts": Counts(), "probes": panel})
+    context = ProbeContext(net, chain.bind(net.store), x[:SAMPLES])
+    probe_set = ProbeSet([(PROBES[name](context), Every(1 + i % 3)) for i, name in enumerate(PROBES)])
+    training = Training(net, chain, batches, Progress(), {"counts": Counts(), "probes": probe_set})
 
     def run(at=None):
         """Train on from where the training stands; capture before step ``at``."""
@@ -53,7 +53,7 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
 
         records = fit(
             net, chain, batches, epochs=EPOCHS, max_steps=None, validation=(x[SAMPLES:], y[SAMPLES:]),
-            due=Sparse(len(batches), 1), panel=panel, patience=patience,
+            due=Sparse(len(batches), 1), probe_set=probe_set, patience=patience,
             progress=training.progress, between=between,
         )  # fmt: skip
         told = [(r.step, r.metrics, [seen.values.tobytes() for seen in r.measured]) for r in records]

@@ -13,7 +13,7 @@ from bpx.probes.probe import Values
 
 @final
 @dataclass(frozen=True)
-class Flow:
+class DepthSlope:
     """The line through log10 delta_l2 of the hidden layers, signed going backward, from output to input.
 
     ``slope`` in decades a layer: negative vanishes, positive explodes; ``residual``: root mean square distance
@@ -35,8 +35,8 @@ class Flow:
         return 10**self.slope
 
 
-def flow(delta_l2: Values) -> Flow | None:
-    """Return the flow of ``delta_l2`` (L,) from the first to the last hidden layer; None for fewer than two.
+def fit_slope(delta_l2: Values) -> DepthSlope | None:
+    """Fit a line to log10 of ``delta_l2`` (L,) from the first to the last hidden layer; None for fewer than two.
 
     None too where the last layer's delta is zero, or any is not finite: nothing flows that could be followed.
     """
@@ -46,18 +46,18 @@ def flow(delta_l2: Values) -> Flow | None:
         return None
     zeros = tuple(int(i) + 1 for i in np.flatnonzero(l2 == 0))
     if zeros:
-        return Flow(-math.inf, float(l2[0] / l2[-1]), math.nan, zeros[-1], -math.inf, zeros)
+        return DepthSlope(-math.inf, float(l2[0] / l2[-1]), math.nan, zeros[-1], -math.inf, zeros)
     logs = np.log10(l2)
     depth = np.arange(L) - (L - 1) / 2
     slope = -float(depth @ logs) / float(depth @ depth)
     off = logs - logs.mean() + slope * depth
     worst = int(np.argmax(np.abs(off)))
-    return Flow(
+    return DepthSlope(
         slope, 10 ** float(logs[0] - logs[-1]), float(np.sqrt(np.mean(off**2))), worst + 1, float(off[worst]), ()
     )
 
 
 def forward_slope(activation_rms: Values) -> float | None:
     """Return the slope of log10 ``activation_rms`` (L,) over depth, signed going forward; None where there is none."""
-    line = flow(activation_rms)
+    line = fit_slope(activation_rms)
     return None if line is None or not math.isfinite(line.slope) else -line.slope

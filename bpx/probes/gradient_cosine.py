@@ -9,28 +9,28 @@ import numpy as np
 
 from bpx.engine.layer import Array
 from bpx.engine.optimizers import norm
-from bpx.probes.probe import Probe, Subject, per_layer, places
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
 @final
-class Direction(Probe):
+class GradientCosine(Probe):
     """Measure gradient_cosine = <g, g'> / (|g| |g'|), g' being dJ/dW of the step before; none at step 0."""
 
     name = "direction"
-    lead = 1
+    lookback = 1
     state_fields = ("before", "at")
 
-    def __init__(self, subject: Subject) -> None:
-        self.net, self.places = subject.net, places(subject.net)
-        self.before = np.zeros(subject.net.store.n_weights, subject.net.dtype)
+    def __init__(self, context: ProbeContext) -> None:
+        self.net, self.layers = context.net, weight_layers(context.net)
+        self.before = np.zeros(context.net.store.n_weights, context.net.dtype)
         self.at = -1
-        self._declare(per_layer([p.name for p in self.places], ("gradient_cosine",)))
+        self._declare(per_layer([p.name for p in self.layers], ("gradient_cosine",)))
 
-    def gradient(self, step: int) -> None:
+    def on_gradient(self, step: int) -> None:
         """Compare with the gradient kept, if it is the last step's, and keep this one."""
         grad, start = self.net.store.grad, 0
-        for i, place in enumerate(self.places):
-            part = slice(start, start + place.dense.W.size)
+        for i, layer in enumerate(self.layers):
+            part = slice(start, start + layer.dense.W.size)
             self.values[i] = cosine(grad[part], self.before[part]) if self.at == step - 1 >= 0 else math.nan
             start = part.stop
         np.copyto(self.before, grad[: len(self.before)])

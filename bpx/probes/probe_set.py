@@ -1,4 +1,4 @@
-"""Panel: the probes of a run, each on its schedule."""
+"""ProbeSet: the probes of a run, each on its schedule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bpx.probes.probe import Key, Probe, Values
 from bpx.probes.schedule import Schedule
 
 
-class Measured(NamedTuple):
+class Reading(NamedTuple):
     """What one probe saw in a step: its name, and ``values`` in the order of ``keys``."""
 
     probe: str
@@ -19,27 +19,27 @@ class Measured(NamedTuple):
 
 
 @final
-class Panel:
+class ProbeSet:
     """Probes with their schedules; ``at`` tells which of them a step concerns."""
 
     def __init__(self, probes: Sequence[tuple[Probe, Schedule]] = ()) -> None:
         self.probes = [probe for probe, _ in probes]
         self._groups: dict[tuple[Schedule, int], list[Probe]] = {}
         for probe, schedule in probes:
-            self._groups.setdefault((schedule, probe.lead), []).append(probe)
+            self._groups.setdefault((schedule, probe.lookback), []).append(probe)
 
     def at(self, step: int) -> list[Probe]:
         """Return the probes that have to look at a step: those that are due, and those that soon will be."""
         found: list[Probe] = []
-        for (schedule, lead), probes in self._groups.items():
-            if schedule(step) or (lead and schedule(step + lead)):
+        for (schedule, lookback), probes in self._groups.items():
+            if schedule(step) or (lookback and schedule(step + lookback)):
                 found += probes
         return found
 
-    def measured(self, step: int) -> tuple[Measured, ...]:
+    def measured(self, step: int) -> tuple[Reading, ...]:
         """Return what the probes that are due at ``step`` saw, copied."""
         return tuple(
-            Measured(probe.name, probe.keys, probe.values.copy())
+            Reading(probe.name, probe.keys, probe.values.copy())
             for (schedule, _), probes in self._groups.items()
             if schedule(step)
             for probe in probes

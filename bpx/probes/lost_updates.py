@@ -1,0 +1,39 @@
+"""LostUpdates that come to nothing: lost to rounding, or zero to begin with."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
+
+
+@final
+class LostUpdates(Probe):
+    """Measure the entries of W that a step leaves as they are.
+
+    - lost_updates: share with a direction u that is not zero and yet W + factor * u == W, to the last bit
+    - zero_gradients: share with dJ/dW exactly zero
+    """
+
+    name = "updates"
+
+    def __init__(self, context: ProbeContext) -> None:
+        self.optimizer, self.layers = context.optimizer, weight_layers(context.net)
+        self._declare(per_layer([p.name for p in self.layers], ("lost_updates", "zero_gradients")))
+        self.table = self.values.reshape(len(self.layers), 2)
+
+    def on_gradient(self, step: int) -> None:
+        """Count the gradient's zeros."""
+        for row, layer in zip(self.table, self.layers, strict=True):
+            row[1] = 1 - np.count_nonzero(layer.dense.W.grad) / layer.dense.W.size
+
+    def on_update(self) -> None:
+        """Count the steps that rounding swallows."""
+        u, factor, start = self.optimizer.u, self.optimizer.factor, 0
+        for row, layer in zip(self.table, self.layers, strict=True):
+            W = layer.dense.W.value.reshape(-1)
+            direction = u[start : start + W.size]
+            row[0] = np.count_nonzero((W + factor * direction == W) & (direction != 0)) / W.size
+            start += W.size
