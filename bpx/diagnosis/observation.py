@@ -24,9 +24,9 @@ class Observation:
 
     ``delta_l2`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
     ``depth_slope``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a,
-    per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the first and the
-    last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the hidden layers;
-    ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
+    per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the
+    first and the last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the
+    hidden layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
     """
 
     delta_l2: Values

@@ -50,12 +50,12 @@ class SignalToNoise(Probe):
         for i, layer in enumerate(self.layers):
             a, delta = np.asarray(layer.dense.x, np.float64), np.asarray(layer.next.dx, np.float64)
             n = len(delta)
-            scale = float(np.abs(delta).max()) if n > 1 else 0.0
-            if not 0 < scale < math.inf:
+            scales = float(np.abs(a).max()), float(np.abs(delta).max())
+            if n < 2 or not all(0 < scale < math.inf for scale in scales):
                 self.values[i] = math.nan
                 continue
-            delta = delta / scale * n  # squares of 1e-200 would be zero
+            a, delta = a / scales[0], delta / scales[1] * n  # squares of 1e-200 would be 0, those of 1e200 infinite
             squares = float(np.dot(np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", delta, delta)))
-            mean = (norm(layer.dense.W.grad.reshape(-1)) / scale) ** 2
+            mean = (norm(layer.dense.W.grad.reshape(-1)) / scales[0] / scales[1]) ** 2
             noise = (squares - n * mean) / (n - 1) / n
             self.values[i] = mean / noise if noise > 0 else math.nan

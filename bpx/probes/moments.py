@@ -29,12 +29,14 @@ class Moments:
     def __call__(self, x: Array, out: Values) -> None:
         """Write E[x], E[abs(x)], sqrt(E[x**2] - E[x]**2) and sqrt(E[x**2]) of ``x`` into ``out`` (4,)."""
         n, flat = x.size, x.reshape(-1)
-        mean, square = self._sum(x) / n, norm(flat) ** 2 / n
-        variance = square - mean * mean
-        out[0], out[1], out[3] = mean, self._magnitudes(flat) / n, math.sqrt(square)
-        if variance > _CANCELS * square:
-            out[2] = math.sqrt(variance)
-        else:  # here too for NaN, which stays what it is
+        mean, rms = self._sum(x) / n, norm(flat) / math.sqrt(n)
+        out[0], out[1], out[3] = mean, self._magnitudes(flat) / n, rms
+        share = mean / rms if rms > 0 else 0.0  # squares of 1e166 would overflow
+        if 1 - share * share > _CANCELS:
+            out[2] = rms * math.sqrt(1 - share * share)
+        elif 0 < rms < math.inf:
+            out[2] = rms * float(np.std(np.divide(x, rms, dtype=np.float64)))
+        else:  # all zero, or not finite, which stays what it is
             out[2] = float(np.std(x, dtype=np.float64))
 
     def _sum(self, x: Array) -> float:
