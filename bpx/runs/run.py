@@ -62,7 +62,6 @@ def perform(
     """
     with Stop() as stop:
         work = plan(config)
-        work.tracker.connect(again.address if again else "")
         try:
             if again is not None:
                 work.tracker.claim(again.directory)
@@ -73,7 +72,7 @@ def perform(
             if again is not None:
                 check_dataset(again.directory, data)
             net = build_network(work, data, rngs)
-            work.tracker.ready()
+            work.tracker.connect(again.address if again else "")
             directory = run_directory(parent) if again is None else again.directory
             # what is not finite is found and traced: NumPy need not warn of it
             with threadpool_limits(work.settings.threads), np.errstate(all="ignore"):

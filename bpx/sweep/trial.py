@@ -80,7 +80,6 @@ class Trial:
             tracker = instantiate(config.tracking)
             if tracker.address:
                 tracker.connect()
-                tracker.ready()
                 directory, tags = run_directory(self.home), self.tags | {"bpx.error": error}
                 try:
                     name = f"trial {self.number} {directory.name}"

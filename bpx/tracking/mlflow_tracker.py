@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +37,9 @@ LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 class MLflowTracker(Tracker):
     """Send a run to MLflow: to ``uri``, else MLFLOW_TRACKING_URI, else MLflow's default in this directory.
 
-    Reaching the store (the import, the schema) overlaps with whatever the caller does between ``connect`` and
-    ``start``. After that nothing waits for the store: what a run tells goes to its spool, from which a thread
-    sends it.
+    After ``start`` nothing waits for the store: what a run tells goes to its spool, from which a thread sends it. The
+    thread imports nothing: while MLflow is imported beside scikit-learn, either finds the other's libraries in
+    ``sys.modules`` half imported (``connect`` does all of it, in the caller's thread).
     """
 
     uri: str | None = None
@@ -52,7 +50,7 @@ class MLflowTracker(Tracker):
         self._default = store.default(Path.cwd())
         self._uri = store.resolve(self.uri, Path.cwd())
         self._run_id = self._experiment_id = ""
-        self._opened: Future[Any] = Future()
+        self._client: Any = None
         self._spool: Spool | None = None
         self._delivery: Delivery | None = None
         self._unsent = ""
@@ -84,13 +82,10 @@ class MLflowTracker(Tracker):
         return f"mlflow ui{where}"
 
     def connect(self, address: str = "") -> None:
-        """Begin to import MLflow and to open the store, in a thread; ``address`` precedes ``uri``."""
+        """Import MLflow and open the store, the one at ``address`` if there is one; raises TrackingError."""
         self._uri = address or self._uri
-        threading.Thread(target=self._connect, daemon=True).start()
-
-    def ready(self) -> None:
-        """Wait until the store is reached; raises TrackingError."""
-        self._client = self._opened.result()
+        with self._reported():
+            self._client = self._open()
 
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run with its parameters, tags and dataset; raises TrackingError.
@@ -275,13 +270,6 @@ class MLflowTracker(Tracker):
         except MlflowException:  # a server that is told of a dataset by two runs at once refuses one: it knows it then
             self._client.log_inputs(self._run_id, inputs)
 
-    def _connect(self) -> None:
-        try:
-            with self._reported():
-                self._opened.set_result(self._open())
-        except TrackingError as error:
-            self._opened.set_exception(error)
-
     def _open(self) -> Any:
         with store.one_at_a_time(self._uri):
             store.check(self._uri)
@@ -341,7 +329,7 @@ class MLflowTracker(Tracker):
     @contextmanager
     def _reported(self) -> Iterator[None]:
         try:
-            if self._opened.done():
+            if self._client is not None:
                 store.answers(self._uri)
             yield
         except TrackingError:

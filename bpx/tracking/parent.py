@@ -30,7 +30,6 @@ class Parent:
         """Begin the study's run, or go on with ``run_id`` if the store has it; raises TrackingError."""
         directory.mkdir(parents=True, exist_ok=True)
         self.tracker.connect()
-        self.tracker.ready()
         if run_id is not None and self.tracker.knows(run_id):
             self.tracker.reopen(run_id, directory)
         else:

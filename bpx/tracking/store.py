@@ -44,7 +44,7 @@ def is_server(uri: str) -> bool:
 def import_mlflow() -> Any:
     """Import MLflow, its loggers silent and its telemetry off unless the user has set it, and return the module."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
-    import mlflow
+    import mlflow.pyfunc  # all that sending a run needs, so that the thread that sends it imports nothing
 
     for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
         logging.getLogger(name).setLevel(logging.CRITICAL)

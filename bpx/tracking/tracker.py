@@ -72,10 +72,7 @@ class Tracker:
         return ""
 
     def connect(self, address: str = "") -> None:
-        """Begin to reach the store, the one at ``address`` if there is one, without waiting for it."""
-
-    def ready(self) -> None:
-        """Wait until the store is reached; raises TrackingError."""
+        """Reach the store, the one at ``address`` if there is one; raises TrackingError."""
 
     def claim(self, directory: Path) -> None:
         """Keep every other process out of ``directory`` until the run ends; raises TrackingError."""

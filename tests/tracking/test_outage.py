@@ -166,7 +166,6 @@ def test_a_store_that_goes_while_a_run_is_opened_is_one_line(tmp_path, monkeypat
     """The run exists, its parameters cannot be sent, and it cannot be ended either."""
     tracker = MLflowTracker(uri=f"sqlite:///{tmp_path / 'x.db'}")
     tracker.connect()
-    tracker.ready()
 
     def gone(*words, **more):
         raise OSError("gone")
@@ -183,7 +182,6 @@ def test_a_dataset_that_two_runs_name_at_once_is_named_again(tmp_path, monkeypat
 
     tracker = MLflowTracker(uri=f"sqlite:///{tmp_path / 'x.db'}")
     tracker.connect()
-    tracker.ready()
     log_inputs, refused = tracker._client.log_inputs, []
 
     def once(*words, **more):

@@ -17,7 +17,6 @@ def child(uri, parent, directory, metrics, outcome):
     directory.mkdir()
     tracker = MLflowTracker(uri=uri, parent=parent)
     tracker.connect()
-    tracker.ready()
     tracker.start(directory.name, {"a": 1}, {}, None, directory)
     tracker.log(3, 0.5, metrics)
     tracker.finish(outcome)
@@ -67,7 +66,6 @@ def test_a_run_left_behind_is_ended(uri, tmp_path):
         child(uri, parent.id, tmp_path / "one", {}, "finished")
         left = MLflowTracker(uri=uri, parent=parent.id)
         left.connect()
-        left.ready()
         left.start("left", {}, {}, None, tmp_path)
         (found,) = parent.children(running=True)
         parent.end(found, "interrupted")
@@ -85,6 +83,5 @@ def test_without_a_store_it_stays_in_the_directory(tmp_path):
 
 def test_a_parent_that_is_not_there_is_said_before_the_run(uri, tmp_path):
     tracker = MLflowTracker(uri=uri, parent="nobody")
-    tracker.connect()
     with pytest.raises(TrackingError, match=r"tracking\.parent: sqlite.*has no run nobody"):
-        tracker.ready()
+        tracker.connect()

@@ -34,7 +34,6 @@ def uri(tmp_path_factory):
 def opened(uri, directory, data=DATA):
     tracker = MLflowTracker(uri=uri)
     tracker.connect()
-    tracker.ready()
     tracker.start("run", {"a.b": 1, "long": "x" * 9000}, {"bpx.dataset": "toy"}, data, directory)
     return tracker
 
@@ -65,9 +64,8 @@ def test_outcomes_have_their_status(uri, tmp_path, outcome):
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "sqlite:////nonexistent/a.db", "what://ever", "./mlruns"])
 def test_a_store_that_cannot_be_used_is_one_line(address):
     tracker = MLflowTracker(uri=address)
-    tracker.connect()
     with pytest.raises(TrackingError) as error:
-        tracker.ready()
+        tracker.connect()
     assert "\n" not in str(error.value)
     tracker.finish("crashed")
 
@@ -75,9 +73,8 @@ def test_a_store_that_cannot_be_used_is_one_line(address):
 def test_a_file_that_is_no_database(tmp_path):
     (tmp_path / "mlflow.db").write_text("this is no database, whatever its name says" * 100)
     tracker = MLflowTracker(uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    tracker.connect()
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
-        tracker.ready()
+        tracker.connect()
 
 
 def test_a_locked_database_is_said_before_training_and_outlived_during_it(uri, tmp_path, monkeypatch):
@@ -86,9 +83,8 @@ def test_a_locked_database_is_said_before_training_and_outlived_during_it(uri, t
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         late = MLflowTracker(uri=uri)
-        late.connect()
         with pytest.raises(TrackingError, match="locked"):
-            late.ready()
+            late.connect()
         tracker.log(1, 0.1, {"m": 1.0})
         time.sleep(SEND_EVERY + 1.5)
         assert "mlflow.db cannot be used: database is locked" in tracker._delivery.failure
@@ -113,7 +109,6 @@ ApplyBatchImpl._create = half
 from bpx.tracking import MLflowTracker
 tracker = MLflowTracker(uri=sys.argv[1])
 tracker.connect()
-tracker.ready()
 """
 
 
@@ -158,7 +153,6 @@ def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri, tmp_path, 
     monkeypatch.setattr("bpx.tracking.alive.dead", ends)
     later = MLflowTracker(uri=uri)
     later.connect()
-    later.ready()
     run = later._client.get_run(tracker._run_id)
     assert later.abandoned == [] and run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
 
@@ -166,7 +160,6 @@ def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri, tmp_path, 
 def test_a_run_that_could_not_start_is_not_left_running(uri, tmp_path):
     tracker = MLflowTracker(uri=uri)
     tracker.connect()
-    tracker.ready()
     bad = SimpleNamespace(**{**vars(DATA), "source": "x" * 70_000})
     with pytest.raises(TrackingError):
         tracker.start("run", {"a": 1}, {}, bad, tmp_path)
@@ -188,12 +181,10 @@ def test_any_words_of_the_dataset_and_of_a_tag_arrive(uri, tmp_path):
 def test_a_deleted_experiment_is_said_before_training(uri):
     tracker = MLflowTracker(uri=uri, experiment="gone")
     tracker.connect()
-    tracker.ready()
     tracker._client.delete_experiment(tracker._experiment_id)
     again = MLflowTracker(uri=uri, experiment="gone")
-    again.connect()
     with pytest.raises(TrackingError, match="experiments restore"):
-        again.ready()
+        again.connect()
 
 
 def network(tmp_path):
@@ -251,9 +242,8 @@ def test_a_server_that_is_no_tracking_server_is_not_waited_for(code):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         tracker = MLflowTracker(uri=f"http://me:secret@127.0.0.1:{server.server_port}")
         start = time.monotonic()
-        tracker.connect()
         with pytest.raises(TrackingError, match=f"answers {code}") as error:
-            tracker.ready()
+            tracker.connect()
         server.shutdown()
     assert time.monotonic() - start < 10 and "secret" not in str(error.value)
 
@@ -262,7 +252,7 @@ def test_six_processes_on_a_fresh_directory_at_once(tmp_path):
     code = (
         "import pathlib, sys, types\n"
         "from bpx.tracking import MLflowTracker\n"
-        "t = MLflowTracker(); t.connect(); t.ready()\n"
+        "t = MLflowTracker(); t.connect()\n"
         "d = types.SimpleNamespace(name='d', sha256='a' * 64, source='s', x_train=[0], x_test=[0])\n"
         "home = pathlib.Path(sys.argv[1]); home.mkdir()\n"
         "t.start('r', {}, {}, d, home); t.log(0, 0.0, {'m': 1.0}); t.finish('finished'); print(t.ui_command)"
@@ -301,7 +291,6 @@ def test_a_name_that_needs_quoting_is_the_file_that_mlflow_opens(tmp_path, monke
     monkeypatch.chdir(home)
     tracker = MLflowTracker()
     tracker.connect()
-    tracker.ready()
     assert (home / "mlflow.db").stat().st_size > 0
 
 
@@ -309,3 +298,23 @@ def test_a_password_is_not_printed():
     tracker = MLflowTracker(uri="http://me:secret@host:5000/")
     tracker._run_id, tracker._experiment_id = "r", "1"
     assert tracker.link == "http://host:5000/#/experiments/1/runs/r?workflowType=machine_learning"
+
+
+def test_what_a_run_imports_is_imported_in_its_main_thread(tmp_path):
+    """A thread that imports polars, beside scikit-learn that finds half of it in sys.modules, ended every run."""
+    code = """
+import sys, threading
+class Watch:
+    others = set()
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is not threading.main_thread():
+            self.others.add(name.partition(".")[0])
+sys.meta_path.insert(0, Watch())
+sys.argv = ["bpx.train", "epochs=1", "probes=light", "progress=false"]
+from bpx.train import main
+assert main() == 0
+print("in threads:", *sorted({m for m in Watch.others if m in sys.modules} - sys.stdlib_module_names))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "in threads:"
+    assert (tmp_path / "mlflow.db").exists()
