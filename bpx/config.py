@@ -23,7 +23,7 @@ from bpx import engine
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
-from bpx.probes import PROBES, ProbeContext, Sparse, schedule
+from bpx.probes import PROBES, ProbeContext, ReportSchedule, parse_schedule
 from bpx.training.checkpoint import CheckpointSettings
 
 PACKAGE = Path(__file__).resolve().parent
@@ -169,7 +169,7 @@ def _probes(settings: dict[str, Any]) -> dict[str, int | str]:
             raise UserError(f"unknown key probes.{key}; probes has: every, {', '.join(PROBES)}")
         if when is not None:
             try:
-                schedule(when, Sparse(1, 1))
+                parse_schedule(when, ReportSchedule(1, 1))
             except ValueError as error:
                 raise UserError(f"probes.{key} {error}") from error
     return chosen

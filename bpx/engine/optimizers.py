@@ -224,10 +224,11 @@ class LearningRate(Transform):
 
     def __init__(self, lr: float, schedule: LRSchedule) -> None:
         self.base, self.schedule, self.step, self.lr = lr, schedule, 0, float(lr)
+        self.fixed: float | None = None
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return the direction with factor -lr: no pass over the vector."""
-        self.lr = self.base * self.schedule(self.step)
+        self.lr = self.base * self.schedule(self.step) if self.fixed is None else self.fixed
         self.step += 1
         return u, -self.lr * factor
 
@@ -280,6 +281,14 @@ class Optimizer:
     def lr(self) -> float:
         """The learning rate of the last proposed step."""
         return self.rate.lr
+
+    def fix_lr(self, lr: float) -> None:
+        """Use the learning rate ``lr`` from the next step on, whatever the schedule says."""
+        self.rate.fixed = lr
+
+    def on_evaluation(self, cost: float) -> None:
+        """Tell the schedule an evaluation's cost."""
+        self.rate.schedule.on_evaluation(cost)
 
     def bind(self, store: Store) -> Optimizer:
         """Allocate the transforms' state for ``store``."""

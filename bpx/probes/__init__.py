@@ -13,7 +13,7 @@ from bpx.probes.nonfinite import NonFinite, trace
 from bpx.probes.probe import Probe, ProbeContext
 from bpx.probes.probe_set import ProbeSet, Reading
 from bpx.probes.scales import Scales
-from bpx.probes.schedule import Every, LogSpaced, Schedule, Sparse, schedule
+from bpx.probes.schedule import Every, LogSpaced, ReportSchedule, StepSchedule, parse_schedule
 from bpx.probes.weights import Weights
 
 PROBES: dict[str, type[Probe]] = {
@@ -43,11 +43,11 @@ __all__ = [
     "ProbeContext",
     "ProbeSet",
     "Reading",
-    "Schedule",
-    "Sparse",
+    "ReportSchedule",
+    "StepSchedule",
     "between_hidden",
     "fit_slope",
     "forward_slope",
-    "schedule",
+    "parse_schedule",
     "trace",
 ]

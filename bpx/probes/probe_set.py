@@ -7,7 +7,7 @@ from typing import NamedTuple, final
 
 from bpx.engine.memory import Arrays, add_prefix, select_prefix
 from bpx.probes.probe import Key, Probe, Values
-from bpx.probes.schedule import Schedule
+from bpx.probes.schedule import StepSchedule
 
 
 class Reading(NamedTuple):
@@ -22,9 +22,9 @@ class Reading(NamedTuple):
 class ProbeSet:
     """Probes with their schedules; ``at`` tells which of them a step concerns."""
 
-    def __init__(self, probes: Sequence[tuple[Probe, Schedule]] = ()) -> None:
+    def __init__(self, probes: Sequence[tuple[Probe, StepSchedule]] = ()) -> None:
         self.probes = [probe for probe, _ in probes]
-        self._groups: dict[tuple[Schedule, int], list[Probe]] = {}
+        self._groups: dict[tuple[StepSchedule, int], list[Probe]] = {}
         for probe, schedule in probes:
             self._groups.setdefault((schedule, probe.lookback), []).append(probe)
 

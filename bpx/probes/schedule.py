@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 
-class Schedule(ABC):
+class StepSchedule(ABC):
     """A set of steps."""
 
     @abstractmethod
@@ -17,7 +17,7 @@ class Schedule(ABC):
 
 @final
 @dataclass(frozen=True)
-class Every(Schedule):
+class Every(StepSchedule):
     """All multiples of ``steps``."""
 
     steps: int
@@ -29,7 +29,7 @@ class Every(Schedule):
 
 @final
 @dataclass(frozen=True)
-class LogSpaced(Schedule):
+class LogSpaced(StepSchedule):
     """0, 1, 2, 4, 8, ... to the end."""
 
     def __call__(self, step: int) -> bool:
@@ -39,7 +39,7 @@ class LogSpaced(Schedule):
 
 @final
 @dataclass(frozen=True)
-class Sparse(Schedule):
+class ReportSchedule(StepSchedule):
     """Log-spaced in the first epoch, then the first step after each evaluation."""
 
     steps_per_epoch: int
@@ -55,7 +55,7 @@ class Sparse(Schedule):
 WORDS = ("sparse", "epoch", "log")
 
 
-def schedule(every: int | str, sparse: Sparse) -> Schedule:
+def parse_schedule(every: int | str, report: ReportSchedule) -> StepSchedule:
     """Return the schedule that a number of steps, or one of the words sparse, epoch and log, stands for.
 
     Raises ValueError for anything else.
@@ -63,9 +63,9 @@ def schedule(every: int | str, sparse: Sparse) -> Schedule:
     if isinstance(every, int) and not isinstance(every, bool) and every >= 1:
         return Every(every)
     if every == "sparse":
-        return sparse
+        return report
     if every == "epoch":
-        return Every(sparse.steps_per_epoch)
+        return Every(report.steps_per_epoch)
     if every == "log":
         return LogSpaced()
     raise ValueError(f"must be a number of steps of at least 1, or one of {', '.join(WORDS)}, got {every}")

@@ -17,7 +17,7 @@ import numpy as np
 from bpx.config import Plan, flatten
 from bpx.data import Batches, Dataset
 from bpx.engine.network import Network
-from bpx.probes import NonFinite, Sparse
+from bpx.probes import NonFinite, ReportSchedule
 from bpx.runs.console import Console
 from bpx.runs.measurement import Measurement
 from bpx.runs.resume import Resumed, write_config, write_dataset
@@ -75,11 +75,12 @@ class Execution:
         per_epoch = math.ceil(len(data.x_train) / s.batch_size)
         self.total = min(s.epochs * per_epoch, s.max_steps or s.epochs * per_epoch)
         self.epochs = math.ceil(self.total / per_epoch)
-        self.due = Sparse(per_epoch, max(1, math.ceil(self.epochs / REPORTED)))
+        self.evaluate_every = max(1, math.ceil(self.epochs / REPORTED))
+        self.report_schedule = ReportSchedule(per_epoch, self.evaluate_every)
         optimizer, _ = self.work.optimizer(self.total)
         self.optimizer = optimizer.bind(net.store)
         record = directory / "gradient_flow.parquet"
-        self.measurement = Measurement(self.work, data, net, self.optimizer, self.due, record)
+        self.measurement = Measurement(self.work, data, net, self.optimizer, self.report_schedule, record)
         self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.probe_set})
         self.checkpoints = Checkpoints(
             directory / "checkpoints", self.work.checkpoint, self.training, self.measurement.writer, self._facts
@@ -112,11 +113,11 @@ class Execution:
         seen, training = self.measurement, self.training
         recorder = FlightRecorder(training)
         event: NonFinite | None = None
-        step, epoch = training.progress.step, training.progress.step / self.due.steps_per_epoch
+        step, epoch = training.progress.step, training.progress.step / len(self.batches)
         self.started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
 
-        def between() -> None:
+        def on_step_end() -> None:
             recorder()
             if self.stop.number or self.checkpoints.due:
                 self.checkpoints.write()
@@ -133,11 +134,12 @@ class Execution:
                     epochs=self.epochs,
                     max_steps=work.settings.max_steps,
                     validation=validation,
-                    due=self.due,
+                    evaluate_every=self.evaluate_every,
+                    report_schedule=self.report_schedule,
                     probe_set=seen.probe_set,
                     patience=work.settings.early_stopping,
                     progress=training.progress,
-                    between=between,
+                    on_step_end=on_step_end,
                 )
             ):
                 step, epoch, event = record.step, record.epoch, record.nonfinite
@@ -146,7 +148,7 @@ class Execution:
                 if unjudged and seen.finding is not None:
                     self._found()
                 self.checkpoints.observe(metrics)
-                if record.sparse:
+                if record.reported:
                     self.latest |= metrics
                     tracker.log(step, epoch, metrics)
                     self.console.show(record, metrics)

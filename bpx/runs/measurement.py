@@ -15,7 +15,7 @@ from bpx.diagnosis import Finding, find, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, Sparse, fit_slope, forward_slope, schedule
+from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
 from bpx.probes.scales import QUANTITIES
 from bpx.records import RecordWriter
 from bpx.training import Record
@@ -27,12 +27,14 @@ SAMPLES = 256  # of the training part: the fixed set that probes return to
 class Measurement:
     """Take in the records of a run: keep every value, name the metrics, and judge the first pass."""
 
-    def __init__(self, work: Plan, data: Dataset, net: Network, optimizer: Optimizer, due: Sparse, path: Path) -> None:
+    def __init__(
+        self, work: Plan, data: Dataset, net: Network, optimizer: Optimizer, report_schedule: ReportSchedule, path: Path
+    ) -> None:
         self.net = net
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:SAMPLES])
         self.probe_set = ProbeSet(
-            [(PROBES[family](context), schedule(when, due)) for family, when in work.probes.items()]
+            [(PROBES[family](context), parse_schedule(when, report_schedule)) for family, when in work.probes.items()]
         )
         self.finding: Finding | None = None
         self.first: NDArray[np.float64] | None = None  # the scales, (layers, quantities), at the first record
@@ -45,7 +47,7 @@ class Measurement:
         self._about = about(net, self._seen) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
-        """Keep what a record measured, and return its metrics: those that go to the tracker, if it is sparse."""
+        """Keep what a record measured, and return its metrics: those that go to the tracker, if it is reported."""
         for seen in record.measured:
             self.writer.append(record.step, record.epoch, seen.keys, seen.values)
         scales = next((seen.values for seen in record.measured if seen.probe == "scales"), None)
@@ -55,7 +57,7 @@ class Measurement:
         metrics: dict[str, float] = {}
         if record.step == 0 and self.finding is None:
             metrics |= self._judge(record)
-        if record.sparse:
+        if record.reported:
             for seen in record.measured:
                 metrics |= self._per_layer(seen)
             metrics |= {} if scales is None or record.step == 0 else self._flow()

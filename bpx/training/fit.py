@@ -12,7 +12,7 @@ import numpy as np
 from bpx.data import Batches
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.probes import NonFinite, ProbeSet, Reading, Sparse, trace
+from bpx.probes import NonFinite, ProbeSet, Reading, ReportSchedule, trace
 from bpx.training.state import Progress
 
 
@@ -20,14 +20,14 @@ from bpx.training.state import Progress
 class Record:
     """What is known at a step: metrics of the run, what the probes measured, and where NaN or infinity began, if so.
 
-    ``sparse`` tells the few records that go to the tracking server from those for the local record alone.
+    ``reported`` tells the few records that go to the tracking server from those for the local record alone.
     """
 
     step: int
     epoch: float
     metrics: dict[str, float]
     measured: tuple[Reading, ...] = ()
-    sparse: bool = True
+    reported: bool = True
     nonfinite: NonFinite | None = None
 
 
@@ -39,53 +39,58 @@ def fit(
     epochs: int,
     max_steps: int | None,
     validation: tuple[Any, Any] | None,
-    due: Sparse,
+    evaluate_every: int,
+    report_schedule: ReportSchedule,
     probe_set: ProbeSet,
     patience: int | None = None,
     progress: Progress | None = None,
-    between: Callable[[], None] | None = None,
+    on_step_end: Callable[[], None] | None = None,
 ) -> Iterator[Record]:
     """Train ``net`` and yield a record on schedule: of a step before it is made, and after each evaluation.
 
     A step is cost, backward, probes of the gradient, propose, probes of the update, apply. A non-finite cost or
     gradient yields a last record that says where it began, in ``nonfinite``. Training stops after ``epochs``, after
-    ``max_steps``, or after ``patience`` evaluations without a lower validation cost. It begins where ``progress``
-    stands, and calls ``between`` after every step, when nothing is half done: what it raises ends the training.
+    ``max_steps``, or after ``patience`` evaluations, one every ``evaluate_every`` epochs, without a lower validation
+    cost. It begins where ``progress`` stands, and calls ``on_step_end`` after every step: what it raises ends training.
     """
     p = Progress() if progress is None else progress
     end = min(epochs * len(batches), max_steps or epochs * len(batches))
+
+    def record(metrics: dict[str, float], **more: Any) -> Record:
+        return Record(p.step, p.step / len(batches), metrics, **more)
+
     shifts = net.store.grad[net.store.n_weights :]  # finite only if every delta is
     if p.step >= end or (patience is not None and p.n_bad >= patience):
         return
     for x, y in batches:
         J = net.cost(x, y)
         if not math.isfinite(J):
-            yield Record(p.step, p.step / due.steps_per_epoch, {}, nonfinite=trace(net, optimizer, p.step, J))
+            yield record({}, nonfinite=trace(net, optimizer, p.step, J))
             return
         net.backward()
         if not math.isfinite(shifts.sum()) and not np.isfinite(shifts).all():
             event = trace(net, optimizer, p.step, J, backward=True)
-            yield Record(p.step, p.step / due.steps_per_epoch, {}, nonfinite=event)
+            yield record({}, nonfinite=event)
             return
         p.total += J
         p.count += 1
-        looking, sparse = probe_set.at(p.step), due(p.step)
+        looking, reported = probe_set.at(p.step), report_schedule(p.step)
         for probe in looking:
             probe.on_gradient(p.step)
         optimizer.propose()
         for probe in looking:
             probe.on_update()
-        if sparse or looking:
-            metrics = {"lr": optimizer.lr} if sparse else {}
-            if sparse and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
+        if reported or looking:
+            metrics = {"lr": optimizer.lr} if reported else {}
+            if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
                 metrics |= p.take()
-            yield Record(p.step, p.step / due.steps_per_epoch, metrics, probe_set.measured(p.step), sparse)
+            yield record(metrics, measured=probe_set.measured(p.step), reported=reported)
         optimizer.apply()
         p.step += 1
-        if p.step == end or p.step % (due.steps_per_epoch * due.evaluate_every) == 0:
+        if p.step == end or p.step % (len(batches) * evaluate_every) == 0:
             if not math.isfinite(net.store.theta.sum()) and not np.isfinite(net.store.theta).all():
                 event = trace(net, optimizer, p.step, J)
-                yield Record(p.step, p.step / due.steps_per_epoch, {}, nonfinite=event)
+                yield record({}, nonfinite=event)
                 return
             metrics, p.evaluated = p.take(), p.step
             if validation is not None:
@@ -93,10 +98,10 @@ def fit(
                 metrics["cost/val"] = value
                 if accuracy is not None:
                     metrics["accuracy/val"] = accuracy
-                optimizer.rate.schedule.on_evaluation(value)
+                optimizer.on_evaluation(value)
                 p.best, p.n_bad = (value, 0) if value < p.best else (p.best, p.n_bad + 1)
-            yield Record(p.step, p.step / due.steps_per_epoch, metrics)
-        if between is not None:
-            between()
+            yield record(metrics)
+        if on_step_end is not None:
+            on_step_end()
         if p.step == end or (patience is not None and p.n_bad >= patience):
             return

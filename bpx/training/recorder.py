@@ -11,7 +11,6 @@ from collections import deque
 from typing import Any, final
 
 from bpx.engine.network import Network
-from bpx.engine.schedules import Constant
 from bpx.probes.nonfinite import largest
 from bpx.probes.probe import weight_layers
 from bpx.training.state import State, Training
@@ -42,7 +41,6 @@ class FlightRecorder:
         t, rates = self.training, dict(self._rates)
         early = [state for at, state in self._states if at <= step - FRAMES + 1]
         t.restore(early[-1] if early else self._states[0][1])
-        t.optimizer.rate.schedule = Constant()
         frames: deque[dict[str, Any]] = deque(maxlen=FRAMES)
         for x, y in t.batches:
             cost, at = t.net.cost(x, y), t.progress.step
@@ -52,7 +50,7 @@ class FlightRecorder:
                 frames.append(frame(t.net, at, cost))
             if at >= step or not math.isfinite(cost):
                 break
-            t.optimizer.rate.base = rates[at]
+            t.optimizer.fix_lr(rates[at])
             t.optimizer.propose()
             t.optimizer.apply()
             t.progress.step += 1

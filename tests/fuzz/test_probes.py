@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import ACTIVATIONS, OPTIMIZERS, mlp, residual_mlp
-from bpx.probes import PROBES, ProbeContext, ProbeSet, Sparse
+from bpx.probes import PROBES, ProbeContext, ProbeSet, ReportSchedule
 from bpx.training import fit
 
 
@@ -31,7 +31,7 @@ def test_finite_in_finite_or_flagged_out(
     rng = np.random.default_rng(0)
     net = model(4, [6, 6, 6], 3, activation, normalization=normalization, dropout=dropout, dtype=dtype).bind(5)
     chain = OPTIMIZERS[optimizer](lr=10**rate, clip_norm=clip).bind(net.store)
-    due = Sparse(2, 1)
+    due = ReportSchedule(2, 1)
     with np.errstate(all="ignore"):
         net.store.theta[: net.store.n_weights] *= 10**weights
         x = (rng.standard_normal((10, 4)) * 10**inputs).astype(dtype)
@@ -39,7 +39,17 @@ def test_finite_in_finite_or_flagged_out(
         probe_set = ProbeSet([(probe(context), due) for probe in PROBES.values()])
         batches = Batches(x, rng.integers(0, 3, 10), 5, rng)
         records = list(
-            fit(net, chain, batches, epochs=2, max_steps=None, validation=None, due=due, probe_set=probe_set)
+            fit(
+                net,
+                chain,
+                batches,
+                epochs=2,
+                max_steps=None,
+                validation=None,
+                evaluate_every=1,
+                report_schedule=due,
+                probe_set=probe_set,
+            )
         )
     if records[-1].nonfinite is not None:
         assert records[-1].nonfinite.step == records[-1].step

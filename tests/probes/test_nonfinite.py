@@ -13,7 +13,7 @@ from bpx.engine.activations import ActivationFunction
 from bpx.engine.losses import MeanSquaredError
 from bpx.engine.optimizers import LearningRate, Optimizer, Transform
 from bpx.engine.schedules import Constant, Plateau
-from bpx.probes import ProbeSet, Sparse
+from bpx.probes import ProbeSet, ReportSchedule
 from bpx.training import FlightRecorder, Progress, Training, fit
 
 SAMPLES, B = 60, 20
@@ -48,14 +48,15 @@ def train(net, lr=0.01, spoil=None, optimizer=None, x=None):
     training = Training(net, chain, Batches(x, y, B, np.random.default_rng(1)), progress, {})
     recorder = FlightRecorder(training)
 
-    def between():
+    def on_step_end():
         recorder()
         if spoil is not None:
             spoil(net, progress.step)
 
     records = fit(
-        net, chain, training.batches, epochs=100, max_steps=None, validation=validation, due=Sparse(3, 1),
-        probe_set=ProbeSet(), progress=progress, between=between,
+        net, chain, training.batches, epochs=100, max_steps=None, validation=validation,
+        evaluate_every=1, report_schedule=ReportSchedule(3, 1), probe_set=ProbeSet(), progress=progress,
+        on_step_end=on_step_end,
     )  # fmt: skip
     with np.errstate(all="ignore"):
         *_, last = records

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bpx.engine import ACTIVATIONS, Activation, adam, mlp, momentum, residual_mlp, sgd
-from bpx.probes import PROBES, Every, LogSpaced, ProbeContext, ProbeSet, Sparse, between_hidden, schedule
+from bpx.probes import PROBES, Every, LogSpaced, ProbeContext, ProbeSet, ReportSchedule, between_hidden, parse_schedule
 from bpx.probes.histograms import ABOVE, BELOW, NOT_FINITE, ZERO, bin_edges, log_histogram
 from bpx.probes.moments import Moments
 from bpx.probes.probe import weight_layers
@@ -358,16 +358,16 @@ def test_every_key_is_there_once(name):
 
 
 def test_schedules():
-    sparse = Sparse(10, 2)
+    sparse = ReportSchedule(10, 2)
     steps = range(61)
     assert [s for s in steps if sparse(s)] == [0, 1, 2, 4, 8, 20, 40, 60]
     assert [s for s in steps if LogSpaced()(s)] == [0, 1, 2, 4, 8, 16, 32]
-    assert [s for s in steps if schedule(25, sparse)(s)] == [0, 25, 50]
-    assert [s for s in steps if schedule("epoch", sparse)(s)] == [0, 10, 20, 30, 40, 50, 60]
-    assert schedule("log", sparse) == LogSpaced() and schedule("sparse", sparse) is sparse
+    assert [s for s in steps if parse_schedule(25, sparse)(s)] == [0, 25, 50]
+    assert [s for s in steps if parse_schedule("epoch", sparse)(s)] == [0, 10, 20, 30, 40, 50, 60]
+    assert parse_schedule("log", sparse) == LogSpaced() and parse_schedule("sparse", sparse) is sparse
     for wrong in (0, -1, 1.5, True, "often"):
         with pytest.raises(ValueError, match="must be a number of steps"):
-            schedule(wrong, sparse)
+            parse_schedule(wrong, sparse)
 
 
 def test_a_probe_with_a_lead_runs_before_it_is_due():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import OPTIMIZERS, SCHEDULES, mlp, residual_mlp
-from bpx.probes import PROBES, Every, ProbeContext, ProbeSet, Sparse
+from bpx.probes import PROBES, Every, ProbeContext, ProbeSet, ReportSchedule
 from bpx.training import Progress, State, Training, fit
 
 SAMPLES, BATCH, EPOCHS = 23, 5, 4
@@ -46,15 +46,15 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
         """Train on from where the training stands; capture before step ``at``."""
         taken = []
 
-        def between():
+        def on_step_end():
             training.others["counts"].seen += training.progress.step
             if training.progress.step == at:
                 taken.append(training.capture())
 
         records = fit(
             net, chain, batches, epochs=EPOCHS, max_steps=None, validation=(x[SAMPLES:], y[SAMPLES:]),
-            due=Sparse(len(batches), 1), probe_set=probe_set, patience=patience,
-            progress=training.progress, between=between,
+            evaluate_every=1, report_schedule=ReportSchedule(len(batches), 1), probe_set=probe_set, patience=patience,
+            progress=training.progress, on_step_end=on_step_end,
         )  # fmt: skip
         told = [(r.step, r.metrics, [seen.values.tobytes() for seen in r.measured]) for r in records]
         return told, taken
