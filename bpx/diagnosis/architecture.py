@@ -11,6 +11,7 @@ from bpx.engine.dropout import Dropout
 from bpx.engine.layer import Array
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
+from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual
 from bpx.theory import Architecture, Prediction, predict
 
@@ -36,7 +37,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     return Architecture(
         activation=next(iter(functions)),
         fans=(net.n_in, *(dense.n_out for dense in net.dense)),
-        weight_std=tuple(math.sqrt(float(np.mean(W * W))) for W in matrices) if all(map(_drawn, matrices)) else None,
+        weight_std=tuple(map(_rms, matrices)) if all(map(_drawn, matrices)) else None,
         bias_std=math.sqrt(float(np.mean(np.concatenate(biases) ** 2))) if biases else 0.0,
         keep=1 - max(rates, default=0.0),
         normalization=next(iter(norms), "none"),
@@ -70,12 +71,18 @@ def predict_network(net: Network, *, band: bool = True) -> tuple[Architecture | 
     return seen, q1, predict(seen, q1, band=band)
 
 
+def _rms(W: Array) -> float:
+    return norm(W.reshape(-1)) / math.sqrt(W.size)
+
+
 def _drawn(W: Array) -> bool:
-    square = float(np.mean(W * W))
-    if not (0 < square < math.inf):
+    largest = float(np.abs(W).max())
+    if not (0 < largest < math.inf):
         return False
+    W = W / largest
+    square = float(np.mean(W * W))
     stray = abs(float(W.mean())) * math.sqrt(W.size / square)
-    return W.size < 16 or (stray < _STRAY and float(np.mean(W**4)) / square**2 < _HEAVY)
+    return W.size < 16 or (stray < _STRAY and float(np.mean(W**4)) / (square * square) < _HEAVY)
 
 
 def _orthogonal(W: Array) -> bool:

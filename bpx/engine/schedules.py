@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from bpx.engine.memory import Stateful
+from bpx.engine.numbers import power
 
 
 @dataclass(kw_only=True)
 class LRSchedule(Stateful, ABC):
     """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps.
 
-    ``needs_total_steps`` tells whether it is laid out over all of ``total_steps``.
+    ``needs_total_steps`` tells whether it is laid out over all of ``total_steps``, ``follows_cost`` whether it acts on
+    evaluations.
     """
 
     name: ClassVar[str]
     needs_total_steps: ClassVar[bool] = False
+    follows_cost: ClassVar[bool] = False
     warmup_steps: int = 0
     total_steps: int = 1
 
@@ -72,7 +75,7 @@ class Step(LRSchedule):
 
     def at(self, step: int) -> float:
         """Return gamma**(step // step_size)."""
-        return float(self.gamma ** (step // self.step_size))
+        return power(self.gamma, step // self.step_size)
 
 
 @final
@@ -89,7 +92,7 @@ class Exponential(LRSchedule):
 
     def at(self, step: int) -> float:
         """Return factor**step."""
-        return float(self.factor**step)
+        return power(self.factor, step)
 
 
 @final
@@ -157,6 +160,7 @@ class Plateau(LRSchedule):
     """
 
     name: ClassVar[str] = "plateau"
+    follows_cost: ClassVar[bool] = True
     state_fields: ClassVar[tuple[str, ...]] = ("multiplier", "best", "n_bad")
     factor: float = 0.1
     patience: int = 10

@@ -72,6 +72,7 @@ def perform(
             if again is not None:
                 check_dataset(again.directory, data)
             net = build_network(work, data, rngs)
+            check_samples(work, data)
             work.tracker.connect(again.address if again else "")
             directory = run_directory(parent) if again is None else again.directory
             # what is not finite is found and traced: NumPy need not warn of it
@@ -127,6 +128,23 @@ def _hydra() -> tuple[dict[str, Any], list[str]]:
         return {}, []
     hydra = HydraConfig.get()
     return dict(hydra.runtime.choices), list(hydra.overrides.task)
+
+
+def check_samples(work: Plan, data: Dataset) -> None:
+    """Raise UserError where the configuration asks for samples that ``data`` do not have."""
+    s, n = work.settings, len(data.x_train)
+    schedule = work.optimizer(1)[1]
+    asked = {f"schedule={schedule.name}": schedule.follows_cost, "early_stopping": s.early_stopping is not None}
+    for key in (key for key, given in asked.items() if given and data.x_val is None):
+        raise UserError(
+            f"{key} follows cost/val, and dataset {data.name} has no validation part: "
+            "give dataset.val_size, such as 0.2"
+        )
+    if work.config.normalization.name == "batch" and n % s.batch_size == 1:
+        raise UserError(
+            f"normalization=batch cannot train on one sample: {n} training samples leave a last batch of 1 at "
+            f"batch_size={s.batch_size}; take another batch_size, or dataset.train_size={n - 1}"
+        )
 
 
 def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:

@@ -11,7 +11,7 @@ from typing import Literal, final
 import numpy as np
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.batchnorm import SMALLEST_BATCH, batch_factors, length_growth
+from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, batch_factors, length_growth
 from bpx.theory.fluctuation import FIRST_CORRELATION, LayerNoise, layer_covariance, moments, spread
 from bpx.theory.gaussian import Array, second_moment, second_moment_slope, slope_moment
 
@@ -199,6 +199,10 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
         return "a layer's weights are all zero: no gradient passes through it"
     if not 0 < q1 < math.inf:
         return f"the variance of the first pre-activation is {q1:g}"
+    if net.normalization == "batch" and net.batch_size <= ROUNDED_BATCH:
+        return (
+            f"batch normalization over {net.batch_size} samples leaves little of the gradient but its float32 rounding"
+        )
     if net.normalization == "batch" and net.batch_size < SMALLEST_BATCH:
         return f"batch normalization over fewer than {SMALLEST_BATCH} samples is too noisy for a formula"
     return None

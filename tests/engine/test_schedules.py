@@ -56,3 +56,7 @@ def test_the_optimizer_counts_steps_from_zero():
     schedule = SCHEDULES["constant"](warmup_steps=4)
     assert [schedule(t) for t in range(5)] == [0.25, 0.5, 0.75, 1, 1]
     assert sgd(0.1, schedule=schedule).rate.schedule is schedule
+
+
+def test_a_rate_beyond_all_numbers_is_inf():
+    assert SCHEDULES["exponential"](factor=2.0)(5000) == math.inf == SCHEDULES["step"](gamma=2.0, step_size=1)(5000)

@@ -376,3 +376,27 @@ def test_a_probe_with_a_lead_runs_before_it_is_due():
     probe_set = ProbeSet([(PROBES["direction"](context), Every(5))])
     assert [s for s in range(12) if probe_set.at(s)] == [0, 4, 5, 9, 10]
     assert [s for s in range(12) if probe_set.measured(s)] == [0, 5, 10]
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-25, 1.0, 1e25, 1e200])
+def test_moments_at_every_size_of_float64(size):
+    x = np.random.default_rng(0).standard_normal((50, 7)) + 0.3
+    out = np.empty(4)
+    Moments(7, np.dtype(np.float64))(x * size, out)
+    want = [x.mean(), np.abs(x).mean(), x.std(), math.sqrt(np.mean(x * x))]
+    assert out / size == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_signal_to_noise_of_inputs_of_any_size_in_float64(size):
+    rng = np.random.default_rng(0)
+    x, y, found = rng.standard_normal((8, 4)), rng.integers(0, 3, 8), []
+    for scale in (1.0, size):
+        net = mlp(4, [5], 3, "tanh", dtype="float64", seed=0).bind(8)
+        net.dense[0].W.value[...] /= scale  # what the first layer passes on stays what it is
+        net.cost(x * scale, y)
+        net.backward()
+        probe = PROBES["signal_to_noise"](ProbeContext(net, sgd().bind(net.store), x))
+        probe.on_gradient(0)
+        found.append(probe.values.copy())
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
