@@ -25,8 +25,8 @@ def evaluation(run: Run) -> dict[str, np.ndarray]:
 
 
 def first_over_last(run: Run) -> float:
-    """Return the RMS of δ at the first hidden layer over that at the last, at initialization."""
-    first, last, _ = run.records().grid("delta_rms")[2][:, 0]
+    """Return ‖δ‖ at the first hidden layer over that at the last, at initialization."""
+    first, last, _ = run.records().grid("delta_l2")[2][:, 0]
     return first / last
 
 

@@ -42,7 +42,7 @@ def run(s: Study) -> str:
 
     repeats = 2 if s.quick else 5
     runs = {name: s.train(name, *DEEP, *more, seeds=repeats) for name, more in CURES.items()}
-    delta = {name: np.array([r.records().grid("delta_rms")[2][:, 0] for r in made]) for name, made in runs.items()}
+    delta = {name: np.array([r.records().grid("delta_l2")[2][:, 0] for r in made]) for name, made in runs.items()}
     growth = {name: np.median(d[:, 0] / d[:, -2]) for name, d in delta.items()}
     accuracy = {name: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for name, made in runs.items()}
     diverged = sum(r.outcome == "diverged" for r in runs["gain 2"])
@@ -64,7 +64,7 @@ def run(s: Study) -> str:
     for (name, d), colour in zip(delta.items(), (RED, ORANGE, BLUE, GREEN), strict=True):
         band(middle, np.arange(1, d.shape[1] + 1), d, name, colour, "--" if "clipped" in name else "-")
     middle.set_yscale("log")
-    plain(middle, "layer, from the input", "RMS of δ at initialization", "20 layers of 100 ReLU units")
+    plain(middle, "layer, from the input", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
     for (name, made), colour in zip(runs.items(), (RED, ORANGE, BLUE, GREEN), strict=True):
         finished = [r for r in made if r.outcome == "finished"]
         costs = [r.history("cost/train") for r in finished]

@@ -12,7 +12,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain, shades
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
-from experiments.signals import activations, deltas, rms
+from experiments.signals import activations, deltas, l2, rms
 
 SETUP = (
     "dataset=mnist", "dataset.train_size=10000", "activation=tanh", "model.depth=5", "model.width=1000",
@@ -47,7 +47,7 @@ def run(s: Study) -> str:
         a, d, v = [], [], []
         for i, (net, _, _) in enumerate(s.draws(*SETUP, *more)):
             a.append([rms(x) for x in activations(net)])
-            d.append([rms(x) for x in deltas(net)[:-1]])
+            d.append([l2(x) for x in deltas(net)[:-1]])
             if i < 2:
                 v.append(singular_value(net))
         forward[name], backward[name], values[name] = np.array(a), np.array(d), float(np.mean(v))
@@ -67,7 +67,7 @@ def run(s: Study) -> str:
     left.set_ylim(0, None)
     middle.set_yscale("log")
     plain(left, "hidden layer", "RMS of the activations", "forward")
-    plain(middle, "hidden layer", "RMS of δ, relative to the last", "backward")
+    plain(middle, "hidden layer", "‖δ‖, relative to the last", "backward")
     for i, colour in enumerate(shades(4), 1):
         band(right, steps, means[:, i - 1], f"layer {i}", colour)
     right.axhline(0, color=GREY, lw=0.8)

@@ -33,7 +33,7 @@ def run(s: Study) -> str:
     accuracy = {key: 100 * np.array([r.metrics["accuracy/test"] for r in runs]) for key, runs in made.items()}
     ratio = {}
     for key, runs in made.items():
-        delta = np.array([r.records().grid("delta_rms")[2][: key[1], 0] for r in runs])
+        delta = np.array([r.records().grid("delta_l2")[2][: key[1], 0] for r in runs])
         ratio[key] = delta[:, 0] / delta[:, -1]
         s.log(**{f"accuracy/{key[0]}_{key[1]}": np.median(accuracy[key]),
                  f"first_over_last/{key[0]}_{key[1]}": np.median(ratio[key])})  # fmt: skip
@@ -47,7 +47,7 @@ def run(s: Study) -> str:
         band(right, runs[0].history("cost/train")[0], [r.history("cost/train")[1] for r in runs], name, colour)
     left.plot(DEPTHS, 0.5 ** (np.array(DEPTHS) / 2 - 0.5), "--", color=GREY, label="theory: 1/√2 a layer")
     left.set_yscale("log")
-    plain(left, "hidden layers", "δ, first over last hidden layer", "at initialization")
+    plain(left, "hidden layers", "‖δ‖, first over last hidden layer", "at initialization")
     middle.set_ylim(0, 100)
     plain(middle, "hidden layers", "test accuracy / %", "after training")
     plain(right, "optimizer step", "training cost", "30 hidden layers")

@@ -40,13 +40,13 @@ def run(s: Study) -> str:
         half[name] = int(steps[np.argmax(np.median(values, axis=0) > 0.9)]) if (np.median(values, 0) > 0.9).any() else 0
         band(left, steps, 100 * values, name, colour)
         band(middle, runs[0].history("cost/train")[0], [r.history("cost/train")[1] for r in runs], name, colour)
-        grids = [r.records().grid("delta_rms") for r in runs]
+        grids = [r.records().grid("delta_l2") for r in runs]
         band(right, grids[0][0], [delta[0] / delta[2] for _, _, delta in grids], name, colour)
     plain(left, "optimizer step", "validation accuracy / %", f"{s.seeds} seeds")
     middle.set_yscale("log")
     plain(middle, "optimizer step", "training cost", "training cost")
     right.set_yscale("log")
-    plain(right, "optimizer step", "δ, first over last hidden layer", "gradient flow")
+    plain(right, "optimizer step", "‖δ‖, first over last hidden layer", "gradient flow")
     for axes in (left, middle, right):
         below(axes, 1)
     s.draw(figure)

@@ -11,7 +11,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, RED, below, new, plain, shades
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
-from experiments.signals import deltas, rms
+from experiments.signals import deltas, l2
 
 SETUP = (
     "dataset=mnist", "dataset.train_size=1000", "activation=sigmoid", "loss=sigmoid_cross_entropy",
@@ -32,7 +32,7 @@ def run(s: Study) -> str:
             hidden = deltas(net)[:-1]
             rows.append([np.linalg.norm(d.mean(axis=0)) for d in hidden])
             if depth == 4:
-                alone.append([rms(d) for d in hidden])
+                alone.append([l2(d) for d in hidden])
         norms[depth] = np.array(rows)
     learning = s.train("learning, 4 hidden", *SETUP, "model.depth=4", *TRAINING, *(("epochs=20",) if s.quick else ()),
                        seeds=min(s.seeds, LEARNING))  # fmt: skip
@@ -50,7 +50,7 @@ def run(s: Study) -> str:
     plain(left, "hidden layer", "‖mean of δ over 1,000 images‖", f"at initialization, {s.seeds} seeds")
     at = np.arange(1, 5)
     band(middle, at, norms[4] / norms[4][:, -1:], "norm of the mean", BLUE)
-    band(middle, at, np.array(alone) / np.array(alone)[:, -1:], "root mean square", "#3a8f5c")
+    band(middle, at, np.array(alone) / np.array(alone)[:, -1:], "norm by sample", "#3a8f5c")
     middle.set_yscale("log")
     middle.set_xticks(at)
     plain(middle, "hidden layer", "relative to the last", "does δ vanish, or cancel?")
@@ -72,13 +72,13 @@ def run(s: Study) -> str:
         s.log(**{f"norm_{depth}/layer_{i:02d}": m for i, m in enumerate(middle_value, 1)})
     behind = np.median(speed[:, 3] / speed[:, 0], axis=0)  # how much slower the first layer learns, by step
     s.log(published_inside=inside / total)
-    mean_falls, rms_falls = (float(np.median(v[:, 3] / v[:, 0])) for v in (norms[4], np.array(alone)))
-    if rms_falls > mean_falls / 2:
-        indeed = f"""And δ vanishes indeed: from the fourth layer to the first its root mean square per sample falls
-        {rms_falls:.0f} times, the norm of its mean {mean_falls:.0f} times; the samples do not merely cancel"""
+    mean_falls, sample_falls = (float(np.median(v[:, 3] / v[:, 0])) for v in (norms[4], np.array(alone)))
+    if sample_falls > mean_falls / 2:
+        indeed = f"""And δ vanishes indeed: from the fourth layer to the first its norm, sample by sample, falls
+        {sample_falls:.0f} times, the norm of its mean {mean_falls:.0f} times; the samples do not merely cancel"""
     else:
-        indeed = f"""The norm of the mean falls {mean_falls:.0f} times from the fourth layer to the first, the root mean
-        square per sample {rms_falls:.0f} times: a part of it is samples that cancel"""
+        indeed = f"""The norm of the mean falls {mean_falls:.0f} times from the fourth layer to the first, the norm
+        sample by sample {sample_falls:.0f} times: a part of it is samples that cancel"""
     return f"""
     Medians of {s.seeds} seeds: {"; ".join(said)}. {inside} of the {total} published numbers lie within what 95 % of
     seeds show: they are one draw. Where learning begins, the first layer's bias gradient is

@@ -50,7 +50,7 @@ def run(s: Study) -> str:
         start = () if any(word.startswith("initializer=") for word in more) else SMALL
         made = s.train(name, *BASE, *start, *more, *short)
         accuracy[name] = 100 * np.array([r.metrics.get("accuracy/test", 0.1) for r in made])
-        found = [fit_slope(r.records().grid("delta_rms")[2][:HIDDEN, 0]) for r in made]
+        found = [fit_slope(r.records().grid("delta_l2")[2][:HIDDEN, 0]) for r in made]
         slopes[name] = np.array([f.slope for f in found if f is not None])
         word = metric_name(name)
         s.log(**{f"accuracy/{word}": np.median(accuracy[name]), f"factor/{word}": 10 ** np.median(slopes[name])})
@@ -65,7 +65,7 @@ def run(s: Study) -> str:
     left.barh(at, np.log10(factors), color=[BLUE if 0.774 < f < 1.292 else ORANGE for f in factors])
     left.axvline(0, color="black", lw=0.8)
     left.set_yticks(at, names)
-    plain(left, "decades of δ per hidden layer, at initialization", "", "backward: 0 is healthy, −1 vanishes")
+    plain(left, "decades of ‖δ‖ per hidden layer, at initialization", "", "backward: 0 is healthy, −1 vanishes")
     middle = [np.median(accuracy[n]) for n in names]
     spread = [[m - accuracy[n].min() for n, m in zip(names, middle, strict=True)],
               [accuracy[n].max() - m for n, m in zip(names, middle, strict=True)]]  # fmt: skip

@@ -30,6 +30,11 @@ def rms(x: Any) -> float:
     return float(np.sqrt(np.mean(np.square(x))))
 
 
+def l2(x: Any) -> float:
+    """Return the root mean square over the samples, the rows of ``x``, of their L2 norm."""
+    return float(np.sqrt(np.mean(np.sum(np.square(x), axis=1))))
+
+
 def metric_name(label: str) -> str:
     """Return a label as the last part of a metric's name: small letters, digits and underscores."""
     return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")

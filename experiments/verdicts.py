@@ -10,7 +10,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, below, new, plain
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import verdict
-from experiments.signals import deltas, rms
+from experiments.signals import deltas, l2
 
 SETUP = ("dataset=digits", "model.depth=20", "model.width=100", "batch_size=128")
 NETWORKS = {
@@ -28,7 +28,7 @@ def run(s: Study) -> str:
     for axes, (name, (setup, colour, label)) in zip(figure.subplots(1, 3), NETWORKS.items(), strict=True):
         profiles, first = [], None
         for net, x, y in s.draws(*SETUP, *setup):
-            profiles.append([rms(d) for d in deltas(net)[:-1]])
+            profiles.append([l2(d) for d in deltas(net)[:-1]])
             first = first or diagnose(net, x, y)
             theory = predict_network(net)[2]
         delta, at = np.array(profiles), np.arange(1, 21)
@@ -41,7 +41,7 @@ def run(s: Study) -> str:
         axes.set_yscale("log")
         if name == "healthy":
             axes.set_ylim(1e-4, 1e2)
-        plain(axes, "hidden layer, from the input", "RMS of δ", f"{name}: {label}")
+        plain(axes, "hidden layer, from the input", "‖δ‖₂", f"{name}: {label}")
         below(axes, 1)
         made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={epochs}",
                        seeds=min(3, s.seeds))  # fmt: skip

@@ -15,7 +15,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, below, new, plain
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import Architecture, predict
-from experiments.signals import deltas, rms
+from experiments.signals import deltas, l2
 
 DEPTH, WIDTH, BATCHES = 50, 200, (8, 16, 32, 64, 128, 256)
 SETUP = (f"model.depth={DEPTH}", f"model.width={WIDTH}", "dataset=gaussian", f"dataset.n_in={WIDTH}",
@@ -25,8 +25,8 @@ TAIL = slice(20, DEPTH)  # the first layers still know the data
 
 
 def profile(s: Study, *more: str, seeds: int | None = None) -> np.ndarray:
-    """Return the RMS of δ of every hidden layer, (seeds, DEPTH)."""
-    return np.array([[rms(d) for d in deltas(net)[:-1]] for net, _, _ in s.draws(*SETUP, *more, seeds=seeds)])
+    """Return ‖δ‖ of every hidden layer, (seeds, DEPTH)."""
+    return np.array([[l2(d) for d in deltas(net)[:-1]] for net, _, _ in s.draws(*SETUP, *more, seeds=seeds)])
 
 
 def factor(delta: np.ndarray) -> float:
@@ -65,12 +65,12 @@ def run(s: Study) -> str:
     band(left, at, layer / layer[:, -1:], "relu, layer", GREY, "--")
     band(left, at, without / without[:, -1:], "relu, none", "black", ":")
     left.set_yscale("log")
-    plain(left, "hidden layer", "RMS of δ, relative to the last", "batches of 256")
+    plain(left, "hidden layer", "‖δ‖, relative to the last", "batches of 256")
     right.plot(BATCHES, list(by_batch.values()), "o", color=BLUE, label="measured, ReLU")
     right.plot(BATCHES, expected, "--", color=GREY, label="theory for this batch size")
     right.axhline(limit, color="black", lw=0.9, ls=":", label="published: √(π / (π − 1)), large batches")
     right.set_xscale("log", base=2)
-    plain(right, "batch size", "factor of δ per layer", "small batches explode more")
+    plain(right, "batch size", "factor of ‖δ‖ per layer", "small batches explode more")
     below(left, 3)
     below(right, 1)
     s.draw(figure)

@@ -22,6 +22,7 @@ from bpx.theory import (
 )
 
 FOLDER = Path("outputs/theory")
+SAME = 1e-6  # sigma_w of layers that differ by rounding alone
 TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 
 
@@ -31,17 +32,31 @@ def main(config: Any) -> None:
     checked = plan(config)
     net = architecture(checked)
     console = terminal()
-    assert net.weight_std is not None
-    sigma_w = net.weight_std[0] * math.sqrt(net.fans[0])
-    q1 = sigma_w**2 + net.bias_variance  # inputs of unit second moment
-    answer = mean_field(net.activation, sigma_w, net.bias_std, keep=net.keep)
-    console.print(table(net, sigma_w, answer, predict(net, q1)))
-    if not _plain(net):
+    scales, q1 = sigma_w_by_layer(net)
+    sigma_w = scales[-1] if max(scales) < (1 + SAME) * min(scales) else None
+    answer = None
+    if sigma_w is not None and _plain(net):
+        answer = mean_field(net.activation, sigma_w, net.bias_std, keep=net.keep, start=q1)
+    console.print(table(net, scales, answer, predict(net, q1)))
+    if sigma_w is None:
+        console.print("no phase diagram: it is that of one σw, and here the layers have several")
+        return
+    if answer is None:
         console.print("no phase diagram: the plane of σw and σb is that of nets without normalization and shortcuts")
         return
     if answer.note:
         console.print(answer.note)
     console.print(f"phase diagram: {draw(net, sigma_w)}")
+
+
+def sigma_w_by_layer(net: Architecture) -> tuple[list[float], float]:
+    """Return sigma_w of the weights between hidden layers, and the variance q1 of the first pre-activation.
+
+    Inputs have second moment 1. With one hidden layer sigma_w is that of its own weights.
+    """
+    assert net.weight_std is not None
+    scales = [s * math.sqrt(n) for n, s in zip(net.fans[:-1], net.weight_std, strict=True)]
+    return scales[1:-1] or scales[:1], scales[0] ** 2 + net.bias_variance
 
 
 def architecture(checked: Plan) -> Architecture:
@@ -67,21 +82,26 @@ def architecture(checked: Plan) -> Architecture:
     )
 
 
-def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Prediction) -> Any:
-    """Return the numbers as a rich table."""
+def table(net: Architecture, scales: list[float], answer: MeanField | None, prediction: Prediction) -> Any:
+    """Return the numbers as a rich table; ``answer`` is that of infinite depth, where all layers have one sigma_w."""
     from rich.table import Table
 
     out = Table(title=_title(net), show_header=False)
-    out.add_row("σw, σb", f"{sigma_w:.6g}, {net.bias_std:.6g}")
-    if _plain(net):
+    low, high = min(scales), max(scales)
+    one = high < (1 + SAME) * low
+    out.add_row(
+        "σw, σb",
+        f"{scales[-1]:.6g}, {net.bias_std:.6g}" if one else f"{low:.4g} to {high:.4g} by layer, {net.bias_std:.6g}",
+    )
+    if answer is not None:
         out.add_row("length fixed point q*", "any" if answer.fate == "any" else f"{answer.q_star:.6g}")
         out.add_row("χ₁: factor of ‖δ‖² per layer", f"{answer.chi_1:.6g}")
         out.add_row("ξq: memory of length, layers", _layers(answer.xi_q))
         out.add_row("ξc: memory of correlation, layers", _layers(answer.xi_c))
         out.add_row("trainable depth, 6 ξc", _layers(answer.xi_c, TRAINABLE))
-        out.add_row("factor of δ per layer, √χ₁", f"×{math.sqrt(answer.chi_1):.4g}")
+        out.add_row("factor of ‖δ‖ per layer, √χ₁", f"×{math.sqrt(answer.chi_1):.4g}")
         out.add_row("critical σw at this σb", _critical(net))
-    depth, width = len(net.hidden), max(net.hidden)
+    depth = len(net.hidden)
     if prediction.slope is None or prediction.slope_low is None or prediction.slope_high is None:
         out.add_row("the net as configured", f"no prediction: {prediction.reason}")
         return out
@@ -89,10 +109,10 @@ def table(net: Architecture, sigma_w: float, answer: MeanField, prediction: Pred
         out.add_row("slope", "none: there is one hidden layer")
         return out
     out.add_row(
-        f"slope, {depth} layers of {width} (95 %)",
+        f"slope, {depth} layers of {_widths(net)} (95 %)",
         f"{prediction.slope:+.4f} ({prediction.slope_low:+.4f} to {prediction.slope_high:+.4f})",
     )
-    out.add_row("factor of δ per layer there", f"×{prediction.factor:.4g}")
+    out.add_row("factor of ‖δ‖ per layer there", f"×{prediction.factor:.4g}")
     out.add_row("verdict", prediction.verdict)
     if prediction.rough:
         out.add_row("only roughly", prediction.rough)
@@ -126,6 +146,13 @@ def _title(net: Architecture) -> str:
     parts += [f"{net.normalization} normalization"] if net.normalization != "none" else []
     parts += [f"dropout {1 - net.keep:g}"] if net.keep < 1 else []
     return ", ".join(parts + (["shortcuts"] if net.residual else []))
+
+
+def _widths(net: Architecture) -> str:
+    if len(set(net.hidden)) == 1:
+        return str(net.hidden[0])
+    shown = [str(n) for n in net.hidden]
+    return ", ".join(shown if len(shown) <= 6 else [*shown[:3], "…", *shown[-2:]]) + " units"
 
 
 def _layers(depth: float | None, times: int = 1) -> str:
