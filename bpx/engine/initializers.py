@@ -9,17 +9,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 
 from bpx.engine.activations import ActivationFunction, LeakyReLU
 from bpx.engine.layer import Array
 
-if TYPE_CHECKING:
-    from bpx.engine.network import Network
-
-MOST = 1e30  # of every scale: its normal draws fit into float32, and its square into float64
+MAX_SCALE = 1e30  # of every scale: its normal draws fit into float32, and its square into float64
 RECOMMENDED_GAIN = {
     "linear": 1.0,
     "sigmoid": 1.0,
@@ -44,9 +41,13 @@ def recommended_gain(function: ActivationFunction) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Initializer(ABC):
-    """Fill a weight matrix in place; biases are drawn from N(0, bias_std**2)."""
+    """Fill a weight matrix in place; biases are drawn from N(0, bias_std**2).
+
+    Where ``needs_data``, the weights are scaled on a batch once the network is built (``bpx.engine.lsuv``).
+    """
 
     name: ClassVar[str]
+    needs_data: ClassVar[bool] = False
     bias_std: float = 0.0
 
     def __post_init__(self) -> None:
@@ -60,15 +61,11 @@ class Initializer(ABC):
     def weight_std(self, n_in: int, n_out: int) -> float | None:
         """Return the standard deviation of an entry of W (n_in, n_out), None where entries share none."""
 
-    def tune(self, net: Network, x: Array) -> None:
-        """Adjust the drawn weights to a batch ``x`` (batch, n_in); only LSUV does."""
-        return None
-
     def _check(self, key: str, value: object, least: float | None = None) -> None:
-        least = -MOST if least is None else least
+        least = -MAX_SCALE if least is None else least
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not least <= value <= MOST:  # type: ignore[operator]
-            allowed = f"a number of at least {least:g} and at most {MOST:g}"
+        if not number or not least <= value <= MAX_SCALE:  # type: ignore[operator]
+            allowed = f"a number of at least {least:g} and at most {MAX_SCALE:g}"
             raise ValueError(f"initializer.{key} must be {allowed}, got {value}")
 
 
@@ -110,10 +107,7 @@ class Constant(Initializer):
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled(Initializer):
-    """Independent entries of a standard deviation that depends on the shape: gain times the initializer's own.
-
-    ``sigma_w`` replaces both: std = sigma_w / sqrt(n_in).
-    """
+    """An initializer with a scale: its gain, or ``sigma_w``, the standard deviation times sqrt(n_in), in its place."""
 
     gain: float | None = None
     sigma_w: float | None = None
@@ -128,86 +122,95 @@ class Scaled(Initializer):
             if self.gain is not None:
                 raise ValueError("give initializer.gain or initializer.sigma_w, not both")
 
-    @abstractmethod
-    def unit_std(self, n_in: int, n_out: int) -> float:
-        """Return the standard deviation at gain 1."""
+    @property
+    def effective_gain(self) -> float:
+        """The gain, or the initializer's default where none is given."""
+        return self.default_gain if self.gain is None else self.gain
+
+
+class VarianceScaling(Scaled):
+    """Independent entries of mean 0 and standard deviation gain * sqrt(scale / fan).
+
+    ``mode`` is the fan: ``fan_in`` n_in, or ``fan_avg`` (n_in + n_out) / 2; ``distribution`` is ``normal`` or
+    ``uniform``, U(-limit, limit) with limit = sqrt(3) std. ``sigma_w`` makes it sigma_w / sqrt(n_in).
+    """
+
+    scale: ClassVar[float] = 1.0
+    mode: ClassVar[str] = "fan_in"
+    distribution: ClassVar[str] = "normal"
+
+    def __call__(self, rng: np.random.Generator, W: Array) -> None:
+        """Draw every entry from the distribution."""
+        std = self.weight_std(*W.shape)
+        if self.distribution == "normal":
+            W[...] = rng.standard_normal(W.shape) * std
+        else:
+            W[...] = rng.uniform(-math.sqrt(3) * std, math.sqrt(3) * std, W.shape)
 
     def weight_std(self, n_in: int, n_out: int) -> float:
-        """Return sigma_w / sqrt(n_in) where sigma_w is given, else gain times the initializer's own scale."""
+        """Return sigma_w / sqrt(n_in) where sigma_w is given, else gain * sqrt(scale / fan)."""
         if self.sigma_w is not None:
             return self.sigma_w / math.sqrt(n_in)
-        return (self.default_gain if self.gain is None else self.gain) * self.unit_std(n_in, n_out)
-
-
-class _NormalEntries(Scaled):
-    def __call__(self, rng: np.random.Generator, W: Array) -> None:
-        """Draw from N(0, std**2)."""
-        W[...] = rng.standard_normal(W.shape) * self.weight_std(*W.shape)
-
-
-class _UniformEntries(Scaled):
-    def __call__(self, rng: np.random.Generator, W: Array) -> None:
-        """Draw from U(-limit, limit), limit = sqrt(3) std."""
-        limit = math.sqrt(3) * self.weight_std(*W.shape)
-        W[...] = rng.uniform(-limit, limit, W.shape)
-
-
-class _Lecun(Scaled):
-    def unit_std(self, n_in: int, n_out: int) -> float:
-        """Return 1 / sqrt(n_in)."""
-        return 1 / math.sqrt(n_in)
-
-
-class _Xavier(Scaled):
-    def unit_std(self, n_in: int, n_out: int) -> float:
-        """Return sqrt(2 / (n_in + n_out))."""
-        return math.sqrt(2 / (n_in + n_out))
-
-
-class _He(_Lecun):
-    default_gain = math.sqrt(2)
+        fan = n_in if self.mode == "fan_in" else (n_in + n_out) / 2
+        return self.effective_gain * math.sqrt(self.scale / fan)
 
 
 @final
-class LecunNormal(_Lecun, _NormalEntries):
+class LecunNormal(VarianceScaling):
     """Keep the variance of a linear layer's output: N(0, gain**2 / n_in) (LeCun et al. 1998, section 4.6)."""
 
     name = "lecun_normal"
 
 
 @final
-class LecunUniform(_Lecun, _UniformEntries):
+class LecunUniform(VarianceScaling):
     """Keep the variance of a linear layer's output, uniform entries (LeCun et al. 1998, section 4.6)."""
 
     name = "lecun_uniform"
+    distribution = "uniform"
 
 
 @final
-class XavierNormal(_Xavier, _NormalEntries):
+class XavierNormal(VarianceScaling):
     """Compromise between forward and backward: N(0, gain**2 * 2 / (n_in + n_out)) (Glorot & Bengio 2010, 4.2.1)."""
 
     name = "xavier_normal"
+    mode = "fan_avg"
 
 
 @final
-class XavierUniform(_Xavier, _UniformEntries):
+class XavierUniform(VarianceScaling):
     """Glorot's normalized initialization: variance gain**2 * 2 / (n_in + n_out) (Glorot & Bengio 2010, eq. 16)."""
 
     name = "xavier_uniform"
+    mode = "fan_avg"
+    distribution = "uniform"
 
 
 @final
-class HeNormal(_He, _NormalEntries):
+class HeNormal(VarianceScaling):
     """Keep the second moment through ReLU: N(0, gain**2 / n_in), gain sqrt(2) (He et al. 2015, section 2.2)."""
 
     name = "he_normal"
+    default_gain = math.sqrt(2)
 
 
 @final
-class HeUniform(_He, _UniformEntries):
+class HeUniform(VarianceScaling):
     """Keep the second moment through ReLU, uniform entries (He et al. 2015, section 2.2)."""
 
     name = "he_uniform"
+    default_gain = math.sqrt(2)
+    distribution = "uniform"
+
+
+@final
+class Uniform(VarianceScaling):
+    """Draw from U(-gain / sqrt(n_in), gain / sqrt(n_in)), Glorot & Bengio's "standard" initialization (2010, eq. 1)."""
+
+    name = "uniform"
+    scale = 1 / 3
+    distribution = "uniform"
 
 
 @final
@@ -241,18 +244,7 @@ class Normal(Initializer):
 
 
 @final
-class Uniform(_UniformEntries, _Lecun):
-    """Draw from U(-gain / sqrt(n_in), gain / sqrt(n_in)), Glorot & Bengio's "standard" initialization (2010, eq. 1)."""
-
-    name = "uniform"
-
-    def unit_std(self, n_in: int, n_out: int) -> float:
-        """Return 1 / sqrt(3 n_in)."""
-        return 1 / math.sqrt(3 * n_in)
-
-
-@final
-class Orthogonal(_Lecun):
+class Orthogonal(Scaled):
     """Draw W from the orthogonal matrices, times gain: every singular value is gain (Saxe et al. 2014, section 3).
 
     Where n_in and n_out differ, the rows or the columns are orthonormal, whichever are fewer.
@@ -270,9 +262,7 @@ class Orthogonal(_Lecun):
     @property
     def scale(self) -> float:
         """The singular value of W: sigma_w or gain."""
-        if self.sigma_w is not None:
-            return self.sigma_w
-        return self.default_gain if self.gain is None else self.gain
+        return self.effective_gain if self.sigma_w is None else self.sigma_w
 
     def weight_std(self, n_in: int, n_out: int) -> float:
         """Return the root mean square of an entry, scale / sqrt(max(n_in, n_out))."""
@@ -301,32 +291,21 @@ class Identity(Initializer):
 
 
 @final
-class LSUV(_Lecun):
+class LSUV(Scaled):
     """Layer-sequential unit variance: orthogonal, then every layer scaled until its output has variance 1 on data.
 
-    (Mishkin & Matas 2016, algorithm 1.)
+    (Mishkin & Matas 2016, algorithm 1; the scaling is ``bpx.engine.lsuv.scale_to_unit_variance``.)
     """
 
     name = "lsuv"
+    needs_data = True
 
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw an orthogonal W."""
         Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W)
 
-    def weight_std(self, n_in: int, n_out: int) -> None:  # type: ignore[override]
+    def weight_std(self, n_in: int, n_out: int) -> None:
         """Return None: the scale comes from the data."""
-
-    def tune(self, net: Network, x: Array) -> None:
-        """Scale each W, from the input on, until std(z) over the batch ``x`` is 1 within 1e-3."""
-        probe = net.replica(len(x))
-        for dense in probe.dense:
-            for _ in range(10):
-                with np.errstate(all="ignore"):  # layers behind, not scaled yet, may overflow
-                    probe.forward(x, train=True)
-                spread = float(dense.y.std(dtype=np.float64))
-                if spread == 0 or abs(spread - 1) < 1e-3:
-                    break
-                dense.W.value /= spread
 
 
 INITIALIZERS: dict[str, type[Initializer]] = {

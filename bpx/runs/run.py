@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from bpx.cli.command import terminal
 from bpx.config import Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
+from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
 from bpx.runs.execution import Done, Execution, Watcher
 from bpx.runs.naming import output_folder, run_name
@@ -157,7 +158,8 @@ def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator
         raise UserError(f"dataset {data.name} has numbers as targets: use loss=mean_squared_error")
     net.initialize(work.initializer, rngs["initialization"])
     net.bind(size, rngs["dropout"])
-    work.initializer.tune(net, data.x_train[:size])
+    if work.initializer.needs_data:
+        scale_to_unit_variance(net, data.x_train[:size])
     return net
 
 

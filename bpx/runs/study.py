@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from bpx.config import CONF, Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
 from bpx.engine import Network
+from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Records, read, read_metrics
 from bpx.tracking import Parent, TrackingError
 
@@ -114,7 +115,8 @@ class Study:
             net.bind(rows, rngs["dropout"])
             chosen = rngs["shuffle"].choice(len(data.x_train), rows, replace=False)
             x, y = data.x_train[chosen], data.y_train[chosen]
-            work.initializer.tune(net, x)
+            if work.initializer.needs_data:
+                scale_to_unit_variance(net, x)
             net.cost(x, y)
             net.backward()
             yield net, x, y

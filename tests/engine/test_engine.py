@@ -24,6 +24,7 @@ from bpx.engine import (
     residual_mlp,
     sgd,
 )
+from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.optimizers import norm
 
 DTYPES = [np.float32, np.float64]
@@ -109,7 +110,7 @@ def test_other_initializers(rng):
 def test_lsuv_gives_every_layer_unit_variance(rng):
     net = mlp(30, [40] * 6, 5, "tanh", dtype="float64", initializer="lsuv").bind(256)
     x = rng.standard_normal((256, 30)) * 7
-    INITIALIZERS["lsuv"]().tune(net, x)
+    scale_to_unit_variance(net, x)
     net.forward(x, train=True)
     assert all(dense.y.std() == pytest.approx(1, abs=2e-3) for dense in net.dense)
 
@@ -117,7 +118,7 @@ def test_lsuv_gives_every_layer_unit_variance(rng):
 @pytest.mark.filterwarnings("error")
 def test_lsuv_scales_weights_of_any_size(rng):
     net = mlp(30, [40] * 6, 5, "tanh", initializer=INITIALIZERS["lsuv"](gain=1e30)).bind(64)
-    INITIALIZERS["lsuv"]().tune(net, rng.standard_normal((64, 30)).astype(np.float32))
+    scale_to_unit_variance(net, rng.standard_normal((64, 30)).astype(np.float32))
     assert np.isfinite(net.store.theta).all()
 
 
