@@ -10,7 +10,7 @@ import math
 import os
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from bpx.training.checkpoint import CheckpointSettings
 PACKAGE = Path(__file__).resolve().parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
+AUTO_LOSS = "bpx.engine.losses.default_loss"
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
 MOST_LAYERS = 10_000
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
@@ -98,6 +99,15 @@ class Plan:
             return typing.cast(engine.Network, build(n_in, n_out=n_out, seed=None, **self._network))
         except ValueError as error:
             raise UserError(str(error)) from error
+
+    def decided(self, classifies: bool) -> Plan:
+        """Return the plan for data of classes, or of numbers: loss=auto becomes the loss of that task."""
+        if self.config.loss._target_ != AUTO_LOSS:
+            return self
+        loss = _construct("loss", self.config.loss, classifies=classifies)
+        config = self.config.copy()
+        config.loss = {"_target_": f"{type(loss).__module__}.{type(loss).__name__}", **asdict(loss)}
+        return replace(self, config=config, _network=self._network | {"loss": loss})
 
     def optimizer(self, total_steps: int) -> tuple[Optimizer, LRSchedule]:
         """Build the optimizer and its schedule for a run of ``total_steps``."""

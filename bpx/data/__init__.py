@@ -1,10 +1,11 @@
 """The data: sources, splits, scaling and batches."""
 
 from bpx.data.batches import Batches
-from bpx.data.dataset import DataError, Dataset, Scaler, Source
+from bpx.data.dataset import DataError, Dataset, Source
 from bpx.data.file import File
 from bpx.data.images import MNIST, Digits, FashionMNIST
 from bpx.data.synthetic import Classification, Gaussian, Moons, Spirals
+from bpx.engine.features import Scaler
 
 SOURCES: dict[str, type[Source]] = {
     "mnist": MNIST,

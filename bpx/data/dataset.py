@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bpx.engine.features import Column, Scaler
+
 Array = NDArray[Any]
 SCALINGS = ("none", "unit", "standard")
+SQUARABLE = 1e-140  # a deviation below it, or above its inverse, has no square in float64
 ROWS = 512  # scaled at a time: what is float64 in between stays in the processor's cache
 
 
@@ -20,21 +24,6 @@ class DataError(ValueError):
 
     def __init__(self, text: str) -> None:
         super().__init__(" ".join(text.split()))  # what a library said may run over several
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """The map from raw to scaled features: (raw - shift) / scale, both (n_in,) in float64.
-
-    In float32 a feature with a large offset (a year, a time stamp) would lose its digits in the difference.
-    """
-
-    shift: Array
-    scale: Array
-
-    def transform(self, raw: Array) -> Array:
-        """Return (raw - shift) / scale for ``raw`` (n, n_in)."""
-        return np.asarray((raw - self.shift) / self.scale)
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,35 @@ class Raw:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains on: x (n, n_in) scaled, y labels (n,) or targets (n, n_out); val may be None."""
+    """What a run trains on.
+
+    Attributes
+    ----------
+    name, source, sha256 : str
+        What the data are called, where they came from, and their checksum.
+    x_train, x_val, x_test : array (rows, n_in)
+        Scaled features; there is no validation part where x_val is None, no test part where x_test has no rows.
+    y_train, y_val, y_test : array (rows,) or (rows, n_out)
+        Labels from 0 on, or targets, scaled by ``target_scaler``.
+    n_classes : int or None
+        The number of classes; None for a regression.
+    class_names : tuple of str
+        What the classes are called.
+    scaler : Scaler
+        From features to inputs, fitted on the training part.
+    image_shape : tuple of int, or None
+        The height and width of an image.
+    fallback : bool
+        Whether these are not the data asked for.
+    columns : tuple of Column
+        The raw features by name; empty where they have none.
+    target_scaler : Scaler or None
+        From targets to what the network learns; None where they are the same.
+    summary : str
+        What was understood of a file, in one line; empty for data that are known.
+    notes : tuple of str
+        What a person should know of the data besides, a line each.
+    """
 
     name: str
     x_train: Array
@@ -66,6 +83,10 @@ class Dataset:
     sha256: str
     source: str
     fallback: bool = False
+    columns: tuple[Column, ...] = ()
+    target_scaler: Scaler | None = None
+    summary: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def n_in(self) -> int:
@@ -116,50 +137,104 @@ class Source(ABC):
             rest = rest[: self.train_size]
         return rest, val
 
-    def scaled(self, raw: Raw, dtype: np.dtype[Any], unit: tuple[float, float] | None = None) -> dict[str, Any]:
-        """Return the parts, scaled, and the scaler; ``unit`` is the range of the features where it is known."""
-        train = raw.x[raw.train]
-        n_in = train.shape[1]
-        shift, scale = np.zeros(n_in), np.ones(n_in)
-        if self.scaling == "unit":
-            low, high = unit or (train.min(axis=0), train.max(axis=0))
-            shift, scale = shift + low, np.zeros(n_in) + high - low
-        elif self.scaling == "standard":
-            # differences from the first row: exactly zero for a constant feature
-            first, starts = train[0].astype(np.float64), range(0, len(train), ROWS)
-            with np.errstate(over="ignore", invalid="ignore"):
-                shift = first + sum((train[i : i + ROWS] - first).sum(axis=0) for i in starts) / len(train)
-                scale = np.sqrt(sum(((train[i : i + ROWS] - shift) ** 2).sum(axis=0) for i in starts) / len(train))
-        if not np.isfinite(scale).all():
-            raise DataError(f"feature {np.argmin(np.isfinite(scale))} is too large to be scaled")
-        scale[scale == 0] = 1
+    def scaled(
+        self,
+        raw: Raw,
+        dtype: np.dtype[Any],
+        unit: tuple[float, float] | None = None,
+        columns: tuple[Column, ...] = (),
+    ) -> dict[str, Any]:
+        """Return the parts, scaled, and the scaler, by the names that Dataset has for them.
+
+        Parameters
+        ----------
+        raw : Raw
+            The samples.
+        dtype : dtype
+            Of the features.
+        unit : tuple of float, optional
+            The range of the features where it is known.
+        columns : tuple of Column
+            What the features are called; the inputs of a column of words are 0 and 1, and stay so.
+        """
+        names: list[Any] = [c.name for c in columns for _ in c.categories or ("",)] or list(range(raw.x.shape[1]))
+        scaler = fitted(raw.x[raw.train], self.scaling, names, unit)
+        words = np.array([c.categories is not None for c in columns for _ in c.categories or ("",)], bool)
+        if words.any():
+            scaler = Scaler(np.where(words, 0.0, scaler.shift), np.where(words, 1.0, scaler.scale))
 
         def part(x: Array) -> Array:
             out = np.empty(x.shape, dtype)
             with np.errstate(over="ignore"):
                 for i in range(0, len(x), ROWS):
-                    np.divide(x[i : i + ROWS] - shift, scale, out=out[i : i + ROWS], casting="same_kind")
+                    out[i : i + ROWS] = scaler.transform(x[i : i + ROWS])
             if x.dtype.kind == "f" and not np.isfinite(out).all():
-                raise DataError(f"feature {np.argwhere(~np.isfinite(out))[0][1]} is too large for {dtype}")
+                raise DataError(f"feature {names[np.argwhere(~np.isfinite(out))[0][1]]} is too large for {dtype}")
             return out
 
+        train, x_train = raw.x[raw.train], part(raw.x[raw.train])
+        lost = train.any(axis=0) & ~x_train.any(axis=0) & (scaler.shift == 0)
+        if lost.any():
+            i = int(np.argmax(lost))
+            raise DataError(
+                f"feature {names[i]} is at most {np.abs(train[:, i]).max():.3g}, which {dtype} holds as zero: "
+                "give dataset.scaling=standard"
+            )
         has_val = len(raw.val) > 0
         return {
-            "x_train": part(train),
+            "x_train": x_train,
             "y_train": raw.y[raw.train],
             "x_val": part(raw.x[raw.val]) if has_val else None,
             "y_val": raw.y[raw.val] if has_val else None,
             "x_test": part(raw.x[raw.test]),
             "y_test": raw.y[raw.test],
-            "scaler": Scaler(shift, scale),
+            "scaler": scaler,
+            "columns": columns,
         }
 
 
-def split_80_20(n: int, seed: int) -> tuple[Array, Array]:
-    """Return the rows of scikit-learn's ``train_test_split(test_size=0.2, random_state=seed)``."""
+def fitted(train: Array, scaling: str, names: Sequence[Any] = (), unit: tuple[float, float] | None = None) -> Scaler:
+    """Return the scaler of the rows ``train`` (n, n_in): none, unit (to [0, 1]) or standard (mean 0, variance 1).
+
+    A constant feature has scale 1, so that it is exactly zero; one near 1e-170 is scaled as any other. Raises
+    DataError where a range leaves float64.
+    """
+    n_in = train.shape[1]
+    shift, scale = np.zeros(n_in), np.ones(n_in)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if scaling == "unit":
+            low, high = unit or (train.min(axis=0).astype(np.float64), train.max(axis=0).astype(np.float64))
+            shift, scale = shift + low, np.zeros(n_in) + high - low
+        elif scaling == "standard":
+            # differences from the first row: exactly zero for a constant feature
+            first, starts = train[0].astype(np.float64), range(0, len(train), ROWS)
+            shift = first + sum((train[i : i + ROWS] - first).sum(axis=0) for i in starts) / len(train)
+            scale = np.sqrt(sum(((train[i : i + ROWS] - shift) ** 2).sum(axis=0) for i in starts) / len(train))
+            for k in np.flatnonzero(~((scale > SQUARABLE) & (scale < 1 / SQUARABLE))):  # a square left the range
+                away = train[:, k] - shift[k]
+                largest = np.abs(away).max()
+                scale[k] = largest and largest * np.sqrt(np.mean((away / largest) ** 2))
+    if not np.isfinite(scale).all():
+        i = int(np.argmin(np.isfinite(scale)))
+        raise DataError(f"feature {names[i] if names else i} is too large to be scaled")
+    scale[scale == 0] = 1
+    return Scaler(shift, scale)
+
+
+def split(n: int, test_size: float, seed: int) -> tuple[Array, Array]:
+    """Return the rows of scikit-learn's ``train_test_split(test_size=..., random_state=seed)``; 0 tests nothing."""
     from sklearn.model_selection import train_test_split
 
-    if n < 2:
-        raise DataError(f"at least 2 samples are needed to split them, got {n}")
-    train, test = train_test_split(np.arange(n), test_size=0.2, random_state=seed)
+    rows = np.arange(n)
+    if test_size == 0:
+        return rows, rows[:0]
+    size = int(test_size) if test_size >= 1 else test_size
+    if n < 2 or (test_size >= 1 and size >= n):
+        raise DataError(f"at least 2 samples are needed to split them, and fewer for the test than there are, got {n}")
+    train, test = train_test_split(rows, test_size=size, random_state=seed)
     return train, test
+
+
+def split_80_20(n: int, seed: int) -> tuple[Array, Array]:
+    """Return the rows of ``split`` with a fifth for the test."""
+    return split(n, 0.2, seed)

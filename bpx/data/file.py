@@ -1,8 +1,7 @@
-"""The user's own data: an npz or a csv file."""
+"""The user's own data: an npz file or delimited text."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +9,61 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bpx.data import npz
-from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
-from bpx.data.npz import LARGEST
+from bpx.data import columns, labels, summary
+from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, fitted, split
+from bpx.data.samples import Samples, from_npz, from_text, joined
+from bpx.data.table import is_table
+from bpx.engine.features import Column, matrix
 
 MOST_CLASSES = 10**5
 
 
 @dataclass(frozen=True, kw_only=True)
 class File(Source):
-    """Features and a label (classes) or target (numbers) from ``path``, split 80/20.
+    """Features and a label (classes) or target (numbers) from ``path``: npz, or csv, tsv and data, gzipped or not.
 
-    npz: the arrays ``x`` and ``y`` (or those that ``label`` or ``target`` names for y). csv, with a header: the
-    column that ``label`` or ``target`` names, else one called label or target, else the last; the other columns
-    are features. Labels may be words or whole numbers; with ``n_classes`` they must be 0 to n_classes - 1.
+    The label is the column that ``label`` or ``target`` names, else the one called label, target, class or y. What
+    was understood is the dataset's ``summary``; what is not certain is refused with the key that decides it.
+
+    Attributes
+    ----------
+    path, test_path : str
+        The file, and one of the same columns that is tested on.
+    label, target : str or int
+        The column or array of classes, or of numbers.
+    task : str
+        auto, classification or regression.
+    header : str or bool
+        Whether the first line of a text names its columns; "auto" refuses where it looks like data.
+    categorical : str
+        error or onehot: what becomes of features that are words.
+    missing : str
+        error, drop or fill: what becomes of missing cells.
+    scale_target : str
+        standard, unit or none: how the targets of a regression are scaled.
+    test_size : int or float
+        The share of the samples, or their number, that are tested on.
+    x_key, y_key : str
+        The arrays of an npz file.
+    n_classes : int
+        Labels are the integers below it.
+    random_state : int
+        The seed of the split.
     """
 
     name: ClassVar[str] = "file"
     path: str | None = None
-    label: str | None = None
-    target: str | None = None
+    test_path: str | None = None
+    label: str | int | None = None
+    target: str | int | None = None
+    task: str = "auto"
+    header: str | bool = "auto"
+    categorical: str = "error"
+    missing: str = "error"
+    scale_target: str = "standard"
+    test_size: int | float = 0.2
+    x_key: str | None = None
+    y_key: str | None = None
     n_classes: int | None = None
     random_state: int = 42
 
@@ -37,6 +71,19 @@ class File(Source):
         super().__post_init__()
         if self.label is not None and self.target is not None:
             raise DataError("give dataset.label or dataset.target, not both")
+        for key, known in (
+            ("task", labels.TASKS),
+            ("header", ("auto", True, False)),
+            ("categorical", columns.CATEGORICAL),
+            ("missing", columns.GAPS),
+            ("scale_target", ("standard", "unit", "none")),
+        ):
+            if getattr(self, key) not in known:
+                allowed = ", ".join(str(k).lower() for k in known)
+                raise DataError(f"dataset.{key} must be one of {allowed}, got {getattr(self, key)}")
+        size = self.test_size
+        if not (0 <= size < 1 or (size >= 1 and size == int(size))):
+            raise DataError(f"dataset.test_size must be a count or a share in [0, 1), got {size}")
         if not 0 <= self.random_state < 2**32:
             raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
         if self.n_classes is not None and not 2 <= self.n_classes <= MOST_CLASSES:
@@ -45,107 +92,92 @@ class File(Source):
     def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
         """Return the file's samples; raises DataError naming the file and what is wrong in it."""
         if self.path is None:
-            raise DataError("dataset.path must name an npz or csv file")
-        path = Path(self.path)
-        if path.suffix not in (".npz", ".csv"):
-            raise DataError(f"dataset.path must name an npz or csv file, got {path}")
-        if not path.is_file():
-            raise DataError(f"dataset.path={path}: there is no such file")
-        x, y, regression = self._npz(path) if path.suffix == ".npz" else self._csv(path)
-        if len(x) != len(y) or not len(x) or x.ndim != 2:
-            raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
-        if not np.isfinite(x).all():
-            row, column = np.argwhere(~np.isfinite(x))[0]
-            raise DataError(f"{path}: x has NaN or Inf, first in sample {row}, feature {column}")
-        names: tuple[str, ...] = ()
-        if regression:
-            with np.errstate(over="ignore"):
-                y = y.reshape(len(y), -1).astype(dtype)
-            if not np.isfinite(y).all():
-                raise DataError(
-                    f"{path}: the target has NaN or Inf, first in sample {np.argwhere(~np.isfinite(y))[0][0]}"
-                )
+            raise DataError("dataset.path must name an npz, csv, tsv or data file")
+        path = _existing("path", self.path)
+        samples = self._read(path)
+        if self.test_path is not None:
+            other = _existing("test_path", self.test_path)
+            if samples.n_test is not None:
+                raise DataError(f"{path} has a test part of its own: dataset.test_path must be null")
+            samples = joined(samples, self._read(other, samples), other)
+        try:
+            task, y, names = self._decide(samples)
+        except ValueError as error:
+            raise DataError(f"{path}, column {samples.key}: {error}") from error
+        n = len(y)
+        if samples.n_test is None:
+            rows, test = split(n, self.test_size, self.random_state)
         else:
-            y, names = self._classes(path, y)
-        rows, test = split_80_20(len(x), seed=self.random_state)
+            rows, test = np.arange(n - samples.n_test), np.arange(n - samples.n_test, n)
         train, val = self.held_out(rows, 0)
+        columns_, x = _inputs(samples, train, self.missing == "fill", path)
+        target, target_scaler = y, None
+        if task == "regression":
+            target_scaler = fitted(y[train], self.scale_target, [samples.key] * y.shape[1])
+            with np.errstate(over="ignore"):
+                y = target_scaler.transform(y).astype(dtype)
+            if not np.isfinite(y).all():
+                raise DataError(f"{path}, column {samples.key}: the target has values that {dtype} cannot hold")
+        parts = self.scaled(Raw(x, y, train, val, test), dtype, columns=columns_)
         return Dataset(
             name=path.name,
             n_classes=len(names) or None,
             class_names=names,
             image_shape=None,
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            sha256=_checksum(path, self.test_path),
             source=str(path),
-            **self.scaled(Raw(x, y, train, val, test), dtype),
+            target_scaler=target_scaler,
+            summary=summary.sentence(path.name, samples, x.shape[1], names, target),
+            notes=(*samples.notes, *summary.notes(columns_, x[train])),
+            **parts,
         )
 
-    def _npz(self, path: Path) -> tuple[Array, Array, bool]:
-        key = self.label or self.target or "y"
-        arrays = npz.read(path, ("x", key))
-        x, y = arrays["x"], arrays[key]
-        if x.dtype.kind not in "fiub":
-            raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
-        if x.ndim < 2 or y.ndim not in (1, 2) or not x.size or len(x) != len(y):
-            raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
-        if y.dtype.kind not in ("fiub" if self.target is not None else "fiubUS"):
-            raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
-        regression = self.target is not None or (self.label is None and (y.ndim > 1 or y.dtype.kind == "f"))
-        return x.reshape(len(x), -1).astype(np.float64), y, regression
+    def _read(self, path: Path, like: Samples | None = None) -> Samples:
+        """Return what a file holds; with ``like`` as the test part of those samples, in the same columns."""
+        given = self.label if self.label is not None else self.target
+        label = None if given is None else str(given)
+        if path.suffix.lower() == ".npz":
+            return from_npz(path, self.x_key, label if self.y_key is None else self.y_key)
+        if is_table(path):
+            return from_text(path, self.header, label, self.categorical, self.missing, like)
+        raise DataError(f"dataset.path must name an npz, csv, tsv or data file, got {path}")
 
-    def _csv(self, path: Path) -> tuple[Array, Array, bool]:
-        if path.stat().st_size > LARGEST:
-            raise DataError(f"{path} holds {path.stat().st_size:,} bytes; a csv may hold {LARGEST:,}")
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = [line for line in csv.reader(file) if line]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path} cannot be read: {error}") from error
-        if len(lines) < 2 or len(lines[0]) < 2:
-            raise DataError(f"{path} needs a header, a feature and a label column, and samples")
-        header = [cell.strip() for cell in lines[0]]
-        key = self.label or self.target or next((k for k in ("label", "target") if k in header), header[-1])
-        if key not in header:
-            raise DataError(f"{path} has no column {key!r}; it has {', '.join(header)}")
-        at = header.index(key)
-        x = np.empty((len(lines) - 1, len(header) - 1))
-        for i, line in enumerate(lines[1:]):
-            if len(line) != len(header):
-                raise DataError(f"{path}, line {i + 2}: {len(line)} cells, the header has {len(header)}")
-            try:
-                x[i] = [float(cell) for k, cell in enumerate(line) if k != at]
-            except ValueError as error:
-                raise DataError(f"{path}, line {i + 2}: {error}") from error
-        column = [line[at].strip() for line in lines[1:]]
-        if "" in column:
-            raise DataError(f"{path}, line {column.index('') + 2}: the column {key} is empty")
-        if self.target is not None or (self.label is None and key == "target"):
-            try:
-                return x, np.array([float(cell) for cell in column]), True
-            except ValueError as error:
-                raise DataError(f"{path}, column {key}: {error}") from error
-        return x, np.array(column), False
+    def _decide(self, samples: Samples) -> tuple[str, Array, tuple[str, ...]]:
+        """Return the task, the labels or targets, and the names of the classes; raises ValueError."""
+        given = "label" if self.label is not None else "target" if self.target is not None else None
+        y = samples.y[:, 0] if samples.y.ndim == 2 and samples.y.shape[1] == 1 else samples.y
+        wants_numbers = self.task == "regression" or (self.task == "auto" and given == "target")
+        if y.ndim == 2:
+            hot = None if wants_numbers else labels.one_hot(y)
+            if hot is not None:
+                return "classification", hot, tuple(str(k) for k in range(y.shape[1]))
+            if given == "label" or self.task == "classification":
+                raise ValueError(f"labels must be one a sample or one-hot, their shape is {y.shape}")
+            return "regression", labels.target_numbers(y), ()
+        found = labels.values(y)
+        task = labels.task(self.task, given, found)
+        if task == "regression":
+            return task, labels.target_numbers(y), ()
+        return (task, *labels.classes(found, self.n_classes))
 
-    def _classes(self, path: Path, y: Array) -> tuple[Array, tuple[str, ...]]:
-        y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
-        if y.ndim != 1:
-            raise DataError(f"{path}: labels must be one a sample, their shape is {y.shape}")
-        try:
-            numbers = y.astype(np.float64)
-        except ValueError:
-            numbers = None
-        if numbers is not None:
-            whole = np.isfinite(numbers) & (numbers == np.round(np.where(np.isfinite(numbers), numbers, 0.5)))
-            if not whole.all():
-                i = int(np.argmin(whole))
-                raise DataError(f"{path}: the label {y[i]} of sample {i} is no class; give dataset.target for numbers")
-            y = numbers.astype(np.int64)
-        if self.n_classes is not None:
-            outside = numbers is None or bool((y < 0).any() or (y >= self.n_classes).any())
-            if outside:
-                bad = y[0] if numbers is None else y[(y < 0) | (y >= self.n_classes)][0]
-                raise DataError(f"{path}: the label {bad} is outside the classes 0 to {self.n_classes - 1}")
-            return y, tuple(str(k) for k in range(self.n_classes))
-        found, labels = np.unique(y, return_inverse=True)
-        if len(found) < 2:
-            raise DataError(f"{path}: all labels are {found[0]}; at least two classes are needed")
-        return labels.astype(np.int64), tuple(str(k) for k in found)
+
+def _existing(key: str, given: str) -> Path:
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise DataError(f"dataset.{key}={path}: there is no such file")
+    return path
+
+
+def _inputs(samples: Samples, train: Array, fills: bool, path: Path) -> tuple[tuple[Column, ...], Array]:
+    """Return how the features become inputs, and these as float64 (rows, inputs), not scaled yet."""
+    if not isinstance(samples.x, dict):
+        return (), samples.x
+    found = columns.fit(samples.x, train, fills, str(path))
+    return found, matrix(found, samples.x)
+
+
+def _checksum(path: Path, test_path: str | None) -> str:
+    digest = hashlib.sha256(path.read_bytes())
+    if test_path is not None:
+        digest.update(Path(test_path).expanduser().read_bytes())
+    return digest.hexdigest()

@@ -36,6 +36,15 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
+def names(path: Path) -> tuple[str, ...]:
+    """Return the names of the arrays in an npz file; raises DataError naming the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(entry.filename.removesuffix(".npy") for entry in archive.infolist())
+    except Exception as error:  # a damaged archive raises whatever its damage runs into
+        raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
+
+
 def _check(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     """Raise DataError where an array claims more than LARGEST, or more than its entry holds."""
     if entry.file_size > LARGEST:

@@ -51,6 +51,8 @@ class Loss(ABC):
         return copy.copy(self)
 
     def _labels(self, y: Array) -> Array:
+        if y.shape == (self.n, self.n_out) and self.n_out > 1:
+            y = labels(y)
         if y.shape != (self.n,) or y.dtype.kind not in "iu":
             raise ValueError(f"labels must be integers of shape ({self.n},), got {y.dtype} of shape {y.shape}")
         low, high = np.minimum.reduce(y), np.maximum.reduce(y)
@@ -63,7 +65,7 @@ class Loss(ABC):
             return self._eye[self._labels(y)]
         if y.shape != (self.n, self.n_out):
             raise ValueError(f"targets must be of shape ({self.n}, {self.n_out}), got {y.shape}")
-        return y
+        return np.asarray(y, self.dz.dtype)
 
     @abstractmethod
     def forward(self, z: Array, y: Array) -> float:
@@ -187,7 +189,21 @@ class MeanSquaredError(Loss):
         return a
 
 
+def labels(targets: Array) -> Array:
+    """Return the classes (n,) of one-hot ``targets`` (n, classes); raises ValueError where a row is none."""
+    if not (((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all()):
+        raise ValueError("labels must be integers, or one-hot rows with one 1 and zeros beside it")
+    return np.asarray(targets.argmax(axis=1))
+
+
 LOSSES: dict[str, type[Any]] = {cls.name: cls for cls in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError)}
+
+
+def default_loss(classifies: bool = True, label_smoothing: float = 0.0) -> Loss:
+    """Return the loss of a task: softmax cross-entropy for classes, half the squared distance for numbers."""
+    if not classifies and label_smoothing:
+        raise ValueError("loss.label_smoothing is for classes, and the targets are numbers")
+    return SoftmaxCrossEntropy(label_smoothing) if classifies else MeanSquaredError()
 
 
 def accuracy(outputs: Array, labels: Array) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, final
@@ -12,29 +14,88 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpx.engine.network import Network
+from bpx.engine.features import Column, Scaler, matrix
+from bpx.engine.network import EVALUATION_ROWS, Network
 
+FORMAT = 2
 MOST_LAYERS = 20_000
 
 
-def save_model(directory: Path, net: Network, shift: Any, scale: Any, class_names: tuple[str, ...]) -> None:
-    """Write the network, the scaler of its inputs and the names of its outputs into ``directory``."""
-    description = {"format": 1, "spec": net.spec, "class_names": list(class_names)}
-    (directory / "model.json").write_text(json.dumps(description, indent=1) + "\n")
+def save_model(
+    directory: Path,
+    net: Network,
+    scaler: Scaler,
+    class_names: Sequence[str] = (),
+    columns: Sequence[Column] = (),
+    target_scaler: Scaler | None = None,
+) -> None:
+    """Write a network with all that stands between the data and it into ``directory``.
+
+    Parameters
+    ----------
+    directory : Path
+        Where ``model.json`` and ``model.npz`` are written.
+    net : Network
+        The network.
+    scaler : Scaler
+        Of its inputs, (n_in,).
+    class_names : sequence of str
+        What its outputs are called; empty for a regression.
+    columns : sequence of Column
+        The raw features by name; empty where the data have no names for them.
+    target_scaler : Scaler, optional
+        Of the targets of a regression, (n_out,); its inverse is applied to the outputs.
+    """
+    description = {
+        "format": FORMAT,
+        "spec": net.spec,
+        "class_names": list(class_names),
+        "columns": [asdict(column) for column in columns],
+    }
+    (directory / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     arrays: dict[str, Any] = {f"state/{key}": value for key, value in net.state_dict().items()}
-    np.savez(directory / "model.npz", scaler_shift=shift, scaler_scale=scale, **arrays)
+    if target_scaler is not None:
+        arrays |= {"target_shift": target_scaler.shift, "target_scale": target_scaler.scale}
+    np.savez(directory / "model.npz", scaler_shift=scaler.shift, scaler_scale=scaler.scale, **arrays)
 
 
 @final
+@dataclass(frozen=True)
 class SavedModel:
-    """A network that takes features as they are in the data and scales them itself."""
+    """A network that takes features as they are in the data, and gives what the data call classes or targets.
 
-    def __init__(self, net: Network, shift: Any, scale: Any, class_names: tuple[str, ...]) -> None:
-        self.net, self.shift, self.scale, self.class_names = net, shift, scale, class_names
+    Attributes
+    ----------
+    net : Network
+        The network behind it.
+    scaler : Scaler
+        Of the inputs, fitted on the training part.
+    class_names : tuple of str
+        What the outputs are called; empty for a regression.
+    columns : tuple of Column
+        The raw features by name; empty where the data have no names for them.
+    target_scaler : Scaler or None
+        Of the targets; its inverse is applied to the outputs.
+    """
+
+    net: Network
+    scaler: Scaler
+    class_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    target_scaler: Scaler | None = None
 
     def predict(self, x: Any) -> Any:
-        """Return probabilities (or the outputs of a regression), (n, n_out), for raw features ``x`` (n, n_in)."""
-        return self.net.predict((np.asarray(x, self.net.dtype) - self.shift) / self.scale)
+        """Return probabilities (or the targets of a regression), (n, n_out), for raw features ``x``.
+
+        ``x`` is a data frame or a mapping of column names to cells, matched by name, or an array or nested list
+        (n, features) in the order of the training data. Raises ValueError where it does not fit.
+        """
+        numbers = matrix(self.columns, x)
+        if numbers.ndim != 2 or numbers.shape[1] != self.net.n_in:
+            raise ValueError(f"x must be (samples, {self.net.n_in}), got {numbers.shape}")
+        pieces = [numbers[i : i + EVALUATION_ROWS] for i in range(0, max(len(numbers), 1), EVALUATION_ROWS)]
+        outputs = np.concatenate([self.net.predict(self.scaler.transform(piece)) for piece in pieces])
+        return outputs if self.target_scaler is None else self.target_scaler.inverse(outputs)
 
 
 def load_model(directory: Path) -> SavedModel:
@@ -44,19 +105,40 @@ def load_model(directory: Path) -> SavedModel:
     """
     try:
         description = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-        if description["format"] != 1:
-            raise ValueError(f"model.json has format {description['format']!r}; known is 1")
+        if description["format"] not in (1, FORMAT):
+            raise ValueError(f"model.json has format {description['format']!r}; known are 1 and {FORMAT}")
         arrays = _arrays(directory / "model.npz")
         _check_spec(description["spec"], arrays["state/theta"])
         net = Network.from_spec(description["spec"])
         net.load_state_dict({key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")})
-        shift, scale = arrays["scaler_shift"], arrays["scaler_scale"]
-        if {shift.shape, scale.shape} != {(net.n_in,)} or shift.dtype.kind + scale.dtype.kind != "ff":
-            raise ValueError(f"the scaler is none of {net.n_in} inputs")
-        return SavedModel(net, shift, scale, tuple(map(str, description["class_names"])))
+        columns = tuple(_column(entry) for entry in description.get("columns", ()))
+        if columns and sum(1 if c.categories is None else len(c.categories) for c in columns) != net.n_in:
+            raise ValueError(f"the columns do not make {net.n_in} inputs")
+        return SavedModel(
+            net,
+            _scaler(arrays, "scaler", net.n_in),
+            tuple(map(str, description["class_names"])),
+            columns,
+            _scaler(arrays, "target", net.n_out) if "target_shift" in arrays else None,
+        )
     except Exception as error:  # a damaged file raises whatever its damage runs into
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the model in {directory} cannot be read: {text}") from error
+
+
+def _scaler(arrays: dict[str, NDArray[Any]], name: str, n: int) -> Scaler:
+    shift, scale = arrays[f"{name}_shift"], arrays[f"{name}_scale"]
+    if {shift.shape, scale.shape} != {(n,)} or shift.dtype.kind + scale.dtype.kind != "ff":
+        raise ValueError(f"{name}_shift and {name}_scale must be numbers of shape ({n},)")
+    return Scaler(shift, scale)
+
+
+def _column(entry: dict[str, Any]) -> Column:
+    name, categories, fill = entry["name"], entry["categories"], entry["fill"]
+    kind = (float, int) if categories is None else (str,)
+    if not isinstance(name, str) or not (fill is None or isinstance(fill, kind)):
+        raise ValueError("model.json has a column that is none")
+    return Column(name, None if categories is None else tuple(map(str, categories)), fill)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -13,9 +13,16 @@ from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, new, plain, shades
 Arrays = dict[str, Any]
 
 
+def part(arrays: Arrays) -> str:
+    """Return the part of the data that the arrays are of: test, or training where there is no test part."""
+    return str(arrays.get("part", "test"))
+
+
 def confusion(arrays: Arrays) -> Figure:
     """Draw the confusion matrix: counts, coloured by the share of the true class."""
-    figure = new(f"dataset: {arrays['name']}", f"confusion on {arrays['confusion'].sum():,} test samples", 6.4, 5.4)
+    figure = new(
+        f"dataset: {arrays['name']}", f"confusion on {arrays['confusion'].sum():,} {part(arrays)} samples", 6.4, 5.4
+    )
     axes = figure.subplots()
     figure.colorbar(draw_confusion(axes, arrays), ax=axes, label="share of the true class", shrink=0.85)
     return figure
@@ -42,7 +49,9 @@ def draw_confusion(axes: Any, arrays: Arrays) -> Any:
 def samples(arrays: Arrays) -> Figure:
     """Draw test images with prediction, probability and true label; red where the prediction is wrong."""
     names, shape = arrays["class_names"], tuple(arrays["sample_image_shape"])
-    figure = new(f"dataset: {arrays['name']}", "test samples: prediction (probability) and true label", 6.4, 7.0)
+    figure = new(
+        f"dataset: {arrays['name']}", f"{part(arrays)} samples: prediction (probability) and true label", 6.4, 7.0
+    )
     for axes, x, true, predicted, p in zip(
         figure.subplots(3, 3).flat,
         arrays["sample_x"],
@@ -64,7 +73,7 @@ def samples(arrays: Arrays) -> Figure:
 def decision(arrays: Arrays) -> Figure:
     """Draw the regions in which a network of two inputs decides for each class, under the test points."""
     accuracy = float(arrays["test_accuracy"])
-    title = "decision regions and test points" + (
+    title = f"decision regions and {part(arrays)} points" + (
         f", test accuracy {100 * accuracy:.1f} %" if np.isfinite(accuracy) else ""
     )
     figure = new(f"dataset: {arrays['name']}", title, 6.4, 5.2)

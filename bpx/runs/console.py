@@ -55,6 +55,10 @@ class Console:
             text = f"The data asked for cannot be had. This run is on {data.name}: {data.source}."
             self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red", expand=False))
 
+    def data(self, text: str) -> None:
+        """Say how the data were understood."""
+        self.terminal.print(f"data      {text}", markup=False)
+
     def note(self, text: str) -> None:
         """Say something that is not part of the results."""
         self.terminal.print(f"note      {text}", markup=False)
@@ -123,6 +127,10 @@ class Console:
         for key, label in (("accuracy/test", "test"), ("accuracy/train", "train")):
             if key in final:
                 out(f"accuracy  {label} {100 * final[key]:.2f} %")
+        for key in ("test", "train"):
+            if f"rmse/{key}" in final:
+                r2 = f", R² {final[f'r2/{key}']:.4f}" if f"r2/{key}" in final else ""
+                out(f"error     {key} RMSE {final[f'rmse/{key}']:.6g}{r2}")
         if "cost/test" in final:
             out(f"cost      test {final['cost/test']:.4f}")
         out(f"training  {final['time/train_seconds']:.1f} s")

@@ -110,6 +110,9 @@ class Execution:
         log.info("dataset %s: %s", data.name, data.source)
         log.info("run directory %s", directory)
         self.console.warn(data)
+        for line in filter(None, (data.summary, *data.notes)):
+            log.info("data: %s", line)
+            self.console.data(line)
         seen, training = self.measurement, self.training
         recorder = FlightRecorder(training)
         event: NonFinite | None = None
@@ -274,7 +277,7 @@ class Execution:
 
             draw_all(directory)
             tracker.artifact(directory / "figures", "figures")
-        save_model(directory, self.net, data.scaler.shift, data.scaler.scale, data.class_names)
+        save_model(directory, self.net, data.scaler, data.class_names, data.columns, data.target_scaler)
         finding = self.measurement.finding
         result = {
             "outcome": outcome,

@@ -72,6 +72,7 @@ def perform(
                 data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
             if again is not None:
                 check_dataset(again.directory, data)
+            work = work.decided(data.n_classes is not None)
             net = build_network(work, data, rngs)
             check_samples(work, data)
             work.tracker.connect(again.address if again else "")
@@ -153,9 +154,9 @@ def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator
     size = work.settings.batch_size
     if size > len(data.x_train):
         raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
-    net = work.network(data.n_in, data.n_out)
+    net = work.decided(data.n_classes is not None).network(data.n_in, data.n_out)
     if data.n_classes is None and net.loss.classifies:
-        raise UserError(f"dataset {data.name} has numbers as targets: use loss=mean_squared_error")
+        raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
     net.initialize(work.initializer, rngs["initialization"])
     net.bind(size, rngs["dropout"])
     if work.initializer.needs_data:

@@ -106,7 +106,7 @@ class Study:
         """
         work = self.plan(*overrides)
         data, rows = self.data(work), work.settings.batch_size
-        net = work.network(data.n_in, data.n_out)
+        net = work.decided(data.n_classes is not None).network(data.n_in, data.n_out)
         n = self.seeds if seeds is None else seeds
         self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
         for seed in range(n):

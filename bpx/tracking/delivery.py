@@ -111,20 +111,23 @@ def _end(client: Any, spool: Spool, status: str, when: int) -> None:
     client.set_terminated(spool.target["run"], status, end_time=when)
 
 
-def _model(client: Any, spool: Spool, example: list[list[float]]) -> None:
+def _model(client: Any, spool: Spool, example: dict[str, list[Any]] | list[list[float]]) -> None:
     """Log a pyfunc model that takes raw features and gives the network's outputs: one in a run, however often sent."""
     import mlflow.pyfunc
+    import pandas as pd
     import scipy
     from mlflow.models import Model, infer_signature
     from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
     from bpx.engine.model_files import load_model
 
-    features = np.array(example)
-    # columns of doubles take every numeric type, a tensor would take its own alone
+    features: Any = pd.DataFrame(example) if isinstance(example, dict) else np.array(example)
     with np.errstate(all="ignore"):  # a thread does not inherit what training ignores, and the run may have diverged
         signature = infer_signature(features, load_model(spool.directory).predict(features))
-    signature.inputs = Schema([ColSpec("double") for _ in range(features.shape[1])])
+    # any type: MLflow refuses integers where a column is double; the model converts what is exact, and refuses the rest
+    names = list(example) if isinstance(example, dict) else [None] * features.shape[1]
+    signature.inputs = Schema([ColSpec(AnyType(), name) for name in names])  # type: ignore[no-untyped-call]
     package, run_id = Path(__file__).resolve().parent.parent, spool.target["run"]
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch, "network")

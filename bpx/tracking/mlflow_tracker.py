@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bpx.engine.features import raw_cells
 from bpx.system.files import replaced
 from bpx.system.text import masked, one_line
 from bpx.tracking import alive, store
@@ -178,8 +179,8 @@ class MLflowTracker(Tracker):
 
     def save_model(self, directory: Path, data: Any) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
-        example = data.x_test[:3] * data.scaler.scale + data.scaler.shift
-        self._add("model", example.tolist())
+        example = data.scaler.inverse((data.x_test if len(data.x_test) else data.x_train)[:3])
+        self._add("model", raw_cells(data.columns, example) if data.columns else example.tolist())
 
     def leave(self) -> None:
         """Send what waits and let the run go on: others work on it still."""

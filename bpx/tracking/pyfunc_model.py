@@ -25,7 +25,7 @@ class TrainedNetwork(PythonModel):
         self.model = load_model(folder)
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
-        """Return (n, n_out) for features (n, n_in), an array or a data frame."""
+        """Return (n, n_out) for raw features: a data frame, matched by name, or an array or list (n, features)."""
         return self.model.predict(model_input)
 
 

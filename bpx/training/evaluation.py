@@ -17,49 +17,71 @@ CONFUSABLE = 1000  # classes in a confusion matrix, at most
 
 
 def evaluated(net: Network, data: Dataset) -> dict[str, float]:
-    """Return cost and accuracy on the test part, and accuracy on the training part, by their metrics' names."""
-    cost, accuracy = net.evaluate(data.x_test, data.y_test)
-    if accuracy is None:
-        return {"cost/test": cost}
-    _, known = net.evaluate(data.x_train, data.y_train)
-    assert known is not None
-    return {"cost/test": cost, "accuracy/test": accuracy, "accuracy/train": known}
+    """Return the metrics of a trained network by their names, on the test part (if there is one) and the training part.
+
+    ``cost/test``; of classes ``accuracy/test`` and ``accuracy/train``; of numbers, in the units of the data,
+    ``rmse/test``, ``r2/test``, ``rmse/train`` and ``r2/train``.
+    """
+    found: dict[str, float] = {}
+    for part, x, y in (("test", data.x_test, data.y_test), ("train", data.x_train, data.y_train)):
+        if not len(x):
+            continue
+        cost, accuracy = net.evaluate(x, y)
+        if part == "test":
+            found["cost/test"] = cost
+        if accuracy is not None:
+            found[f"accuracy/{part}"] = accuracy
+        else:
+            found |= {f"{name}/{part}": value for name, value in errors(net, data, x, y).items()}
+    return found
+
+
+def errors(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, float]:
+    """Return RMSE and R^2 of a regression, in the units of the data, each the mean over the targets.
+
+    rmse = sqrt(mean_i (a_i - t_i)**2), r2 = 1 - sum_i (a_i - t_i)**2 / sum_i (t_i - mean t)**2; r2 is absent where a
+    target is constant.
+    """
+    outputs, targets = net.predict(x).astype(np.float64), y.astype(np.float64)
+    scale = np.ones(targets.shape[1]) if data.target_scaler is None else data.target_scaler.scale
+    squared = ((outputs - targets) ** 2).mean(axis=0)
+    spread = targets.var(axis=0)
+    found = {"rmse": float((np.sqrt(squared) * scale).mean())}
+    return found | ({"r2": float((1 - squared / spread).mean())} if (spread > 0).all() else {})
 
 
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:
     """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file.
 
     Of more classes than a figure can show, there is no confusion matrix.
+    They are of the test part, or of the training part where there is none.
     """
     arrays: dict[str, Any] = {"name": data.name, "class_names": np.array(data.class_names, dtype=str)}
-    probabilities = net.predict(data.x_test) if data.n_classes is not None else np.full(1, np.nan)
+    part, x, y = ("test", data.x_test, data.y_test) if len(data.x_test) else ("training", data.x_train, data.y_train)
+    arrays["part"] = part
+    probabilities = net.predict(x) if data.n_classes is not None else np.full(1, np.nan)
     if data.n_classes is not None and np.isfinite(probabilities).all():  # a diverged network decides nothing
         predicted = probabilities.argmax(axis=1)
         if data.n_classes <= CONFUSABLE:
             arrays["confusion"] = np.zeros((data.n_classes, data.n_classes), np.int64)
-            np.add.at(arrays["confusion"], (data.y_test, predicted), 1)
+            np.add.at(arrays["confusion"], (y, predicted), 1)
         few = np.arange(min(SAMPLES, len(predicted)))
         arrays |= {
-            "sample_x": raw(data, data.x_test[few]),
+            "sample_x": data.scaler.inverse(x[few]),
             "sample_image_shape": np.array(data.image_shape or (), np.int64),
-            "sample_true": data.y_test[few],
+            "sample_true": y[few],
             "sample_pred": predicted[few],
             "sample_prob": probabilities[few, predicted[few]],
             "test_accuracy": np.float64(np.nan if test_accuracy is None else test_accuracy),
         }
         if data.n_in == 2:
-            arrays |= _regions(net, data)
+            arrays |= _regions(net, data, x, y)
     with replaced(path) as file:
         np.savez(file, **arrays)
 
 
-def raw(data: Dataset, x: Any) -> Any:
-    """Return scaled features in the units of the data."""
-    return x * data.scaler.scale + data.scaler.shift
-
-
-def _regions(net: Network, data: Dataset) -> dict[str, Any]:
-    points = raw(data, data.x_test)
+def _regions(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, Any]:
+    points = data.scaler.inverse(x)
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.1 * (high - low)
     axes = [np.linspace(a, b, GRID) for a, b in zip(low - margin, high + margin, strict=True)]
@@ -70,5 +92,5 @@ def _regions(net: Network, data: Dataset) -> dict[str, Any]:
         "grid_y": axes[1],
         "grid_class": labels,
         "points": points,
-        "points_label": data.y_test,
+        "points_label": y,
     }

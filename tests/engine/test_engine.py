@@ -221,13 +221,14 @@ def test_a_twin_touches_nothing_of_training():
 
 @pytest.mark.parametrize("model", [mlp, residual_mlp])
 def test_a_network_survives_its_description(model, tmp_path):
+    from bpx.engine.features import Scaler
     from bpx.engine.model_files import load_model, save_model
 
     net, x, *_ = train(model=model)
     other = Network.from_spec(net.spec)
     other.load_state_dict(net.state_dict())
     np.testing.assert_array_equal(net.predict(x), other.predict(x))
-    save_model(tmp_path, net, np.full(8, 2.0, np.float32), np.full(8, 4.0, np.float32), ("a", "b", "c"))
+    save_model(tmp_path, net, Scaler(np.full(8, 2.0), np.full(8, 4.0)), ("a", "b", "c"))
     loaded = load_model(tmp_path)
     np.testing.assert_allclose(loaded.predict(x * 4 + 2), net.predict(x), atol=1e-6)
     assert loaded.class_names == ("a", "b", "c")

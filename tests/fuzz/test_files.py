@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bpx import records
 from bpx.data import DataError, idx, npz
 from bpx.engine import mlp
+from bpx.engine.features import Column, Scaler
 from bpx.engine.model_files import load_model, save_model
 from bpx.records import Key, RecordWriter
 from bpx.tracking import tracker
@@ -107,7 +108,8 @@ def test_an_npz_with_a_bomb_or_a_pickle(tmp_path):
 def a_model(tmp_path_factory):
     """The two files of a network, by name."""
     folder = tmp_path_factory.mktemp("model")
-    save_model(folder, mlp(3, [4, 4], 2, normalization="batch"), np.zeros(3), np.ones(3), ("a", "b"))
+    columns = (Column("u", fill=1.5), Column("v", ("x", "y"), "x"))
+    save_model(folder, mlp(3, [4, 4], 2, normalization="batch"), Scaler(np.zeros(3), np.ones(3)), ("a", "b"), columns)
     return {name: (folder / name).read_bytes() for name in ("model.json", "model.npz")}
 
 
@@ -121,7 +123,7 @@ def load_or_one_line(folder, files):
 @given(data=st.data(), name=st.sampled_from(["model.json", "model.npz"]))
 def test_a_model(data, name, a_model, tmp_path):
     model = load_or_one_line(tmp_path, a_model | {name: data.draw(damaged(a_model[name]))})
-    assert model is None or model.predict(np.zeros((1, 3))).shape == (1, 2)
+    assert model is None or model.predict([[0.0, "x"]]).shape == (1, 2)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 
 from bpx.engine import model_files
+from bpx.engine.features import Scaler
 from bpx.tracking import MLflowTracker, TrackingError, store
 from bpx.tracking.delivery import SEND_EVERY
 from bpx.tracking.mlflow_tracker import STATUS
@@ -198,10 +199,10 @@ def network(tmp_path):
     rng = np.random.default_rng(0)
     net = work.network(4, 3)
     net.initialize(work.initializer, rng)
-    scaler = SimpleNamespace(shift=np.full(4, 7.0, np.float32), scale=np.full(4, 3.0, np.float32))
-    model_files.save_model(tmp_path, net, scaler.shift, scaler.scale, ("a", "b", "c"))
+    scaler = Scaler(np.full(4, 7.0), np.full(4, 3.0))
+    model_files.save_model(tmp_path, net, scaler, ("a", "b", "c"))
     x = rng.normal(size=(9, 4)).astype(np.float32)
-    return SimpleNamespace(**{**vars(DATA), "x_train": x, "x_test": x, "scaler": scaler}), net
+    return SimpleNamespace(**{**vars(DATA), "x_train": x, "x_test": x, "scaler": scaler, "columns": ()}), net
 
 
 def test_the_model_is_logged_beside_whatever_the_caller_does_with_mlflow(uri, tmp_path, monkeypatch):

@@ -1,0 +1,61 @@
+"""The arrays of an npz file: which are the features, the labels, and the test part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpx.data import npz
+from bpx.data.dataset import Array, DataError
+
+FEATURES = ("x", "x_train", "data", "features", "train_images", "images")  # in any case
+TARGETS = ("y", "y_train", "target", "targets", "label", "labels", "train_labels")
+TESTS = {
+    "x_test": ("x_test", "test_images"),
+    "y_test": ("y_test", "test_labels"),
+}
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The arrays that a file gives: x and y, and where it has them those of the test part; ``key`` is y's name."""
+
+    x: Array
+    y: Array
+    key: str
+    x_test: Array | None
+    y_test: Array | None
+
+
+def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
+    """Return the arrays, by their keys or by the spellings of NumPy's, Keras's and scikit-learn's users.
+
+    Raises DataError where an array is lacking, or could be one of several.
+    """
+    held = npz.names(path)
+    x, y = _key(path, held, x_key, FEATURES, "x_key"), _key(path, held, y_key, TARGETS, "y_key")
+    x_test, y_test = (_test(held, name) for name in ("x_test", "y_test"))
+    if (x_test is None) != (y_test is None) or x_test == x or y_test == y:
+        x_test = y_test = None
+    wanted = [key for key in (x, y, x_test, y_test) if key is not None]
+    arrays = npz.read(path, tuple(wanted))
+    if x_test is None or y_test is None:
+        return Arrays(arrays[x], arrays[y], y, None, None)
+    return Arrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test])
+
+
+def _key(path: Path, held: tuple[str, ...], given: str | None, known: tuple[str, ...], setting: str) -> str:
+    if given is not None:
+        if given not in held:
+            raise DataError(f"{path} lacks the array {given!r}; it has {', '.join(held)}")
+        return given
+    found = [key for key in held if key.lower() in known]
+    if not found:
+        raise DataError(f"{path} lacks the array {known[0]!r}; it has {', '.join(held)}: give dataset.{setting}")
+    if len(found) > 1:
+        raise DataError(f"{path} has {' and '.join(found)}: give dataset.{setting}")
+    return found[0]
+
+
+def _test(held: tuple[str, ...], name: str) -> str | None:
+    return next((key for key in held if key.lower() in TESTS[name]), None)

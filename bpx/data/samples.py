@@ -1,0 +1,143 @@
+"""What a file holds: features by name or as an array, and the column to learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bpx.data import arrays, columns, table
+from bpx.data.dataset import Array, DataError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a file, before they are split and scaled.
+
+    Attributes
+    ----------
+    x : dict of str to array, or array (rows, features)
+        The features: by name numbers with NaN or words with None where a cell is missing, or float64.
+    y : array (rows,) or (rows, outputs)
+        What is to be learned, as the file has it.
+    key : str
+        What the file calls y.
+    table : Table or None
+        The text that was read; None for an npz file.
+    n_test : int or None
+        How many samples, behind the others, are a test part of their own.
+    notes : tuple of str
+        What a person should know of how the file was understood.
+    """
+
+    x: dict[str, Array] | Array
+    y: Array
+    key: str
+    table: table.Table | None = None
+    n_test: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names, empty where they have none."""
+        return list(self.x) if isinstance(self.x, dict) else []
+
+
+def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
+    """Return the samples of an npz file, its own test part behind them; raises DataError."""
+    found = arrays.read(path, x_key, y_key)
+    train = Samples(*_shaped(path, found.x, found.y), found.key)
+    if found.x_test is None or found.y_test is None:
+        return train
+    test = Samples(*_shaped(path, found.x_test, found.y_test), found.key)
+    return replace(joined(train, test, path), notes=(f"the test part is the file's own: {len(test.y):,} samples",))
+
+
+def from_text(
+    path: Path, header: str | bool, label: str | None, categorical: str, missing: str, like: Samples | None = None
+) -> Samples:
+    """Return the samples of delimited text; raises DataError.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header, categorical, missing
+        The keys of the dataset.
+    label : str or None
+        The column to learn; None for the one called label, target, class or y.
+    like : Samples, optional
+        The training part, whose columns are wanted where the file is a test part.
+    """
+    read = table.read(path, header, label)
+    key = _label(read, label if like is None else like.key)
+    names = [name for name in read.names if name != key]
+    if like is not None:
+        if lacking := [name for name in like.names if name not in names]:
+            raise DataError(f"{path} lacks the column {lacking[0]!r} of the training part")
+        names = like.names
+    notes = read.notes
+    empty = [name for name in names if not set(read.cells[name]).difference(table.MISSING)]
+    if empty and missing != "error" and like is None:
+        notes = (*notes, f"without a value and left out: {', '.join(empty)}")
+        names = [name for name in names if name not in empty]
+    if not names:
+        raise DataError(f"{path} has no column but {key}: it needs a feature, too")
+    if missing == "drop" and (gone := columns.incomplete(read, [*names, key])).any():
+        notes = (*notes, f"dataset.missing=drop leaves out {gone.sum():,} of {len(gone):,} samples")
+        read = read.without(gone)
+    if not len(read.lines):
+        raise DataError(f"{path} holds no samples that are complete")
+    y = read.cells[key]
+    if "" in y.tolist():
+        raise DataError(f"{path}, line {read.lines[y.tolist().index('')]}: the column {key} is empty")
+    return Samples(columns.features(read, names, categorical, missing), y, key, read, notes=notes)
+
+
+def joined(train: Samples, test: Samples, path: Path) -> Samples:
+    """Return the samples of both, those of ``test`` behind; raises DataError where they are of two kinds."""
+    if train.y.dtype.kind != test.y.dtype.kind or train.y.shape[1:] != test.y.shape[1:]:
+        raise DataError(f"{path}: the test part's labels are {test.y.dtype}, those to train on {train.y.dtype}")
+    x: dict[str, Array] | Array
+    if isinstance(train.x, dict) and isinstance(test.x, dict):
+        for name in train.x:
+            if train.x[name].dtype != test.x[name].dtype:
+                raise DataError(f"{path}, column {name}: words in one of the two parts, numbers in the other")
+        x = {name: np.concatenate([train.x[name], test.x[name]]) for name in train.x}
+    elif isinstance(train.x, dict) or isinstance(test.x, dict):
+        raise DataError(f"{path}: the test part must be a file of the same kind as the training part")
+    elif train.x.shape[1:] != test.x.shape[1:]:
+        raise DataError(f"{path}: the test part has {test.x.shape[1]} features, the training part {train.x.shape[1]}")
+    else:
+        x = np.concatenate([train.x, test.x])
+    y = np.concatenate([train.y, test.y])
+    return replace(train, x=x, y=y, n_test=len(test.y), notes=(*train.notes, *test.notes))
+
+
+def _label(read: table.Table, wanted: str | None) -> str:
+    """Return the column to learn; raises DataError, as a question, where it is not certain."""
+    if wanted is not None:
+        if wanted not in read.names:
+            raise DataError(f"{read.path} has no column {wanted!r}; it has {', '.join(read.names)}")
+        return wanted
+    found = [name for name in read.names if name.lower() in table.LABELS]
+    if len(found) != 1:
+        which = f"{' and '.join(found)} may both be it" if found else f"columns are {', '.join(read.names)}"
+        raise DataError(f"{read.path}: which column is the label? {which}; give dataset.label or dataset.target")
+    return found[0]
+
+
+def _shaped(path: Path, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return x as float64 (rows, features) beside y; raises DataError where they are no samples."""
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
+    if x.ndim < 2 or y.ndim not in (1, 2) or not x.size or len(x) != len(y):
+        raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
+    if y.dtype.kind not in "fiubUS":
+        raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
+    x = x.reshape(len(x), -1).astype(np.float64)
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise DataError(f"{path}: x has NaN or Inf, first in sample {row}, feature {column}")
+    return x, y

@@ -1,0 +1,51 @@
+"""How a file was understood, in words: said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bpx.data.dataset import Array
+from bpx.data.samples import Samples
+from bpx.data.table import SEPARATORS
+from bpx.engine.features import Column
+
+TINY = 1e-30  # features of this size are said: little else in a network works at it
+
+
+def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str], y: Array) -> str:
+    """Return what was understood of a file, in one line: rows, features, the label or target, the separator."""
+    features = len(samples.names) or n_in
+    if class_names:
+        what = f"label {samples.key} ({len(class_names)} classes: {_listed(class_names, 1)})"
+    else:
+        what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
+    parts = [f"{len(y):,} rows", f"{features} feature{'s' if features > 1 else ''}", what]
+    if samples.table is not None:
+        parts.append(f"separator {SEPARATORS[samples.table.separator]}")
+    return f"{name}: {', '.join(parts)}"
+
+
+def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
+    """Return what is to be known of the training rows ``x`` (rows, inputs): words, constant and tiny features."""
+    found = []
+    if words := [f"{c.name} ({len(c.categories)})" for c in columns if c.categories is not None]:
+        found.append(f"one input for each word of {_listed(words)}")
+    names = [c.name for c in columns if c.categories is None] if columns else [str(k) for k in range(x.shape[1])]
+    if columns:
+        x = x[:, [c.categories is None for c in columns for _ in c.categories or ("",)]]
+    constant = [names[k] for k in np.flatnonzero((x == x[0]).all(axis=0))]
+    if constant and len(constant) == len(names) and not words:
+        found.append("every feature is constant in the training part: the inputs carry nothing")
+    elif constant:
+        found.append(f"constant in the training part, so that they carry nothing: {_listed(constant)}")
+    size = np.abs(x).max(axis=0, initial=0.0)
+    if len(tiny := np.flatnonzero((size > 0) & (size < TINY))):
+        more = f", and so are {len(tiny) - 1} more" if len(tiny) > 1 else ""
+        found.append(f"feature {names[tiny[0]]} is tiny, at most {size[tiny[0]]:.3g}{more}: scaled in float64")
+    return tuple(found)
+
+
+def _listed(words: Sequence[str], most: int = 6) -> str:
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
