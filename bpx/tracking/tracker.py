@@ -87,11 +87,12 @@ class Tracker:
         self._open_files(directory)
 
     def compare(self, position: int) -> None:
-        """Do not log again, but compare, what ``metrics.jsonl`` holds behind a position: the run goes on from there.
+        """Do not log again, but compare, what ``metrics.jsonl`` holds: the run goes on from where it had ``position``.
 
-        Raises ValueError where the file has no such place.
+        A run that went on before, from an earlier step, has lines of later steps in front of the position, too.
+        Raises ValueError where the file is shorter than that.
         """
-        self._logged = logged_behind(self._path, position)
+        self._logged = logged(self._path, position)
 
     @property
     def position(self) -> int:
@@ -190,13 +191,13 @@ def whole_lines(path: Path) -> int:
     return 0
 
 
-def logged_behind(path: Path, position: int) -> dict[tuple[int, str], float]:
-    """Return what ``metrics.jsonl`` holds behind a position, by step and name; raises ValueError naming the file."""
+def logged(path: Path, least: int) -> dict[tuple[int, str], float]:
+    """Return what ``metrics.jsonl`` holds, by step and name; raises ValueError where it has not ``least`` bytes."""
     try:
         with path.open("rb") as file:
-            if position > file.seek(0, os.SEEK_END):
-                raise ValueError("it is shorter than it was")
-            file.seek(position)
+            if (size := file.seek(0, os.SEEK_END)) < least:
+                raise ValueError(f"expected at least {least:,} bytes, got {size:,}")
+            file.seek(0)
             lines = [json.loads(line) for line in file]
         return {(line["step"], key): value for line in lines for key, value in line["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

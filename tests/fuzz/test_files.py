@@ -276,7 +276,7 @@ LINES = b'{"step": 0, "epoch": 0.0, "metrics": {"a": 1.0}}\n{"step": 1, "epoch":
 def test_metrics_behind_a_position(content, position, tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    read_or_one_line(lambda p: tracker.logged_behind(p, position), path, ValueError)
+    read_or_one_line(lambda p: tracker.logged(p, position), path, ValueError)
 
 
 @quick
