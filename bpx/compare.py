@@ -27,12 +27,16 @@ NOT_THE_EXPERIMENT = ("tracking", "progress")  # keys that change nothing of wha
 @final
 @dataclass(frozen=True)
 class Run:
-    """A run as it is compared: its configuration and last metrics by key; no record where it has none."""
+    """A run as it is compared: its configuration and last metrics by key; no record where it has none.
+
+    ``finding`` are its sentences, ``verdict_final`` is empty where it has not ended.
+    """
 
     name: str
     config: dict[str, Any]
     outcome: str
     finding: str
+    verdict_final: str
     metrics: dict[str, float]
     records: Records | None
 
@@ -86,7 +90,8 @@ def find(word: str) -> Run:
                     _config(Path(scratch), word),
                     tags.get("bpx.outcome", stored.status.lower()),
                     tags.get("bpx.finding", ""),
-                    stored.metrics,
+                    tags.get("bpx.verdict_final", ""),
+                    _existing(stored.metrics),
                     _records(Path(scratch)),
                 )
     raise UserError(f"{word} is neither a run directory nor the id of a run in {OUTPUTS}/ or in MLflow's store")
@@ -97,13 +102,15 @@ def from_directory(directory: Path) -> Run:
     config, records = _config(directory, str(directory)), _records(directory)
     result: dict[str, Any] = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
     series = _whole(directory / "metrics.jsonl", read_metrics) or {}
-    found = result.get("finding") or (records.about.get("finding") if records else None) or {}
+    parts = ("finding", "final")
+    found = [result.get(part) or (records.about.get(part) if records else None) or {} for part in parts]
     return Run(
         name="/".join(directory.absolute().parts[-2:]),
         config=config,
         outcome=result.get("outcome", "not ended"),
-        finding=found.get("sentence", ""),
-        metrics={name: float(values[-1]) for name, (_, values) in series.items()},
+        finding=" ".join(said for one in found if (said := one.get("sentence"))),
+        verdict_final=found[-1].get("verdict", ""),
+        metrics=_existing({name: float(values[-1]) for name, (_, values) in series.items()}),
         records=records,
     )
 
@@ -121,7 +128,8 @@ def report(runs: Sequence[Run]) -> None:
 
     out = terminal()
     for letter, run in zip(LETTERS, runs, strict=False):
-        out.print(f"[bold]{letter}[/]         {run.name} ({run.outcome})")
+        verdict = f", final verdict {run.verdict_final}" if run.verdict_final else ""
+        out.print(f"[bold]{letter}[/]         {run.name} ({run.outcome}{verdict})")
         out.print(f"          {run.finding or 'no finding'}")
     metrics = dict.fromkeys(name for run in runs for name in run.metrics if "/layer_" not in name and name != "lr")
     rows = {
@@ -148,6 +156,14 @@ def draw(runs: dict[str, Records]) -> Path:
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     return save(profiles(runs), FOLDER / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}.png")
+
+
+def _existing(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the last metrics without the slope of dead layers, which stopped existing before the last record."""
+    if not metrics.get("gradient_flow/zero_layers"):
+        return metrics
+    stopped = ("gradient_flow/slope", "gradient_flow/abs_slope", "gradient_flow/ratio")
+    return {name: value for name, value in metrics.items() if name not in stopped}
 
 
 def _config(directory: Path, name: str) -> dict[str, Any]:

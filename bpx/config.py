@@ -20,6 +20,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from bpx import engine
+from bpx.diagnosis.training_state import STOPS
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
@@ -58,6 +59,7 @@ class Settings:
     dtype: str
     threads: int
     early_stopping: int | None
+    stop_when: list[str]
     progress: bool
     resume: str | None = None
 
@@ -70,6 +72,9 @@ class Settings:
             raise ValueError(f"early_stopping must be at least 1, got {self.early_stopping}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        for word in self.stop_when:
+            if word not in STOPS:
+                raise ValueError(f"stop_when must hold only {', '.join(STOPS)}, got {word}")
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,8 @@ class Plan:
 
 def plan(config: DictConfig) -> Plan:
     """Check a composed configuration and build what it describes; raises UserError."""
-    groups = {key for key, value in config.items() if isinstance(value, DictConfig)}
-    top = {str(k): v for k, v in config.items() if k not in groups}
-    settings = check_call("", Settings, top)
+    top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]
+    settings = check_call("", Settings, _plain(OmegaConf.masked_copy(config, top)))
     activation = _construct("activation", config.activation)
     rate = _number("dropout.rate", config.dropout.rate)
     if not 0 <= rate < 1:
@@ -144,6 +148,9 @@ def plan(config: DictConfig) -> Plan:
         initializer=_initializer(config, activation, rate),
         _network=network,
     )
+    unseen = [word for word in settings.stop_when if word != "diverging"]
+    if unseen and "scales" not in result.probes:
+        raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
     result.optimizer(1)  # so that a wrong key is said before the data are read
     result.network(2, 2)
     return result
@@ -294,6 +301,7 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
         str: "a word",
         bool: "true or false",
         types.NoneType: "null",
+        list: "a list",
     }
     for kind in allowed:
         origin = typing.get_origin(kind) or kind
@@ -311,7 +319,7 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
             and (origin is not int or (value is not True and value is not False))
         ):
             return
-    wanted = " or ".join(names.get(kind, str(kind)) for kind in allowed)
+    wanted = " or ".join(names.get(typing.get_origin(kind) or kind, str(kind)) for kind in allowed)
     raise UserError(f"{key} must be {wanted}, got {value if value is not None else 'null'}")
 
 

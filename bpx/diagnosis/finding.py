@@ -108,5 +108,6 @@ class Finding:
         """Return what a tracker keeps of it, by the names of metrics."""
         names = ("slope", "ratio", "forward_slope", "predicted_slope")
         known = {name: getattr(self, name) for name in names}
+        known["zero_layers"] = len(self.zero_layers)
         found = {f"gradient_flow/{key}": value for key, value in known.items() if value is not None}
         return found | ({"gradient_flow/abs_slope": abs(self.slope)} if self.slope is not None else {})

@@ -121,7 +121,7 @@ class Console:
             out(f"[bold red]These are NOT the results of the data asked for: {data.name}[/]")
         out(f"dataset   {data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test samples")
         if seen.finding is not None:
-            out(f"finding   {seen.finding} {seen.trained()}", style="bold")
+            out(f"finding   {' '.join(seen.sentences)}", style="bold")
         if diverged:
             out(f"[bold red]diverged[/]: {diverged}")
         for key, label in (("accuracy/test", "test"), ("accuracy/train", "train")):

@@ -32,11 +32,12 @@ log = logging.getLogger("bpx")
 
 @dataclass(frozen=True)
 class Done:
-    """A run that is over: how it ended, its last metrics, the directory that holds its record."""
+    """A run that is over: how it ended, its last metrics, the directory of its record, its final verdict."""
 
     outcome: str
     metrics: dict[str, float]
     directory: Path
+    verdict_final: str
 
 
 class Watcher(Protocol):
@@ -87,6 +88,7 @@ class Execution:
         )
         self.latest: dict[str, float] = {}
         self.pruned = False
+        self.stopped = ""  # the rule that ended the run
         self.seconds = 0.0  # of training, in processes that have ended
         self.started = time.perf_counter()
         self.console = Console(s.progress and not self.quiet, self.total, per_epoch, net, self.quiet)
@@ -126,6 +128,10 @@ class Execution:
                 self.checkpoints.write()
             self.stop.check()
 
+        def enough() -> bool:
+            self.stopped = self.stopped or seen.state.stop(work.settings.stop_when)
+            return bool(self.stopped)
+
         with self._recorded(), self.console, self.stop.deferred():
             for record in (
                 ()
@@ -143,6 +149,7 @@ class Execution:
                     patience=work.settings.early_stopping,
                     progress=training.progress,
                     on_step_end=on_step_end,
+                    enough=enough,
                 )
             ):
                 step, epoch, event = record.step, record.epoch, record.nonfinite
@@ -152,7 +159,8 @@ class Execution:
                     self._found()
                 self.checkpoints.observe(metrics)
                 if record.reported:
-                    self.latest |= metrics
+                    kept = {name: value for name, value in self.latest.items() if name not in seen.gone}
+                    self.latest = kept | metrics
                     tracker.log(step, epoch, metrics)
                     self.console.show(record, metrics)
                     if self.watcher and event is None and self.watcher.observed(metrics):
@@ -164,16 +172,22 @@ class Execution:
             {} if event is not None or self.pruned else evaluated(self.net, self.data)
         )
         tracker.log(step, epoch, final)
-        seen.close()
         outcome = "diverged" if event is not None else "pruned" if self.pruned else "finished"
+        stopped = self.stopped if outcome == "finished" else ""
+        judged = seen.judge_last(outcome, final)
+        seen.close()
         if event is not None:
             self._diverged(event, recorder)
-        self._close(outcome, final)
+        if stopped:
+            tracker.tag("bpx.stopped", stopped)
+        self._close(outcome, final, stopped)
         diverged = "" if event is None else str(event)
         self.console.report(data, final, seen, directory, tracker, diverged)
+        if stopped:
+            self.console.note(f"stop_when ended the run at step {training.progress.step} of {self.total}: {stopped}")
         if tracker.differing:
             self.console.note(f"{tracker.differing} metrics differ from those logged before the interruption")
-        return Done(outcome, self.latest | final, directory)
+        return Done(outcome, self.latest | final, directory, judged.verdict)
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
@@ -214,7 +228,7 @@ class Execution:
             self.measurement.recall(facts)
             self.latest, self.seconds = dict(facts["latest"]), float(facts["seconds"])
             tracker.non_finite = int(facts["non_finite"])
-            self.pruned = bool(facts["pruned"])
+            self.pruned, self.stopped = bool(facts["pruned"]), str(facts["stopped"])
 
         tracker = self.work.tracker
         facts, wrong = self.checkpoints.resume(check)
@@ -222,8 +236,9 @@ class Execution:
             self.console.note(text)
         if not facts:  # there is none: once more from the start
             tracker.compare(0)
-            self.measurement.recall(dict.fromkeys(("finding", "first", "last")))
-            self.latest, self.seconds, tracker.non_finite, self.pruned = {}, 0.0, 0, False
+            self.measurement.recall({})
+            self.latest, self.seconds, tracker.non_finite = {}, 0.0, 0
+            self.pruned, self.stopped = False, ""
         step = self.training.progress.step
         self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
         for change in self.again.changes if self.again else ():
@@ -241,6 +256,7 @@ class Execution:
             "non_finite": self.work.tracker.non_finite,
             "latest": self.latest,
             "pruned": self.pruned,
+            "stopped": self.stopped,
             "seconds": self._seconds(),
         }
 
@@ -266,7 +282,7 @@ class Execution:
         path.write_text(json.dumps({"event": asdict(event), "frames": frames}, indent=1) + "\n")
         self.work.tracker.artifact(path, "")
 
-    def _close(self, outcome: str, final: dict[str, float]) -> None:
+    def _close(self, outcome: str, final: dict[str, float], stopped: str) -> None:
         """Draw, store the model, hand everything to the tracker."""
         from bpx.engine.model_files import save_model
 
@@ -278,17 +294,23 @@ class Execution:
             draw_all(directory)
             tracker.artifact(directory / "figures", "figures")
         save_model(directory, self.net, data.scaler, data.class_names, data.columns, data.target_scaler)
-        finding = self.measurement.finding
+        seen = self.measurement
+        assert seen.final is not None
         result = {
             "outcome": outcome,
+            "stopped": stopped or None,
             "dataset": data.name,
             "sha256": data.sha256,
             "metrics": final,
-            "finding": None if finding is None else finding.as_dict(),
+            "finding": None if seen.finding is None else seen.finding.as_dict(),
+            "final": seen.final.as_dict(),
         }
-        if finding is not None:
-            note = f"{finding.sentence}\n\n{self.measurement.trained()}\n\nOutcome: {outcome}."
-            tracker.tag("mlflow.note.content", note)
+        tracker.tag("bpx.verdict_final", seen.final.verdict)
+        if seen.sentences:
+            tracker.tag("bpx.finding", " ".join(seen.sentences))
+            ended = f"{outcome}, stopped for it is {stopped}" if stopped else outcome
+            tracker.tag("mlflow.note.content", "\n\n".join([*seen.sentences, f"Outcome: {ended}."]))
+        log.info("final: %s %s", seen.final.verdict, seen.final.sentence)
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
         log.removeHandler(self.handler)
         self.handler.close()

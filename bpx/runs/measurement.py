@@ -13,6 +13,7 @@ from bpx.config import Plan
 from bpx.data import Dataset
 from bpx.diagnosis import Finding, find, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
+from bpx.diagnosis.training_state import FinalState, TrainingState
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
@@ -20,12 +21,16 @@ from bpx.probes.scales import QUANTITIES
 from bpx.records import RecordWriter
 from bpx.training import Record
 
+FLOW = frozenset(f"gradient_flow/{name}" for name in ("slope", "abs_slope", "ratio", "forward_slope", "zero_layers"))
 SAMPLES = 256  # of the training part: the fixed set that probes return to
 
 
 @final
 class Measurement:
-    """Take in the records of a run: keep every value, name the metrics, and judge the first pass."""
+    """Take in the records of a run: keep every value, name the metrics, judge the first pass and the last record.
+
+    ``gone``: the metrics that the record just taken could have given and did not, for they stopped existing.
+    """
 
     def __init__(
         self, work: Plan, data: Dataset, net: Network, optimizer: Optimizer, report_schedule: ReportSchedule, path: Path
@@ -36,7 +41,11 @@ class Measurement:
         self.probe_set = ProbeSet(
             [(PROBES[family](context), parse_schedule(when, report_schedule)) for family, when in work.probes.items()]
         )
+        self.optimizer = optimizer
         self.finding: Finding | None = None
+        self.final: FinalState | None = None
+        self.state = TrainingState(net, optimizer.rate.base, _largest_class(data))
+        self.gone: frozenset[str] = frozenset()
         self.first: NDArray[np.float64] | None = None  # the scales, (layers, quantities), at the first record
         self.last: NDArray[np.float64] | None = None
         self._wanted = work.tracker.per_layer
@@ -57,35 +66,52 @@ class Measurement:
         metrics: dict[str, float] = {}
         if record.step == 0 and self.finding is None:
             metrics |= self._judge(record)
+        if record.nonfinite is None:
+            self.state.take(record.step, self.optimizer.lr, record.metrics, record.measured)
+        possible: set[str] = set()
         if record.reported:
             for seen in record.measured:
                 metrics |= self._per_layer(seen)
-            metrics |= {} if scales is None or record.step == 0 else self._flow()
+                possible |= {name for _, name, _ in self._named[seen.probe]}
+            if scales is not None and record.step > 0:
+                metrics |= self._flow()
+                possible |= FLOW
+        self.gone = frozenset(possible - set(metrics))
         return record.metrics | metrics
 
     def facts(self) -> dict[str, Any]:
         """Return, as JSON, what a resumed run has to know of the records so far."""
         finding = None if self.finding is None else self.finding.as_dict()
         ends = {"first": self.first, "last": self.last}
-        return {"finding": finding} | {key: None if a is None else a.tolist() for key, a in ends.items()}
+        kept = {key: None if a is None else a.tolist() for key, a in ends.items()}
+        return {"finding": finding, "state": self.state.facts()} | kept
 
     def recall(self, facts: dict[str, Any]) -> None:
-        """Take what ``facts`` returned; raises ValueError or TypeError where it is none."""
+        """Take what ``facts`` returned; raises ValueError, KeyError or TypeError where it is none."""
+        if not facts:  # there was no record
+            self.finding = self.first = self.last = None
+            return
         self.finding = None if facts["finding"] is None else Finding.from_dict(facts["finding"])
+        self.state.recall(facts["state"])
         self.first, self.last = (None if facts[k] is None else np.array(facts[k], float) for k in ("first", "last"))
 
     def close(self) -> None:
         """Write the record, with what it is about."""
         finding = None if self.finding is None else self.finding.as_dict()
-        self.writer.about = self._about | {"finding": finding}
+        final = None if self.final is None else self.final.as_dict()
+        self.writer.about = self._about | {"finding": finding, "final": final}
         self.writer.close()
 
-    def trained(self) -> str:
-        """Say in a sentence what the last record shows, empty where nothing can be said."""
-        line = None if self.last is None else fit_slope(self.last[:-1, QUANTITIES.index("delta_l2")])
-        if line is None or not math.isfinite(line.slope) or self.last is self.first:
-            return ""
-        return f"At the last record delta changes ×{line.factor:.3f} per layer, first over last {line.ratio:.2g}."
+    def judge_last(self, outcome: str, metrics: dict[str, float]) -> FinalState:
+        """Judge the last record of a run that has ended, with what was evaluated at its end."""
+        self.final = self.state.final(outcome, metrics)
+        return self.final
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The sentences of the finding: at initialization, and after training."""
+        said = ("" if one is None else one.sentence for one in (self.finding, self.final))
+        return tuple(sentence for sentence in said if sentence)
 
     def _judge(self, record: Record) -> dict[str, float]:
         """Judge the step whose buffers stand as backward left them."""
@@ -102,9 +128,12 @@ class Measurement:
     def _flow(self) -> dict[str, float]:
         """Return what the last record's scales say of the flow, by the names of metrics."""
         assert self.last is not None
-        line = fit_slope(self.last[:-1, QUANTITIES.index("delta_l2")])
+        hidden = self.last[:-1, QUANTITIES.index("delta_l2")]
+        line = fit_slope(hidden)
         forward = forward_slope(self.last[:-1, QUANTITIES.index("activation_rms")])
-        found = {} if line is None else {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}
+        found: dict[str, float] = {"zero_layers": float(np.count_nonzero(hidden == 0))}
+        if line is not None and math.isfinite(line.slope):
+            found |= {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}
         found |= {} if forward is None else {"forward_slope": forward}
         return {f"gradient_flow/{name}": value for name, value in found.items()}
 
@@ -125,3 +154,10 @@ class Measurement:
             elif values[i] > 0:
                 found[name] = math.log10(values[i])
         return found
+
+
+def _largest_class(data: Dataset) -> float | None:
+    """Return the share of the largest class in the training part, None for numbers as targets."""
+    if data.n_classes is None:
+        return None
+    return float(np.bincount(data.y_train).max() / len(data.y_train))

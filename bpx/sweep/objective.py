@@ -14,6 +14,7 @@ MISSING = "hydra.sweeper.objective: this run logs no"
 LOGGED = (
     *("accuracy/test", "accuracy/train", "accuracy/val", "cost/test", "cost/train", "cost/val"),
     *(f"gradient_flow/{name}" for name in ("abs_slope", "forward_slope", "predicted_slope", "ratio", "slope")),
+    "gradient_flow/zero_layers",
     *("lr", "time/train_seconds"),
 )
 

@@ -168,6 +168,7 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "outcome": outcome(trial),
+        "verdict_final": result.get("verdict_final", ""),
         "dataset": where.get("dataset", ""),
         "run_id": where.get("run_id") or "",
         "directory": where.get("directory", ""),

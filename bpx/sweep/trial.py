@@ -34,7 +34,7 @@ def run_trial(config: DictConfig) -> None:
         done = perform(
             config, f"trial {trial.number}", trial.home, list(hydra.overrides.task), quiet=True, watcher=trial
         )
-        trial.ended(done.outcome, done.metrics)
+        trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
     except UserError as error:
@@ -61,6 +61,7 @@ class Trial:
         self.number = number
         self.home = Path("outputs", opt.study_name, f"trial_{number:04d}")
         self.reports = 0
+        self.logged: set[str] = set()  # the objectives that had a value at any record
 
     @property
     def tags(self) -> dict[str, str]:
@@ -90,6 +91,7 @@ class Trial:
 
     def observed(self, metrics: dict[str, float]) -> bool:
         """Report the objective if it is among the metrics; true where the pruner wants the trial to end."""
+        self.logged.update(name for name in self.opt.objectives if name in metrics)
         value = metrics.get(self.opt.objectives[0])
         if value is None or not math.isfinite(value) or len(self.opt.objectives) > 1:
             return False
@@ -97,17 +99,24 @@ class Trial:
         self.reports += 1
         return self.trial.should_prune()
 
-    def ended(self, outcome: str, metrics: dict[str, float]) -> None:
-        """Tell Optuna the outcome; raises UserError where an objective was never logged."""
+    def ended(self, outcome: str, metrics: dict[str, float], verdict_final: str = "") -> None:
+        """Tell Optuna the outcome; raises UserError where an objective was never logged.
+
+        An objective that stopped existing (a slope of dead layers) has no final value: the trial counts as diverged.
+        """
+        error = ""
         if outcome == "finished":
             missing = [name for name in self.opt.objectives if name not in metrics]
-            if missing:
+            if missing and (missing[0] in self.logged or metrics.get("gradient_flow/zero_layers")):
+                outcome, error = "diverged", f"{missing[0]} has no final value, the network ended {verdict_final}"
+            elif missing:
                 known = ", ".join(sorted(name for name in metrics if "/layer_" not in name and name != "lr"))
                 raise UserError(f"{MISSING} {missing[0]}; it logs {known}")
-            if not all(math.isfinite(metrics[name]) for name in self.opt.objectives):
+            elif not all(math.isfinite(metrics[name]) for name in self.opt.objectives):
                 outcome = "diverged"
         kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
-        self.trial.set_user_attr(RESULT, {"outcome": outcome, "metrics": kept, "error": ""})
+        result = {"outcome": outcome, "verdict_final": verdict_final, "metrics": kept, "error": error}
+        self.trial.set_user_attr(RESULT, result)
         if outcome == "finished":
             self.study.tell(self.trial, [metrics[name] for name in self.opt.objectives])
         elif len(self.opt.objectives) > 1:

@@ -45,13 +45,15 @@ def fit(
     patience: int | None = None,
     progress: Progress | None = None,
     on_step_end: Callable[[], None] | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Iterator[Record]:
     """Train ``net`` and yield a record on schedule: of a step before it is made, and after each evaluation.
 
     A step is cost, backward, probes of the gradient, propose, probes of the update, apply. A non-finite cost or
     gradient yields a last record that says where it began, in ``nonfinite``. Training stops after ``epochs``, after
     ``max_steps``, or after ``patience`` evaluations, one every ``evaluate_every`` epochs, without a lower validation
-    cost. It begins where ``progress`` stands, and calls ``on_step_end`` after every step: what it raises ends training.
+    cost; once ``enough`` returns true, the step under way is the last one, and is evaluated. It begins where
+    ``progress`` stands, and calls ``on_step_end`` after every step: what it raises ends training.
     """
     p = Progress() if progress is None else progress
     end = min(epochs * len(batches), max_steps or epochs * len(batches))
@@ -60,7 +62,7 @@ def fit(
         return Record(p.step, p.step / len(batches), metrics, **more)
 
     shifts = net.store.grad[net.store.n_weights :]  # finite only if every delta is
-    if p.step >= end or (patience is not None and p.n_bad >= patience):
+    if p.step >= end or (patience is not None and p.n_bad >= patience) or (enough is not None and enough()):
         return
     for x, y in batches:
         J = net.cost(x, y)
@@ -87,7 +89,8 @@ def fit(
             yield record(metrics, measured=probe_set.measured(p.step), reported=reported)
         optimizer.apply()
         p.step += 1
-        if p.step == end or p.step % (len(batches) * evaluate_every) == 0:
+        last = p.step == end or (enough is not None and enough())
+        if last or p.step % (len(batches) * evaluate_every) == 0:
             if not math.isfinite(net.store.theta.sum()) and not np.isfinite(net.store.theta).all():
                 event = trace(net, optimizer, p.step, J)
                 yield record({}, nonfinite=event)
@@ -103,5 +106,5 @@ def fit(
             yield record(metrics)
         if on_step_end is not None:
             on_step_end()
-        if p.step == end or (patience is not None and p.n_bad >= patience):
+        if last or (patience is not None and p.n_bad >= patience):
             return

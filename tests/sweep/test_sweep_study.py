@@ -1,5 +1,6 @@
 """A study in a real journal: its budget, how its trials end, what it says of a changed command."""
 
+import csv
 import multiprocessing
 import os
 import signal
@@ -110,6 +111,29 @@ def test_a_diverged_trial_of_several_objectives_is_worth_least(path):
     (asked,) = study.ask(1)
     trial_of(study, path, asked, **TWO).ended("diverged", {})
     assert study.trials()[0].values == [WORST, WORST] and study.best() == []
+
+
+def test_an_objective_that_stopped_existing_has_no_final_value(path):
+    study = opened(path, objective="gradient_flow/abs_slope")
+    for _ in range(2):
+        (asked,) = study.ask(1)
+        trial = trial_of(study, path, asked, objective="gradient_flow/abs_slope")
+        trial.observed({"gradient_flow/abs_slope": 0.02})
+        trial.ended("finished", {"cost/train": 2.3}, "dead")
+    assert [t.state for t in study.trials()] == [TrialState.PRUNED] * 2 and study.best() == []
+    results = [t.user_attrs[RESULT] for t in study.trials()]
+    assert {r["verdict_final"] for r in results} == {"dead"} and {r["outcome"] for r in results} == {"diverged"}
+    assert "gradient_flow/abs_slope has no final value" in results[0]["error"]
+
+
+def test_a_trial_that_dies_is_not_finished_with_the_value_before(sweep):
+    words = ["optimizer.lr=0.01,5", "model.depth=3", "model.width=20", "epochs=1", "hydra/sweeper/sampler=grid"]
+    done = sweep(*words, "hydra.sweeper.n_trials=null", "hydra.sweeper.objective=gradient_flow/abs_slope")
+    assert done.returncode == 0, done.stderr
+    with (sweep.home / "outputs" / "default-sweep" / "trials.csv").open(newline="") as file:
+        alive, dead = sorted(csv.DictReader(file), key=lambda row: float(row["optimizer.lr"]))
+    assert (alive["outcome"], alive["verdict_final"]) == ("finished", "healthy") and alive["gradient_flow/abs_slope"]
+    assert (dead["outcome"], dead["verdict_final"]) == ("diverged", "dead") and not dead["gradient_flow/abs_slope"]
 
 
 def test_an_objective_that_is_not_logged_is_said_with_what_is(path):

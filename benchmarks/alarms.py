@@ -1,0 +1,95 @@
+"""How often the rules of the state after training speak of a healthy run: they should not.
+
+python benchmarks/alarms.py [seeds]     prints a Markdown table; five seeds make a hundred runs
+
+The setups are those of the shipped experiments and studies that train well, the longest ones shortened. A run counts
+as an alarm if any rule of `bpx.diagnosis.rules` speaks at its last record, or if its final verdict is not healthy.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bpx.config import plan, streams
+from bpx.runs.run import perform
+from bpx.runs.study import compose
+from experiments import (
+    exploding_gradients,
+    glorot_2010,
+    he_2015,
+    ioffe_2015,
+    pennington_2017,
+    remedies,
+    srivastava_2014,
+    verdicts,
+)
+
+RELU, TANH = remedies.REMEDIES["ReLU and He"], remedies.REMEDIES["tanh and Xavier"]
+ADAM = remedies.REMEDIES["Adam"]
+HEALTHY = {
+    "defaults": (),
+    "classification": ("+experiment=classification",),
+    "mnist_1k": ("+experiment=mnist_1k",),
+    "mnist, 2 epochs": ("+experiment=mnist", "epochs=2"),
+    "exploding_gradients: He": exploding_gradients.DEEP,
+    "exploding_gradients: layer normalization": (
+        *exploding_gradients.DEEP,
+        *exploding_gradients.CURES["gain 2, layer normalization"],
+    ),
+    "glorot_2010: normalized, width 200": (
+        *glorot_2010.SETUP,
+        *glorot_2010.SCHEMES["normalized"],
+        "model.width=200",
+        "epochs=5",
+    ),
+    "he_2015: He, depth 10": (*he_2015.SETUP, "initializer=he_normal", "model.depth=10"),
+    "he_2015: He, depth 20": (*he_2015.SETUP, "initializer=he_normal", "model.depth=20"),
+    "he_2015: He, depth 30": (*he_2015.SETUP, "initializer=he_normal", "model.depth=30"),
+    "ioffe_2015: batch normalization, 2 epochs": (*ioffe_2015.SETUP, "normalization=batch", "epochs=2"),
+    "pennington_2017: orthogonal, depth 20": (*pennington_2017.LEARN, "initializer=orthogonal", "model.depth=20"),
+    "pennington_2017: Gaussian, depth 5": (*pennington_2017.LEARN, "initializer=lecun_normal", "model.depth=5"),
+    "remedies: ReLU and He": (*remedies.BASE, *RELU),
+    "remedies: tanh and Xavier": (*remedies.BASE, *TANH),
+    "remedies: ReLU, He and Adam": (*remedies.BASE, *RELU, *ADAM),
+    "remedies: tanh, Xavier and Adam": (*remedies.BASE, *TANH, *ADAM),
+    "remedies: ReLU, He, cosine": (*remedies.BASE, *RELU, "schedule=cosine"),
+    "srivastava_2014: dropout 0.5, 1,000 images": (
+        *(word for word in srivastava_2014.SETUP if word != "probes=none"),
+        *srivastava_2014.KINDS["dropout 0.5"][0],
+        "dataset.train_size=1000",
+        "max_steps=1200",
+    ),
+    "verdicts: healthy": (*verdicts.SETUP, *verdicts.NETWORKS["healthy"][0], "optimizer.lr=0.05", "epochs=10"),
+}
+PLAIN = ("tracking=none", "tracking.figures=false", "tracking.model=false", "progress=false", "checkpoint.keep=0")
+
+
+def alarms(words: tuple[str, ...], seed: int, home: Path, data: object = None) -> tuple[list[str], float]:
+    """Train one run and return what the rules say of it, and its accuracy on the test part."""
+    done = perform(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], data=data, quiet=True)
+    final = json.loads((done.directory / "result.json").read_text())["final"]
+    said = [f"{alarm['rule']} ({alarm['sentence']})" for alarm in final["alarms"]]
+    if final["verdict"] != "healthy" and final["verdict"] not in {alarm["rule"] for alarm in final["alarms"]}:
+        said.append(f"final verdict {final['verdict']}")
+    return said, done.metrics.get("accuracy/test", float("nan"))
+
+
+def main(seeds: int) -> None:
+    """Print the table."""
+    print("| setup | accuracy, test | alarms |\n|---|---:|---|")
+    runs = silent = 0
+    for label, words in HEALTHY.items():
+        work = plan(compose(*words, *PLAIN))
+        data = work.source.load(streams(0)["data"], work.settings.dtype)
+        with tempfile.TemporaryDirectory() as home:
+            made = [alarms(words, seed, Path(home), data) for seed in range(seeds)]
+        said = [f"seed {seed}: {', '.join(found)}" for seed, (found, _) in enumerate(made) if found]
+        runs, silent = runs + seeds, silent + seeds - len(said)
+        low, high = (100 * end(accuracy for _, accuracy in made) for end in (min, max))
+        print(f"| {label} | {low:.1f} to {high:.1f} % | {'; '.join(said) or 'none'} |", flush=True)
+    print(f"\n{runs - silent} of {runs} healthy runs with an alarm")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

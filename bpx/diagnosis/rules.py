@@ -1,0 +1,311 @@
+"""The rules by which the records of a run in training are judged: quantity, threshold, sentence and source of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+
+from bpx.probes import fit_slope
+from bpx.probes.probe import Values
+from bpx.theory import verdict
+
+Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" stands for the whole network
+
+LEARNED_COST = 0.9  # of its start
+LEARNED_ACCURACY = 0.05  # of the way from the share of the largest class to 1
+LEAST_RATE = 0.01  # of the peak learning rate: below it, small updates are what the schedule asks for
+USUAL_SATURATION = 0.25  # share of z ~ N(0, 1) with a slope near zero; it is 0 for tanh and 1/2 for ReLU
+CLIPPED_STEPS = 0.99
+
+
+@final
+@dataclass
+class Snapshot:
+    """What is known of a network in training at a record.
+
+    Attributes
+    ----------
+    values : the last measured values by quantity: names of the layers, and the values (layers,) in the same order
+    cost_start, cost : ``cost/train`` of the first batch, and the mean since the record before
+    accuracy : share of the samples that are classified right, where one was measured
+    largest_class : share of the largest class in the training part; None for numbers as targets
+    rate : the learning rate over its peak
+    usual_saturation : ``saturation`` that the activation shows for z ~ N(0, 1)
+    """
+
+    values: dict[str, tuple[tuple[str, ...], Values]] = field(default_factory=dict)
+    cost_start: float | None = None
+    cost: float | None = None
+    accuracy: float | None = None
+    largest_class: float | None = None
+    rate: float = 1.0
+    usual_saturation: float = 0.0
+
+    def of(self, quantity: str) -> Values:
+        """Return the values of a quantity, none where it was not measured."""
+        return self.values[quantity][1] if quantity in self.values else np.zeros(0)
+
+    @property
+    def grown(self) -> float | None:
+        """The cost over its start; None where one is not known."""
+        return self.cost / self.cost_start if self.cost is not None and self.cost_start else None
+
+    @property
+    def learned(self) -> bool | None:
+        """Whether the cost has fallen and the accuracy is above that of the constant answer; None: not known."""
+        if self.grown is None:
+            return None
+        learned = self.grown <= LEARNED_COST
+        if self.accuracy is not None and self.largest_class is not None:
+            learned &= self.accuracy - self.largest_class > LEARNED_ACCURACY * (1 - self.largest_class)
+        return learned
+
+    @property
+    def stopped(self) -> tuple[str, ...]:
+        """The hidden layers whose delta is exactly zero while the loss sends back one that is not."""
+        delta = self.of("delta_l2")
+        if len(delta) < 2 or not np.isfinite(delta).all() or delta[-1] == 0:
+            return ()
+        return tuple(self.values["delta_l2"][0][i] for i in np.flatnonzero(delta[:-1] == 0))
+
+    @property
+    def slope(self) -> float | None:
+        """The slope of log10 of delta's L2 norm over the hidden layers; None where there is none."""
+        line = fit_slope(self.of("delta_l2")[:-1])
+        return line.slope if line is not None and np.isfinite(line.slope) else None
+
+    @property
+    def factor(self) -> float | None:
+        """Factor of delta's L2 norm per layer, going backward."""
+        return None if self.slope is None else float(np.power(10.0, self.slope))  # beyond all numbers: inf, no error
+
+    @property
+    def verdict(self) -> str:
+        """The state of the gradients: healthy, vanishing, exploding, dead or undetermined."""
+        if self.stopped:
+            return "dead"
+        return "undetermined" if self.slope is None else str(verdict(self.slope, len(self.of("delta_l2")) - 1))
+
+
+@final
+@dataclass(frozen=True)
+class Rule:
+    """A rule: ``hits`` returns the layers it speaks of, none where all is well; the rest is what people read."""
+
+    name: str
+    quantity: str
+    limit: float
+    threshold: str
+    sentence: str
+    source: str
+    hits: Callable[[Snapshot, float], Hits]
+
+    def __call__(self, known: Snapshot) -> Hits:
+        """Return the layers that the rule speaks of, with their values."""
+        return self.hits(known, self.limit)
+
+    def row(self) -> str:
+        """Return the rule as a row of the table in docs/concepts.md."""
+        threshold = self.threshold.format(limit=self.limit, percent=100 * self.limit)
+        sentence = self.sentence.format(layers="`layer_…`", percent="… %", values="…", step="…", rate="…")
+        return f"| {self.name} | `{self.quantity}` | {threshold} | {sentence} | {self.source} |"
+
+
+def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Any]) -> Hits:
+    if quantity not in known.values:
+        return {}
+    names, values = known.values[quantity]
+    return {names[i]: float(values[i]) for i in np.flatnonzero(mask(values))}
+
+
+def _dead(known: Snapshot, limit: float) -> Hits:
+    return dict.fromkeys(known.stopped, limit)
+
+
+def _dead_layers(known: Snapshot, limit: float) -> Hits:
+    return _layers(known, "dead_units", lambda v: v >= limit)
+
+
+def _dead_units(known: Snapshot, limit: float) -> Hits:
+    return _layers(known, "dead_units", lambda v: (v >= limit) & (v < 1))
+
+
+def _turned(verdict: str) -> Callable[[Snapshot, float], Hits]:
+    def hits(known: Snapshot, limit: float) -> Hits:
+        return {"": known.factor} if known.factor is not None and known.verdict == verdict else {}
+
+    return hits
+
+
+def _diverging(known: Snapshot, limit: float) -> Hits:
+    grown = known.grown
+    return {"": grown} if grown is not None and grown >= limit else {}
+
+
+def _stalled(known: Snapshot, limit: float) -> Hits:
+    ratios = known.of("update_ratio")
+    if known.learned or known.stopped or known.rate < LEAST_RATE or not (ratios < limit).all():
+        return {}
+    return _layers(known, "update_ratio", lambda v: v < limit)
+
+
+def _lost(known: Snapshot, limit: float) -> Hits:
+    if known.learned or known.rate < LEAST_RATE:
+        return {}
+    return _layers(known, "lost_updates", lambda v: v >= limit)
+
+
+def _thrown(known: Snapshot, limit: float) -> Hits:
+    return _layers(known, "update_ratio", lambda v: v >= limit)
+
+
+def _clipped(known: Snapshot, limit: float) -> Hits:
+    if not (known.of("clipped_steps") >= CLIPPED_STEPS).any():
+        return {}
+    return _layers(known, "clip_coefficient", lambda v: v < limit)
+
+
+def _clipped_entries(known: Snapshot, limit: float) -> Hits:
+    return _layers(known, "clipped_entries", lambda v: v >= limit)
+
+
+def _saturated(known: Snapshot, limit: float) -> Hits:
+    if known.usual_saturation > USUAL_SATURATION:
+        return {}
+    return _layers(known, "saturation", lambda v: v >= limit)
+
+
+def _not_learned(known: Snapshot, limit: float) -> Hits:
+    return {"": known.grown} if known.learned is False and known.grown is not None else {}
+
+
+_RULES = (
+    Rule(
+        name="dead",
+        quantity="delta_l2",
+        limit=0,
+        threshold="exactly {limit:g} in a hidden layer while the loss sends back a delta that is not",
+        sentence="delta is exactly zero in {layers} since step {step}",
+        source="Lu et al. 2020, section 3",
+        hits=_dead,
+    ),
+    Rule(
+        name="dead layer",
+        quantity="dead_units",
+        limit=1,
+        threshold="{percent:g} % of a layer",
+        sentence="every unit of {layers} is dead since step {step}",
+        source="Lu et al. 2020, section 3",
+        hits=_dead_layers,
+    ),
+    Rule(
+        name="exploding",
+        quantity="gradient_flow/slope",
+        limit=1,
+        threshold="slope · (hidden layers − 1) above {limit:g}: a decade",
+        sentence="gradients explode, ×{values} per layer",
+        source="the rule of the finding",
+        hits=_turned("exploding"),
+    ),
+    Rule(
+        name="vanishing",
+        quantity="gradient_flow/slope",
+        limit=-1,
+        threshold="slope · (hidden layers − 1) below {limit:g}: a decade",
+        sentence="gradients vanish, ×{values} per layer",
+        source="the rule of the finding",
+        hits=_turned("vanishing"),
+    ),
+    Rule(
+        name="diverging",
+        quantity="cost/train",
+        limit=10,
+        threshold="at least {limit:g} times its start",
+        sentence="the cost is {values} times its start",
+        source="measured on healthy runs, which stay below 4",
+        hits=_diverging,
+    ),
+    Rule(
+        name="stalled",
+        quantity="update_ratio",
+        limit=1e-6,
+        threshold="below {limit:g} in every layer, not learned, the learning rate at least 1 % of its peak",
+        sentence="the steps are too small to matter (update ratio {values})",
+        source="a thousandth of the usual 1e-3 (Karpathy 2015, CS231n)",
+        hits=_stalled,
+    ),
+    Rule(
+        name="lost updates",
+        quantity="lost_updates",
+        limit=0.1,
+        threshold="at least {percent:g} % of a layer, not learned, the learning rate at least 1 % of its peak",
+        sentence="rounding loses {percent} of the updates of {layers}",
+        source="Micikevicius et al. 2018, section 3.1",
+        hits=_lost,
+    ),
+    Rule(
+        name="clipped",
+        quantity="clip_coefficient",
+        limit=0.1,
+        threshold="below {limit:g}, and `clipped_steps` at least 99 %",
+        sentence="clipping shortens every step (coefficient {values})",
+        source="Pascanu et al. 2013, section 3.2: the limit is half to ten times the mean norm",
+        hits=_clipped,
+    ),
+    Rule(
+        name="clipped entries",
+        quantity="clipped_entries",
+        limit=0.5,
+        threshold="at least {percent:g} %",
+        sentence="clipping cuts {percent} of the gradient's entries",
+        source="beyond half of them the gradient is little more than its sign",
+        hits=_clipped_entries,
+    ),
+    Rule(
+        name="saturated",
+        quantity="saturation",
+        limit=0.8,
+        threshold="at least {percent:g} % of a layer, for activations that show less than 25 % for z ~ N(0, 1)",
+        sentence="{percent} of {layers} is saturated",
+        source="Glorot & Bengio 2010, section 3",
+        hits=_saturated,
+    ),
+    Rule(
+        name="dead units",
+        quantity="dead_units",
+        limit=0.5,
+        threshold="at least {percent:g} % of a layer",
+        sentence="{percent} of the units of {layers} are dead",
+        source="Lu et al. 2020, section 3",
+        hits=_dead_units,
+    ),
+    Rule(
+        name="thrown",
+        quantity="update_ratio",
+        limit=1,
+        threshold="at least {limit:g} in a layer at any record; said beside dead and saturated units",
+        sentence="lr {rate} threw the weights (update ratio {values} at step {step})",
+        source="a step as long as the weights; usual is 1e-3 (Karpathy 2015, CS231n)",
+        hits=_thrown,
+    ),
+    Rule(
+        name="not learned",
+        quantity="cost/train",
+        limit=LEARNED_COST,
+        threshold="above {percent:g} % of its start, or the accuracy less than 5 % of the way from the share of the "
+        "largest class to 1",
+        sentence="the network has not learned",
+        source="the constant answer reaches as much",
+        hits=_not_learned,
+    ),
+)
+RULES = {rule.name: rule for rule in _RULES}
+
+
+def table() -> str:
+    """Return the rules as the table in docs/concepts.md."""
+    head = "| rule | quantity | threshold | sentence | source |\n|---|---|---|---|---|"
+    return "\n".join([head, *(rule.row() for rule in RULES.values())])

@@ -1,0 +1,200 @@
+"""The state of a network after training: what its records show, judged by the table of rules, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+
+from bpx.diagnosis.judge import usual_saturation
+from bpx.diagnosis.rules import RULES, Hits, Snapshot
+from bpx.engine.activations import Activation
+from bpx.engine.network import Network
+from bpx.probes import Reading
+
+STOPS = ("dead", "diverging", "stalled")  # the rules that can end a run
+QUANTITIES = frozenset(rule.quantity for rule in RULES.values()) | {"clipped_steps"}
+_STATE = ("dead layer", "dead", "exploding", "vanishing")  # the state of the gradients is said first
+_EXPLAINED = ("dead", "dead layer", "dead units", "saturated")  # a step that threw the weights may be why
+_ENDED = {"diverged": "diverged", "pruned": "was pruned"}
+_REMEMBERED = ("cost_start", "cost", "accuracy", "rate")  # of what is known, beside the values
+
+
+@final
+@dataclass(frozen=True)
+class Alarm:
+    """A rule that speaks at the last record: of which layers, with what values, and since which step of the record."""
+
+    rule: str
+    layers: tuple[str, ...]
+    values: tuple[float, ...]
+    since: int
+    sentence: str
+
+
+@final
+@dataclass(frozen=True)
+class FinalState:
+    """The state after training.
+
+    Attributes
+    ----------
+    verdict : healthy, vanishing, exploding or dead, from the last record; undetermined where it holds no such thing
+    step : the step of that record
+    factor : factor of delta's L2 norm per layer, going backward; None where there is none
+    learned : whether the network learned; None where that is not known
+    alarms : the rules that speak
+    sentence : all of it in words
+    """
+
+    verdict: str
+    step: int
+    factor: float | None
+    learned: bool | None
+    alarms: tuple[Alarm, ...]
+    sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return asdict(self)
+
+
+@final
+class TrainingState:
+    """Take in the records of a run, and judge the last one.
+
+    ``largest_class`` is the share of the largest class in the training part, None for numbers as targets;
+    ``peak`` the highest learning rate that is foreseen.
+    """
+
+    def __init__(self, net: Network, peak: float, largest_class: float | None) -> None:
+        functions = {layer.function for layer in net.layers() if isinstance(layer, Activation)}
+        saturation = max((usual_saturation(function) for function in functions), default=0.0)
+        self.known = Snapshot(largest_class=largest_class, usual_saturation=saturation)
+        self.peak = peak
+        self.judged: dict[str, int] = {}  # by rule: the step of the last record that could show it
+        self.since: dict[str, dict[str, int]] = {}  # by rule and layer: the first record of those without a gap
+        self.thrown: tuple[float, int, float] | None = None  # largest update ratio, its step, its learning rate
+        self._places: dict[str, list[tuple[str, tuple[str, ...], list[int]]]] = {}
+
+    def take(self, step: int, lr: float, metrics: Mapping[str, float], measured: Sequence[Reading]) -> None:
+        """Take in a record: the metrics of the run, and what the probes measured."""
+        known = self.known
+        self.peak = max(lr, self.peak)
+        known.rate = lr / self.peak if self.peak > 0 else 1.0
+        known.cost = metrics.get("cost/train", known.cost)
+        known.cost_start = known.cost if known.cost_start is None else known.cost_start
+        known.accuracy = metrics.get("accuracy/val", known.accuracy)
+        shown = set(metrics)
+        for one in measured:
+            for quantity, layers, at in self._placed(one):
+                known.values[quantity] = layers, one.values[at]
+                shown.add(quantity)
+        if "delta_l2" in shown:
+            shown.add("gradient_flow/slope")
+        for name, rule in RULES.items():
+            if rule.quantity in shown:
+                before = self.since.get(name, {})
+                self.judged[name], self.since[name] = step, {at: before.get(at, step) for at in rule(known)}
+        if "update_ratio" in shown:
+            for ratio in RULES["thrown"](known).values():
+                if self.thrown is None or ratio > self.thrown[0]:
+                    self.thrown = ratio, step, lr
+
+    def stop(self, wanted: Sequence[str]) -> str:
+        """Return which of the ``wanted`` rules two records in succession have shown, empty for none."""
+        for name in wanted:
+            if any(since < self.judged[name] for since in self.since.get(name, {}).values()):
+                return name
+        return ""
+
+    def final(self, outcome: str, metrics: Mapping[str, float]) -> FinalState:
+        """Judge the last record of a run that ended with ``outcome``; ``metrics`` may hold its ``accuracy/train``."""
+        known = self.known
+        known.accuracy = metrics.get("accuracy/train", known.accuracy)
+        found = {name: hits for name, rule in RULES.items() if name != "thrown" and (hits := rule(known))}
+        learned = known.learned
+        if outcome == "diverged":
+            found.pop("not learned", None)
+            learned = False
+        alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
+        spoken, factor = known.verdict, known.factor
+        state = ", so ".join(alarms[name].sentence for name in _STATE if name in alarms)
+        if spoken == "healthy":
+            state = f"{state}, " * bool(state) + f"gradients are healthy (×{factor:.3g} per layer)"
+        clauses = [state, *(alarm.sentence for name, alarm in alarms.items() if name not in (*_STATE, "not learned"))]
+        if self.thrown is not None and any(name in found for name in _EXPLAINED):
+            ratio, at, lr = self.thrown
+            clauses.append(RULES["thrown"].sentence.format(rate=f"{lr:g}", values=f"{ratio:.2g}", step=at))
+        if learned is not None and outcome != "diverged":
+            clauses.append(self._learning(learned, "training" if "accuracy/train" in metrics else "validation"))
+        step = self.judged.get("dead", self.judged.get("diverging", 0))
+        before = f"At step {step}, the last record before it {_ENDED[outcome]}," if outcome in _ENDED else ""
+        told = "; ".join(clause for clause in clauses if clause)
+        sentence = f"{before or 'After training'} {told}." if told else ""
+        return FinalState(spoken, step, factor, learned, tuple(alarms.values()), sentence)
+
+    def facts(self) -> dict[str, Any]:
+        """Return, as JSON, what a resumed run has to know of the records so far."""
+        known = self.known
+        values = {name: [list(layers), found.tolist()] for name, (layers, found) in known.values.items()}
+        ends = {key: getattr(known, key) for key in _REMEMBERED}
+        own = {"peak": self.peak, "judged": self.judged, "since": self.since, "thrown": self.thrown}
+        return own | ends | {"values": values}
+
+    def recall(self, facts: Mapping[str, Any]) -> None:
+        """Take what ``facts`` returned."""
+        self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
+        self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])
+        for key in _REMEMBERED:
+            setattr(self.known, key, facts[key])
+        self.known.values = {q: (tuple(layers), np.array(v, float)) for q, (layers, v) in facts["values"].items()}
+
+    def _placed(self, one: Reading) -> list[tuple[str, tuple[str, ...], list[int]]]:
+        """Return the quantities that the rules read in what a probe measured, with their layers and places."""
+        if one.probe not in self._places:
+            found: dict[str, list[tuple[str, int]]] = {}
+            for i, (layer, operation, quantity, index) in enumerate(one.keys):
+                if quantity in QUANTITIES and not operation and index == 0:
+                    found.setdefault(quantity, []).append((layer, i))
+            self._places[one.probe] = [
+                (quantity, tuple(layer for layer, _ in at), [i for _, i in at]) for quantity, at in found.items()
+            ]
+        return self._places[one.probe]
+
+    def _alarm(self, name: str, hits: Hits) -> Alarm:
+        low, high = min(hits.values()), max(hits.values())
+        since = min(self.since.get(name, {}).get(layer, self.judged.get(name, 0)) for layer in hits)
+        sentence = RULES[name].sentence.format(
+            layers=named([layer for layer in hits if layer]),
+            percent=f"{_span(f'{100 * low:.0f}', f'{100 * high:.0f}')} %",
+            values=_span(f"{low:.2g}", f"{high:.2g}"),
+            step=since,
+        )
+        return Alarm(name, tuple(hits), tuple(hits.values()), since, sentence)
+
+    def _learning(self, learned: bool, part: str) -> str:
+        known, numbers = self.known, []
+        if known.accuracy is not None and known.largest_class is not None:
+            numbers.append(f"{part} accuracy {100 * known.accuracy:.2f} %")
+            numbers.append(f"share of the largest class {100 * known.largest_class:.2f} %")
+        numbers.append(f"cost {known.cost_start:.3g} to {known.cost:.3g}")
+        return f"the network has {'' if learned else 'not '}learned ({', '.join(numbers)})"
+
+
+def named(layers: Sequence[str]) -> str:
+    """Return ``layers``, in order, as people say it: layer_01, layer_03 to layer_05 and layer_07."""
+    runs: list[list[str]] = []
+    for layer in layers:
+        if runs and int(layer.rpartition("_")[2]) == int(runs[-1][-1].rpartition("_")[2]) + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    parts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else " and ".join(run) for run in runs]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
