@@ -11,7 +11,7 @@ ALLOWED = {  # of bpx itself; a part may always import from itself
     "engine": (),
     "data": ("engine.features", "system"),
     "records": ("system",),
-    "theory": ("engine.activations",),
+    "theory": ("engine.activations", "engine.numbers"),
     "probes": ("engine", "theory"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),
     "system": (),

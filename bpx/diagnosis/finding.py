@@ -8,6 +8,8 @@ import io
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
+from bpx.engine.numbers import power
+
 
 @final
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ class Finding:
     @property
     def factor(self) -> float | None:
         """Factor of ||delta||_2 per layer, going backward."""
-        return None if self.slope is None else 10**self.slope
+        return None if self.slope is None else power(10, self.slope)
 
     @property
     def predicted_factor(self) -> float | None:
         """Theory's factor per layer."""
-        return None if self.predicted_slope is None else 10**self.predicted_slope
+        return None if self.predicted_slope is None else power(10, self.predicted_slope)
 
     def __str__(self) -> str:
         return self.sentence

@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.numbers import power
 from bpx.probes.probe import Values
 
 
@@ -32,7 +33,7 @@ class DepthSlope:
     @property
     def factor(self) -> float:
         """Factor of ||delta||_2 per layer, going backward: 10**slope."""
-        return 10**self.slope
+        return power(10, self.slope)
 
 
 def fit_slope(delta_l2: Values) -> DepthSlope | None:
@@ -53,7 +54,7 @@ def fit_slope(delta_l2: Values) -> DepthSlope | None:
     off = logs - logs.mean() + slope * depth
     worst = int(np.argmax(np.abs(off)))
     return DepthSlope(
-        slope, 10 ** float(logs[0] - logs[-1]), float(np.sqrt(np.mean(off**2))), worst + 1, float(off[worst]), ()
+        slope, power(10, float(logs[0] - logs[-1])), float(np.sqrt(np.mean(off**2))), worst + 1, float(off[worst]), ()
     )
 
 

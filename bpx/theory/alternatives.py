@@ -44,8 +44,8 @@ def alternatives(architecture: Architecture, q1: float) -> list[Alternative]:
     found = []
     for text, other in _changes(architecture):
         assert other.weight_std is not None
-        scale = (other.weight_std[0] / architecture.weight_std[0]) ** 2
-        start = max(q1 - bias2, 1e-300) * scale + other.bias_variance
+        scale = other.weight_std[0] / architecture.weight_std[0]
+        start = max(q1 - bias2, 1e-300) * scale * scale + other.bias_variance
         answer = predict(other, start, band=False)
         if answer.factor is not None and answer.factor > 0:
             found.append(Alternative(text, other, start, answer))

@@ -11,9 +11,10 @@ from typing import Literal, final
 import numpy as np
 
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.numbers import power
 from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, batch_factors, length_growth
 from bpx.theory.fluctuation import FIRST_CORRELATION, LayerNoise, layer_covariance, moments, spread
-from bpx.theory.gaussian import Array, second_moment, second_moment_slope, slope_moment
+from bpx.theory.gaussian import Array, dphi, expectation, second_moment, second_moment_slope, slope_moment
 
 Verdict = Literal["exploding", "vanishing", "healthy", "undetermined"]
 PARTED = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
@@ -99,7 +100,7 @@ class Prediction:
     @property
     def factor(self) -> float | None:
         """Factor of ||delta||_2 per layer going backward: 10**slope."""
-        return None if self.slope is None else 10**self.slope
+        return None if self.slope is None else power(10, self.slope)
 
     @property
     def verdict(self) -> Verdict:
@@ -159,6 +160,8 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True) -> Pred
         step = _step(architecture, layer, q[-1])
         if not (0 < step.q < 1e300 and 0 < step.factor < 1e300):
             return Prediction(reason="the length of the signal leaves the range of numbers")
+        if _carriers(architecture, layer, q[-1]) < 1:
+            return Prediction(reason=f"nearly all of layer_{layer + 1:02d} is saturated: what passes is chance")
         steps.append(step)
         q.append(step.q)
     logs = np.cumsum([0.0, *(math.log(s.factor) for s in reversed(steps))])[::-1]
@@ -276,6 +279,14 @@ def _step(net: Architecture, layer: int, q: float) -> _Step:
         feed=through / q_next if q_next > 0 else 0.0,
         bend=bend,
     )
+
+
+def _carriers(net: Architecture, layer: int, q: float) -> float:
+    """Return over how many of a layer's units one sample's delta is spread: n E[phi'**2]**2 / E[phi'**4]."""
+    q = q if net.normalization == "none" else 1.0
+    D = slope_moment(net.activation, q)
+    fourth = expectation(lambda u: dphi(net.activation, u) ** 4, q, net.activation.kinks)
+    return net.hidden[layer] * D * D / fourth if fourth > 0 else 0.0
 
 
 def _log_slope(f: ActivationFunction, q: float) -> float:

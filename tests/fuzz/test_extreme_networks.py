@@ -1,0 +1,71 @@
+"""Networks of extreme scale, depth and shape: every probe and the finding answer, none raises.
+
+BPX_FUZZ_NETS=1500 draws more of them.
+"""
+
+import math
+import os
+
+import numpy as np
+import pytest
+
+from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis.rows import predicted
+from bpx.engine import ACTIVATIONS, LOSSES, adam, mlp, residual_mlp
+from bpx.probes import PROBES, ProbeContext
+
+NETS, PARTS = int(os.environ.get("BPX_FUZZ_NETS", "80")), 8
+SCALED = {"normal": "std", "lecun_normal": "gain", "he_uniform": "gain", "xavier_normal": "gain"}
+
+
+def draw(rng):
+    """Return a random composition: (model, its arguments, batch size, inputs)."""
+
+    def pick(*options):
+        return options[rng.integers(len(options))]
+
+    dtype, model = pick("float32", "float64"), pick(mlp, residual_mlp)
+    initializer = {"name": pick(*SCALED, "orthogonal", "constant", "zeros", "identity")}
+    if key := SCALED.get(initializer["name"]):
+        initializer[key] = float(10.0 ** rng.uniform(*pick((-30, 30), (-3, 3))))
+        if rng.random() < 0.3:
+            initializer["bias_std"] = float(10.0 ** rng.uniform(-20, 20))
+    depth, width = int(rng.integers(1, 61)), int(pick(1, 2, 3, 8, 20))
+    funnel = model is mlp and rng.random() < 0.2
+    hidden = rng.integers(1, 20, depth).tolist() if funnel else [width] * depth
+    batch, n_in, n_out = int(pick(1, 2, 3, 8, 32)), int(pick(1, 2, 20)), int(pick(2, 10))
+    largest = 30 if dtype == "float32" else 60
+    x = rng.standard_normal((batch, n_in)) * 10 ** (rng.uniform(-largest, largest) if rng.random() < 0.5 else 0.0)
+    if rng.random() < 0.1:
+        x[...] = x[0, 0]
+    net = model(
+        n_in, hidden, n_out, pick(*ACTIVATIONS), normalization=pick("none", "batch", "layer", "rms"),
+        dropout=pick(0.0, 0.0, 0.5, 0.95), loss=pick(*LOSSES), initializer=initializer, dtype=dtype,
+        seed=int(rng.integers(1000)),
+    )  # fmt: skip
+    classes = net.loss.classifies
+    y = rng.integers(0, n_out, batch) if classes else rng.standard_normal((batch, n_out)).astype(dtype)
+    return net.bind(batch, rng), x.astype(dtype), y
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_network_makes_a_probe_or_the_finding_raise(part):
+    for seed in range(part, NETS, PARTS):
+        with np.errstate(all="ignore"):
+            net, x, y = draw(np.random.default_rng(seed))
+            net.cost(x, y)
+            net.backward()
+            architecture, q1, prediction = predict_network(net)
+            seen = observe(net)
+            finding = find(seen, architecture, q1, prediction)
+            predicted(prediction, seen)
+            optimizer = adam().bind(net.store)
+            probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]
+            for probe in probes:
+                probe.on_gradient(0)
+            optimizer.propose()
+            for probe in probes:
+                probe.on_update()
+        assert all(math.isfinite(value) for value in finding.metrics().values()), seed
+        assert finding.sentence and finding.as_dict(), seed
+        assert prediction.slope is None or abs(prediction.slope) < 300, seed
