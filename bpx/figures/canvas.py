@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ NOTHING = "every value is zero, not finite or not measured"
 NARROW = 0.02  # decades: a narrower axis would show rounding alone
 FOOT = 0.035  # of the height: the line that names the data
 LETTERS, LINE = 17, 0.155  # of a note: letters an inch, inches a line
+LABEL = 24  # letters of a label that somebody else has chosen
 LEAST, MOST = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
 
 
@@ -35,16 +37,61 @@ def new(name: str, title: str, width: float = 8.0, height: float = 4.2, note: st
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.set(rect=(0, FOOT, 1, 1 - FOOT - top / height))  # type: ignore[call-arg]  # room for all of these
+    name = literal(name, int(width * LETTERS * 0.8))
     figure.text(0.995, 0.005, name, ha="right", va="bottom", fontsize=9, color=GREY)
     return figure
+
+
+def literal(text: object, letters: int = LABEL) -> str:
+    r"""Return ``text`` for matplotlib to draw as it is: ``$`` starts no formula, what is long is cut.
+
+    >>> literal("$1_$2"), literal("x" * 30, 8)
+    ('\\$1_\\$2', 'xxxxxxx…')
+    """
+    return shortened(text, letters).replace("$", r"\$")
+
+
+def shortened(text: object, letters: int = LABEL) -> str:
+    """Return ``text`` cut to so many letters, with spaces for what cannot be printed."""
+    words = "".join(c if c.isprintable() else " " for c in str(text))
+    return words if len(words) <= letters else f"{words[: letters - 1]}…"
 
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and return its path."""
     figure.set_dpi(DPI)
-    # savefig draws everything twice, the first time to find a layout that drawing finds anyway
-    figure.canvas.print_png(path, pil_kwargs={"compress_level": 1})  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # of a label in another script
+        # savefig draws everything twice, the first time to find a layout that drawing finds anyway
+        figure.canvas.print_png(path, pil_kwargs={"compress_level": 1})  # type: ignore[attr-defined]
     return path
+
+
+def save_all(
+    figures: Mapping[str, Callable[[], Figure | None]], folder: Path, failed: dict[str, str] | None = None
+) -> list[Path]:
+    """Draw each figure into ``folder`` under its name, and return the paths; None is no figure.
+
+    ``failed`` takes the error of each figure that cannot be drawn, in one line; without it the error is raised.
+    """
+    paths = []
+    for name, draw in figures.items():
+        try:
+            figure = draw()
+            if figure is not None:
+                paths.append(save(figure, folder / f"{name}.png"))
+        except OSError:  # of the disk, not of the figure
+            raise
+        except Exception as error:
+            if failed is None:
+                raise
+            failed[name] = failure(error)
+    return paths
+
+
+def failure(error: Exception) -> str:
+    """Return why a figure could not be drawn, in one line."""
+    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)}"
 
 
 def plain(axes: Any, x: str, y: str, title: str = "") -> None:

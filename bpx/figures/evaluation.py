@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, new, plain, shades
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, literal, new, plain, shades
 
 Arrays = dict[str, Any]
 
@@ -30,7 +30,7 @@ def confusion(arrays: Arrays) -> Figure:
 
 def draw_confusion(axes: Any, arrays: Arrays) -> Any:
     """Draw the confusion matrix into ``axes`` and return the image."""
-    counts, names = arrays["confusion"], [str(n) for n in arrays["class_names"]]
+    counts, names = arrays["confusion"], [literal(n) for n in arrays["class_names"]]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     k = len(names)
@@ -48,7 +48,7 @@ def draw_confusion(axes: Any, arrays: Arrays) -> Any:
 
 def samples(arrays: Arrays) -> Figure:
     """Draw test images with prediction, probability and true label; red where the prediction is wrong."""
-    names, shape = arrays["class_names"], tuple(arrays["sample_image_shape"])
+    names, shape = [literal(n) for n in arrays["class_names"]], tuple(arrays["sample_image_shape"])
     figure = new(
         f"dataset: {arrays['name']}", f"{part(arrays)} samples: prediction (probability) and true label", 6.4, 7.0
     )
@@ -84,7 +84,7 @@ def decision(arrays: Arrays) -> Figure:
 
 def draw_regions(axes: Any, arrays: Arrays) -> None:
     """Draw the decision regions and the test points into ``axes``, one labelled colour a class."""
-    names = [str(n) for n in arrays["class_names"]]
+    names = [literal(n) for n in arrays["class_names"]]
     k = len(names)
     colours = [BLUE, ORANGE, GREEN, RED, *shades(max(k - 4, 0))][:k]
     axes.pcolormesh(

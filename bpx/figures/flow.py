@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from bpx.figures.agreement import gradient_agreement
-from bpx.figures.canvas import save
+from bpx.figures.canvas import save_all
 from bpx.figures.gains import backward_gains
 from bpx.figures.histograms import magnitude_histograms
 from bpx.figures.jacobian import jacobian_spectrum
@@ -36,12 +37,17 @@ def draw_flow(path: str | Path, folder: str | Path) -> list[Path]:
     """Draw every figure that the record in a Parquet file allows into ``folder`` and return the paths."""
     path, folder = Path(path), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return [save(figure, folder / f"{name}.png") for name, figure in flow_figures(read(path)).items()]
+    return save_all(flow_drawings(read(path)), folder)
 
 
 def flow_figures(records: Records) -> dict[str, Figure]:
     """Return every figure by name; one whose quantities were not recorded is left out."""
+    figures = {name: draw() for name, draw in flow_drawings(records).items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def flow_drawings(records: Records) -> dict[str, Callable[[], Figure | None]]:
+    """Return what draws each figure, by name; one whose quantities were not recorded is left out."""
     recorded = set(records.quantity)
-    figures = {name: draw(records) for name, (needed, draw) in FLOW.items() if needed <= recorded}
-    plane = phase_of_run(records)
-    return figures | ({"phase": plane} if plane is not None else {})
+    drawings: dict[str, Callable[[], Figure | None]] = {"phase": partial(phase_of_run, records)}
+    return {name: partial(draw, records) for name, (needed, draw) in FLOW.items() if needed <= recorded} | drawings

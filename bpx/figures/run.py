@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, new, plain, ranges, save
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, new, plain, ranges, save_all
 from bpx.figures.evaluation import Arrays, confusion, decision, samples
-from bpx.figures.flow import draw_flow
-from bpx.records import read_metrics
+from bpx.figures.flow import flow_drawings
+from bpx.records import read, read_metrics
 
 LABELS = {"cost/train": "training minibatches", "cost/val": "validation"}
 FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
@@ -21,22 +22,22 @@ FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
 }
 
 
-def draw_all(directory: Path) -> list[Path]:
+def draw_all(directory: Path, failed: dict[str, str] | None = None) -> list[Path]:
     """Draw every figure that the run's files allow into ``figures/`` and return the paths.
 
-    A figure whose arrays or quantities were not recorded is left out.
+    A figure whose arrays or quantities were not recorded is left out. ``failed`` takes the error of each figure that
+    cannot be drawn, in one line; without it the error is raised.
     """
     folder = directory / "figures"
     folder.mkdir(exist_ok=True)
     with np.load(directory / "evaluation.npz", allow_pickle=False) as file:
         arrays = {key: file[key] for key in file}
     name = str(arrays["name"])
-    figures = {"curves": curves(directory / "metrics.jsonl", name)}
+    figures: dict[str, Callable[[], Figure | None]] = {"curves": lambda: curves(directory / "metrics.jsonl", name)}
     for file_name, (needed, draw) in FROM_ARRAYS.items():
         if needed in arrays and arrays[needed].size:
-            figures[file_name] = draw(arrays)
-    drawn = [save(figure, folder / f"{file_name}.png") for file_name, figure in figures.items()]
-    return drawn + draw_flow(directory / "gradient_flow.parquet", folder)
+            figures[file_name] = partial(draw, arrays)
+    return save_all(figures | flow_drawings(read(directory / "gradient_flow.parquet")), folder, failed)
 
 
 def curves(path: Path, name: str) -> Figure:

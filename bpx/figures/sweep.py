@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, GREY, RED, new, plain, ranges, save
+from bpx.figures.canvas import BLUE, GREY, RED, literal, new, plain, ranges, save_all
 
 MAPS = (("optimizer.lr", "model.depth"), ("optimizer.lr", "batch_size"), ("initializer.sigma_w", "model.depth"))
 LABELS = {
@@ -63,25 +64,28 @@ def read_trials(directory: Path) -> Trials:
     return Trials({name: [row[name] or "" for row in rows] for name in names}, about)
 
 
-def draw_sweep(directory: Path, folder: Path) -> list[Path]:
-    """Draw every figure that a study's trials allow into ``folder`` and return the paths."""
+def draw_sweep(directory: Path, folder: Path, failed: dict[str, str] | None = None) -> list[Path]:
+    """Draw every figure that a study's trials allow into ``folder`` and return the paths.
+
+    ``failed`` takes the error of each figure that cannot be drawn, in one line; without it the error is raised.
+    """
     trials = read_trials(directory)
     if not trials.columns.get("trial"):
         return []
     space = list(trials.about["space"])
-    figures = {
-        f"map_{x.rpartition('.')[2]}_{y.rpartition('.')[2]}": trial_map(trials, x, y)
+    figures: dict[str, Callable[[], Figure | None]] = {
+        f"map_{x.rpartition('.')[2]}_{y.rpartition('.')[2]}": partial(trial_map, trials, x, y)
         for x, y in MAPS
         if x in space and y in space and trials.numeric(x) and trials.numeric(y)
     }
     if trials.about["depth_scale"] and "map_sigma_w_depth" in figures:
-        figures["trainable_depth"] = trainable_depth(trials)
+        figures["trainable_depth"] = partial(trainable_depth, trials)
     if "optimizer.lr" in space and "model.depth" not in space and "batch_size" not in space:
-        figures["learning_rate"] = repeats(trials, "optimizer.lr")
+        figures["learning_rate"] = partial(repeats, trials, "optimizer.lr")
     names = [key for key in space if not trials.numeric(key)]
     if len(names) == 2:
-        figures["table"] = table(trials, names[0], names[1])
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        figures["table"] = partial(table, trials, names[0], names[1])
+    return save_all(figures, folder, failed)
 
 
 def trial_map(trials: Trials, x: str, y: str) -> Figure:
@@ -111,7 +115,7 @@ def trainable_depth(trials: Trials) -> Figure:
 def repeats(trials: Trials, x: str) -> Figure:
     """Draw final cost and accuracy over one key: every trial a dot, the median of its repeats a line."""
     wanted = [name for name in (trials.first(COST), trials.first(ACCURACY)) if name]
-    figure = new(_name(trials), f"{LABELS.get(x, x)}: trials and their median", 1.0 + 4.3 * max(1, len(wanted)), 4.4)
+    figure = new(_name(trials), f"{_label(x)}: trials and their median", 1.0 + 4.3 * max(1, len(wanted)), 4.4)
     at = trials.numbers(x)
     for axes, name in zip(figure.subplots(1, max(1, len(wanted)), squeeze=False)[0], wanted, strict=False):
         values = np.where(trials.ended("diverged"), np.nan, trials.numbers(name))
@@ -125,7 +129,7 @@ def repeats(trials: Trials, x: str) -> Figure:
         if lost.any():
             axes.plot(at[lost], np.full(lost.sum(), 0.98), "x", color=RED, transform=axes.get_xaxis_transform())
             axes.plot([], [], "x", color=RED, label="diverged")
-        plain(axes, LABELS.get(x, x), name)
+        plain(axes, _label(x), _label(name))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8, frameon=False)
     return figure
 
@@ -144,21 +148,21 @@ def table(trials: Trials, x: str, y: str) -> Figure:
             cells[i, j] = values[good].mean() if good.any() else np.nan
             diverged[i, j] = (here & trials.ended("diverged")).any()
     width, height = min(NAMES, 2.6 + 0.75 * len(columns)), min(NAMES, 2.0 + 0.36 * len(rows))
-    figure = new(_name(trials), LABELS.get(objective, objective), width, height)
+    figure = new(_name(trials), _label(objective), width, height)
     axes = figure.subplots()
     norm = _norm(objective, cells)
     image = axes.imshow(cells, aspect="auto", cmap=_colours(objective), norm=norm)
-    figure.colorbar(image, ax=axes, label=LABELS.get(objective, objective))
+    figure.colorbar(image, ax=axes, label=_label(objective))
     for i, j in np.ndindex(cells.shape):
         text = f"{cells[i, j]:.2g}" if np.isfinite(cells[i, j]) else "–"
         shade = image.cmap(norm(cells[i, j])) if np.isfinite(cells[i, j]) else (1, 1, 1, 1)
         dark = np.dot(shade[:3], (0.299, 0.587, 0.114)) < 0.5
         axes.text(j, i, f"{text} ×" if diverged[i, j] else text, ha="center", va="center", fontsize=7,
                   color="white" if dark else "black")  # fmt: skip
-    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(LABELS.get(x, x))
-    axes.set_ylabel(LABELS.get(y, y))
+    axes.set_xticks(range(len(columns)), map(literal, columns), rotation=40, ha="right")
+    axes.set_yticks(range(len(rows)), map(literal, rows))
+    axes.set_xlabel(_label(x))
+    axes.set_ylabel(_label(y))
     if diverged.any():
         axes.set_title("×: diverged later", fontsize=9)
     return figure
@@ -174,14 +178,14 @@ def _scatter(figure: Figure, axes: Any, trials: Trials, x: str, y: str, colour: 
     if shown.any() and np.isfinite(values[shown]).any():
         keywords = {"c": values[shown], "cmap": _colours(colour), "norm": norm}
         dots = axes.scatter(at[shown], up[shown], s=46, edgecolors="black", linewidths=0.4, zorder=3, **keywords)
-        figure.colorbar(dots, ax=axes, label=LABELS.get(colour, colour))
+        figure.colorbar(dots, ax=axes, label=_label(colour))
     if pruned.any():
         axes.scatter(at[pruned], up[pruned], s=30, marker="s", facecolors="none", edgecolors=GREY, label="pruned")
     if lost.any():
         axes.scatter(at[lost], up[lost], s=42, marker="x", color=RED, linewidths=1.6, zorder=4, label="diverged")
     _axis(axes.xaxis, at)
     _axis(axes.yaxis, up)
-    plain(axes, LABELS.get(x, x), LABELS.get(y, y), LABELS.get(colour, colour))
+    plain(axes, _label(x), _label(y), _label(colour))
     if pruned.any() or lost.any():
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8, frameon=False)
 
@@ -213,6 +217,10 @@ def _norm(name: str, values: Any) -> Normalize:
     if ranges(good):
         return LogNorm(good.min(), good.max())
     return Normalize(good.min(), good.max())
+
+
+def _label(key: str) -> str:
+    return LABELS.get(key) or literal(key, 40)
 
 
 def _name(trials: Trials) -> str:

@@ -291,7 +291,9 @@ class Execution:
         if tracker.figures:
             from bpx.figures import draw_all
 
-            draw_all(directory)
+            failed: dict[str, str] = {}
+            draw_all(directory, failed)
+            self._figures_failed(failed)
             tracker.artifact(directory / "figures", "figures")
         save_model(directory, self.net, data.scaler, data.class_names, data.columns, data.target_scaler)
         seen = self.measurement
@@ -321,6 +323,14 @@ class Execution:
         with replaced(directory / "result.json") as file:  # from here on there is nothing left but sending
             file.write(json.dumps(result, indent=1).encode())
         tracker.finish(outcome)
+
+    def _figures_failed(self, failed: dict[str, str]) -> None:
+        """Tell which figures could not be drawn: the run is whole without them."""
+        for name, error in failed.items():
+            log.warning("figure %s could not be drawn: %s", name, error)
+            self.console.note(f"figure {name} could not be drawn: {error}")
+        if failed:
+            self.work.tracker.tag("bpx.figures_failed", ", ".join(failed))
 
     def _hand_over(self) -> None:
         """Give the tracker what the directory holds of the run, whatever its outcome."""

@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from bpx.figures.canvas import failure, shortened
 from bpx.sweep.options import Options
 from bpx.sweep.study import outcome
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
 PANEL, WORD, SPAN = 3.2, 0.24, 2.2  # inches: a slice, at least; a category in it; between two parallel axes
+LONGEST = 60  # letters of a choice
 LETTERS = 24  # of a panel's categories: as many stand side by side
 
 
-def draw_plots(study: optuna.Study, opt: Options, folder: Path) -> list[Path]:
+def draw_plots(study: optuna.Study, opt: Options, folder: Path, failed: dict[str, str] | None = None) -> list[Path]:
     """Draw history, importances, parallel coordinates, slices and contour; of several objectives the Pareto front.
 
-    A plot that Optuna cannot make of these trials (two are too few for importances) is left out.
+    A plot that Optuna cannot make of these trials (two are too few for importances) is left out. ``failed`` takes
+    the error of each that cannot be drawn, in one line; without it the error is raised.
     """
     import matplotlib
 
@@ -43,15 +48,40 @@ def draw_plots(study: optuna.Study, opt: Options, folder: Path) -> list[Path]:
                     logging.getLogger("bpx").info("%s: %s", name, error)
                     continue
                 figure = axes.flat[0].figure if hasattr(axes, "flat") else axes.figure
-                for part, arrange in (("slices", _arrange_slices), ("parallel", _arrange_parallel)):
-                    if name.startswith(part) and len(figure.axes) > 1:  # of no trials there is one, empty
-                        arrange(figure)
-                figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
+                try:
+                    _arrange(figure, name)
+                    figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
+                except OSError:
+                    raise
+                except Exception as error:
+                    if failed is None:
+                        raise
+                    failed[f"optuna_{name}"] = failure(error)
+                    continue
             drawn.append(folder / f"optuna_{name}.png")
     finally:
         pyplot.close("all")
         matplotlib.use(before)
     return drawn
+
+
+def _arrange(figure: Any, name: str) -> None:
+    """Put the words of a figure where they can be read, and draw them as they are: ``$`` starts no formula."""
+    _literal(figure)
+    for part, arrange in (("slices", _arrange_slices), ("parallel", _arrange_parallel)):
+        if name.startswith(part) and len(figure.axes) > 1:  # of no trials there is one, empty
+            arrange(figure)
+    _literal(figure)
+
+
+def _literal(figure: Any) -> None:
+    """Let no text be a formula but the powers of ten along logarithmic axes."""
+    from matplotlib.text import Text
+
+    both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]
+    powers = {label for axis in both for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        text.set_parse_math(text in powers)
 
 
 def _plots(study: optuna.Study, opt: Options) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -79,7 +109,7 @@ def _arrange_slices(figure: Any) -> None:
     most = 0
     for axes in panels:
         if isinstance(axes.xaxis.get_major_formatter(), StrCategoryFormatter):
-            words = [label.get_text().strip("'\"") for label in axes.get_xticklabels()]
+            words = [shortened(label.get_text().strip("'\"")) for label in axes.get_xticklabels()]
             most = max(most, len(words))
             upright = len("".join(words)) > LETTERS
             axes.set_xticks(range(len(words)), words, rotation=90 if upright else 0)
@@ -111,8 +141,19 @@ def _plain(study: optuna.Study) -> optuna.Study:
     """Return a copy in memory of what has ended, without the stand-in values of diverged trials."""
     copy = optuna.create_study(directions=study.directions)
     copy.add_trials(
-        trial
+        _cut(trial)
         for trial in study.get_trials(deepcopy=False)
         if trial.state.is_finished() and not (trial.state == TrialState.COMPLETE and outcome(trial) == "diverged")
     )
     return copy
+
+
+def _cut(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy of a trial, its choices cut where one is too long to be a label."""
+    new = deepcopy(trial)
+    for key, d in trial.distributions.items():
+        if isinstance(d, CategoricalDistribution) and any(len(str(c)) > LONGEST for c in d.choices):
+            labels = [shortened(f"{i} {c}") for i, c in enumerate(d.choices)]
+            new.distributions[key] = CategoricalDistribution(labels)
+            new.params[key] = labels[d.choices.index(trial.params[key])]
+    return new

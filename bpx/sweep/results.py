@@ -121,8 +121,13 @@ class Results:
 
         folder = self.home / "figures"
         folder.mkdir(exist_ok=True)
-        draw_sweep(self.home, folder)
-        draw_plots(self.study.study, self.opt, folder)
+        failed: dict[str, str] = {}
+        draw_sweep(self.home, folder, failed)
+        draw_plots(self.study.study, self.opt, folder, failed)
+        for name, error in failed.items():
+            terminal().print(f"note      figure {name} could not be drawn: {error}", markup=False)
+        if failed:
+            self.parent.tag("bpx.figures_failed", ", ".join(failed))
         self.parent.artifact(folder, "figures")
         for name in ("trials.csv", "study.json"):
             self.parent.artifact(self.home / name)

@@ -1,8 +1,10 @@
+import importlib
 import json
 import time
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from bpx.figures import (
     confusion,
@@ -14,6 +16,7 @@ from bpx.figures import (
     layer_profile,
     samples,
 )
+from bpx.figures.canvas import save
 from bpx.records import Key, RecordWriter, read
 
 QUANTITIES = ("grad_norm", "grad_norm_bias", "delta_l2", "preactivation_rms", "activation_rms")
@@ -68,9 +71,15 @@ def run(tmp_path):
     return build
 
 
-def words(figure):
-    from matplotlib.text import Text
+def drawn_texts(figure, path):
+    """Save a figure and return its texts as matplotlib draws them: none of them is a formula."""
+    save(figure, path / "x.png")
+    texts = [t._preprocess_math(t.get_text()) for t in figure.findobj(Text)]
+    assert not [text for text, formula in texts if formula and "mathdefault" not in text]
+    return {text for text, _ in texts}
 
+
+def words(figure):
     return " | ".join(text.get_text() for text in figure.findobj(Text))
 
 
@@ -193,3 +202,24 @@ def test_the_heat_map_holds_log10_of_delta_one_column_a_record(tmp_path):
     np.testing.assert_allclose(drawn[1:], [[-3], [0]] - np.log10([1, 2, 4, 8]), atol=1e-12)
     assert drawn.mask[0].all()
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "1", "10", "100"]
+
+
+def test_labels_and_names_are_drawn_as_they_are(tmp_path):
+    """`$1_$2` is no formula: it crashed the run after training, and `$0-$10` was drawn as 0−10."""
+    names = np.array(["$1_$2", "$0-$10", "_^{" * 40])
+    for draw, arrays in ((confusion, PLANE), (samples, IMAGES), (decision, PLANE)):
+        texts = drawn_texts(draw(arrays | {"class_names": names, "name": np.array("$1_$2.csv")}), tmp_path)
+        assert any("$1_$2.csv" in text for text in texts)
+        assert any("$0-$10" in text for text in texts) and max(map(len, texts)) < 120
+
+
+def test_a_figure_that_fails_leaves_the_others(run, monkeypatch):
+    def broken(arrays):
+        raise ValueError("no\nsuch thing")
+
+    monkeypatch.setitem(importlib.import_module("bpx.figures.run").FROM_ARRAYS, "confusion", ("confusion", broken))
+    failed = {}
+    drawn = draw_all(run(IMAGES), failed)
+    assert failed == {"confusion": "ValueError: no such thing"} and "curves" in {p.stem for p in drawn}
+    with pytest.raises(ValueError, match="such thing"):
+        draw_all(run(IMAGES))

@@ -9,8 +9,10 @@ import optuna
 import pytest
 from matplotlib.colors import LogNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bpx.figures import sweep
+from bpx.figures.canvas import save
 from bpx.sweep.plots import draw_plots
 
 SPACE = {"optimizer.lr": "interval(1e-4,1)", "model.depth": "range(2,9)", "batch_size": "choice(32,64,128)"}
@@ -26,6 +28,14 @@ def written(home, rows, space, **about):
     given = {"name": "s", "objective": ["cost/val"], "direction": ["minimize"], "space": space, "dataset": "toy"}
     (home / "study.json").write_text(json.dumps(given | {"depth_scale": {}} | about))
     return sweep.read_trials(home)
+
+
+def drawn_texts(figure, path):
+    """Save a figure and return its texts as matplotlib draws them, none of them a formula but powers of ten."""
+    save(figure, path / "x.png")
+    texts = {t.get_text(): t._preprocess_math(t.get_text()) for t in figure.findobj(Text)}
+    assert not {text for text, (_, formula) in texts.items() if formula and "mathdefault" not in text}
+    return {text for text, _ in texts.values()}
 
 
 @pytest.fixture
@@ -142,3 +152,23 @@ def test_no_word_of_optunas_plots_is_printed_over_another(tmp_path, monkeypatch,
 
 def test_optunas_plots_of_nothing_are_no_error(tmp_path):
     assert draw_plots(optuna.create_study(), SimpleNamespace(objectives=["cost/val"]), tmp_path)
+
+
+def test_a_choice_may_be_any_text(tmp_path):
+    """Paths and labels with dollars, in other scripts, or of 300 letters: every figure is drawn, nothing warns."""
+    words = ["$1_$2", "$0-$10", "a" * 300, "データ", "_^{", "\\$x"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    keys = {"dataset.$path_": optuna.distributions.CategoricalDistribution(words)}
+    keys["lr"] = optuna.distributions.FloatDistribution(1e-3, 1, log=True)
+    for i, word in enumerate(words):
+        trial = optuna.trial.create_trial(
+            params={"dataset.$path_": word, "lr": 10 ** -(i / 3)}, distributions=keys, value=float(i)
+        )
+        trial.set_user_attr("bpx.result", {"outcome": "finished"})
+        study.add_trial(trial)
+    drawn = {path.name for path in draw_plots(study, SimpleNamespace(objectives=["$cost_$"]), tmp_path)}
+    assert {"optuna_slices.png", "optuna_parallel.png", "optuna_history.png"} <= drawn
+    rows = [{"trial": i, "outcome": "finished", "$a_$": word, "b": word, "cost/val": i} for i, word in enumerate(words)]
+    trials = written(tmp_path, rows, {"$a_$": "", "b": ""}, name="$s_$")
+    texts = drawn_texts(sweep.table(trials, "$a_$", "b"), tmp_path)
+    assert {"$1_$2", "$0-$10", "$a_$", "\\$x", "a" * 23 + "…", "$s_$ · dataset: toy"} <= texts
