@@ -44,11 +44,11 @@ def test_every_experiment_composes(name):
 
 def test_the_demonstrations_are_to_the_letter():
     work = plan(composed("+experiment=mnist_1k"))
-    assert work.network(784, 10).spec["hidden"] == [128, 64]
+    assert work.network(784, 10).spec.hidden == (128, 64)
     assert (work.settings.epochs, work.settings.batch_size, work.source.subset) == (200, 32, 1000)
     assert work.source.scaling == "standard" and work.config.optimizer.lr == 0.01
     work = plan(composed("+experiment=classification"))
-    assert work.network(2, 3).spec["hidden"] == [10, 10] and work.settings.epochs == 1000
+    assert work.network(2, 3).spec.hidden == (10, 10) and work.settings.epochs == 1000
     assert work.initializer.name == "he_normal" and work.settings.batch_size == 32
 
 

@@ -10,12 +10,11 @@ from bpx.engine.activations import Activation
 from bpx.engine.dropout import Dropout
 from bpx.engine.layer import Array
 from bpx.engine.network import Network
-from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
+from bpx.engine.normalization import BatchNorm, Normalization
 from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual
 from bpx.theory import Architecture, Prediction, predict
 
-_NORMS: dict[type, str] = {BatchNorm: "batch", LayerNorm: "layer", RMSNorm: "rms"}
 _STRAY = 6.0  # standard errors that the mean of drawn weights may be off zero
 _HEAVY = 10.0  # kurtosis of weights that are mostly zero; a normal has 3, a uniform 1.8
 _ORTHOGONAL = 1e-3
@@ -28,7 +27,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     """
     layers = list(net.layers())
     functions = {layer.function for layer in layers if isinstance(layer, Activation)}
-    norms = {_NORMS[type(layer)] for layer in layers if type(layer) in _NORMS}
+    norms = {layer.method for layer in layers if isinstance(layer, Normalization)}
     if len(functions) != 1 or len(norms) > 1:
         return None
     matrices = [np.asarray(dense.W.value, np.float64) for dense in net.dense]

@@ -27,6 +27,7 @@ from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
 from bpx.engine.residual import Residual
 from bpx.engine.schedules import SCHEDULES, LRSchedule
+from bpx.engine.spec import NetworkSpec
 from bpx.engine.store import Parameter, Store
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "LayerNorm",
     "Loss",
     "Network",
+    "NetworkSpec",
     "Optimizer",
     "Parameter",
     "RMSNorm",

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.engine.features import Column, Scaler, matrix
+from bpx.engine.models import build
 from bpx.engine.network import EVALUATION_ROWS, Network
+from bpx.engine.spec import NetworkSpec
 
 FORMAT = 2
 MOST_LAYERS = 20_000
@@ -45,10 +47,17 @@ def save_model(
         The raw features by name; empty where the data have no names for them.
     target_scaler : Scaler, optional
         Of the targets of a regression, (n_out,); its inverse is applied to the outputs.
+
+    Raises
+    ------
+    ValueError
+        The network was not built from a NetworkSpec, by ``mlp`` for instance.
     """
+    if net.spec is None:
+        raise ValueError("only a network that was built from a NetworkSpec can be saved")
     description = {
         "format": FORMAT,
-        "spec": net.spec,
+        "spec": net.spec.as_dict(),
         "class_names": list(class_names),
         "columns": [asdict(column) for column in columns],
     }
@@ -109,7 +118,7 @@ def load_model(directory: Path) -> SavedModel:
             raise ValueError(f"model.json has format {description['format']!r}; known are 1 and {FORMAT}")
         arrays = _arrays(directory / "model.npz")
         _check_spec(description["spec"], arrays["state/theta"])
-        net = Network.from_spec(description["spec"])
+        net = build(NetworkSpec.from_dict(description["spec"]))
         net.load_state_dict({key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")})
         columns = tuple(_column(entry) for entry in description.get("columns", ()))
         if columns and sum(1 if c.categories is None else len(c.categories) for c in columns) != net.n_in:

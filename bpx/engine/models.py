@@ -1,9 +1,8 @@
-"""Models: ready-made networks, from names or objects, and back from their JSON description."""
+"""Models: ready-made networks, from names or objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -15,62 +14,66 @@ from bpx.engine.initializers import INITIALIZERS, HeNormal, Initializer
 from bpx.engine.layer import Layer
 from bpx.engine.losses import LOSSES, Loss
 from bpx.engine.network import Network
-from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
+from bpx.engine.normalization import NORMALIZATIONS
 from bpx.engine.residual import Residual
+from bpx.engine.spec import NetworkSpec, make
 
-NORMALIZATIONS: dict[str, Callable[[], Layer]] = {"batch": BatchNorm, "layer": LayerNorm, "rms": RMSNorm}
-_SHIFTING = ("batch", "layer")  # they have a shift of their own, so the Dense before needs no bias
-
-
-def _make(kind: str, registry: Mapping[str, Any], given: Any) -> Any:
-    """Return an object of a registry: as given, by its name, or by {"name": ..., settings}."""
-    if is_dataclass(given):
-        return given
-    settings = {"name": given} if isinstance(given, str) else dict(given)
-    name = settings.pop("name")
-    if name not in registry:
-        raise ValueError(f"unknown {kind} {name!r}: known are {', '.join(registry)}")
-    return registry[name](**settings)
+Named = str | Mapping[str, Any]  # a registered part: its name, or {"name": ..., settings}
 
 
 def mlp(
     n_in: int,
     hidden: Sequence[int],
     n_out: int,
-    activation: str | ActivationFunction = "relu",
+    activation: ActivationFunction | Named = "relu",
     *,
     normalization: str = "none",
     dropout: float = 0.0,
-    loss: str | Loss = "softmax_cross_entropy",
-    initializer: str | Initializer | None = None,
+    loss: Loss | Named = "softmax_cross_entropy",
+    initializer: Initializer | Named | None = None,
     dtype: str = "float32",
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> Network:
     """Build a multilayer perceptron: per hidden layer Dense, normalization, activation, dropout; then a Dense.
 
-    ``hidden`` lists the widths; the default initializer is he_normal. Raises ValueError where a name is unknown.
+    Parameters
+    ----------
+    n_in, n_out : widths of input and output
+    hidden : widths of the hidden layers
+    activation, loss, initializer : an object, its name, or a mapping of its name and settings; the default
+        initializer is he_normal
+    normalization : ``none``, ``batch``, ``layer`` or ``rms``
+    dropout : the rate at which units are dropped after every activation
+    dtype : ``float32`` or ``float64``
+    seed : seed of the initializer; None leaves all weights zero
+
+    Raises
+    ------
+    ValueError : a name is unknown, or a value is out of range
     """
-    return _assemble("mlp", locals())
+    spec = _spec("mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype)
+    return _initialized(build(spec), initializer, seed)
 
 
 def residual_mlp(
     n_in: int,
     hidden: Sequence[int],
     n_out: int,
-    activation: str | ActivationFunction = "relu",
+    activation: ActivationFunction | Named = "relu",
     *,
     normalization: str = "none",
     dropout: float = 0.0,
-    loss: str | Loss = "softmax_cross_entropy",
-    initializer: str | Initializer | None = None,
+    loss: Loss | Named = "softmax_cross_entropy",
+    initializer: Initializer | Named | None = None,
     dtype: str = "float32",
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> Network:
     """Build a perceptron with shortcuts: z1 = Dense(x), z_l = z_(l-1) + Dense(phi(norm(z_(l-1)))), then the output.
 
-    All hidden widths must be equal (He et al. 2016, pre-activation).
+    The parameters are those of ``mlp``; all hidden widths must be equal (He et al. 2016, pre-activation).
     """
-    return _assemble("residual_mlp", locals())
+    spec = _spec("residual_mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype)
+    return _initialized(build(spec), initializer, seed)
 
 
 def _plain(widths: Sequence[int], unit: Callable[[], list[Layer]], bias: bool) -> list[Layer]:
@@ -88,42 +91,56 @@ MODELS: dict[str, Callable[[Sequence[int], Callable[[], list[Layer]], bool], lis
 }
 
 
-def _assemble(model: str, given: dict[str, Any]) -> Network:
-    function: ActivationFunction = _make("activation", ACTIVATIONS, given["activation"])
-    loss: Loss = _make("loss", LOSSES, given["loss"])
-    normalization, rate = given["normalization"], given["dropout"]
-    if normalization not in ("none", *NORMALIZATIONS):
-        raise ValueError(f"unknown normalization {normalization!r}: known are none, {', '.join(NORMALIZATIONS)}")
+def build(spec: NetworkSpec) -> Network:
+    """Build the network of ``spec``, its weights zero; raises ValueError where a name is unknown."""
+    if spec.model not in MODELS:
+        raise ValueError(f"unknown model {spec.model!r}: known are {', '.join(MODELS)}")
+    if spec.normalization not in ("none", *NORMALIZATIONS):
+        raise ValueError(f"unknown normalization {spec.normalization!r}: known are none, {', '.join(NORMALIZATIONS)}")
+    norm = NORMALIZATIONS.get(spec.normalization)
 
     def unit() -> list[Layer]:
-        norm = [NORMALIZATIONS[normalization]()] if normalization != "none" else []
-        return [*norm, Activation(function), *([Dropout(rate)] if rate else [])]
+        return [
+            *([norm()] if norm else []),
+            Activation(spec.activation),
+            *([Dropout(spec.dropout)] if spec.dropout else []),
+        ]
 
-    if np.ndim(given["hidden"]) != 1:
-        raise ValueError(f"hidden lists the widths, [50, 50] for instance, got {given['hidden']!r}")
-    hidden = [int(n) for n in given["hidden"]]
-    blocks = [*MODELS[model](hidden, unit, normalization not in _SHIFTING), Dense(given["n_out"])]
-    net = Network(given["n_in"], blocks, loss, given["dtype"])
-    net.spec = {
-        "model": model,
-        "n_in": given["n_in"],
-        "hidden": hidden,
-        "n_out": given["n_out"],
-        "activation": {"name": function.name, **asdict(function)},  # type: ignore[call-overload]
-        "normalization": normalization,
-        "dropout": rate,
-        "loss": {"name": loss.name, **asdict(loss)},  # type: ignore[call-overload]
-        "dtype": given["dtype"],
-    }
-    if given.get("seed") is not None:
-        initializer = given["initializer"]
-        rng = np.random.default_rng(given["seed"])
-        net.initialize(HeNormal() if initializer is None else _make("initializer", INITIALIZERS, initializer), rng)
+    bias = norm is None or not norm.has_shift  # a shift of its own makes the bias before it redundant
+    blocks = [*MODELS[spec.model](spec.hidden, unit, bias), Dense(spec.n_out)]
+    net = Network(spec.n_in, blocks, spec.loss.replica(), spec.dtype)
+    net.spec = spec
     return net
 
 
-def from_spec(spec: dict[str, Any]) -> Network:
-    """Build the network that ``spec`` describes, its weights zero; raises ValueError where it is no such thing."""
-    if spec.get("model") not in MODELS:
-        raise ValueError(f"unknown model {spec.get('model')!r}: known are {', '.join(MODELS)}")
-    return _assemble(spec["model"], spec)
+def _spec(
+    model: str,
+    n_in: int,
+    hidden: Sequence[int],
+    n_out: int,
+    activation: ActivationFunction | Named,
+    normalization: str,
+    dropout: float,
+    loss: Loss | Named,
+    dtype: str,
+) -> NetworkSpec:
+    if np.ndim(hidden) != 1:
+        raise ValueError(f"hidden must list the widths, for instance [50, 50], got {hidden!r}")
+    return NetworkSpec(
+        model=model,
+        n_in=n_in,
+        hidden=tuple(int(n) for n in hidden),
+        n_out=n_out,
+        activation=make("activation", ACTIVATIONS, activation),
+        normalization=normalization,
+        dropout=dropout,
+        loss=make("loss", LOSSES, loss),
+        dtype=dtype,
+    )
+
+
+def _initialized(net: Network, initializer: Initializer | Named | None, seed: int | None) -> Network:
+    if seed is not None:
+        chosen = HeNormal() if initializer is None else make("initializer", INITIALIZERS, initializer)
+        net.initialize(chosen, np.random.default_rng(seed))
+    return net

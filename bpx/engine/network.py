@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from bpx.engine.initializers import Initializer
 from bpx.engine.layer import Array, Layer
 from bpx.engine.losses import Loss, accuracy
 from bpx.engine.memory import check_state
+from bpx.engine.spec import NetworkSpec
 from bpx.engine.store import Store
 
 EVALUATION_ROWS = 1000
@@ -30,7 +30,7 @@ class Network:
         self.n_in, self.blocks, self.loss = n_in, list(blocks), loss
         self.dtype: np.dtype[np.floating] = np.dtype(dtype)
         self.store = Store()
-        self.spec: dict[str, Any] = {}
+        self.spec: NetworkSpec | None = None  # set where the network was built from one
         width, weights = n_in, 0
         for block in self.blocks:
             weights += any(isinstance(layer, Dense) for layer in block.layers())
@@ -135,13 +135,6 @@ class Network:
         held = self._held()
         for key, value in check_state(held, state).items():
             held[key][...] = value
-
-    @staticmethod
-    def from_spec(spec: dict[str, Any]) -> Network:
-        """Build the network that ``spec`` (a network's ``spec``, plain JSON) describes, its parameters zero."""
-        from bpx.engine.models import from_spec
-
-        return from_spec(spec)
 
     def _held(self) -> dict[str, Array]:
         held = {"theta": self.store.theta}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -12,8 +12,19 @@ from bpx.engine.store import Parameter, Store
 EPSILON = 1e-5
 
 
+class Normalization(Layer):
+    """A layer that makes its input of unit scale; ``method`` is its name in configurations and in theory.
+
+    ``has_shift`` tells whether it learns a shift, which makes the bias of the Dense before it redundant.
+    """
+
+    kind = "norm"
+    method: ClassVar[str]
+    has_shift: ClassVar[bool]
+
+
 @final
-class BatchNorm(Layer):
+class BatchNorm(Normalization):
     """Normalize each unit over the batch: y = gamma (x - mean) / sqrt(var + eps) + beta.
 
     In evaluation mean and var are running averages, ``momentum`` being the weight of the old value; the
@@ -22,7 +33,7 @@ class BatchNorm(Layer):
     (Ioffe & Szegedy 2015, algorithms 1 and 2.)
     """
 
-    kind = "norm"
+    method = "batch"
     has_shift = True
     gamma: Parameter
     xhat: Array
@@ -94,14 +105,14 @@ class BatchNorm(Layer):
 
 
 @final
-class LayerNorm(Layer):
+class LayerNorm(Normalization):
     """Normalize each sample over its units: y = gamma (x - mean) / sqrt(var + eps) + beta.
 
     Backward, with g = gamma dy and means over the units: dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps).
     (Ba et al. 2016.)
     """
 
-    kind = "norm"
+    method = "layer"
     has_shift = True
     gamma: Parameter
     xhat: Array
@@ -146,14 +157,14 @@ class LayerNorm(Layer):
 
 
 @final
-class RMSNorm(Layer):
+class RMSNorm(Normalization):
     """Scale each sample to unit root mean square: y = gamma x / sqrt(mean(x**2) + eps).
 
     Backward, with g = gamma dy and means over the units: dx = (g - xhat mean(g xhat)) / sqrt(mean(x**2) + eps).
     (Zhang & Sennrich 2019.)
     """
 
-    kind = "norm"
+    method = "rms"
     has_shift = False
     gamma: Parameter
     xhat: Array
@@ -188,3 +199,6 @@ class RMSNorm(Layer):
         dx -= xhat * along
         dx *= self.inverse
         return dx
+
+
+NORMALIZATIONS: dict[str, type[Normalization]] = {cls.method: cls for cls in (BatchNorm, LayerNorm, RMSNorm)}

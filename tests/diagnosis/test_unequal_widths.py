@@ -7,7 +7,7 @@ import pytest
 
 from bpx.diagnosis import find, observe, predict_network
 from bpx.engine import ACTIVATIONS, INITIALIZERS, mlp, residual_mlp, sgd
-from bpx.engine.models import NORMALIZATIONS
+from bpx.engine.normalization import NORMALIZATIONS
 from bpx.probes import Subject, between_hidden
 from bpx.probes.gains import Gains
 

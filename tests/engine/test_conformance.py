@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bpx.engine import ACTIVATIONS, INITIALIZERS, LOSSES, OPTIMIZERS, gradcheck, mlp, residual_mlp
-from bpx.engine.models import NORMALIZATIONS
+from bpx.engine.normalization import NORMALIZATIONS
 
 DTYPES = [np.float32, np.float64]
 NEAR_THE_END = {np.float32: 1e38, np.float64: 1e308}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bpx.engine import ACTIVATIONS, LOSSES, Dense, gradcheck, mlp, residual_mlp
-from bpx.engine.models import NORMALIZATIONS
+from bpx.engine.normalization import NORMALIZATIONS
 
 MODELS = {"mlp": mlp, "residual_mlp": residual_mlp}
 
