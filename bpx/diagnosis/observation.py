@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -26,7 +27,9 @@ class Observation:
     ``depth_slope``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a,
     per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the
     first and the last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the
-    hidden layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any.
+    hidden layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any;
+    ``output_gain``: ||delta||_2 of the last hidden layer over that of the output, NaN where there is none of either;
+    ``update_ratios``: ||dW|| / ||W|| of every weight layer in the first step, empty where no step is proposed.
     """
 
     delta_l2: Values
@@ -37,16 +40,18 @@ class Observation:
     stop: tuple[str, str] | None
     finite: bool
     enters: bool
+    output_gain: float = math.nan
+    update_ratios: tuple[float, ...] = ()
 
 
-def observe(net: Network) -> Observation:
-    """Measure ``net`` from the buffers that a cost and a backward pass have left."""
+def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
+    """Measure ``net`` from the buffers that a cost and a backward pass have left, and add ``update_ratios``."""
     context = ProbeContext(net, sgd().bind(net.store), np.empty((0, net.n_in), net.dtype))
     scales, gains = Scales(context), Gains(context)
     scales.on_gradient(0)
     gains.on_gradient(0)
     hidden, outer = scales.table[:-1], scales.table[-1]
-    l2 = hidden[:, QUANTITIES.index("delta_l2")].copy()
+    l2, output = hidden[:, QUANTITIES.index("delta_l2")].copy(), float(outer[QUANTITIES.index("delta_l2")])
     saturation = hidden[:, QUANTITIES.index("saturation")]
     stop = next(
         (key[:2] for key, g in zip(gains.keys, gains.values, strict=True) if g == 0 and key[1] != "branch"), None
@@ -58,8 +63,10 @@ def observe(net: Network) -> Observation:
         gains=_by_kind(net, gains),
         saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
         stop=stop,
-        enters=bool(outer[QUANTITIES.index("delta_l2")] != 0),
+        enters=output != 0,
         finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_l2")]).all()),
+        output_gain=float(l2[-1]) / output if len(l2) and output > 0 else math.nan,
+        update_ratios=tuple(update_ratios),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 
@@ -15,9 +17,9 @@ def sentence(f: Finding, seen: Observation) -> str:
         return "Undetermined: the first backward pass is not finite."
     if not seen.enters:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
+    if f.hidden < 2:
+        return _shallow(f, seen)
     if f.verdict == "undetermined":
-        if f.hidden < 2:
-            return f"Undetermined: a verdict needs two hidden layers, this network has {f.hidden}."
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
         return f"Gradients vanish: {_zeros(f, seen)} ({_theory(f)}){_trial(f)}."
@@ -33,9 +35,24 @@ def sentence(f: Finding, seen: Observation) -> str:
     return text + "."
 
 
+def _shallow(f: Finding, seen: Observation) -> str:
+    """Say what is known of a network in which nothing can vanish or explode from layer to layer."""
+    if f.zero_layers:
+        return f"One hidden layer: {_zeros(f, seen)}."
+    known = []
+    if f.hidden:
+        known.append(f"going backward delta changes ×{_x(seen.output_gain)} from the output to layer_01")
+        known += [f"{100 * f.saturation:.0f} % saturated"] if f.saturation is not None else []
+    if seen.update_ratios and all(map(math.isfinite, seen.update_ratios)):  # weights of zero have none
+        changes = " and ".join(f"{ratio:.1e}" for ratio in seen.update_ratios)
+        known.append(f"the first step changes the weights by {changes} of their norm")
+    start = "One hidden layer, so no slope" if f.hidden else "No hidden layer"
+    return f"{start}: {'; '.join(known)}." if known else f"{start}."
+
+
 def _zeros(f: Finding, seen: Observation) -> str:
     where = f.zero_layers[0] if len(f.zero_layers) == 1 else f"{f.zero_layers[0]} to {f.zero_layers[-1]}"
-    text = f"delta is exactly zero in {where} of {f.hidden} hidden layers"
+    text = f"delta is exactly zero in {where}" + (f" of {f.hidden} hidden layers" if f.hidden > 1 else "")
     if seen.stop is not None:
         layer, kind = seen.stop
         text += f", lost in {_the(PARTS.get(kind, kind))} of {layer}"

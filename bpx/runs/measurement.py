@@ -119,7 +119,8 @@ class Measurement:
             text = f"Undetermined: the first pass is not finite ({record.nonfinite})."
             self.finding = Finding.undetermined(len(self.net.dense) - 1, text)
             return {}
-        seen = observe(self.net)
+        ratios = () if self.first is None else self.first[:, QUANTITIES.index("update_ratio")].tolist()
+        seen = observe(self.net, ratios)
         self.finding = find(seen, self._seen, self._q1, self._prediction)
         keys, values = predicted(self._prediction, seen)
         self.writer.append(record.step, record.epoch, keys, values)

@@ -194,10 +194,33 @@ def test_exact_zeros_are_said_to_be_zeros():
     assert g.zero_layers == () and g.factor == pytest.approx(0.025, rel=0.05)
 
 
-@pytest.mark.parametrize("depth", [0, 1])
-def test_below_two_hidden_layers_there_is_no_verdict(depth):
-    f = finding(depth, activation="relu")
-    assert f.verdict == "undetermined" and "two hidden layers" in f.sentence
+def test_one_hidden_layer_has_no_verdict_and_the_sentence_gives_what_is_known():
+    rng = np.random.default_rng(0)
+    net = mlp(20, [50], 4, "relu", dtype="float64").bind(64)
+    net.cost(rng.standard_normal((64, 20)), rng.integers(0, 4, 64))
+    net.backward()
+    f = find(observe(net, [1e-3, 2e-2]), *predict_network(net))
+    hidden, output = net.blocks[1].dx, net.loss.dx
+    gain = np.linalg.norm(hidden) / np.linalg.norm(output)
+    assert f.verdict == "undetermined" and f.slope is None
+    assert f.sentence.startswith(f"One hidden layer, so no slope: going backward delta changes ×{gain:.3f} from")
+    assert f"{100 * np.mean(net.dense[0].y <= 0):.0f} % saturated" in f.sentence
+    assert f.sentence.endswith("the first step changes the weights by 1.0e-03 and 2.0e-02 of their norm.")
+
+
+def test_a_dead_hidden_layer_alone_is_said_to_be_one():
+    rng = np.random.default_rng(0)
+    net = mlp(20, [50], 4, "relu").bind(64)
+    net.dense[0].b.value.fill(-1e6)
+    net.cost(rng.standard_normal((64, 20)).astype("f"), rng.integers(0, 4, 64))
+    net.backward()
+    f = find(observe(net), *predict_network(net))
+    assert f.sentence == "One hidden layer: delta is exactly zero in layer_01, lost in the activation of layer_01."
+
+
+def test_without_hidden_layers_nothing_can_vanish():
+    f = finding(0, activation="relu")
+    assert f.verdict == "undetermined" and f.sentence == "No hidden layer."
 
 
 def test_from_two_hidden_layers_on_the_rule_answers():

@@ -8,7 +8,7 @@ import pytest
 from bpx.diagnosis import find, observe, predict_network
 from bpx.engine import ACTIVATIONS, INITIALIZERS, mlp, residual_mlp, sgd
 from bpx.engine.normalization import NORMALIZATIONS
-from bpx.probes import Subject, between_hidden
+from bpx.probes import ProbeContext, between_hidden
 from bpx.probes.gains import Gains
 
 N_IN, N_OUT = 30, 10
@@ -41,12 +41,12 @@ def test_the_gains_between_first_and_last_hidden_delta_multiply_to_the_ratio(see
         normalization=str(rng.choice(["none", *NORMALIZATIONS])),
         dropout=float(rng.choice([0.0, 0.3])),
     )
-    gains = Gains(Subject(net, sgd().bind(net.store), np.empty((0, N_IN))))
-    gains.gradient(0)
+    gains = Gains(ProbeContext(net, sgd().bind(net.store), np.empty((0, N_IN))))
+    gains.on_gradient(0)
     within = between_hidden(net)
     named = zip(gains.keys, gains.values.tolist(), strict=True)
     product = math.prod(g for (_, _, quantity, i), g in named if quantity == "backward_gain" and i in within)
-    line = observe(net).flow
+    line = observe(net).depth_slope
     if line is None:  # every unit of the last hidden layer is dead or dropped: no ratio
         assert not observe(net).delta_l2[-1] > 0
         return
@@ -59,7 +59,7 @@ def test_hardly_any_of_these_networks_is_dead():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         net = passed(mlp, [int(n) for n in rng.integers(2, 200, 5)], 20, seed, activation="relu")
-        line = observe(net).flow
+        line = observe(net).depth_slope
         alive += line is not None and line.ratio > 0
     assert alive >= 57
 
@@ -112,7 +112,7 @@ def test_a_scheme_that_is_not_fan_in_has_theorys_factor_in_a_funnel(activation, 
         net = passed(mlp, [512, 256, 128, 64, 32], 64, seed, activation=activation, initializer=initializer)
         if scheme == "fan_out":
             fan_out(net, seed, 2.0)
-        line, prediction = observe(net).flow, predict_network(net)[2]
+        line, prediction = observe(net).depth_slope, predict_network(net)[2]
         assert line is not None and prediction.slope is not None
         slopes.append(line.slope)
         predicted.append(prediction.slope)
