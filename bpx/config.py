@@ -277,13 +277,9 @@ def check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) ->
     for key, value in settings.items():
         if key in hints:
             _check_type(prefix + key, value, hints[key])
-        elif open_ended and isinstance(value, (int, float, types.NoneType)) and not isinstance(value, bool):
-            _check_type(prefix + key, value, float | None)
-        elif open_ended:
-            raise UserError(f"{prefix}{key} must be a number, got {value}")
         elif prefix + key in RENAMED:
             raise UserError(f"{prefix}{key} was renamed to {RENAMED[prefix + key]}")
-        else:
+        elif not open_ended:
             known = ", ".join(k for k in parameters if k not in more)
             raise UserError(f"unknown key {prefix}{key}; {group or 'the configuration'} has: {known}")
     try:

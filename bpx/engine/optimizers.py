@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, final
+from collections.abc import Callable, Sequence
+from typing import ClassVar, final
 
 import numpy as np
 from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
@@ -359,33 +359,83 @@ def _fraction(**values: float) -> None:
 def sgd(
     lr: float = 0.01,
     schedule: LRSchedule | None = None,
+    *,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     weight_decay: float = 0.0,
     max_norm: float | None = None,
 ) -> Optimizer:
-    """Build plain gradient descent: theta -= lr g."""
+    """Build plain gradient descent: theta -= lr g.
+
+    Parameters
+    ----------
+    lr : base learning rate
+    schedule : multiplier of the base rate by step; constant where None
+    clip_norm : largest L2 norm of the whole gradient
+    clip_value : largest magnitude of an entry of the gradient, clipped before the norm
+    weight_decay : times W, added to the gradient after clipping; biases do not decay
+    max_norm : largest L2 norm of a unit's incoming weights after a step
+
+    Raises
+    ------
+    ValueError : a value is out of range
+    """
     return _build([], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
 
 
-def momentum(lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, **common: Any) -> Optimizer:
-    """Build gradient descent with momentum: v = momentum v + g, theta -= lr v."""
+def momentum(
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    schedule: LRSchedule | None = None,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float = 0.0,
+    max_norm: float | None = None,
+) -> Optimizer:
+    """Build gradient descent with momentum: v = momentum v + g, theta -= lr v.
+
+    The other parameters are those of ``sgd``.
+    """
     _fraction(momentum=momentum)
-    return _build([Momentum(momentum)], lr, schedule, **_common(common))
+    return _build([Momentum(momentum)], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
 
 
-def nesterov(lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, **common: Any) -> Optimizer:
-    """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v)."""
+def nesterov(
+    lr: float = 0.01,
+    momentum: float = 0.9,
+    schedule: LRSchedule | None = None,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float = 0.0,
+    max_norm: float | None = None,
+) -> Optimizer:
+    """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v).
+
+    The other parameters are those of ``sgd``.
+    """
     _fraction(momentum=momentum)
-    return _build([Nesterov(momentum)], lr, schedule, **_common(common))
+    return _build([Nesterov(momentum)], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
 
 
 def rmsprop(
-    lr: float = 0.001, decay: float = 0.99, eps: float = 1e-8, schedule: LRSchedule | None = None, **common: Any
+    lr: float = 0.001,
+    decay: float = 0.99,
+    eps: float = 1e-8,
+    schedule: LRSchedule | None = None,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float = 0.0,
+    max_norm: float | None = None,
 ) -> Optimizer:
-    """Build RMSprop: theta -= lr g / (sqrt(s) + eps)."""
+    """Build RMSprop: theta -= lr g / (sqrt(s) + eps).
+
+    The other parameters are those of ``sgd``.
+    """
     _fraction(decay=decay)
-    return _build([RMSprop(decay, eps)], lr, schedule, **_common(common))
+    return _build([RMSprop(decay, eps)], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
 
 
 def adam(
@@ -394,11 +444,18 @@ def adam(
     beta2: float = 0.999,
     eps: float = 1e-8,
     schedule: LRSchedule | None = None,
-    **common: Any,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float = 0.0,
+    max_norm: float | None = None,
 ) -> Optimizer:
-    """Build Adam (Kingma & Ba 2015); weight decay is added to the gradient (L2)."""
+    """Build Adam (Kingma & Ba 2015); weight decay is added to the gradient (L2).
+
+    The other parameters are those of ``sgd``.
+    """
     _fraction(beta1=beta1, beta2=beta2)
-    return _build([Adam(beta1, beta2, eps)], lr, schedule, **_common(common))
+    return _build([Adam(beta1, beta2, eps)], lr, schedule, clip_norm, clip_value, weight_decay, max_norm)
 
 
 def adamw(
@@ -406,22 +463,23 @@ def adamw(
     beta1: float = 0.9,
     beta2: float = 0.999,
     eps: float = 1e-8,
-    weight_decay: float = 0.01,
     schedule: LRSchedule | None = None,
-    **common: Any,
+    *,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    weight_decay: float = 0.01,
+    max_norm: float | None = None,
 ) -> Optimizer:
-    """Build Adam with decoupled weight decay: W -= lr (Adam's direction + weight_decay W)."""
+    """Build Adam with decoupled weight decay: W -= lr (Adam's direction + weight_decay W).
+
+    The other parameters are those of ``sgd``. (Loshchilov & Hutter 2019, algorithm 2.)
+    """
     _fraction(beta1=beta1, beta2=beta2)
-    settings = _common({**common, "weight_decay": weight_decay})
-    return _build([Adam(beta1, beta2, eps)], lr, schedule, **settings, decoupled=True)
+    return _build(
+        [Adam(beta1, beta2, eps)], lr, schedule, clip_norm, clip_value, weight_decay, max_norm, decoupled=True
+    )
 
 
-def _common(given: dict[str, Any]) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"clip_norm": None, "clip_value": None, "weight_decay": 0.0, "max_norm": None}
-    unknown = sorted(given.keys() - defaults.keys())
-    if unknown:
-        raise TypeError(f"unknown optimizer setting {unknown[0]!r}: known are {', '.join(defaults)}")
-    return {**defaults, **given}
-
-
-OPTIMIZERS = {f.__name__: f for f in (sgd, momentum, nesterov, rmsprop, adam, adamw)}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    f.__name__: f for f in (sgd, momentum, nesterov, rmsprop, adam, adamw)
+}
