@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -45,7 +45,15 @@ RENAMED = {
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text is one line."""
+    """Something that the user can put right; its text is one line, ``code`` the exit code of the command."""
+
+    code: ClassVar[int] = 2
+
+
+class EveryTrialFailed(UserError):
+    """A search without a trial that could be trained."""
+
+    code = 1
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             return interrupted(error)
         for said in errors:
             print(f"error: {one_line(said)}", file=sys.stderr)
-        return 2 if errors else code
+        return next((error.code for error in errors if isinstance(error, UserError)), 2) if errors else code
 
     return run
 

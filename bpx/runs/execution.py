@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +20,10 @@ from bpx.data import Batches, Dataset
 from bpx.engine.network import Network
 from bpx.probes import NonFinite, ReportSchedule
 from bpx.runs.console import Console
+from bpx.runs.log import RunLog
 from bpx.runs.measurement import Measurement
 from bpx.runs.resume import Resumed, write_config, write_dataset
-from bpx.system.files import replaced
+from bpx.system.files import naming, replaced
 from bpx.system.interrupts import Stop
 from bpx.system.text import masked
 from bpx.training import Checkpoints, FlightRecorder, Progress, Training, evaluated, fit, made_with, save_evaluation
@@ -98,13 +100,25 @@ class Execution:
         if self.again is None:
             with replaced(directory / "config" / "overrides.yaml") as file:
                 file.write("".join(f"- {masked(o)}\n" for o in self.overrides).encode())
-        self.handler = logging.FileHandler(directory / "train.log")
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.console.terminal.on_closed = lambda: self.stop.ask(signal.SIGPIPE)
+        self.log = RunLog(directory / "train.log")
         log.setLevel(logging.INFO)
-        log.addHandler(self.handler)
+        log.addHandler(self.log)
 
     def execute(self) -> Done:
         """Train, and return how it ended; a stopped run raises KeyboardInterrupt and leaves its record."""
+        try:
+            return self._execute()
+        finally:
+            with suppress(OSError):  # it has been said
+                self._close_log()
+
+    def _close_log(self) -> None:
+        log.removeHandler(self.log)
+        with naming(Path(self.log.path)):
+            self.log.close()
+
+    def _execute(self) -> Done:
         work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
         self._begin()
         if self.watcher:
@@ -314,8 +328,7 @@ class Execution:
             tracker.tag("mlflow.note.content", "\n\n".join([*seen.sentences, f"Outcome: {ended}."]))
         log.info("final: %s %s", seen.final.verdict, seen.final.sentence)
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
-        log.removeHandler(self.handler)
-        self.handler.close()
+        self._close_log()
         self._hand_over()
         if tracker.model:
             tracker.save_model(directory, data)

@@ -116,7 +116,7 @@ def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
         tracker.finish("interrupted", within=GRACE)
         again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
         if (directory / "result.json").is_file():
-            text = f"interrupted; {again} sends the rest"
+            text = f"interrupted; {again} sends the rest" if tracker.unsent else "interrupted; the run has ended"
             raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
         kept = any((directory / "checkpoints").glob("step-*.bpx"))
         text = f"interrupted; {again} goes on" if kept else f"interrupted without a checkpoint; {again} begins anew"

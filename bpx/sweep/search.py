@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import TrialState
 
-from bpx.config import Plan, UserError, flatten, plan
+from bpx.cli.command import terminal
+from bpx.config import EveryTrialFailed, Plan, UserError, flatten, plan
 from bpx.runs.naming import output_folder
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, options
@@ -60,6 +61,8 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     storage = opt.storage or str(Path(home, "optuna.journal"))
     storage = storage if "://" in storage else os.path.abspath(storage)
     store = open_store(storage, opt.heartbeat)
+    if store.note:
+        terminal().print(f"note      {store.note}", markup=False)
     try:
         study = open_study(opt, name, where, store, flatten(base) | {"activation": choices.get("activation")})
         with store.exclusively():
@@ -124,14 +127,25 @@ class Search:
                         break
                 else:
                     self.progress.timed_out()
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, BrokenPipeError) as error:
             self._give_up("interrupted")
+            if isinstance(error, BrokenPipeError):
+                raise
             number = getattr(error, "number", signal.SIGINT)
             raise Interrupted(number, "interrupted; the same command goes on with the study") from error
+        except OSError as error:
+            with suppress(OSError):  # of a full disk, too, which has no place for that
+                self._give_up("crashed")
+            raise UserError(
+                f"cannot write {error.filename or self.results.home}: {error.strerror}; the same command goes on"
+            ) from error
         except BaseException:
             self._give_up("crashed")
             raise
-        return self.results.close()
+        value = self.results.close()
+        if self._all_failed():
+            raise EveryTrialFailed(f"every trial of the study failed; the last one: {self._last_error()}")
+        return value
 
     def _take(self) -> None:
         """Launch the asked trials, see how they have ended, and decide whether to go on."""
@@ -176,14 +190,24 @@ class Search:
             return
         last = crashes[-1]["error"]
         unlogged = last.startswith(MISSING) and UNDEFINED not in last.partition(";")[0]
+        kind = EveryTrialFailed if self._all_failed() and not unlogged else UserError
         if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {"failed"}):
-            raise UserError(last)
+            raise kind(last)
         failed = sum(self.ended.count(how) for how in FAILURES)
         if failed > self.opt.max_failure_rate * max(FEWEST, len(self.ended)):
-            raise UserError(
+            raise kind(
                 f"{failed} of {len(self.ended)} trials failed or crashed, more than hydra.sweeper.max_failure_rate="
                 f"{self.opt.max_failure_rate:g} allows; the last one: {last}"
             )
+
+    def _all_failed(self) -> bool:
+        """Tell whether trials have ended, and none as anything but a failure."""
+        ended = {outcome(t) for t in self.study.trials() if t.state.is_finished()} - {"lost", "interrupted"}
+        return bool(ended) and ended <= set(FAILURES)
+
+    def _last_error(self) -> str:
+        errors = [t.user_attrs[RESULT]["error"] for t in self.study.trials() if outcome(t) in FAILURES]
+        return str(errors[-1])
 
     def _bury(self, always: bool = False) -> None:
         """Queue again the trials whose process is gone, and end what these have left running in MLflow."""

@@ -21,13 +21,13 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from bpx.config import UserError
+from bpx.sweep.journal import open_journal
 from bpx.system.locks import is_held, lock, locked, machine_lock
 from bpx.system.text import masked, one_line
 
@@ -49,6 +49,7 @@ class Store(ABC):
 
     def __init__(self, storage: BaseStorage) -> None:
         self.storage = storage
+        self.note = ""  # what is to be said of it
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @abstractmethod
@@ -77,7 +78,7 @@ class Store(ABC):
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return []  # another worker saw it as well
-        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+        queue_again(study, trial, RETRIES)
         return [trial]
 
     @abstractmethod
@@ -90,9 +91,14 @@ class JournalStore(Store):
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
-        super().__init__(JournalStorage(backend))
+        storage, journal = open_journal(path)
+        super().__init__(storage)
         self.path = path
+        if journal.cut:
+            self.note = f"{path}: its last line was torn; {journal.cut} bytes are cut off"
+        for left in path.parent.glob(f"{path.name}.worker-*"):
+            if not is_held(left):
+                left.unlink(missing_ok=True)  # of a process that was killed
         self._pulse: Any = None
 
     def exclusively(self) -> Any:
@@ -187,8 +193,25 @@ class DatabaseStore(Store):
         return self._stopped
 
     def _stale(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+        queue_again(study, trial, RETRIES)
         self._stopped.append(trial)
+
+
+def queue_again(study: optuna.Study, trial: FrozenTrial, most: int | None = None) -> None:
+    """Queue a trial's parameters again, ``most`` times at most.
+
+    Its attributes stay behind: with the mark of the worker that is gone, the new trial would count as lost until its
+    own worker has marked it.
+    """
+    history = [*trial.system_attrs.get("retry_history", []), trial.number]
+    if most is not None and len(history) > most:
+        return
+    again = {"failed_trial": trial.number} | trial.system_attrs | {"retry_history": history}
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, system_attrs=again
+        )
+    )
 
 
 @lru_cache(maxsize=4)
@@ -200,6 +223,8 @@ def open_store(storage: str, heartbeat: int) -> Store:
         return JournalStore(Path(storage))
     except OSError as error:
         raise UserError(f"hydra.sweeper.storage: {storage} cannot be written: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"hydra.sweeper.storage: {error}") from error
 
 
 def patiently(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from bpx.config import UserError
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space
-from bpx.sweep.storage import WORKER, Store
+from bpx.sweep.storage import WORKER, Store, queue_again
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
@@ -88,7 +87,7 @@ class Study:
         # not by tell: that asks the sampler, and a grid that is used up wants to stop a loop that is not there
         self.store.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         if how == "interrupted":
-            RetryHeartbeatStaleTrialCallback()(self.study, self.store.storage.get_trial(trial._trial_id))
+            queue_again(self.study, self.store.storage.get_trial(trial._trial_id))
 
 
 def outcome(trial: FrozenTrial) -> str:

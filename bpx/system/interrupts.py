@@ -57,9 +57,13 @@ class Stop:
         if self.number:
             raise Interrupted(self.number)
 
-    def _heed(self, number: int, frame: FrameType | None) -> None:
-        for each in self.SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+    def ask(self, number: int) -> None:
+        """Ask for a stop, as signal ``number`` would."""
         self.number = number
         if not self._waits:
             self.check()
+
+    def _heed(self, number: int, frame: FrameType | None) -> None:
+        for each in self.SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        self.ask(number)

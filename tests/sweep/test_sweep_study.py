@@ -1,8 +1,10 @@
 """A study in a real journal: its budget, how its trials end, what it says of a changed command."""
 
 import csv
+import json
 import multiprocessing
 import os
+import resource
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,7 @@ from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
 from bpx.sweep.progress import Progress
 from bpx.sweep.space import space
-from bpx.sweep.storage import JournalStore, open_store, patiently
+from bpx.sweep.storage import RETRIES, JournalStore, open_store, patiently, queue_again
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome
 from bpx.sweep.trial import WORST, Trial
 
@@ -291,3 +293,72 @@ def test_a_storage_that_cannot_be_used_is_one_line(tmp_path):
 
 def test_unknown_states_are_named():
     assert outcome(SimpleNamespace(state=TrialState.WAITING)) == "waiting"
+
+
+def test_a_trial_that_is_queued_again_carries_no_mark_of_its_dead_worker(path):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    asked.set_user_attr(RESULT, {"outcome": "interrupted", "metrics": {}, "error": ""})
+    for worker in list(Path(path).parent.glob("*.worker-*")):
+        worker.unlink()
+    other = opened(path)
+    assert len(other.store.lost(other.study)) == 1
+    waiting = other.trials(TrialState.WAITING)[0]
+    assert waiting.params == asked.params and waiting.user_attrs == {}
+    other.study.ask(other.space.distributions)  # taken, and not yet marked: a third worker holds it for living
+    assert opened(path).store.lost(opened(path).study) == [] and outcome(other.trials()[-1]) == "running"
+
+
+def test_a_trial_is_queued_again_so_many_times(path):
+    study = opened(path)
+    for turn in range(RETRIES + 1):
+        (asked,) = study.ask(1)
+        study.store.storage.set_trial_state_values(asked._trial_id, TrialState.FAIL)
+        queue_again(study.study, study.trials()[-1], RETRIES)
+        assert len(study.trials(TrialState.WAITING)) == (turn < RETRIES)
+
+
+def test_a_torn_last_line_is_cut_off_and_the_study_goes_on(path):
+    study = opened(path)
+    study.ask(1)
+    whole = Path(path).read_bytes()
+    with Path(path).open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x","study')
+    assert len(study.trials()) == 1
+    again = opened(path)
+    assert again.store.note == f"{path}: its last line was torn; 35 bytes are cut off"
+    with Path(path).open("ab") as file:
+        file.write(b'{"op')  # torn while others work on it
+    assert len(again.ask(1)) == 1 and len(study.trials()) == 2
+    assert Path(path).read_bytes().startswith(whole) and all(map(json.loads, Path(path).read_bytes().splitlines()))
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"[]", b"null", b"{", b"\xff\xfe", b'{"op_code": 99}', b'{"op_code": 4}'])
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_a_damaged_journal_is_one_line_that_names_it(damage, place, path):
+    opened(path).ask(2)
+    lines = Path(path).read_bytes().splitlines()
+    lines[place] = damage
+    Path(path).write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(UserError, match=r"optuna\.journal") as error:
+        open_store(path, 20)
+        study = opened(path)
+        study.trials()
+        raise UserError("optuna.journal: whatever Optuna makes of it")
+    assert "\n" not in str(error.value)
+
+
+def test_what_finds_no_space_leaves_the_journal_as_it_was(path):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    before = Path(path).read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            asked.set_user_attr("long", "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert error.value.filename == path and Path(path).read_bytes() == before
+    asked.set_user_attr("long", "x" * 100)
+    assert opened(path).trials()[0].user_attrs["long"] == "x" * 100

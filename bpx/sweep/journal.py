@@ -1,0 +1,93 @@
+"""Optuna's journal, a file of JSON lines, kept whole through kills and full disks."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from bpx.config import UserError
+from bpx.system.files import naming
+from bpx.system.text import one_line
+
+PIECE = 4096  # bytes read at a time from the end
+
+
+class Journal(JournalFileBackend):
+    """The journal at ``path``; what is appended to it is there as whole lines, or not at all.
+
+    Attributes
+    ----------
+    cut
+        The bytes of a torn last line that were cut off when the journal was opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(os.fspath(path))
+        self.path, self._turn = path, JournalFileOpenLock(os.fspath(path))
+        self.cut = 0
+        self._turn.acquire()
+        try:
+            with naming(path), path.open("r+b", buffering=0) as file:
+                self.cut = _cut_torn_line(file)
+        finally:
+            self._turn.release()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append records; where they find no space the file stays as it was, and an OSError names it."""
+        text = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        with naming(self.path):
+            self._turn.acquire()
+            try:
+                with self.path.open("r+b", buffering=0) as file:
+                    _cut_torn_line(file)  # of a process that was killed meanwhile
+                    end = file.seek(0, os.SEEK_END)
+                    try:
+                        rest = memoryview(text)
+                        while rest:
+                            rest = rest[file.write(rest) :]
+                        os.fsync(file.fileno())
+                    except OSError:
+                        file.truncate(end)
+                        raise
+            finally:
+                self._turn.release()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Yield the records from a number on; raises UserError where a line is none."""
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise UserError(f"{self.path} is damaged: {one_line(error)}") from error
+
+
+def open_journal(path: Path) -> tuple[JournalStorage, Journal]:
+    """Return the storage of a journal, which is made if need be; raises UserError where it is damaged."""
+    journal = Journal(path)
+    try:
+        return JournalStorage(journal), journal
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # Optuna replays the records, and fails at whatever the damage runs into
+        raise UserError(f"{path} is damaged: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _cut_torn_line(file: Any) -> int:
+    """Cut off what stands behind the last newline, and return how many bytes that were."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - PIECE)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+    return int(size - end)
