@@ -122,6 +122,11 @@ class Plan:
         config.loss = {"_target_": f"{type(loss).__module__}.{type(loss).__name__}", **asdict(loss)}
         return replace(self, config=config, _network=self._network | {"loss": loss})
 
+    def changed(self, config: DictConfig) -> Plan:
+        """Return the plan with the network and the initializer of another configuration; raises UserError."""
+        network, initializer = _architecture(config, self.settings)
+        return replace(self, config=config, initializer=initializer, _network=network)
+
     def optimizer(self, total_steps: int) -> tuple[Optimizer, LRSchedule]:
         """Build the optimizer and its schedule for a run of ``total_steps``."""
         schedule = _construct("schedule", self.config.schedule, total_steps=total_steps)
@@ -132,6 +137,27 @@ def plan(config: DictConfig) -> Plan:
     """Check a composed configuration and build what it describes; raises UserError."""
     top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]
     settings = check_call("", Settings, _plain(OmegaConf.masked_copy(config, top)))
+    network, initializer = _architecture(config, settings)
+    result = Plan(
+        config=config,
+        settings=settings,
+        source=_construct("dataset", config.dataset),
+        probes=_probes(_plain(config.probes)),
+        checkpoint=check_call("checkpoint", CheckpointSettings, _plain(config.checkpoint)),
+        tracker=_tracker(config.tracking),
+        initializer=initializer,
+        _network=network,
+    )
+    unseen = [word for word in settings.stop_when if word != "diverging"]
+    if unseen and "scales" not in result.probes:
+        raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
+    result.optimizer(1)  # so that a wrong key is said before the data are read
+    result.network(2, 2)
+    return result
+
+
+def _architecture(config: DictConfig, settings: Settings) -> tuple[dict[str, Any], Initializer]:
+    """Return what builds the network, and its initializer; raises UserError."""
     activation = _construct("activation", config.activation)
     rate = _number("dropout.rate", config.dropout.rate)
     if not 0 <= rate < 1:
@@ -146,22 +172,7 @@ def plan(config: DictConfig) -> Plan:
         "loss": _construct("loss", config.loss),
         "dtype": settings.dtype,
     }
-    result = Plan(
-        config=config,
-        settings=settings,
-        source=_construct("dataset", config.dataset),
-        probes=_probes(_plain(config.probes)),
-        checkpoint=check_call("checkpoint", CheckpointSettings, _plain(config.checkpoint)),
-        tracker=_tracker(config.tracking),
-        initializer=_initializer(config, activation, rate),
-        _network=network,
-    )
-    unseen = [word for word in settings.stop_when if word != "diverging"]
-    if unseen and "scales" not in result.probes:
-        raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
-    result.optimizer(1)  # so that a wrong key is said before the data are read
-    result.network(2, 2)
-    return result
+    return network, _initializer(config, activation, rate)
 
 
 def _tracker(node: DictConfig) -> Any:
@@ -332,7 +343,7 @@ def _number(key: str, value: Any) -> float:
     return float(value)
 
 
-def streams(seed: int) -> dict[str, np.random.Generator]:
+def streams(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
     """Return one independent random stream for each use, all from one seed."""
     uses = ("initialization", "shuffle", "dropout", "data")
     children = np.random.SeedSequence(seed).spawn(len(uses))

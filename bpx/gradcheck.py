@@ -22,7 +22,8 @@ MOST = 1e140  # of what a step passes on: norms square it
 def main(config: Any) -> int:
     """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
     from bpx.data import DataError
-    from bpx.runs.run import build_network, run_directory
+    from bpx.runs.networks import build_network
+    from bpx.runs.run import run_directory
 
     config.dtype = "float64"  # float32 has too few digits to take differences
     work = plan(config)

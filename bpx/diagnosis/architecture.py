@@ -36,13 +36,13 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     return Architecture(
         activation=next(iter(functions)),
         fans=(net.n_in, *(dense.n_out for dense in net.dense)),
-        weight_std=tuple(map(_rms, matrices)) if all(map(_drawn, matrices)) else None,
+        weight_std=tuple(map(_rms, matrices)) if all(map(drawn_at_random, matrices)) else None,
         bias_std=math.sqrt(float(np.mean(np.concatenate(biases) ** 2))) if biases else 0.0,
         keep=1 - max(rates, default=0.0),
         normalization=next(iter(norms), "none"),
         residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=batch,
-        orthogonal=all(map(_orthogonal, matrices[1:-1])) and len(matrices) > 2,
+        orthogonal=all(map(orthogonal, matrices[1:-1])) and len(matrices) > 2,
     )
 
 
@@ -74,7 +74,9 @@ def _rms(W: Array) -> float:
     return norm(W.reshape(-1)) / math.sqrt(W.size)
 
 
-def _drawn(W: Array) -> bool:
+def drawn_at_random(W: Array) -> bool:
+    """Return whether the entries of ``W`` may be independent draws around zero: no constant, no diagonal."""
+    W = np.asarray(W, np.float64)
     largest = float(np.abs(W).max())
     if not (0 < largest < math.inf):
         return False
@@ -84,7 +86,9 @@ def _drawn(W: Array) -> bool:
     return W.size < 16 or (stray < _STRAY and float(np.mean(W**4)) / (square * square) < _HEAVY)
 
 
-def _orthogonal(W: Array) -> bool:
+def orthogonal(W: Array) -> bool:
+    """Return whether the rows or the columns of ``W``, whichever are fewer, are orthogonal and of one length."""
+    W = np.asarray(W, np.float64)
     gram = W.T @ W if W.shape[0] >= W.shape[1] else W @ W.T
     scale = float(np.mean(np.diag(gram)))
     return float(np.abs(gram / scale - np.eye(len(gram))).max()) < _ORTHOGONAL if scale > 0 and len(gram) > 1 else False

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bpx.diagnosis import Finding, find, observe, predict_network
+from bpx.diagnosis.redrawn import FromSpec
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
@@ -34,9 +35,9 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
     replica = net.replica(len(x))
     replica.cost(x, y if y.ndim == 1 else y.astype(net.dtype))
     replica.backward()
-    seen, q1, prediction = predict_network(replica)
+    seen, _, prediction = predict_network(replica)
     observed = observe(replica)
-    finding = find(observed, seen, q1, prediction)
+    finding = find(replica, observed, prediction, FromSpec(replica) if replica.spec else None)
     rows = Rows()
     context = ProbeContext(replica, sgd().bind(replica.store), x)
     for probe in (Scales(context), Gains(context)):

@@ -14,15 +14,55 @@ from bpx.engine.numbers import power
 @final
 @dataclass(frozen=True)
 class Finding:
-    """What the gradients of a network do.
+    """What the gradients of a network do, why, and what would change it.
 
-    ``verdict`` by the rule of a decade between the first and the last hidden layer; ``slope`` in decades per layer,
-    signed backward, ``factor`` = 10**slope; ``ratio`` first over last; ``residual`` of the fit in decades, and its
-    ``worst_layer``; ``forward_slope`` of log10 of the activations' RMS, going forward; ``predicted_slope`` theory's
-    (None, with ``reason``, where it has no answer), with its 95 % band (``rough``: why it does not hold, empty where it
-    does); ``cause``: weights, activation, normalization, dropout or saturation, empty for healthy; ``gains``: factor
-    per layer of each kind of operation; ``remedies``: (override, predicted factor per layer), best first; ``figure``:
-    the profile, where one was drawn.
+    Slopes are decades per layer, signed going backward, from output to input; factors are 10**slope.
+
+    Attributes
+    ----------
+    verdict : str
+        exploding, vanishing, healthy or undetermined, by the rule of a decade between first and last hidden layer.
+    hidden : int
+        Number of hidden layers.
+    slope : float or None
+        Slope of log10 of delta; None where delta is exactly zero somewhere.
+    ratio : float or None
+        delta of the first hidden layer over that of the last.
+    residual : float or None
+        Root mean square distance from the line, in decades.
+    worst_layer, worst_by
+        The layer farthest from the line, and its distance in decades.
+    zero_layers : tuple of str
+        Layers whose delta is exactly zero.
+    forward_slope : float or None
+        Slope of log10 of the activations' RMS, signed going forward.
+    predicted_slope, predicted_low, predicted_high : float or None
+        Theory's slope and its 95 % band.
+    reason : str or None
+        Why theory has no answer, where it has none.
+    cause : str
+        The part whose removal alone brings the factor nearest to 1: weights, dropout, normalization, shortcuts or
+        inputs, several joined by "and"; symmetry where all weights of a layer are equal; empty where nothing helps.
+    trials : dict of str to float
+        Factor per layer with each part taken out alone.
+    gains : dict of str to float
+        Factor per layer of each kind of operation between the first and the last hidden delta.
+    weights_gain, needed_gain : float or None
+        What the hidden weights do to the length of delta per layer, and what the activation needs of them.
+    saturation : float or None
+        Share of (sample, unit) with a slope below 5 % of the steepest, mean over the hidden layers.
+    remedies : tuple of (str, float)
+        Words to add to the command, and the median factor per layer of the networks drawn with them, all healthy.
+    rough : str
+        Why theory's band does not hold here, empty where it does.
+    because : str
+        The cause in words.
+    facts : tuple of str
+        What has to be known beside it: inputs that carry nothing, equal weights, saturation.
+    sentence : str
+        All of it in words.
+    figure
+        The profile by layer, where one was drawn.
     """
 
     verdict: str
@@ -39,10 +79,15 @@ class Finding:
     predicted_high: float | None
     reason: str | None
     cause: str
+    trials: dict[str, float]
     gains: dict[str, float]
+    weights_gain: float | None
+    needed_gain: float | None
     saturation: float | None
     remedies: tuple[tuple[str, float], ...]
     rough: str = ""
+    because: str = ""
+    facts: tuple[str, ...] = ()
     sentence: str = ""
     figure: Any = field(default=None, compare=False, repr=False)
 
@@ -64,7 +109,10 @@ class Finding:
             predicted_high=None,
             reason=None,
             cause="",
+            trials={},
             gains={},
+            weights_gain=None,
+            needed_gain=None,
             saturation=None,
             remedies=(),
             sentence=sentence,
@@ -103,6 +151,7 @@ class Finding:
         """Return the finding that ``as_dict`` described; raises TypeError where it is none."""
         own = {key: value for key, value in found.items() if key not in ("factor", "predicted_factor")}
         own["zero_layers"] = tuple(own["zero_layers"])
+        own["facts"] = tuple(own["facts"])
         own["remedies"] = tuple((override, factor) for override, factor in own["remedies"])
         return Finding(**own)
 

@@ -1,39 +1,56 @@
-"""Judging what one pass showed: the verdict, its cause, and what theory says would change it."""
+"""Judging what one pass showed: the verdict, the cause that trials found, and the remedies that were measured."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
+from bpx.diagnosis.degenerate import empty_inputs, equal_weights
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
-from bpx.diagnosis.sentence import PARTS, sentence
+from bpx.diagnosis.remedies import Redraw, find_remedies
+from bpx.diagnosis.sentence import PARTS, because, sentence
+from bpx.diagnosis.trials import Causes, find_causes, gains, needed_gains
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.network import Network
+from bpx.probes.probe import weight_layers
 from bpx.probes.scales import SATURATED
-from bpx.theory import Alternative, Architecture, Prediction, alternatives, predict, verdict
+from bpx.theory import Prediction, verdict
 from bpx.theory.gaussian import dphi, rule
 
+MOST_DECADES = 300.0  # per layer: beyond, a factor is no number of float64
 SATURATION_BEYOND = 0.25  # above what signals of unit scale show
 
 
-def find(seen: Observation, net: Architecture | None, q1: float, prediction: Prediction) -> Finding:
-    """Judge what was ``seen`` in one pass, beside the ``prediction`` for the network ``net`` started at ``q1``."""
+def find(net: Network, seen: Observation, prediction: Prediction, redraw: Redraw | None = None) -> Finding:
+    """Judge what was ``seen`` of ``net`` in its last pass, beside theory's ``prediction`` for it.
+
+    Where the gradients vanish or explode, the cause is found by trial (``find_causes``), and the remedies by measuring
+    networks that ``redraw`` draws with one change each (``find_remedies``); without it none are named.
+    """
     L, line = len(seen.delta_l2), seen.depth_slope
     nothing = bool(L and seen.finite and seen.enters and not (seen.delta_l2 > 0).all())
     if line is not None:
         spoken: str = verdict(line.slope, L)
     else:
         spoken = "vanishing" if nothing and L >= 2 else "undetermined"
-    cause = _cause(spoken, seen, net)
-    remedies: tuple[tuple[str, float], ...] = ()
-    if cause and net is not None and not (nothing and net.keep < 1):  # masks that let nothing through are no scale
-        remedies = _remedies(net, q1, L, finite_width=prediction.low != prediction.high)  # as for the net itself
+    unhealthy = spoken in ("vanishing", "exploding") and net.last_batch is not None
+    empty = "" if net.last_batch is None else empty_inputs(net.last_batch[0])
+    equal = equal_weights(net)
+    causes = Causes((), {})
+    if unhealthy and empty:
+        causes = Causes(("inputs",), {})
+    elif unhealthy and equal:
+        causes = Causes(("symmetry",), {})
+    elif unhealthy:
+        causes = find_causes(net, -math.inf if line is None else line.slope)
+    remedies = find_remedies(net, redraw, causes.parts) if redraw and unhealthy and not empty else ()
     fitted = line is not None and math.isfinite(line.slope)
     zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_l2 == 0))
+    weights, needs = (_mean(gains(net)), _mean(needed_gains(net)[1:])) if L > 1 else (None, None)
     finding = Finding(
         verdict=spoken,
         hidden=L,
@@ -48,38 +65,30 @@ def find(seen: Observation, net: Architecture | None, q1: float, prediction: Pre
         predicted_low=prediction.slope_low,
         predicted_high=prediction.slope_high,
         reason=prediction.reason,
-        cause=cause,
+        cause=" and ".join(causes.parts),
+        trials={part: 10**slope for part, slope in causes.slopes.items() if abs(slope) < MOST_DECADES},
         gains={PARTS.get(kind, kind): 10**log for kind, log in seen.gains.items()},
+        weights_gain=weights,
+        needed_gain=needs,
         saturation=None if math.isnan(seen.saturation) else seen.saturation,
         remedies=remedies,
         rough=prediction.rough,
     )
+    facts = [fact[0].upper() + fact[1:] for fact in (empty, equal) if fact]
+    if unhealthy:
+        finding = replace(finding, because=empty or equal or because(finding, net))
+        facts = _saturation(net, seen) if not (empty or equal) else []
+    finding = replace(finding, facts=tuple(facts))
     return replace(finding, sentence=sentence(finding, seen))
 
 
-def _cause(spoken: str, seen: Observation, net: Architecture | None) -> str:
-    """Name the kind of operation that loses (or adds) most.
-
-    A normalization undoes the scale of the weights before it, so the two are one where there is a normalization.
-    """
-    if spoken not in ("vanishing", "exploding"):
-        return ""
-    if seen.stop is not None:
-        kind = seen.stop[1]
-        return "saturation" if kind == "activation" else PARTS.get(kind, kind)
-    parts = dict(seen.gains)
-    if "norm" in parts:
-        parts["norm"] += parts.pop("dense", 0.0)
-    if not parts:
-        return ""
-    worst = (min if spoken == "vanishing" else max)(parts, key=lambda kind: parts[kind])
-    if (
-        worst == "activation"
-        and net is not None
-        and seen.saturation > usual_saturation(net.activation) + SATURATION_BEYOND
-    ):
-        return "saturation"
-    return PARTS.get(worst, worst)
+def _saturation(net: Network, seen: Observation) -> list[str]:
+    """Say how many units are saturated, where it is many more than at unit scale."""
+    function = next((p.activation.function for p in weight_layers(net) if p.activation is not None), None)
+    if function is None or not seen.saturation > usual_saturation(function) + SATURATION_BEYOND:
+        return []
+    usual = f"({function.name} at unit scale: {100 * usual_saturation(function):.0f} %)"
+    return [f"{100 * seen.saturation:.0f} % of the units are saturated {usual}"]
 
 
 @lru_cache(maxsize=64)
@@ -89,29 +98,8 @@ def usual_saturation(function: ActivationFunction) -> float:
     return float(w @ (np.abs(dphi(function, z)) < SATURATED * function.max_slope))
 
 
-def _remedies(net: Architecture, q1: float, L: int, *, finite_width: bool) -> tuple[tuple[str, float], ...]:
-    """Return an initializer and another change for which theory predicts a healthy net.
-
-    Of the initializers the one nearest to 1; of the others a normalization rather than shortcuts, and these
-    rather than another activation. ``finite_width`` counts what their width does, too, which can take a second.
-    """
-    sound = [a for a in alternatives(net, q1) if a.override != "activation=linear" and _healthy(a.factor, L)]
-    groups = ("normalization", "model", "activation")
-    initializers = [a for a in sound if a.override.startswith("initializer")]
-    others = sorted(
-        (a for a in sound if a not in initializers), key=lambda a: groups.index(a.override.partition("=")[0])
-    )
-    return tuple(pair for some in (initializers, others) if (pair := _first(some, L, finite_width)) is not None)
-
-
-def _first(some: Sequence[Alternative], L: int, finite_width: bool) -> tuple[str, float] | None:
-    """Return the first whose line theory stands for and, if ``finite_width``, that is healthy at its width, too."""
-    for one in (a for a in some if not a.answer.rough):
-        answer = predict(one.architecture, one.q1) if finite_width else one.answer
-        if answer.factor is not None and _healthy(answer.factor, L):
-            return one.override, answer.factor
-    return None
-
-
-def _healthy(factor: float, L: int) -> bool:
-    return verdict(math.log10(factor), L) == "healthy"
+def _mean(factors: tuple[float, ...]) -> float | None:
+    """Return the geometric mean, None where a factor is not a positive number."""
+    if not factors or not all(0 < f < math.inf for f in factors):
+        return None
+    return math.exp(sum(map(math.log, factors)) / len(factors))

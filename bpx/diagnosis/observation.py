@@ -11,10 +11,10 @@ from typing import final
 import numpy as np
 
 from bpx.engine.network import Network
-from bpx.engine.optimizers import sgd
+from bpx.engine.optimizers import norm, sgd
 from bpx.probes import DepthSlope, ProbeContext, between_hidden, fit_slope, forward_slope
 from bpx.probes.gains import Gains
-from bpx.probes.probe import Values
+from bpx.probes.probe import Values, weight_layers
 from bpx.probes.scales import QUANTITIES, Scales
 
 
@@ -26,7 +26,7 @@ class Observation:
     ``delta_l2`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
     ``depth_slope``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a,
     per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the
-    first and the last hidden delta (inside the branches, for a residual net); ``saturation``: mean share over the
+    first and the last hidden delta (a residual block is one); ``saturation``: mean share over the
     hidden layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any;
     ``output_gain``: ||delta||_2 of the last hidden layer over that of the output, NaN where there is none of either;
     ``update_ratios``: ||dW|| / ||W|| of every weight layer in the first step, empty where no step is proposed.
@@ -70,13 +70,23 @@ def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
     )
 
 
+def hidden_slope(net: Network) -> DepthSlope | None:
+    """Return the line through delta of the hidden layers, from the buffers that a backward pass has left."""
+    root = math.sqrt(len(net.dense[0].y))  # the buffers hold delta / batch
+    return fit_slope(
+        np.array([norm(np.ascontiguousarray(p.next.dx).reshape(-1)) * root for p in weight_layers(net)[:-1]])
+    )
+
+
 def _by_kind(net: Network, gains: Gains) -> dict[str, float]:
+    """Return the mean log10 gain of each kind of top-level operation, over those that let something through.
+
+    One of each kind stands in a layer, so that the means add up to the slope between the ends; where delta underflows,
+    the layers behind have no gain and count neither in the sum nor in the mean.
+    """
     within = between_hidden(net)
-    inside = any(key[2] == "branch_gain" for key in gains.keys)
-    wanted = "branch_gain" if inside else "backward_gain"
-    sums: dict[str, float] = defaultdict(float)
+    logs: dict[str, list[float]] = defaultdict(list)
     for (_, kind, quantity, index), gain in zip(gains.keys, gains.values.tolist(), strict=True):
-        if quantity == wanted and index in within and kind != "branch" and gain > 0:
-            sums[kind] += math.log10(gain)
-    layers = max(len(net.dense) - 2, 1)
-    return {kind: total / layers for kind, total in sums.items()}
+        if quantity == "backward_gain" and index in within and gain > 0:
+            logs[kind].append(math.log10(gain))
+    return {kind: sum(found) / len(found) for kind, found in logs.items()}

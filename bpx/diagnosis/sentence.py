@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
+from bpx.diagnosis.trials import root_mean_square
+from bpx.engine.network import Network
+from bpx.theory import verdict
 
-PARTS = {"dense": "weights", "norm": "normalization", "residual": "shortcuts"}  # kinds of operations, for people
+COMMAND = "python -m bpx.train"
+PARTS = {"dense": "weights", "norm": "normalization", "residual": "residual blocks"}  # kinds of operations, for people
+_WITHOUT = {
+    "weights": "rescaled",
+    "dropout": "without it",
+    "normalization": "without it",
+    "shortcuts": "without them",
+    "inputs": "rescaled",
+}
 _VERBS = {"vanishing": "vanish", "exploding": "explode", "healthy": "are healthy"}
 
 
@@ -18,21 +31,63 @@ def sentence(f: Finding, seen: Observation) -> str:
     if not seen.enters:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
     if f.hidden < 2:
-        return _shallow(f, seen)
+        return _shallow(f, seen) + _rest(f)
     if f.verdict == "undetermined":
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
-        return f"Gradients vanish: {_zeros(f, seen)} ({_theory(f)}){_trial(f)}."
+        return f"Gradients vanish: {_zeros(f, seen)} ({_theory(f)}).{_rest(f)}"
     assert f.factor is not None and f.ratio is not None
-    text = (
+    return (
         f"Gradients {_VERBS[f.verdict]}: going backward delta changes ×{_x(f.factor)} per layer, "
-        f"×{f.ratio:.2g} from the last to the first of {f.hidden} hidden layers ({_theory(f)})"
+        f"×{f.ratio:.2g} from the last to the first of {f.hidden} hidden layers ({_theory(f)}).{_rest(f)}"
     )
-    if f.cause:
-        gains = ", ".join(f"{part} ×{_x(gain)}" for part, gain in f.gains.items())
-        share = f"; {100 * f.saturation:.0f} % saturated" if f.saturation is not None else ""
-        text += f", because of {_the(f.cause)} (per layer {gains}{share}){_trial(f)}"
-    return text + "."
+
+
+def because(f: Finding, net: Network) -> str:
+    """Say what the trials showed of the cause."""
+    if not f.trials:
+        return "no part of it can be taken out"
+    best = min(f.trials, key=lambda part: abs(math.log(f.trials[part])))
+    if not f.cause:
+        how = "rescaled" if _WITHOUT[best] == "rescaled" else "taken out"
+        return f"no single part (the best, {best} {how}: ×{_x(f.trials[best])} per layer)"
+    parts = [part for part in f.trials if part in f.cause.split(" and ")]
+    said = "; ".join(f"{_blamed(part, f, net)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
+    enough = verdict(math.log10(f.trials[best]), f.hidden) == "healthy"
+    return said if enough else f"{said}, {'each ' if len(parts) > 1 else ''}not enough alone"
+
+
+def _blamed(part: str, f: Finding, net: Network) -> str:
+    """Name a part, with the number that makes it the cause."""
+    spec = net.spec
+    if part == "weights" and f.weights_gain is not None and f.needed_gain is not None:
+        name = spec.activation.name if spec else "the activation"
+        beside = " in a residual branch" if "residual" in {block.kind for block in net.blocks} else ""
+        biases = [dense.b.value for dense in net.dense[1:-1] if dense.b is not None]
+        bias = root_mean_square(np.concatenate(biases)) if biases else 0.0
+        beside += f" with biases of {bias:.2g}" if bias else ""
+        return f"weights ×{f.weights_gain:.3g} per layer where {name}{beside} needs ×{f.needed_gain:.3g}"
+    if part == "dropout" and spec:
+        return f"dropout at rate {spec.dropout:g}"
+    if part == "normalization" and spec:
+        return f"{spec.normalization} normalization"
+    if part == "shortcuts":
+        limit = 10 ** (1 / (f.hidden - 1))
+        return (
+            f"the sum at the shortcuts, ×{_x(f.gains['residual blocks'])} per block where {f.hidden} layers "
+            f"stay healthy below ×{_x(limit)}"
+        )
+    if part == "inputs" and net.last_batch is not None:
+        return f"inputs of RMS {root_mean_square(net.last_batch[0]):.3g}"
+    return part
+
+
+def _rest(f: Finding) -> str:
+    """Say the cause, what else is known, and what to try."""
+    cause = f" Cause: {f.because}." if f.because else ""
+    facts = "".join(f" {fact}." for fact in f.facts)
+    tries = " or ".join(f"… {words} (×{_x(factor)} per layer)" for words, factor in f.remedies)
+    return cause + facts + (f" Try: {COMMAND} {tries}." if tries else "")
 
 
 def _shallow(f: Finding, seen: Observation) -> str:
@@ -55,7 +110,7 @@ def _zeros(f: Finding, seen: Observation) -> str:
     text = f"delta is exactly zero in {where}" + (f" of {f.hidden} hidden layers" if f.hidden > 1 else "")
     if seen.stop is not None:
         layer, kind = seen.stop
-        text += f", lost in {_the(PARTS.get(kind, kind))} of {layer}"
+        text += f", lost in the {PARTS.get(kind, kind)} of {layer}"
     positive = seen.delta_l2[seen.delta_l2 > 0]
     if positive.size and positive.min() < 1e-30:
         text += " because it is smaller than any float32 (dtype=float64 shows more)"
@@ -72,16 +127,6 @@ def _theory(f: Finding) -> str:
         return text
     inside = f.predicted_low <= f.slope <= f.predicted_high
     return f"{text}, measured {'within' if inside else 'outside'} its 95 % band"
-
-
-def _trial(f: Finding) -> str:
-    if not f.remedies:
-        return ""
-    return "; " + ", ".join(f"with {o} theory predicts ×{_x(factor)} per layer" for o, factor in f.remedies)
-
-
-def _the(part: str) -> str:
-    return part if part in ("saturation", "dropout") else f"the {part}"
 
 
 def _x(factor: float) -> str:

@@ -21,7 +21,8 @@ EVALUATION_ROWS = 1000
 class Network:
     """A chain of layers for inputs (batch, n_in) and the loss of its outputs.
 
-    ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01.
+    ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01. ``last_batch`` is what ``cost`` was
+    given last.
     """
 
     def __init__(self, n_in: int, blocks: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:
@@ -42,6 +43,7 @@ class Network:
             if p.name.endswith(".gamma"):
                 p.value.fill(1)
         self._rows = 0
+        self.last_batch: tuple[Array, Array] | None = None
         self._evaluator: Network | None = None
 
     @property
@@ -87,6 +89,7 @@ class Network:
 
     def cost(self, x: Array, y: Array, train: bool = True) -> float:
         """Return the mean cost J of a batch."""
+        self.last_batch = x, y
         return self.loss.forward(self.forward(x, train), y)
 
     def backward(self) -> None:

@@ -67,6 +67,11 @@ class Store:
         other._view()
         return other
 
+    def detach(self) -> None:
+        """Own theta: what is written into it from now on leaves the store that it was shared with as it is."""
+        self.theta = self.theta.copy()
+        self._view()
+
     def views(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return a vector laid out like theta (an update, a direction) as named tensors."""
         out, start = {}, 0

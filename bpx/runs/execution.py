@@ -83,7 +83,9 @@ class Execution:
         optimizer, _ = self.work.optimizer(self.total)
         self.optimizer = optimizer.bind(net.store)
         record = directory / "gradient_flow.parquet"
-        self.measurement = Measurement(self.work, data, net, self.optimizer, self.report_schedule, record)
+        self.measurement = Measurement(
+            self.work, data, net, self.optimizer, self.report_schedule, record, remedies=not self.quiet
+        )
         self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.probe_set})
         self.checkpoints = Checkpoints(
             directory / "checkpoints", self.work.checkpoint, self.training, self.measurement.writer, self._facts

@@ -19,6 +19,7 @@ from bpx.engine.optimizers import Optimizer
 from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
 from bpx.probes.scales import QUANTITIES
 from bpx.records import RecordWriter
+from bpx.runs.networks import Redraw
 from bpx.training import Record
 
 FLOW = frozenset(f"gradient_flow/{name}" for name in ("slope", "abs_slope", "ratio", "forward_slope", "zero_layers"))
@@ -33,9 +34,18 @@ class Measurement:
     """
 
     def __init__(
-        self, work: Plan, data: Dataset, net: Network, optimizer: Optimizer, report_schedule: ReportSchedule, path: Path
+        self,
+        work: Plan,
+        data: Dataset,
+        net: Network,
+        optimizer: Optimizer,
+        report_schedule: ReportSchedule,
+        path: Path,
+        *,
+        remedies: bool = True,
     ) -> None:
         self.net = net
+        self._redraw = Redraw(work, data) if remedies else None
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:SAMPLES])
         self.probe_set = ProbeSet(
@@ -52,7 +62,7 @@ class Measurement:
         self._named: dict[str, list[tuple[int, str, bool]]] = {}
         replica = net.replica(net.batch)
         replica.forward(data.x_train[: net.batch], train=True)
-        self._seen, self._q1, self._prediction = predict_network(replica, band=work.tracker.figures)
+        self._seen, _, self._prediction = predict_network(replica, band=work.tracker.figures)
         self._about = about(net, self._seen) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
@@ -121,7 +131,7 @@ class Measurement:
             return {}
         ratios = () if self.first is None else self.first[:, QUANTITIES.index("update_ratio")].tolist()
         seen = observe(self.net, ratios)
-        self.finding = find(seen, self._seen, self._q1, self._prediction)
+        self.finding = find(self.net, seen, self._prediction, self._redraw)
         keys, values = predicted(self._prediction, seen)
         self.writer.append(record.step, record.epoch, keys, values)
         return self.finding.metrics()

@@ -18,10 +18,9 @@ from threadpoolctl import threadpool_limits
 from bpx.cli.command import terminal
 from bpx.config import Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
-from bpx.engine.lsuv import scale_to_unit_variance
-from bpx.engine.network import Network
 from bpx.runs.execution import Done, Execution, Watcher
 from bpx.runs.naming import output_folder, run_name
+from bpx.runs.networks import build_network
 from bpx.runs.resume import Resumed, check_dataset, resumed
 from bpx.system.files import remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
@@ -147,21 +146,6 @@ def check_samples(work: Plan, data: Dataset) -> None:
             f"normalization=batch cannot train on one sample: {n} training samples leave a last batch of 1 at "
             f"batch_size={s.batch_size}; take another batch_size, or dataset.train_size={n - 1}"
         )
-
-
-def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
-    """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
-    size = work.settings.batch_size
-    if size > len(data.x_train):
-        raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
-    net = work.decided(data.n_classes is not None).network(data.n_in, data.n_out)
-    if data.n_classes is None and net.loss.classifies:
-        raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
-    net.initialize(work.initializer, rngs["initialization"])
-    net.bind(size, rngs["dropout"])
-    if work.initializer.needs_data:
-        scale_to_unit_variance(net, data.x_train[:size])
-    return net
 
 
 def run_directory(parent: Path) -> Path:

@@ -1,7 +1,6 @@
 """Mean-field theory of signal propagation: what a wide random network should show before it has learned."""
 
 from bpx.engine.activations import ACTIVATIONS
-from bpx.theory.alternatives import Alternative, alternatives
 from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram, phase_diagram_around
 from bpx.theory.gaussian import expectation, pair_expectation
 from bpx.theory.meanfield import Ensemble, MeanField, mean_field
@@ -16,13 +15,11 @@ from bpx.theory.prediction import (
 
 __all__ = [
     "ACTIVATIONS",
-    "Alternative",
     "Architecture",
     "Ensemble",
     "MeanField",
     "PhaseDiagram",
     "Prediction",
-    "alternatives",
     "backward_slope",
     "critical_sigma_w",
     "expectation",

@@ -75,7 +75,7 @@ def test_funnels_are_healthy_both_ways_where_theory_says_so(case, widths):
     slopes, predicted, healthy = [], [], 0
     for seed in range(16):
         net = passed(mlp, widths, 64, seed, activation=activation, initializer=initializer)
-        finding = find(observe(net), *predict_network(net))
+        finding = find(net, observe(net), predict_network(net)[-1])
         assert finding.slope is not None and finding.predicted_slope is not None
         slopes.append(finding.slope)
         predicted.append(finding.predicted_slope)

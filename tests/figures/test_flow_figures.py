@@ -39,7 +39,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
     for step in range(steps):
         net.cost(x, y)
         if step == 0:
-            seen, q1, prediction = predict_network(net)
+            seen, _, prediction = predict_network(net)
             observation = observe(net)
         net.backward()
         for probe in probes:
@@ -51,7 +51,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
         if step == 0:
             observation = observe(net)
             writer.append(0, 0.0, *predicted(prediction, observation))
-            finding = find(observation, seen, q1, prediction)
+            finding = find(net, observation, prediction)
             writer.about = about(net, seen) | {"dataset": "sixes", "finding": finding.as_dict()}
         optimizer.apply()
     writer.close()

@@ -55,9 +55,9 @@ def test_no_network_makes_a_probe_or_the_finding_raise(part):
             net, x, y = draw(np.random.default_rng(seed))
             net.cost(x, y)
             net.backward()
-            architecture, q1, prediction = predict_network(net)
+            prediction = predict_network(net)[-1]
             seen = observe(net)
-            finding = find(seen, architecture, q1, prediction)
+            finding = find(net, seen, prediction)
             predicted(prediction, seen)
             optimizer = adam().bind(net.store)
             probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]

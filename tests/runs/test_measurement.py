@@ -47,7 +47,7 @@ def test_the_finding_is_everywhere(vanished):
 
     home, done, directory = vanished
     finding = json.loads((directory / "result.json").read_text())["finding"]
-    assert finding["verdict"] == "vanishing" and finding["cause"] == "activation"
+    assert finding["verdict"] == "vanishing" and finding["cause"] == "weights"
     assert finding["factor"] == pytest.approx(finding["predicted_factor"], rel=0.05)
     assert finding["factor"] == pytest.approx(math.sqrt(0.05572), rel=0.05)
     assert done.stdout.count(finding["sentence"]) == 2  # at initialization, and in the report

@@ -12,7 +12,6 @@ from bpx.engine import INITIALIZERS, mlp, residual_mlp
 from bpx.engine.activations import ACTIVATIONS, ReLU, Tanh
 from bpx.theory import (
     Architecture,
-    alternatives,
     backward_slope,
     mean_field,
     predict,
@@ -190,19 +189,6 @@ def test_slope_is_signed_backward():
     assert backward_slope([-3.0, -2.0, -1.0, 0.0]) == pytest.approx(-1)
     noise = np.random.default_rng(0).standard_normal(9)
     assert backward_slope(noise) == pytest.approx(-np.polyfit(np.arange(9), noise, 1)[0])
-
-
-def test_alternatives_of_a_vanishing_relu_net_name_he():
-    net = Architecture(ReLU(), (100,) * 22, (0.1,) * 21)
-    found = {a.override: a.factor for a in alternatives(net, 1.0)}
-    assert found["initializer=he_normal"] == pytest.approx(1, abs=1e-9)
-    assert "initializer=lecun_normal" not in found and "activation=relu" not in found
-    distances = [abs(math.log(f)) for f in found.values()]
-    assert distances == sorted(distances)
-
-
-def test_alternatives_need_a_scale_to_start_from():
-    assert alternatives(Architecture(ReLU(), (5, 5, 5), None), 1.0) == []
 
 
 @pytest.mark.filterwarnings("error")

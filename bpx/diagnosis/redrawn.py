@@ -1,0 +1,102 @@
+"""Networks drawn anew with one change, from a network alone: what ``bpx.diagnose`` tries its remedies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from bpx.diagnosis.architecture import orthogonal
+from bpx.diagnosis.remedies import Candidate
+from bpx.diagnosis.trials import root_mean_square
+from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.dense import Dense
+from bpx.engine.initializers import INITIALIZERS, Initializer, LecunNormal, Orthogonal
+from bpx.engine.layer import Array
+from bpx.engine.lsuv import scale_to_unit_variance
+from bpx.engine.models import build
+from bpx.engine.network import Network
+from bpx.engine.spec import NetworkSpec
+from bpx.theory import critical_sigma_w
+
+
+@final
+@dataclass(frozen=True)
+class FromSpec:
+    """Draw a network anew by its ``spec``, with one change and its last batch.
+
+    Weights that the change does not touch are drawn at the scale that they have in ``net``.
+    """
+
+    net: Network
+
+    def __call__(self, key: str, value: str) -> Candidate:
+        """Return the change, worded as for ``python -m bpx.train``."""
+        return Candidate(f"{key}={value}", _draws(self.net, key, value))
+
+
+def _draws(net: Network, key: str, value: str) -> Iterator[Network]:
+    """Yield networks without end; none where the change makes no network."""
+    assert net.last_batch is not None and net.spec is not None
+    x, y = net.last_batch
+    number = 0
+    try:
+        new = build(_changed(net.spec, key, value))
+        biases = [dense.b.value for dense in net.dense[:-1] if dense.b is not None]
+        bias_std = root_mean_square(np.concatenate(biases)) if biases else 0.0
+        initializer = _initializer(new, value, bias_std) if key == "initializer" else None
+    except ValueError:
+        return
+    x = _standardized(x) if key == "dataset.scaling" else x
+    while True:
+        weights, masks = np.random.SeedSequence((len(net.dense), number)).spawn(2)
+        rng = np.random.default_rng(weights)
+        if initializer is None:
+            for dense, like in zip(new.dense, net.dense, strict=True):
+                _draw_like(dense, like, bias_std, rng)
+        else:
+            new.initialize(initializer, rng)
+        new.bind(len(x), np.random.default_rng(masks))
+        with np.errstate(all="ignore"):
+            if initializer is not None and initializer.needs_data:
+                scale_to_unit_variance(new, x)
+            new.cost(x, y)
+            new.backward()
+        yield new
+        number += 1
+
+
+def _changed(spec: NetworkSpec, key: str, value: str) -> NetworkSpec:
+    if key == "activation":
+        return replace(spec, activation=ACTIVATIONS[value]())
+    if key.startswith("dropout"):
+        return replace(spec, dropout=0.0 if value == "none" else float(value))
+    return replace(spec, **{key: value}) if key in ("normalization", "model") else spec  # type: ignore[arg-type]
+
+
+def _initializer(net: Network, name: str, bias_std: float) -> Initializer:
+    if name != "critical":
+        return INITIALIZERS[name](bias_std=bias_std)
+    assert net.spec is not None
+    sigma_w = critical_sigma_w(net.spec.activation, bias_std, 1 - net.spec.dropout)
+    return LecunNormal(sigma_w=sigma_w, bias_std=bias_std)
+
+
+def _draw_like(dense: Dense, like: Dense, bias_std: float, rng: np.random.Generator) -> None:
+    """Draw a Dense at the scale of another of its shape, orthogonal where that one is."""
+    W = dense.W.value
+    if orthogonal(like.W.value):
+        Orthogonal()(rng, W)
+        W *= root_mean_square(like.W.value) / root_mean_square(W)
+    else:
+        W[...] = rng.standard_normal(W.shape) * root_mean_square(like.W.value)
+    if dense.b is not None:
+        dense.b.value[...] = rng.standard_normal(dense.b.shape) * bias_std
+
+
+def _standardized(x: Array) -> Array:
+    std = x.std(axis=0, dtype=np.float64)
+    std[std == 0] = 1
+    return np.asarray((x - x.mean(axis=0, dtype=np.float64)) / std, x.dtype)

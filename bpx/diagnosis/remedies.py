@@ -1,0 +1,180 @@
+"""What would change it: candidates, one change of a group option each, drawn anew and measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, final
+
+import numpy as np
+
+from bpx.diagnosis.architecture import drawn_at_random, orthogonal
+from bpx.diagnosis.observation import hidden_slope
+from bpx.diagnosis.trials import needed_gains, root_mean_square
+from bpx.engine.network import Network
+from bpx.theory import verdict
+
+NAMED = 2  # remedies, of different groups
+CURED = 0.5  # decades between the first and the last hidden layer, in each drawn network
+FEWEST, MOST = 4, 10  # drawn networks that a remedy is named after
+MARGIN = 3.0  # standard deviations between the mean and the limit of healthy, for fewer than MOST
+SAME_SCALE = 5.0  # standard errors within which two networks' weights are drawn alike
+WORK = 3e10  # multiplications, at most about, of all passes: a second on one core
+
+OWN_GAIN = {  # of the initializers, zeros and constant left out: they make every unit a copy of its neighbours
+    "he_normal": math.sqrt(2),
+    "xavier_normal": 1.0,
+    "lecun_normal": 1.0,
+    "critical": None,  # what the activation needs
+    "orthogonal": 1.0,
+    "he_uniform": math.sqrt(2),
+    "xavier_uniform": 1.0,
+    "lecun_uniform": 1.0,
+    "lsuv": None,
+    "identity": 1.0,
+    "uniform": math.sqrt(1 / 3),
+    "normal": 0.1,
+}
+UNUSUAL = ("identity", "uniform", "normal")  # initializers that are tried when the others have failed
+ACTIVATIONS = (  # all but linear: of linear layers, a hundred are one
+    "relu",
+    "tanh",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "softsign",
+    "hard_tanh",
+    "softplus",
+    "sigmoid",
+)
+NORMALIZATIONS = ("layer", "rms", "batch", "none")
+MODELS = ("mlp", "residual_mlp")
+LOWER_RATES = (2, 5, 10, 20)  # the rate is divided by these
+GROUPS = ("initializer", "normalization", "model", "dropout", "dropout.rate", "dataset.scaling", "activation")
+FIRST = {  # the groups that a cause asks for first
+    "weights": ("initializer",),
+    "symmetry": ("initializer",),
+    "dropout": ("dropout", "dropout.rate"),
+    "normalization": ("normalization",),
+    "shortcuts": ("model",),
+    "inputs": ("dataset.scaling",),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Candidate:
+    """A change of one group option: the ``words`` to type for it, and networks drawn with it.
+
+    ``draws`` yields freshly drawn networks without end, each after a forward and a backward pass with a batch, and
+    none where the change makes no network.
+    """
+
+    words: str
+    draws: Iterator[Network]
+
+
+class Redraw(Protocol):
+    """What knows how networks like the diagnosed one are drawn: a run's configuration, or the network itself."""
+
+    def __call__(self, key: str, value: str) -> Candidate | None:
+        """Return the change of an option, ``key=value``; None where that changes nothing."""
+
+
+def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[tuple[str, float], ...]:
+    """Return the words of the changes that make ``net`` healthy, and the median factor per layer that they gave.
+
+    The groups that a cause asks for come first; of each group the first option that holds is named, of at most two
+    groups. An option holds where freshly drawn networks were healthy with |slope| * (hidden layers - 1) <= 0.5, each
+    of them: four if the limit of a decade is three standard deviations away from their mean, else up to ten. Options
+    that draw weights of the scale that ``net`` has are no change.
+    """
+    asked = [group for cause in causes for group in FIRST.get(cause, ())]
+    work = WORK
+    found: list[tuple[str, float]] = []
+    for key in dict.fromkeys([*asked, *GROUPS]):
+        for value in _options(net, key):
+            if (candidate := redraw(key, value)) is None:
+                continue
+            slopes, done = _measure(net, key, candidate, work)
+            done *= len(net.dense) if value == "lsuv" else 1  # every layer that it scales is a pass
+            work -= done
+            if slopes:
+                found.append((candidate.words, 10 ** float(np.median(slopes))))
+                break
+            if work <= 0:
+                return tuple(found)
+        if len(found) == NAMED:
+            break
+    return tuple(found)
+
+
+def _options(net: Network, key: str) -> Sequence[str]:
+    """Return the values of ``key`` that are worth a try, the most promising first."""
+    assert net.spec is not None
+    spec = net.spec
+    if key == "initializer":
+        need = _need(net)
+        far = {name: round(abs(math.log((own or need) / need)), 1) for name, own in OWN_GAIN.items()}
+        return sorted(OWN_GAIN, key=lambda name: (name in UNUSUAL, far[name]))
+    if key == "dropout":
+        return ("none",) if spec.dropout else ()
+    if key == "dropout.rate":
+        return [f"{spec.dropout / share:.2g}" for share in LOWER_RATES] if spec.dropout else ()
+    if key == "dataset.scaling":
+        return ("standard",)
+    values, now = {
+        "normalization": (NORMALIZATIONS, spec.normalization),
+        "model": (MODELS, spec.model),
+        "activation": (ACTIVATIONS, spec.activation.name),
+    }[key]
+    return [value for value in values if value != now]
+
+
+def _need(net: Network) -> float:
+    """Return the gain that the hidden weights need, their geometric mean."""
+    needs = needed_gains(net)[1:] or (1.0,)
+    return math.exp(sum(map(math.log, needs)) / len(needs))
+
+
+def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple[list[float], float]:
+    """Return the slopes of the networks drawn with a candidate, none where it does not hold, and the work done."""
+    slopes: list[float] = []
+    cost = 0.0
+    for drawn in islice(candidate.draws, MOST):
+        cost += _cost(drawn)
+        if not slopes and key == "initializer" and _drawn_alike(net, drawn):
+            return [], cost
+        line, L = hidden_slope(drawn), len(drawn.dense) - 1
+        if line is None or verdict(line.slope, L) != "healthy" or abs(line.slope) * (L - 1) > CURED:
+            return [], cost
+        slopes.append(line.slope)
+        decades = np.array(slopes) * (L - 1)
+        if len(slopes) >= FEWEST and abs(decades.mean()) + MARGIN * decades.std(ddof=1) <= 1:
+            return slopes, cost
+        if cost > work:
+            return [], cost
+    return slopes, cost
+
+
+def _cost(net: Network) -> float:
+    """Return about how many multiplications a draw and a pass take: a random number counts as forty."""
+    rows = len(net.dense[0].y)
+    return float(net.store.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
+
+
+def _drawn_alike(net: Network, other: Network) -> bool:
+    """Return whether two networks' hidden weights are drawn alike: at one scale, but for the error of so many draws."""
+    pairs = list(zip(net.dense[1:-1], other.dense[1:-1], strict=True))
+    scales = [(root_mean_square(a.W.value), root_mean_square(b.W.value)) for a, b in pairs]
+    if not all(a > 0 and b > 0 for a, b in scales):
+        return False
+    off = abs(sum(math.log(a / b) for a, b in scales))
+    if off > SAME_SCALE * math.sqrt(sum(1 / a.W.value.size for a, _ in pairs)) + 1e-9:
+        return False
+    kinds = [(drawn_at_random(W), orthogonal(W)) for W in (n.dense[1].W.value for n in (net, other))]
+    return kinds[0] == kinds[1]

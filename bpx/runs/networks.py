@@ -1,0 +1,121 @@
+"""The networks of a plan: the one that a run trains, and those drawn anew with one change of a group option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, cast, final
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from bpx.config import CONF, Plan, UserError, streams
+from bpx.data import Dataset
+from bpx.diagnosis.remedies import Candidate
+from bpx.engine.lsuv import scale_to_unit_variance
+from bpx.engine.network import Network
+
+CARRIED = ("bias_std", "depth", "width", "hidden")  # keys that a new option of the group takes over
+DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
+
+
+def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
+    """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
+    size = work.settings.batch_size
+    if size > len(data.x_train):
+        raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
+    net = work.decided(data.n_classes is not None).network(data.n_in, data.n_out)
+    if data.n_classes is None and net.loss.classifies:
+        raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
+    net.initialize(work.initializer, rngs["initialization"])
+    net.bind(size, rngs["dropout"])
+    if work.initializer.needs_data:
+        scale_to_unit_variance(net, data.x_train[:size])
+    return net
+
+
+@final
+@dataclass(frozen=True)
+class Redraw:
+    """Draw the network of a plan anew with one change, as a run would that is composed with it."""
+
+    work: Plan
+    data: Dataset
+
+    def __call__(self, key: str, value: str) -> Candidate | None:
+        """Return the change, with the words that are typed for it after the plan's own command."""
+        config, words = change(self.work.config, key, value)
+        return None if config == self.work.config else Candidate(words, _draws(self.work, config, self.data))
+
+
+def change(config: DictConfig, key: str, value: str) -> tuple[DictConfig, str]:
+    """Return the configuration with one change, and the words that make it when they follow those of ``config``.
+
+    A new option of a group comes with its own keys. ``bias_std`` and the widths stay; other keys that both options
+    have and that are set are set back by words, as the command line would carry them over; for those that the new
+    option does not have, the words say that they are to be left out.
+    """
+    new = config.copy()
+    OmegaConf.set_readonly(new, False)
+    group, _, name = key.partition(".")
+    if name:
+        new[group][name] = _number(value)
+        return new, f"{key}={value}"
+    before, after = config[group], _option(group, value).copy()
+    usual = [_option(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))]
+    words, left_out = [f"{group}={value}"], []
+    for name, now in before.items():
+        known = [option.get(name) for option in usual if option.get("_target_") == before.get("_target_")]
+        if name in after and name in CARRIED:
+            after[name] = now
+        elif name == "_target_" or name == "name" or now in known:
+            continue
+        elif name not in after:
+            left_out.append(f"{group}.{name}")
+        elif now != after[name]:
+            words.append(f"{group}.{name}={_word(after[name])}")
+    new[group] = after
+    text = " ".join(words)
+    return new, f"{text} (without {' and '.join(left_out)})" if left_out else text
+
+
+def _draws(work: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
+    """Yield networks drawn anew for a changed plan, each after a pass with a batch, none where it is no plan."""
+    try:
+        changed, number = work.changed(config), 0
+        if config.dataset.scaling != work.config.dataset.scaling:
+            data = replace(data, x_train=_standardized(data.x_train))
+        while True:
+            rngs = streams((work.settings.seed, DRAWN_ANEW, number))
+            net = build_network(changed, data, rngs)
+            rows = rngs["shuffle"].choice(len(data.x_train), net.batch, replace=False)
+            net.cost(data.x_train[rows], data.y_train[rows])
+            net.backward()
+            yield net
+            number += 1
+    except UserError:
+        return
+
+
+@cache
+def _option(group: str, name: str) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(CONF / group / f"{name}.yaml"))
+
+
+def _number(value: str) -> Any:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _word(value: Any) -> str:
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _standardized(x: Any) -> Any:
+    """Return features (n, n_in) as scaling=standard makes them; the scaling so far is linear and drops out."""
+    mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    std[std == 0] = 1
+    return ((x - mean) / std).astype(x.dtype)
