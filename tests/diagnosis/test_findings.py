@@ -120,7 +120,7 @@ def test_one_hidden_layer_has_no_verdict_and_the_sentence_gives_what_is_known():
     net = mlp(20, [50], 4, "relu", dtype="float64").bind(64)
     net.cost(rng.standard_normal((64, 20)), rng.integers(0, 4, 64))
     net.backward()
-    f = find(observe(net, [1e-3, 2e-2]), *predict_network(net))
+    f = find(net, observe(net, [1e-3, 2e-2]), predict_network(net)[-1])
     hidden, output = net.blocks[1].dx, net.loss.dx
     gain = np.linalg.norm(hidden) / np.linalg.norm(output)
     assert f.verdict == "undetermined" and f.slope is None
@@ -135,7 +135,7 @@ def test_a_dead_hidden_layer_alone_is_said_to_be_one():
     net.dense[0].b.value.fill(-1e6)
     net.cost(rng.standard_normal((64, 20)).astype("f"), rng.integers(0, 4, 64))
     net.backward()
-    f = find(observe(net), *predict_network(net))
+    f = find(net, observe(net), predict_network(net)[-1])
     assert f.sentence == "One hidden layer: delta is exactly zero in layer_01, lost in the activation of layer_01."
 
 
