@@ -22,9 +22,9 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
     """Return what the gradients of ``net`` do on the batch ``x`` (batch, n_in) with targets ``y``, and draw it.
 
     One pass forward and backward in training mode, in buffers of its own: the network stays as it is. The finding's
-    ``figure`` is the profile by layer; a notebook shows both. Theory takes the weights as drawn at random, so its
-    part speaks of a network before training; its remedies are named as ``python -m bpx.train``
-    takes them. Raises ValueError where x or y does not fit the network.
+    ``figure`` is the profile by layer; a notebook shows the sentence and the figure. Theory takes the weights as drawn
+    at random, so its part speaks of a network before training; its remedies are named as ``python -m bpx.train`` takes
+    them. Raises ValueError where x or y does not fit the network.
     """
     from bpx.figures import layer_profile
 
@@ -45,4 +45,4 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
         rows.append(0, 0.0, probe.keys, probe.values)
     rows.append(0, 0.0, *predicted(prediction, observed))
     rows.about = about(replica, seen) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}
-    return replace(finding, figure=layer_profile(rows.records()))
+    return replace(finding, figure=layer_profile(rows.records(), finding=False))

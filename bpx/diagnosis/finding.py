@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
@@ -136,9 +135,8 @@ class Finding:
         text = f"<p>{html.escape(self.sentence)}</p>"
         if self.figure is None:
             return text
-        file = io.BytesIO()
-        self.figure.savefig(file, format="png")
-        return f'{text}<img alt="profile" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+        picture = base64.b64encode(self.figure._repr_png_()).decode()
+        return f'{text}<img alt="profile" src="data:image/png;base64,{picture}">'
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON, the two factors included."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, final
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,11 +25,22 @@ LABEL = 24  # letters of a label that somebody else has chosen
 LEAST, MOST = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
 
 
+@final
+class Picture(Figure):
+    """A figure that a notebook shows as a picture, with pyplot or without."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as PNG; IPython calls this."""
+        file = io.BytesIO()
+        _print(self, file)
+        return file.getvalue()
+
+
 def new(name: str, title: str, width: float = 8.0, height: float = 4.2, note: str = "") -> Figure:
     """Return an empty figure: its title, a ``note`` wrapped under it, below on the right ``name``, what it is of."""
     lines = textwrap.wrap(note, int(width * LETTERS))
     top = 0.34 + LINE * len(lines) + (0.08 if lines else 0.0)  # inches
-    figure = Figure(figsize=(width, height + (top if lines else 0.0)), layout="constrained")
+    figure = Picture(figsize=(width, height + (top if lines else 0.0)), layout="constrained")
     height = figure.get_figheight()
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12, y=1 - 0.06 / height, va="top").set_in_layout(False)
@@ -59,12 +71,16 @@ def shortened(text: object, letters: int = LABEL) -> str:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and return its path."""
+    _print(figure, path)
+    return path
+
+
+def _print(figure: Figure, file: Path | BinaryIO) -> None:
     figure.set_dpi(DPI)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # of a label in another script
         # savefig draws everything twice, the first time to find a layout that drawing finds anyway
-        figure.canvas.print_png(path, pil_kwargs={"compress_level": 1})  # type: ignore[attr-defined]
-    return path
+        figure.canvas.print_png(file, pil_kwargs={"compress_level": 1})  # type: ignore[attr-defined]
 
 
 def save_all(

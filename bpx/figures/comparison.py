@@ -11,7 +11,7 @@ from bpx.figures.canvas import log_y, new, plain, positive, under
 from bpx.figures.layers import DEPTH, layer_axis, moment, number
 from bpx.records import Records
 
-PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂ = ‖∂Jᵢ/∂z‖₂", "backward"))
+PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
 
 
 def profiles(runs: dict[str, Records]) -> Figure:

@@ -14,13 +14,13 @@ from bpx.records import Records
 THEORY = "#222222"
 
 
-def layer_profile(records: Records) -> Figure:
+def layer_profile(records: Records, *, finding: bool = True) -> Figure:
     """Draw the RMS of z and a, and ||delta||_2, by layer: at initialization, at the end, and as theory predicts.
 
     The band holds 95 % of networks of this width. Theory's q is E[z**2], but for batch normalization, where it is the
-    variance over the batch and is not drawn.
+    variance over the batch and is not drawn. ``finding`` says the run's finding under the title.
     """
-    figure = sheet(records, "scale of the signal by layer, forward and backward", finding=True)
+    figure = sheet(records, "scale of the signal by layer, forward and backward", finding=finding)
     forward, backward = figure.subplots(1, 2)
     nothing = np.empty(0)
     drawn = [
@@ -35,7 +35,7 @@ def layer_profile(records: Records) -> Figure:
         _predicted(backward, records, "predicted_delta_l2", "theory"),
     ]
     log_y(backward, np.concatenate([x.reshape(-1) for x in drawn]))
-    plain(backward, DEPTH, "‖δ‖₂ = ‖∂Jᵢ/∂z‖₂", "backward")
+    plain(backward, DEPTH, "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward")
     below(forward, 3)
     below(backward, 3)
     return figure

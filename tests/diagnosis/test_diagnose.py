@@ -1,11 +1,16 @@
 """bpx.diagnose: the finding for any network, with its picture, and the network left as it was."""
 
+import base64
+import html
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from matplotlib.image import imread
+from matplotlib.text import Text
 
 import bpx
 from bpx.engine import mlp, residual_mlp, sgd
@@ -26,6 +31,17 @@ def test_any_network_on_any_batch(model, normalization, dtype):
     assert f.verdict in ("healthy", "exploding", "vanishing") and f.predicted_slope is not None
     assert {key: value.tobytes() for key, value in net.state_dict().items()} == before
     assert len(f.figure.axes) == 2 and "base64" in f._repr_html_() and f.verdict[:4] in str(f).lower()
+
+
+def test_a_notebook_shows_the_sentence_once_and_the_figure_alone_as_a_picture():
+    f = bpx.diagnose(mlp(30, [20] * 12, 5, "sigmoid"), *batch())
+    shown = f._repr_html_()
+    assert shown.count(html.escape(f.sentence)) == 1
+    drawn = " ".join(text.get_text() for text in f.figure.findobj(Text))
+    assert "layer, from the input" in drawn and "per layer" not in drawn
+    for png in (base64.b64decode(shown.split("base64,")[1].split('"')[0]), f.figure._repr_png_()):
+        pixels = imread(io.BytesIO(png))
+        assert pixels.shape[1] > 500 and pixels[..., :3].std() > 0.1
 
 
 def test_a_network_in_the_middle_of_its_training_is_left_alone():
