@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bpx.engine.features import raw_cells
 from bpx.system.files import replaced
 from bpx.system.text import masked, one_line
@@ -180,7 +182,9 @@ class MLflowTracker(Tracker):
     def save_model(self, directory: Path, data: Any) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
         example = data.scaler.inverse((data.x_test if len(data.x_test) else data.x_train)[:3])
-        self._add("model", raw_cells(data.columns, example) if data.columns else example.tolist())
+        digits = (5 - np.floor(np.log10(np.abs(data.scaler.scale)))).astype(int).tolist()  # what float32 knows of them
+        rounded = [[round(value, n) for value, n in zip(row, digits, strict=True)] for row in example.tolist()]
+        self._add("model", raw_cells(data.columns, np.array(rounded)) if data.columns else rounded)
 
     def leave(self) -> None:
         """Send what waits and let the run go on: others work on it still."""

@@ -64,6 +64,12 @@ def test_a_regression():
     assert f.slope is not None
 
 
+def test_one_hot_targets_are_classes():
+    x, y = batch()
+    net = mlp(30, [20] * 4, 5, "tanh")
+    assert bpx.diagnose(net, x, np.eye(5, dtype=int)[y]).slope == bpx.diagnose(net, x, y).slope
+
+
 @pytest.mark.filterwarnings("error")
 def test_inputs_of_any_size_bring_no_warning():
     x, y = batch()

@@ -328,3 +328,19 @@ def test_activation_layers_are_pure():
         layer.backward(dy)
         np.testing.assert_array_equal(z, kept, err_msg=name)
         np.testing.assert_array_equal(dy, 1, err_msg=name)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error"])
+@pytest.mark.parametrize("kind", ["float32", "float64", "int64", "bool"])
+def test_one_hot_targets_are_the_labels(loss, kind, rng):
+    net = mlp(4, [5], 3, "tanh", loss=loss).bind(6)
+    x, y = rng.normal(size=(6, 4)).astype(np.float32), np.arange(6) % 3
+    cost = net.cost(x, y)
+    net.backward()
+    grad = net.store.grad.copy()
+    assert net.cost(x, np.eye(3)[y].astype(kind)) == pytest.approx(cost, rel=1e-6)
+    net.backward()
+    np.testing.assert_allclose(net.store.grad, grad, atol=1e-7)
+    if loss == "softmax_cross_entropy":
+        with pytest.raises(ValueError, match="one-hot"):
+            net.cost(x, np.full((6, 3), 1 / 3))

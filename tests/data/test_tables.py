@@ -1,0 +1,445 @@
+"""What people's files hold: read rightly, or refused in one true line. Each is an example of a kind."""
+
+import gzip
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bpx.data import SOURCES, DataError, table
+
+F32 = np.dtype("float32")
+
+
+def load(path, **keys):
+    return SOURCES["file"](path=str(path), **keys).load(np.random.default_rng(0), F32)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text, name="d.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return written
+
+
+@pytest.fixture
+def save(tmp_path):
+    def saved(**arrays):
+        np.savez(tmp_path / "d.npz", **arrays)
+        return tmp_path / "d.npz"
+
+    return saved
+
+
+def lines(header, row, n=30, end="\n"):
+    """A header and n rows, of which ``row(i)`` is the i-th."""
+    return end.join([*([header] if header else []), *(row(i) for i in range(n))]) + end
+
+
+def labels(data):
+    """The label of each sample by its first feature, where ``scaling=none`` keeps that."""
+    x, y = np.concatenate([data.x_train, data.x_test]), np.concatenate([data.y_train, data.y_test])
+    return {int(a): data.class_names[k] for a, k in zip(x[:, 0], y, strict=True)}
+
+
+def refused(path, said, **keys):
+    with pytest.raises(DataError, match=said) as error:
+        load(path, **keys)
+    assert "\n" not in str(error.value) and path.name in str(error.value)
+
+
+KINDS = ("setosa", "versicolor", "virginica")
+
+
+def test_what_was_understood_is_one_line(write):
+    path = write(lines("a,b,c,d,species", lambda i: f"{i},{i % 7},3.5,{i / 8},{KINDS[i % 3]}", 150), "flowers.csv")
+    data = load(path, label="species")
+    assert data.summary == "flowers.csv: 150 rows, 4 features, label species (3 classes: setosa, …), separator ','"
+    assert data.notes == ("constant in the training part, so that they carry nothing: c",)
+    assert [c.name for c in data.columns] == ["a", "b", "c", "d"]
+
+
+# --- the header -----------------------------------------------------------------------------------------------------
+
+
+def test_a_first_line_of_data_is_no_header(write):
+    path = write(lines("", lambda i: f"{i},{i % 5}.5,{KINDS[i % 3]}", 150))
+    refused(path, r"looks like data.*dataset\.header=false.*dataset\.header=true")
+    data = load(path, header=False, label=2)
+    assert len(data.x_train) + len(data.x_test) == 150 and data.class_names == KINDS
+    assert [c.name for c in data.columns] == ["0", "1"]
+    refused(path, "which column is the label", header=False)
+    assert load(path, header=True, label="setosa").columns[0].name == "0"
+
+
+def test_names_that_are_numbers_are_a_header_where_a_label_is_named(write):
+    assert load(write(lines("0,1,label", lambda i: f"{i},{i % 5}.5,{'ab'[i % 2]}"))).n_in == 2
+
+
+@pytest.mark.parametrize("first", ["", "Unnamed: 0"])
+def test_an_index_is_left_out_and_said(write, first):
+    data = load(write(lines(f"{first},a,b,label", lambda i: f"{29 - i},{i % 7},{i % 3},{i // 10}")))
+    assert data.n_in == 2 and "left out" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("label,a,label", "line 1: the column 'label' stands there twice"),
+        ("a,,label", "line 1: column 2 has no name"),
+        (",a,label", "line 1: column 1 has no name"),
+    ],
+)
+def test_a_header_that_names_nothing_or_twice(write, header, said):
+    refused(write(lines(header, lambda i: f"{i % 2},0.5,{i % 2}")), said)
+
+
+# --- lines ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b,label\n1,2,0\n\n\n3,4,1\n5,x,0\n", "line 6, column b: 'x' is no number"),
+        ('a,b,label\n1,2,"u\nv"\n3,x,1\n', "line 4, column b: 'x'"),
+        ("a,b,label\r\n1,2,0\r\n\r\n3,4\r\n", "line 4: 2 cells, the first line has 3"),
+        ("a,b,label\n1,2,0\n3,4,1,9\n", "line 3: 4 cells, the first line has 3"),
+        ('a,b,label\n1,2,u\n3,4,"v\n5,6,u\n', "line 3: a quote is opened and not closed"),
+        ('a,b,label\n1,2,u\n3,4,"v\n5,6,"u\n', "line 3: "),
+        ('a,b,label\n1,2,"u"v\n', "line 2: "),
+        ("a;b;label\n1,5;2;0\n2,5;3;1\n", "line 2, column a: '1,5' has a comma where a number has a point"),
+        ("a,b,label\n1,2,0\n3,inf,1\n", r"line 3, column b: 'inf' is not finite"),
+        ("a,b,label\n1,2,0\n3,1e999,1\n", r"line 3, column b: '1e999' is not finite"),
+        ("a,b,label\n1,2,0\n3,,1\n", r"line 3, column b: '' is missing .*dataset\.missing=drop\|fill"),
+        ("a,b,label\n1,1_000,0\n3,2,1\n", "line 2, column b: '1_000' is no number"),
+        ("a\n1\n", "has one column"),
+        ("", "is empty"),
+        ("a,b,label\n1,\0,0\n", "line 2: the file is not text"),
+        (b"a,b,label\n1,2,\xe4\n", "line 2: the file is not UTF-8 text"),
+    ],
+)
+def test_a_mistake_is_named_with_its_true_line(write, text, said):
+    refused(write(text), said)
+
+
+@pytest.mark.parametrize(("separator", "word"), [(",", "','"), (";", "';'"), ("\t", "tab"), ("|", "'|'")])
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.data", "D.CSV", "d.csv.gz", "d.csv.GZ"])
+def test_separators_and_endings_are_found(write, separator, word, name):
+    text = lines(
+        separator.join(['"fixed acidity"', '"b, c"', "label"]), lambda i: separator.join([f"{i}", "1.5", "uv"[i % 2]])
+    )
+    data = load(write(gzip.compress(text.encode()) if name.lower().endswith(".gz") else text, name))
+    assert data.summary.endswith(f"separator {word}") and data.columns[1].name == "b, c"
+
+
+def test_gzip_is_known_by_its_bytes_and_not_by_its_name(write):
+    text = lines("a,label", lambda i: f"{i},{i % 2}")
+    assert load(write(gzip.compress(text.encode()), "packed.csv")).n_classes == 2
+    assert load(write(text, "plain.csv.gz")).n_classes == 2
+    refused(write(gzip.compress(text.encode())[:-20], "cut.csv.gz"), "cannot be read")
+
+
+def test_the_users_home_is_expanded(write, tmp_path, monkeypatch):
+    write(lines("a,label", lambda i: f"{i},{i % 2}"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("~/d.csv").n_classes == 2
+
+
+# --- labels ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Label", "TARGET", "Class", "y", "Y"])
+def test_the_label_is_known_by_its_name_in_any_case(write, name):
+    data = load(write(lines(f"{name},a,b", lambda i: f"{i % 2},{i},{i % 3}")))
+    assert data.n_classes == 2 and f"label {name} (" in data.summary
+
+
+def test_a_label_that_is_not_certain_is_a_question(write):
+    refused(
+        write(lines("a,b,quality", lambda i: f"{i},1,{i % 2}")),
+        r"which column is the label\? columns are a, b, quality",
+    )
+    both = write(lines("a,target,label", lambda i: f"{i},{i % 3},{'abc'[i % 3]}"))
+    refused(both, r"which column is the label\? target and label may both be it")
+    assert load(both, label="label").n_classes == 3
+
+
+@pytest.mark.parametrize(
+    "three",
+    [
+        ("9007199254740992", "9007199254740993", "9007199254740994"),
+        ("01067", "1067", "20095"),
+        ("98765432109876543210", "98765432109876543211", "98765432109876543212"),
+        ("18446744073709551613", "18446744073709551614", "18446744073709551615"),
+        ("$0-$10", "$1_$2", "other"),
+        ("2", "10", "30"),
+        ("NA", "None", "x"),
+    ],
+)
+def test_labels_are_words_and_keep_every_letter(write, three):
+    data = load(write(lines("a,label", lambda i: f"{i},{three[i % 3]}", 90)), scaling="none")
+    assert data.class_names == three
+    assert labels(data) == {i: three[i % 3] for i in range(90)}
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.arange(60) % 3,
+        (np.arange(60) % 3)[:, None],
+        (np.arange(60) % 3).astype(float),
+        (np.arange(60) % 3).astype(np.uint64),
+        np.eye(3)[np.arange(60) % 3],
+        np.eye(3, dtype=int)[np.arange(60) % 3],
+        np.eye(3, dtype=bool)[np.arange(60) % 3],
+        np.array([b"0", b"1", b"2"])[np.arange(60) % 3],
+        np.array(["0", "1", "2"])[np.arange(60) % 3],
+    ],
+    ids=lambda y: f"{y.dtype}{y.ndim}",
+)
+def test_every_form_of_classes_in_an_npz(save, y):
+    data = load(save(x=np.arange(120.0).reshape(60, 2), y=y), scaling="none")
+    assert data.class_names == ("0", "1", "2") and labels(data) == {2 * i: str(i % 3) for i in range(60)}
+
+
+def test_neighbouring_integers_beyond_float64_in_an_npz(save):
+    for kind, base in ((np.int64, 2**53), (np.uint64, 2**64 - 4)):
+        y = np.array([base + k for k in range(3)], kind)[np.arange(60) % 3]
+        assert load(save(x=np.ones((60, 1)), y=y)).class_names == tuple(str(base + k) for k in range(3))
+
+
+def test_whole_numbers_written_with_a_point_are_the_same_class(write):
+    data = load(write(lines("a,target", lambda i: f"{i},{('0', '0.0', '1.0', '1')[i % 4]}")))
+    assert data.class_names == ("0", "1")
+
+
+def test_integers_with_more_values_than_classes_have(write):
+    path = write(lines("area,price", lambda i: f"{i},{100_000 + 7919 * i % 99_991}", 120))
+    refused(path, r"120 different integers in 120 samples.*dataset\.task=regression", label="price")
+    assert load(path, label="price", task="regression").n_classes is None
+    assert load(path, target="price").n_classes is None
+    assert load(path, label="price", task="classification").n_classes == 120
+
+
+def test_numbers_of_a_found_target_are_a_regression_and_said(write):
+    data = load(write(lines("a,target", lambda i: f"{i},{i / 4}", 60)))
+    assert data.n_classes is None and "target target (regression, 0 to 14.75)" in data.summary
+    refused(write(lines("a,b", lambda i: f"{i},{i / 4}")), r"0\.25 is no class.*dataset\.task=regression", label="b")
+    refused(write(lines("a,b", lambda i: f"{i},{'xy'[i % 2]}")), "'x' is no number", target="b")
+
+
+def test_scikit_learns_diabetes_is_a_regression_and_its_iris_classes(write, save):
+    from sklearn.datasets import load_diabetes, load_iris
+
+    x, y = load_diabetes(return_X_y=True)
+    assert load(save(x=x, y=y)).n_classes is None
+    assert load(write(load_diabetes(as_frame=True).frame.to_csv(index=False))).n_classes is None
+    assert load(write(load_iris(as_frame=True).frame.to_csv(index=False))).class_names == ("0", "1", "2")
+
+
+# --- words and gaps -------------------------------------------------------------------------------------------------
+
+
+def person(i):
+    name, sex, age, port = (
+        f'"Family, {i % 4}"',
+        ("male", "female")[i % 2],
+        "" if i % 5 == 2 else i % 40,
+        "SC"[i % 3 == 0],
+    )
+    return f"{i},{i % 2},{name},{sex},{age},,{'' if i == 7 else port}"
+
+
+PEOPLE = lines("id,survived,name,sex,age,cabin,port", person, 60)
+
+
+def test_words_and_gaps_are_one_line_that_names_both_keys(write):
+    refused(
+        write(PEOPLE),
+        r"line 2, column name: 'Family, 0' is no number \(so do sex, port\): dataset\.categorical=onehot.*; "
+        r"line 4, column age: '' is missing .*\(so are cells of cabin, port\): dataset\.missing=drop\|fill",
+        label="survived",
+    )
+
+
+def test_words_are_one_hot_and_gaps_filled_as_scikit_learn_does_on_the_training_part(write):
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    path = write(PEOPLE)
+    data = load(path, label="survived", categorical="onehot", missing="fill")
+    assert any("left out: cabin" in note for note in data.notes)
+    frame = pd.read_csv(path).drop(columns=["survived", "cabin"]).astype({k: object for k in ("name", "sex", "port")})
+    train, test = train_test_split(frame, test_size=0.2, random_state=42)
+    words = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    )
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    both = make_column_transformer(
+        (numbers, ["id"]), (words, ["name"]), (words, ["sex"]), (numbers, ["age"]), (words, ["port"])
+    ).fit(train)
+    np.testing.assert_allclose(data.x_train, both.transform(train), atol=1e-6)
+    np.testing.assert_allclose(data.x_test, both.transform(test), atol=1e-6)
+
+
+def test_a_word_that_training_has_not_seen_is_zeros(write, tmp_path):
+    path = write(lines("a,b,label", lambda i: f"{i},{'uv'[i % 2]},{i % 2}"))
+    write(lines("label,b,a,more", lambda i: f"{i % 2},{'uw'[i % 2]},{i},9", 6), "test.csv")
+    data = load(path, test_path=str(tmp_path / "test.csv"), categorical="onehot")
+    assert data.x_test[:, 1:].tolist() == [[1, 0], [0, 0]] * 3 and len(data.x_train) == 30
+
+
+def test_incomplete_samples_are_dropped_and_said(write):
+    path = write(lines("a,b,label", lambda i: f"{i},{'nan' if i % 10 == 3 else i % 4},{i % 2}"))
+    data = load(path, missing="drop")
+    assert len(data.x_train) + len(data.x_test) == 27
+    assert data.notes == ("dataset.missing=drop leaves out 3 of 30 samples",)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_four_samples_and_none_to_test(write):
+    data = load(write("x1,x2,label\n0,0,0\n0,1,1\n1,0,1\n1,1,0\n"), test_size=0)
+    assert data.x_train.shape == (4, 2) and data.x_test.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("X_train", "Y_train", "X_test", "Y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+    ],
+)
+def test_an_npz_with_a_test_part_of_its_own(save, keys):
+    arrays = (np.zeros((20, 2, 2), np.uint8), np.arange(20) % 4, np.ones((8, 2, 2), np.uint8), np.arange(8) % 4)
+    data = load(save(**dict(zip(keys, arrays, strict=True))), scaling="none")
+    assert (data.x_train == 0).all() and (data.x_test == 1).all() and len(data.x_train) == 20
+    assert data.notes[0] == "the test part is the file's own: 8 samples"
+
+
+@pytest.mark.parametrize(("x", "y"), [("X", "y"), ("data", "target"), ("x", "labels"), ("features", "Label")])
+def test_spellings_of_the_arrays(save, x, y):
+    assert load(save(**{x: np.arange(40.0).reshape(20, 2), y: np.arange(20) % 2})).n_classes == 2
+
+
+def test_arrays_by_their_keys(save):
+    path = save(
+        inputs=np.arange(40.0).reshape(20, 2), kind=np.arange(20) % 2, y=np.arange(20) % 4, data=np.ones((20, 3))
+    )
+    data = load(path, x_key="inputs", y_key="kind")
+    assert (data.n_in, data.n_classes) == (2, 2)
+    refused(save(x=np.ones((9, 2)), data=np.ones((9, 2)), y=np.arange(9) % 2), r"has x and data: give dataset\.x_key")
+    refused(save(a=np.ones((9, 2)), y=np.arange(9) % 2), r"it has a, y: give dataset\.x_key")
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("a,label\n1,0\n", "lacks the column 'b'"),
+        ("a,b\n1,0\n", "no column 'label'"),
+        ("a,b,label\n1,x,0\n", "test.csv, line 2, column b"),
+    ],
+)
+def test_a_test_file_of_other_columns(write, tmp_path, test, said):
+    path = write(lines("a,b,label", lambda i: f"{i},{i % 5},{i % 2}"))
+    write(test, "test.csv")
+    with pytest.raises(DataError, match=said):
+        load(path, test_path=str(tmp_path / "test.csv"))
+
+
+# --- features -------------------------------------------------------------------------------------------------------
+
+
+def test_features_near_the_end_of_float64_are_scaled_as_any_others(save):
+    x = np.random.default_rng(1).normal(size=(50, 2))
+    far = load(save(x=x * np.array([1e-170, 1e200]), y=np.arange(50) % 2))
+    np.testing.assert_allclose(far.x_train, load(save(x=x, y=np.arange(50) % 2)).x_train, rtol=1e-5, atol=1e-6)
+    assert "feature 0 is tiny, at most" in far.notes[0]
+    with pytest.raises(
+        DataError, match=r"feature 0 is at most .*e-170.*float32 holds as zero.*dataset\.scaling=standard"
+    ):
+        load(save(x=x * 1e-170, y=np.arange(50) % 2), scaling="none")
+
+
+def test_features_that_carry_nothing_are_said(write):
+    data = load(write(lines("a,b,label", lambda i: f"3.3,7,{i % 2}")))
+    assert data.notes == ("every feature is constant in the training part: the inputs carry nothing",)
+
+
+def test_targets_are_scaled_and_come_back(write):
+    path = write(lines("area,price", lambda i: f"{i},{100_000 + 3_600 * i}", 150))
+    data = load(path, target="price")
+    assert abs(data.y_train.mean()) < 1e-6 and abs(data.y_train.std() - 1) < 1e-6
+    back = data.target_scaler.inverse(np.concatenate([data.y_train, data.y_test]).astype(float))
+    np.testing.assert_allclose(np.sort(back[:, 0]), 100_000 + 3_600 * np.arange(150), rtol=1e-6)
+    plain = load(path, target="price", scale_target="none")
+    assert plain.y_train.max() > 1e5
+
+
+# --- any text -------------------------------------------------------------------------------------------------------
+
+CELL = st.one_of(
+    st.integers(-(10**20), 10**20).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(
+        [
+            "",
+            " 1",
+            "1 ",
+            "x",
+            '"a,b"',
+            '"a\nb"',
+            '"a""b"',
+            "NA",
+            "nan",
+            "inf",
+            "1_0",
+            "0x1f",
+            "01",
+            "1.",
+            "é",
+            "'",
+            '"',
+            "\t",
+            "True",
+        ]
+    ),
+    st.text(max_size=4),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), separator=st.sampled_from(",;\t|"), width=st.integers(2, 4), end=st.sampled_from(["\n", "\r\n"]))
+def test_what_pandas_reads_as_one_table_is_read_so_or_refused(data, separator, width, end, tmp_path):
+    rows = data.draw(st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=6))
+    names = [f"c{k}" for k in range(width)]
+    path = tmp_path / "any.csv"
+    text = end.join(separator.join(row) for row in [names, *rows]) + end
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        read = table.read(path, "auto", None)
+    except DataError as error:
+        assert "\n" not in str(error) and "any.csv" in str(error)
+        return
+    frame = pd.read_csv(io.StringIO(text), sep=read.separator, dtype=str, na_filter=False)
+    assert [str(name).strip() for name in frame.columns] == list(read.names)
+    for name, column in zip(read.names, frame, strict=True):
+        assert [cell.strip() for cell in frame[column]] == list(read.cells[name])
+        words = frame[column].str.strip()
+        if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", word) for word in words):
+            assert table.numbers(read.cells[name]).tolist() == [float(word) for word in words]
+    starts = [n for n, line in enumerate(text.split(end), 1) if line.strip(" \t".replace(read.separator, ""))]
+    if '"' not in text and "\r" not in text.replace("\r\n", "") and "\n" not in "".join(map("".join, rows)):
+        assert read.lines.tolist() == starts[1 : len(read.lines) + 1]
