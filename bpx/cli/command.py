@@ -174,17 +174,17 @@ def _look_over(task: Callable[[Any], Any]) -> None:
 def _similar(key: str) -> str:
     """Return a hint at the keys that look like ``key``, from the plain configuration."""
     import difflib
-    from dataclasses import fields
 
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
 
     from bpx.config import flatten
 
     if key.startswith("hydra.sweeper."):
-        from bpx.sweep.options import Options
-
-        return f"; hydra.sweeper has: {', '.join(f.name for f in fields(Options))}"
+        options = OmegaConf.load(CONF / "hydra" / "sweeper" / "bpx_optuna.yaml")
+        known = ["sampler", "pruner", *(str(k) for k in options if not str(k).startswith("_") and k != "defaults")]
+        return f"; hydra.sweeper has: {', '.join(known)}"
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         known = list(flatten(compose("config")))

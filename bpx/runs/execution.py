@@ -26,9 +26,18 @@ from bpx.runs.resume import Resumed, write_config, write_dataset
 from bpx.system.files import naming, replaced
 from bpx.system.interrupts import Stop
 from bpx.system.text import masked
-from bpx.training import Checkpoints, FlightRecorder, Progress, Training, evaluated, fit, made_with, save_evaluation
+from bpx.training import (
+    Checkpoints,
+    FlightRecorder,
+    Progress,
+    Training,
+    evaluated,
+    evaluation_interval,
+    fit,
+    made_with,
+    save_evaluation,
+)
 
-REPORTED = 200  # records a run sends to the tracking server, at most about
 log = logging.getLogger("bpx")
 
 
@@ -78,7 +87,7 @@ class Execution:
         per_epoch = math.ceil(len(data.x_train) / s.batch_size)
         self.total = min(s.epochs * per_epoch, s.max_steps or s.epochs * per_epoch)
         self.epochs = math.ceil(self.total / per_epoch)
-        self.evaluate_every = max(1, math.ceil(self.epochs / REPORTED))
+        self.evaluate_every = evaluation_interval(self.epochs)
         self.report_schedule = ReportSchedule(per_epoch, self.evaluate_every)
         optimizer, _ = self.work.optimizer(self.total)
         self.optimizer = optimizer.bind(net.store)

@@ -20,6 +20,7 @@ from bpx.system.text import masked, one_line
 from bpx.tracking import TrackingError
 from bpx.tracking.spool import FILE as SPOOL
 from bpx.tracking.spool import Spool
+from bpx.training.fit import MAX_EVALUATIONS, evaluation_interval
 
 SOUND = ("epochs", "threads", "progress", "tracking.figures", "tracking.model", "checkpoint.")
 LONGEST_CONFIG = 2**20  # bytes
@@ -160,7 +161,6 @@ def _plain_data(path: Path, named: set[str]) -> dict[str, Any]:
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
     from bpx.config import plan
-    from bpx.runs.execution import REPORTED
 
     work = plan(config)
     if after < before:
@@ -170,10 +170,11 @@ def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
         raise UserError(f"schedule={schedule.name} is laid out over the whole run: epochs must stay {before}")
     if config.max_steps is not None:
         raise UserError(f"max_steps={config.max_steps} ends this run: epochs must stay {before}")
-    if -(-before // REPORTED) != -(-after // REPORTED):
+    every, wanted = evaluation_interval(before), evaluation_interval(after)
+    if every != wanted:
         raise UserError(
-            f"with epochs={after} a run is evaluated every {-(-after // REPORTED)} epochs, "
-            f"this one every {-(-before // REPORTED)}: it can take up to {-(-before // REPORTED) * REPORTED}"
+            f"with epochs={after} a run is evaluated every {wanted} epochs, "
+            f"this one every {every}: it can take up to {every * MAX_EVALUATIONS}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from bpx.training.checkpoint import Checkpoints, made_with
 from bpx.training.evaluation import evaluated, save_evaluation
-from bpx.training.fit import Record, fit
+from bpx.training.fit import Record, evaluation_interval, fit
 from bpx.training.recorder import FlightRecorder
 from bpx.training.state import Progress, State, SupportsStateDict, Training
 
@@ -15,6 +15,7 @@ __all__ = [
     "SupportsStateDict",
     "Training",
     "evaluated",
+    "evaluation_interval",
     "fit",
     "made_with",
     "save_evaluation",

@@ -15,6 +15,13 @@ from bpx.engine.optimizers import Optimizer
 from bpx.probes import NonFinite, ProbeSet, Reading, ReportSchedule, trace
 from bpx.training.state import Progress
 
+MAX_EVALUATIONS = 200  # of a run: as many records, and those of the first epoch, go to the tracking server
+
+
+def evaluation_interval(epochs: int) -> int:
+    """Return the number of epochs between two evaluations of a run of ``epochs``."""
+    return max(1, math.ceil(epochs / MAX_EVALUATIONS))
+
 
 @dataclass(frozen=True)
 class Record:
