@@ -25,8 +25,8 @@ from bpx.config import UserError, plan, streams
 from bpx.data import Dataset
 from bpx.diagnosis import find, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
-from bpx.diagnosis.remedies import ACTIVATIONS, CURED, MODELS, NORMALIZATIONS, OWN_GAIN
-from bpx.engine import ACTIVATIONS as FUNCTIONS
+from bpx.diagnosis.remedies import CURED, option_values
+from bpx.engine import ACTIVATIONS
 from bpx.engine.network import Network
 from bpx.runs.networks import Redraw, build_network, change
 from bpx.runs.study import compose
@@ -34,7 +34,7 @@ from bpx.theory import verdict
 
 DRAWN = 10
 SEEN = Path("remedies.jsonl")
-INITIALIZERS = [*OWN_GAIN, "constant", "zeros"]
+INITIALIZERS = [*option_values("initializer"), "constant", "zeros"]
 
 
 def composition(number: int) -> list[str]:
@@ -47,12 +47,12 @@ def composition(number: int) -> list[str]:
     initializer = one(INITIALIZERS)
     words = [
         f"seed={number}",
-        f"model={one(MODELS)}",
+        f"model={one(option_values('model'))}",
         f"model.depth={round(float(np.exp(rng.uniform(np.log(3), np.log(60)))))}",
         f"model.width={round(float(np.exp(rng.uniform(np.log(5), np.log(300)))))}",
-        f"activation={one(list(FUNCTIONS))}",
+        f"activation={one(list(ACTIVATIONS))}",
         f"initializer={initializer}",
-        f"normalization={one(NORMALIZATIONS)}",
+        f"normalization={one(option_values('normalization'))}",
     ]
     if rng.random() < 0.4:
         words += ["dropout=inverted", f"dropout.rate={one((0.05, 0.1, 0.2, 0.5))}"]
@@ -95,10 +95,8 @@ def typed(words: Sequence[str], remedy: str) -> list[str]:
 
 def changes(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield every single change of a group option."""
-    yield from (("initializer", name) for name in OWN_GAIN)
-    yield from (("normalization", name) for name in NORMALIZATIONS)
-    yield from (("model", name) for name in MODELS)
-    yield from (("activation", name) for name in ACTIVATIONS)
+    for key in ("initializer", "normalization", "model", "activation"):
+        yield from ((key, value) for value in option_values(key))
     if any(word.startswith("dropout") for word in words):
         yield "dropout", "none"
 

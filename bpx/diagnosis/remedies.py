@@ -13,7 +13,11 @@ import numpy as np
 from bpx.diagnosis.architecture import drawn_at_random, orthogonal
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.trials import needed_gains, root_mean_square
+from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.initializers import INITIALIZERS
+from bpx.engine.models import MODELS
 from bpx.engine.network import Network
+from bpx.engine.normalization import NORMALIZATIONS
 from bpx.theory import verdict
 
 NAMED = 2  # remedies, of different groups
@@ -23,36 +27,23 @@ MARGIN = 3.0  # standard deviations between the mean and the limit of healthy, f
 SAME_SCALE = 5.0  # standard errors within which two networks' weights are drawn alike
 WORK = 3e10  # multiplications, at most about, of all passes: a second on one core
 
-OWN_GAIN = {  # of the initializers, zeros and constant left out: they make every unit a copy of its neighbours
-    "he_normal": math.sqrt(2),
-    "xavier_normal": 1.0,
-    "lecun_normal": 1.0,
-    "critical": None,  # what the activation needs
-    "orthogonal": 1.0,
-    "he_uniform": math.sqrt(2),
-    "xavier_uniform": 1.0,
-    "lecun_uniform": 1.0,
-    "lsuv": None,
-    "identity": 1.0,
-    "uniform": math.sqrt(1 / 3),
-    "normal": 0.1,
+TRIED = {  # the options that people know best come first, what is registered besides comes last
+    "initializer": (
+        *("he_normal", "xavier_normal", "lecun_normal", "critical", "orthogonal"),
+        *("he_uniform", "xavier_uniform", "lecun_uniform", "lsuv"),
+    ),
+    "activation": ("relu", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "softsign", "hard_tanh", "softplus"),
+    "normalization": ("layer", "rms", "batch", "none"),
+    "model": ("mlp", "residual_mlp"),
 }
-UNUSUAL = ("identity", "uniform", "normal")  # initializers that are tried when the others have failed
-ACTIVATIONS = (  # all but linear: of linear layers, a hundred are one
-    "relu",
-    "tanh",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "silu",
-    "softsign",
-    "hard_tanh",
-    "softplus",
-    "sigmoid",
-)
-NORMALIZATIONS = ("layer", "rms", "batch", "none")
-MODELS = ("mlp", "residual_mlp")
+REGISTERED: dict[str, Iterable[str]] = {
+    "initializer": INITIALIZERS,
+    "activation": ACTIVATIONS,
+    "normalization": NORMALIZATIONS,
+    "model": MODELS,
+}
+NO_REMEDIES = ("zeros", "constant", "linear")  # equal weights keep their symmetry; a hundred linear layers are one
+OWN_GAIN = {"he": math.sqrt(2), "xavier": 1.0, "lecun": 1.0, "orthogonal": 1.0}  # the rest: what is needed
 LOWER_RATES = (2, 5, 10, 20)  # the rate is divided by these
 GROUPS = ("initializer", "normalization", "model", "dropout", "dropout.rate", "dataset.scaling", "activation")
 FIRST = {  # the groups that a cause asks for first
@@ -113,26 +104,28 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
     return tuple(found)
 
 
+def option_values(key: str) -> list[str]:
+    """Return the options of a group that may be a remedy, in the order in which they are tried."""
+    return [name for name in dict.fromkeys([*TRIED[key], *REGISTERED[key]]) if name not in NO_REMEDIES]
+
+
 def _options(net: Network, key: str) -> Sequence[str]:
     """Return the values of ``key`` that are worth a try, the most promising first."""
     assert net.spec is not None
     spec = net.spec
     if key == "initializer":
         need = _need(net)
-        far = {name: round(abs(math.log((own or need) / need)), 1) for name, own in OWN_GAIN.items()}
-        return sorted(OWN_GAIN, key=lambda name: (name in UNUSUAL, far[name]))
+        gain = {name: OWN_GAIN.get(name.partition("_")[0], need) for name in option_values(key)}
+        far = {name: round(abs(math.log(gain[name] / need)), 1) for name in gain}
+        return sorted(gain, key=lambda name: (name not in TRIED[key], far[name]))
     if key == "dropout":
         return ("none",) if spec.dropout else ()
     if key == "dropout.rate":
         return [f"{spec.dropout / share:.2g}" for share in LOWER_RATES] if spec.dropout else ()
     if key == "dataset.scaling":
         return ("standard",)
-    values, now = {
-        "normalization": (NORMALIZATIONS, spec.normalization),
-        "model": (MODELS, spec.model),
-        "activation": (ACTIVATIONS, spec.activation.name),
-    }[key]
-    return [value for value in values if value != now]
+    now = {"normalization": spec.normalization, "model": spec.model, "activation": spec.activation.name}[key]
+    return [value for value in option_values(key) if value != now]
 
 
 def _need(net: Network) -> float:

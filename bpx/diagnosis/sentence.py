@@ -15,11 +15,11 @@ from bpx.theory import verdict
 COMMAND = "python -m bpx.train"
 PARTS = {"dense": "weights", "norm": "normalization", "residual": "residual blocks"}  # kinds of operations, for people
 _WITHOUT = {
-    "weights": "rescaled",
+    "weights": "rescaled to that",
     "dropout": "without it",
     "normalization": "without it",
     "shortcuts": "without them",
-    "inputs": "rescaled",
+    "inputs": "rescaled to 1",
 }
 _VERBS = {"vanishing": "vanish", "exploding": "explode", "healthy": "are healthy"}
 
@@ -49,7 +49,7 @@ def because(f: Finding, net: Network) -> str:
         return "no part of it can be taken out"
     best = min(f.trials, key=lambda part: abs(math.log(f.trials[part])))
     if not f.cause:
-        how = "rescaled" if _WITHOUT[best] == "rescaled" else "taken out"
+        how = "rescaled" if best in ("weights", "inputs") else "taken out"
         return f"no single part (the best, {best} {how}: ×{_x(f.trials[best])} per layer)"
     parts = [part for part in f.trials if part in f.cause.split(" and ")]
     said = "; ".join(f"{_blamed(part, f, net)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
@@ -66,7 +66,7 @@ def _blamed(part: str, f: Finding, net: Network) -> str:
         biases = [dense.b.value for dense in net.dense[1:-1] if dense.b is not None]
         bias = root_mean_square(np.concatenate(biases)) if biases else 0.0
         beside += f" with biases of {bias:.2g}" if bias else ""
-        return f"weights ×{f.weights_gain:.3g} per layer where {name}{beside} needs ×{f.needed_gain:.3g}"
+        return f"weights ×{f.weights_gain:#.3g} per layer where {name}{beside} needs ×{f.needed_gain:#.3g}"
     if part == "dropout" and spec:
         return f"dropout at rate {spec.dropout:g}"
     if part == "normalization" and spec:

@@ -45,6 +45,8 @@ class Redraw:
 
     def __call__(self, key: str, value: str) -> Candidate | None:
         """Return the change, with the words that are typed for it after the plan's own command."""
+        if "." not in key and not (CONF / key / f"{value}.yaml").exists():
+            return None  # registered by a user, in no configuration
         config, words = change(self.work.config, key, value)
         return None if config == self.work.config else Candidate(words, _draws(self.work, config, self.data))
 

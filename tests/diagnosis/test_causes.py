@@ -81,7 +81,7 @@ def test_where_nothing_helps_that_is_said():
 def test_weights_stand_beside_what_the_activation_needs():
     f = finding(mlp(200, [200] * 20, 10, "relu", initializer=scaled("he_normal", gain=2.0)))
     assert f.weights_gain == pytest.approx(2, rel=0.01) and f.needed_gain == pytest.approx(math.sqrt(2))
-    assert "weights ×2 per layer where relu needs ×1.41" in f.sentence
+    assert "weights ×2.00 per layer where relu needs ×1.41" in f.sentence
     f = finding(mlp(200, [200] * 20, 10, "tanh", initializer=scaled("lecun_normal", bias_std=4.0)))
     assert "tanh with biases of 4 needs ×" in f.sentence and f.cause == "weights"
 
