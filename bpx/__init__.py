@@ -1,22 +1,38 @@
 """A laboratory for one question: do the gradients of this network vanish or explode, where and why.
 
 And: what would change it?
+
+``bpx.diagnose(net, x, y)`` returns the ``Finding`` of any network; ``bpx.engine`` has networks, optimizers, the
+gradient check; ``bpx.theory`` predicts; ``bpx.records`` reads what a run has measured. Names are loaded when they
+are first used: ``diagnose`` draws, and the engine alone needs no matplotlib.
 """
 
-import signal
-import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bpx import data, engine, probes, records, theory
+    from bpx.diagnosis.diagnose import diagnose
+    from bpx.diagnosis.finding import Finding
 
 __version__ = "0.1.0"
 
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # `python -m bpx...` is being found: until it listens, an interrupt ends it like any program, without a traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+__all__ = ["Finding", "__version__", "data", "diagnose", "engine", "probes", "records", "theory"]
 
 
-def __getattr__(name: str) -> object:
-    """Load ``diagnose`` when it is asked for: it draws, and the engine alone shall not need matplotlib."""
+def __getattr__(name: str) -> Any:
     if name == "diagnose":
         from bpx.diagnosis.diagnose import diagnose
 
         return diagnose
+    if name == "Finding":
+        from bpx.diagnosis.finding import Finding
+
+        return Finding
+    if name in __all__:
+        return import_module(f"bpx.{name}")
     raise AttributeError(f"module 'bpx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,11 @@
 
 import sys
 
+from bpx.system.interrupts import end_without_traceback
+
+if __name__ == "__main__":
+    end_without_traceback()  # the imports below take a second
+
 from bpx.cli.command import leave
 
 COMMANDS = {

@@ -13,6 +13,11 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeVar, final
 
+from bpx.system.interrupts import end_without_traceback
+
+if __name__ == "__main__":
+    end_without_traceback()  # the imports below take a second
+
 from bpx.cli.command import leave, said, terminal
 from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics

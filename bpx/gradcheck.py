@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bpx.system.interrupts import end_without_traceback
+
+if __name__ == "__main__":
+    end_without_traceback()  # the imports below take a second
+
 import numpy as np
 
 from bpx.cli.command import command, leave, terminal

@@ -6,6 +6,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from bpx.system.interrupts import end_without_traceback
+
+if __name__ == "__main__":
+    end_without_traceback()  # the imports below take a second
+
 from bpx.tracking import TrackingError
 from bpx.tracking.delivery import sync
 

@@ -133,3 +133,24 @@ def test_python_examples_run(page, tmp_path):
             path.write_text(code)
             done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+def test_python_examples_are_typed(tmp_path):
+    """mypy --strict accepts what a reader copies; the activation of the README stands in a module with these names."""
+    header = (
+        "from dataclasses import dataclass\nfrom typing import ClassVar, final\nimport numpy as np\n"
+        "from bpx.engine.activations import ActivationFunction\nfrom bpx.engine.layer import Array\n"
+    )
+    paths = []
+    for page in PAGES:
+        for i, code in enumerate(blocks(page, "python")):
+            if "import " in code or "ActivationFunction" in code:
+                paths.append(tmp_path / f"{page.parent.name}_{page.stem}_{i}.py".replace("-", "_"))
+                paths[-1].write_text(code if "import " in code else header + code)
+    assert len(paths) >= 4
+    paths.append(tmp_path / "public.py")
+    paths[-1].write_text("import bpx\nreveal_type(bpx.diagnose)\nreveal_type(bpx.engine.mlp)\n")
+    words = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *paths]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("def (") == 2 and "Any)" not in done.stdout.split("public.py")[-1], done.stdout

@@ -8,6 +8,9 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 from conftest import ROOT
 
+import bpx
+from bpx.engine import mlp
+
 ALLOWED = {  # of bpx itself, from the ground up; a room may always import from itself
     "system": (),
     "engine": (),
@@ -160,3 +163,20 @@ def test_help_and_cfg_are_quick(flags):
         "with contextlib.redirect_stdout(io.StringIO()):\n    main()"
     )
     assert not loaded(code) & HEAVY
+
+
+def test_importing_bpx_changes_nothing_in_the_process():
+    code = (
+        "import logging, os, signal, sys\nsys.argv = ['-m']\n"
+        "def state():\n"
+        "    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]\n"
+        "    return handlers, dict(os.environ), list(logging.root.handlers), os.getcwd()\n"
+        "import threadpoolctl\nbefore = state()\nimport bpx, bpx.engine, bpx.theory, bpx.config\n"
+        "assert state() == before, state()"
+    )
+    loaded(code)  # threadpoolctl sets a variable of its own
+
+
+def test_the_public_names_are_there():
+    assert all(hasattr(bpx, name) for name in bpx.__all__) and set(bpx.__all__) <= set(dir(bpx))
+    assert bpx.engine.mlp is mlp and not hasattr(bpx, "nonsense")

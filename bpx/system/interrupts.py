@@ -18,6 +18,15 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+def end_without_traceback() -> None:
+    """Let SIGINT end the process as it ends any program while a command imports what it needs.
+
+    Python's own handler would print a traceback. A handler that somebody has set is kept; ``Stop`` takes over later.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Stop:
     """As a context: the first signal is heeded, a second one kills the process as if nobody listened.
 

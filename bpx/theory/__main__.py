@@ -1,5 +1,10 @@
 """python -m bpx.theory activation=tanh initializer.sigma_w=1.5: theory's numbers and the phase diagram."""
 
+from bpx.system.interrupts import end_without_traceback
+
+if __name__ == "__main__":
+    end_without_traceback()  # the imports below take a second
+
 from bpx.cli.command import leave
 from bpx.cli.theory import main
 
