@@ -2,14 +2,17 @@
 
 from bpx.data.batches import Batches
 from bpx.data.dataset import DataError, Dataset, Source
+from bpx.data.digits import Digits
 from bpx.data.file import File
-from bpx.data.images import MNIST, Digits, FashionMNIST
+from bpx.data.images import EMNIST, KMNIST, MNIST, FashionMNIST
 from bpx.data.synthetic import Classification, Gaussian, Moons, Spirals
 from bpx.engine.features import Scaler
 
 SOURCES: dict[str, type[Source]] = {
     "mnist": MNIST,
     "fashion_mnist": FashionMNIST,
+    "kmnist": KMNIST,
+    "emnist": EMNIST,
     "digits": Digits,
     "classification": Classification,
     "moons": Moons,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -119,6 +120,11 @@ class Source(ABC):
         size = self.val_size
         if size is not None and not (0 <= size < 1 or (1 <= size < math.inf and size == int(size))):
             raise DataError(f"dataset.val_size must be a count or a share in [0, 1), got {self.val_size}")
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there is a validation part."""
+        return bool(self.val_size)
 
     @abstractmethod
     def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
@@ -238,3 +244,11 @@ def split(n: int, test_size: float, seed: int) -> tuple[Array, Array]:
 def split_80_20(n: int, seed: int) -> tuple[Array, Array]:
     """Return the rows of ``split`` with a fifth for the test."""
     return split(n, 0.2, seed)
+
+
+def digest(*arrays: Array) -> str:
+    """Return the SHA-256 over the bytes of arrays."""
+    found = hashlib.sha256()
+    for a in arrays:
+        found.update(np.ascontiguousarray(a).data)
+    return found.hexdigest()

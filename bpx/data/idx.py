@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bpx.data import npz
 from bpx.data.dataset import DataError
 from bpx.data.npz import LARGEST
+from bpx.data.packed import opened
 
 Images = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
@@ -25,12 +26,37 @@ PIECE = 2**20
 SIDE = 28
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How an image set lies on the disk, and what its files hold.
+
+    Attributes
+    ----------
+    folders : tuple of str
+        Where its files may be, below the folder that is given.
+    prefix : str
+        What the names of its IDX files begin with.
+    parts : tuple of (str, int)
+        The rest of their names, and the dimensions that each holds.
+    n_classes, first_label : int
+        The labels.
+    transposed : bool
+        Whether rows and columns of the images are exchanged.
+    """
+
+    folders: tuple[str, ...]
+    prefix: str = ""
+    parts: tuple[tuple[str, int], ...] = PARTS
+    n_classes: int = 10
+    first_label: int = 0
+    transposed: bool = False
+
+
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Return the bytes of an IDX file as an array of so many dimensions; raises DataError naming the file."""
     head = 4 + 4 * dimensions
     try:
-        opened: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        with opened(path) as file:
             header = file.read(head)
             if len(header) < head:
                 raise DataError(f"{path} is damaged: it ends within its header")
@@ -64,35 +90,49 @@ def read_npz(path: Path) -> Images:
     return x.reshape(len(x), SIDE, SIDE), y, u.reshape(len(u), SIDE, SIDE), v
 
 
-def find(folder: Path, name: str) -> Images | None:
-    """Return the image set in ``folder`` or ``folder/name``, None where neither holds its files.
+def find(folder: Path, name: str, layout: Layout | None = None) -> Images | None:
+    """Return the image set in ``folder`` or in the folders that ``layout`` names, None where none holds its files.
 
-    Raises DataError where a file is damaged or only some of the four IDX files are there.
+    ``folder`` may be the npz file itself, or one of the IDX files. Raises DataError where a file is damaged or only
+    some of the four IDX files are there.
     """
-    for place in (folder, folder / name):
-        paths = [_present(place, stem, d) for stem, d in PARTS]
+    layout = layout or Layout((name,))
+    if folder.is_file():
+        if folder.suffix.lower() == ".npz":
+            if layout.transposed:
+                raise DataError(f"{folder}: {name} is read from its IDX files; which way up an npz is, nobody knows")
+            return check(read_npz(folder), str(folder), layout)
+        folder = folder.parent
+    for place in (folder, *(folder / inner for inner in layout.folders)):
+        paths = [_present(place, layout.prefix + stem, d) for stem, d in layout.parts]
         if all(paths):
-            read = [read_idx(p, d) for p, (_, d) in zip(paths, PARTS, strict=True) if p is not None]
-            return check((read[0], read[1], read[2], read[3]), str(place))
+            read = [read_idx(p, d) for p, (_, d) in zip(paths, layout.parts, strict=True) if p is not None]
+            return check((read[0], read[1], read[2], read[3]), str(place), layout)
         if any(paths):
-            lacking = next(stem for (stem, _), p in zip(PARTS, paths, strict=True) if p is None)
-            raise DataError(f"{place} is incomplete: there is no {lacking} file")
-        for candidate in (place / f"{name}.npz",):
-            if candidate.is_file():
-                return check(read_npz(candidate), str(candidate))
+            lacking = next(stem for (stem, _), p in zip(layout.parts, paths, strict=True) if p is None)
+            raise DataError(f"{place} is incomplete: there is no {layout.prefix}{lacking} file")
+        candidate = place / f"{name}.npz"
+        if candidate.is_file() and not layout.transposed:
+            return check(read_npz(candidate), str(candidate), layout)
     return None
 
 
-def check(images: Images, where: str) -> Images:
-    """Check that images are 28 x 28 and that labels match them; raises DataError."""
-    for x, y in (images[:2], images[2:]):
-        if x.shape[1:] != (SIDE, SIDE):
-            raise DataError(f"{where} is damaged: its images are {x.shape[1:]}, not ({SIDE}, {SIDE})")
-        if len(x) != len(y) or not len(x):
-            raise DataError(f"{where} is damaged: it has {len(x)} images and {len(y)} labels")
-        if y.max() > 9:
-            raise DataError(f"{where} is damaged: the label {y.max()} is outside the classes 0 to 9")
-    return images
+def check(images: Images, where: str, layout: Layout | None = None) -> Images:
+    """Return images and labels, upright and from 0 on; raises DataError where they are not what ``layout`` says."""
+    layout = layout or Layout(())
+    first, last = layout.first_label, layout.first_label + layout.n_classes - 1
+    x, y, u, v = images
+    for pixels, labels in ((x, y), (u, v)):
+        if pixels.shape[1:] != (SIDE, SIDE):
+            raise DataError(f"{where} is damaged: its images are {pixels.shape[1:]}, not ({SIDE}, {SIDE})")
+        if len(pixels) != len(labels) or not len(pixels):
+            raise DataError(f"{where} is damaged: it has {len(pixels)} images and {len(labels)} labels")
+        if labels.max() > last or labels.min() < first:
+            wrong = labels.max() if labels.max() > last else labels.min()
+            raise DataError(f"{where} is another data set: the label {wrong} is outside the classes {first} to {last}")
+    if layout.transposed:
+        x, u = x.transpose(0, 2, 1), u.transpose(0, 2, 1)
+    return x, y - np.uint8(first), u, v - np.uint8(first)
 
 
 def digest(images: Images) -> str:
@@ -104,5 +144,7 @@ def digest(images: Images) -> str:
 
 
 def _present(place: Path, stem: str, dimensions: int) -> Path | None:
+    """Return the IDX file of a part; it may lie in a folder of its own name, as Kaggle unpacks it."""
     names = [f"{stem}{dot}idx{dimensions}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
-    return next((place / name for name in names if (place / name).is_file()), None)
+    paths = [path for name in names for path in (place / name, *(place / name / inner for inner in names))]
+    return next((path for path in paths if path.is_file()), None)

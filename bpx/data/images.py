@@ -1,35 +1,38 @@
-"""MNIST, Fashion-MNIST and scikit-learn's digits."""
+"""MNIST and the image sets in its form: Fashion-MNIST, KMNIST, EMNIST."""
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
+from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split_80_20
+from bpx.data.digits import DIGITS, large_digits
+from bpx.data.openml import cache, download
 
 log = logging.getLogger("bpx.data")
-DIGITS = tuple("0123456789")
+MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of its training labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class _OpenMLImages(Source):
-    """An image set of 60,000 + 10,000: from files, the cache, or OpenML.
+    """An image set in MNIST's form: from files, the cache, or OpenML.
 
-    ``path`` is the folder of its files, or that folder's parent; ``subset`` uses only the first so many images
-    and splits them 80/20; ``fallback`` is digits28 or null.
+    ``path`` is the folder of its files, or that folder's parent, or its npz file; ``subset`` uses only the first so
+    many images and splits them 80/20; ``fallback`` is digits28 or null.
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
+    title: ClassVar[str | None]  # on OpenML, if it is there
     class_names: ClassVar[tuple[str, ...]]
-    sha256: ClassVar[str | None]
+    sha256: ClassVar[str | None]  # None: only the form is checked
+    folders: ClassVar[tuple[str, ...]]
 
     path: str | None = None
     subset: int | None = None
@@ -43,19 +46,28 @@ class _OpenMLImages(Source):
         if self.subset is not None and self.subset < 10:
             raise DataError(f"dataset.subset must be at least 10, got {self.subset}")
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether there is a validation part: by default the last training images, of a subset none."""
+        return self.subset is None if self.val_size is None else bool(self.val_size)
+
+    @property
+    def layout(self) -> idx.Layout:
+        """How the set lies on the disk."""
+        return idx.Layout(self.folders)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called."""
+        return self.class_names
+
     def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
         """Return the images, or loudly the fallback where they cannot be had."""
         found = self._find()
         if found is None:
-            return self._fall_back(rng, dtype)
+            return self._fall_back(dtype)
         images, where = found
-        checksum = idx.digest(images)
-        if self.sha256 is not None and checksum != self.sha256:
-            raise DataError(
-                f"{where} is damaged: its SHA-256 is {checksum[:12]}…, {self.name}'s is {self.sha256[:12]}…"
-            )
-        if self.name != "mnist" and checksum == MNIST.sha256:  # the files of both have the same names
-            raise DataError(f"{where} holds MNIST, not {self.name}")
+        self._check(images, where)
         x = np.concatenate([images[0], images[2]]).reshape(-1, idx.SIDE**2)
         y = np.concatenate([images[1], images[3]]).astype(np.int64)
         n_train = len(images[0])
@@ -68,75 +80,42 @@ class _OpenMLImages(Source):
             train, val = self.held_out(rows, 0)
         return Dataset(
             name=self.name,
-            n_classes=10,
-            class_names=self.class_names,
+            n_classes=len(self.names),
+            class_names=self.names,
             image_shape=(idx.SIDE, idx.SIDE),
-            sha256=checksum,
+            sha256=idx.digest(images),
             source=where,
+            notes=() if self.sha256 else (f"{self.name} is checked by its form alone; its checksum is recorded",),
             **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0)),
         )
 
+    def _check(self, images: idx.Images, where: str) -> None:
+        """Raise DataError where images of the right form are damaged, or are another data set."""
+        checksum = idx.digest(images)
+        if self.sha256 is not None and checksum != self.sha256:
+            off = np.abs(np.bincount(images[1], minlength=10)[:10] - np.array(MNIST_COUNTS)).sum()
+            what = "is damaged" if off < 100 else f"holds another data set than {self.name}"
+            raise DataError(f"{where} {what}: its SHA-256 is {checksum[:12]}…, {self.name}'s is {self.sha256[:12]}…")
+        if self.sha256 is None and checksum == MNIST.sha256:  # their files have the same names
+            raise DataError(f"{where} holds MNIST, not {self.name}")
+
     def _find(self) -> tuple[idx.Images, str] | None:
         if self.path is not None:
-            images = idx.find(Path(self.path), self.name)
+            path = Path(self.path).expanduser()
+            images = idx.find(path, self.name, self.layout)
             if images is None:
-                raise DataError(f"dataset.path={self.path} holds no {self.name} files (IDX or {self.name}.npz)")
-            return images, str(self.path)
-        places = [Path(os.environ["BPX_DATA_DIR"])] if os.environ.get("BPX_DATA_DIR") else []
+                raise DataError(f"dataset.path={path} holds no {self.name} files (IDX or {self.name}.npz)")
+            return images, str(path)
+        places = [Path(os.environ["BPX_DATA_DIR"]).expanduser()] if os.environ.get("BPX_DATA_DIR") else []
         for place in (*places, cache()):
-            images = idx.find(place, self.name)
+            images = idx.find(place, self.name, self.layout)
             if images is not None:
                 return images, str(place)
-        return self._download()
+        return None if self.title is None else download(self.name, self.title, self.sha256)
 
-    def _download(self) -> tuple[idx.Images, str] | None:
-        """Fetch from OpenML and keep a copy in the cache; None where it cannot be reached."""
-        import socket
-        import warnings
-
-        from sklearn.datasets import fetch_openml
-
-        before = socket.getdefaulttimeout()
-        try:
-            socket.setdefaulttimeout(10)
-            log.info("fetching %s from OpenML", self.title)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its retries
-                bunch = fetch_openml(
-                    self.title,
-                    version=1,
-                    as_frame=False,
-                    parser="liac-arff",  # the pandas parser breaks on unquoted classes with pandas 3
-                    data_home=str(cache() / "openml"),
-                    n_retries=1,
-                    delay=0.5,
-                )
-        except (OSError, http.client.HTTPException, EOFError) as error:
-            log.info("OpenML: %s", error)
-            return None
-        except Exception as error:  # the parser raises whatever the damage runs into
-            raise DataError(f"OpenML's answer is damaged: {error or type(error).__name__}") from error
-        finally:
-            socket.setdefaulttimeout(before)
-        x = np.asarray(bunch.data).astype(np.uint8).reshape(-1, idx.SIDE, idx.SIDE)
-        y = np.asarray(bunch.target).astype(np.uint8)
-        n = len(x) * 6 // 7
-        images = idx.check((x[:n], y[:n], x[n:], y[n:]), "OpenML's answer")
-        if self.sha256 is None or idx.digest(images) == self.sha256:
-            target = cache() / self.name / f"{self.name}.npz"
-            temporary = target.with_name(f"{target.name}.{os.getpid()}")
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with temporary.open("wb") as file:
-                    arrays: dict[str, Any] = dict(zip(idx.KEYS, images, strict=True))
-                    np.savez_compressed(file, **arrays)
-                temporary.replace(target)
-            except OSError as error:
-                log.warning("%s cannot be cached: %s", self.name, error)
-        return images, "OpenML"
-
-    def _fall_back(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
-        wanted = f"{self.name} is neither under BPX_DATA_DIR nor in {cache()}, and OpenML does not answer"
+    def _fall_back(self, dtype: np.dtype[Any]) -> Dataset:
+        online = "" if self.title is None else ", and OpenML does not answer"
+        wanted = f"{self.name} is neither under BPX_DATA_DIR nor in {cache()}{online}"
         if self.fallback is None:
             raise DataError(f"{wanted}: give dataset.path")
         log.warning(
@@ -145,15 +124,7 @@ class _OpenMLImages(Source):
             wanted,
             self.name,
         )
-        images, y = _digits()
-        ramp = np.linspace(0, 7, idx.SIDE)
-        low = np.minimum(ramp.astype(int), 6)
-        part = ramp - low
-        mix = np.zeros((8, idx.SIDE))
-        mix[low, np.arange(idx.SIDE)] = 1 - part
-        mix[low + 1, np.arange(idx.SIDE)] += part
-        x = (np.einsum("ia,nij,jb->nab", mix, images, mix) * (255 / 16)).round()
-        x = x.astype(np.uint8).reshape(len(x), -1)
+        x, y = large_digits()
         rows = np.arange(min(self.subset or len(x), len(x)))
         if self.subset is None:
             n_train = len(x) * 6 // 7
@@ -167,7 +138,7 @@ class _OpenMLImages(Source):
             n_classes=10,
             class_names=DIGITS,
             image_shape=(idx.SIDE, idx.SIDE),
-            sha256=_hash(x, y),
+            sha256=digest(x, y),
             source="scikit-learn's digits, scaled to 28x28",
             fallback=True,
             **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0)),
@@ -182,6 +153,7 @@ class MNIST(_OpenMLImages):
     title = "mnist_784"
     class_names = DIGITS
     sha256 = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
+    folders = ("mnist", "MNIST", "MNIST/raw", "raw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,47 +167,64 @@ class FashionMNIST(_OpenMLImages):
         *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )
     sha256 = None
+    folders = ("fashion_mnist", "fashion-mnist", "FashionMNIST", "FashionMNIST/raw", "raw")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Source):
-    """scikit-learn's own handwritten digits: 1,797 images of 8 x 8, split 80/20."""
+class KMNIST(_OpenMLImages):
+    """Cursive Japanese characters (hiragana), 28 x 28 (Clanuwat et al. 2018), verified by structure."""
 
-    name: ClassVar[str] = "digits"
+    name = "kmnist"
+    title = "Kuzushiji-MNIST"
+    class_names = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+    sha256 = None
+    folders = ("kmnist", "KMNIST", "KMNIST/raw", "raw")
+    fallback: str | None = None
 
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
-        """Return the digits."""
-        images, y = _digits()
-        x = images.reshape(len(images), -1)
-        rows, test = split_80_20(len(x), seed=42)
-        train, val = self.held_out(rows, 0)
-        return Dataset(
-            name=self.name,
-            n_classes=10,
-            class_names=DIGITS,
-            image_shape=(8, 8),
-            sha256=_hash(x, y),
-            source="scikit-learn's load_digits",
-            **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 16.0)),
+
+SPLITS = {
+    "balanced": (*DIGITS, *ascii_uppercase, *"abdefghnqrt"),
+    "bymerge": (*DIGITS, *ascii_uppercase, *"abdefghnqrt"),
+    "byclass": (*DIGITS, *ascii_uppercase, *ascii_lowercase),
+    "letters": tuple(ascii_uppercase),
+    "digits": DIGITS,
+    "mnist": DIGITS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMNIST(_OpenMLImages):
+    """Handwritten letters and digits, 28 x 28 (Cohen et al. 2017), upright, verified by structure.
+
+    ``split`` is balanced, bymerge (47 classes), byclass (62), letters (26, whose labels begin at 1), digits or mnist.
+    """
+
+    name = "emnist"
+    title = None
+    class_names = ()
+    sha256 = None
+    folders = ("emnist", "EMNIST", "EMNIST/raw", "raw", "gzip", "emnist/gzip", "emnist_source_files")
+    split: str = "balanced"
+    fallback: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in SPLITS:
+            raise DataError(f"dataset.split must be one of {', '.join(SPLITS)}, got {self.split}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes of the split are called."""
+        return SPLITS[self.split]
+
+    @property
+    def layout(self) -> idx.Layout:
+        """The files of the split, transposed as the set's makers left them."""
+        return idx.Layout(
+            self.folders,
+            f"emnist-{self.split}-",
+            tuple((stem.replace("t10k", "test"), dimensions) for stem, dimensions in idx.PARTS),
+            len(self.names),
+            int(self.split == "letters"),
+            transposed=True,
         )
-
-
-def cache() -> Path:
-    """Return the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bpx"
-
-
-def _digits() -> tuple[Array, Array]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return bunch.images, bunch.target.astype(np.int64)
-
-
-def _hash(*arrays: Array) -> str:
-    import hashlib
-
-    h = hashlib.sha256()
-    for a in arrays:
-        h.update(np.ascontiguousarray(a).data)
-    return h.hexdigest()

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, split_80_20
-from bpx.data.images import _hash
+from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, digest, split_80_20
 from bpx.data.npz import LARGEST
 
 WIDEST = 10**6  # inputs, or outputs
@@ -53,7 +52,7 @@ class _Made(Source):
             n_classes=n_classes,
             class_names=tuple(str(k) for k in range(n_classes or 0)),
             image_shape=None,
-            sha256=_hash(x, y),
+            sha256=digest(x, y),
             source=f"made with random_state {self.random_state}",
             **self.scaled(Raw(x, y if n_classes else y.astype(dtype), train, val, test), dtype),
         )

@@ -9,12 +9,11 @@ import zlib
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bpx.data.dataset import Array, DataError
-from bpx.data.npz import LARGEST
+from bpx.data.packed import content
 
 SUFFIXES = (".csv", ".tsv", ".data")
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
@@ -114,34 +113,16 @@ def numbers(column: Array) -> Array:
 def _text(path: Path) -> str:
     """Return the text of a file, unpacked where it is gzip by its first bytes; raises DataError."""
     try:
-        content = unpacked(path)
-        text = content.decode("utf-8-sig")
+        read = content(path)
+        text = read.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        line = read[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: the file is not UTF-8 text ({error.reason})") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if "\0" in text:
         raise DataError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: the file is not text")
     return text
-
-
-def unpacked(path: Path) -> bytes:
-    """Return the bytes of a file, unpacked where they are gzip; raises DataError beyond LARGEST bytes, OSError."""
-    with opened(path) as file:
-        content: bytes = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise DataError(f"{path} holds more than {LARGEST:,} bytes, which is the most that is read")
-    return content
-
-
-def opened(path: Path) -> Any:
-    """Open a file to read its bytes, unpacked where its first ones are those of gzip, whatever it is called."""
-    import gzip
-
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else path.open("rb")
 
 
 def _separator(path: Path, text: str) -> str:

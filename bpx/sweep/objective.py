@@ -7,7 +7,6 @@ from typing import Any
 
 from bpx.config import Plan, UserError
 from bpx.data import SOURCES
-from bpx.data.images import MNIST, FashionMNIST
 from bpx.sweep.options import Options
 
 MISSING = "hydra.sweeper.objective: this run logs no"
@@ -15,7 +14,7 @@ LOGGED = (
     *("accuracy/test", "accuracy/train", "accuracy/val", "cost/test", "cost/train", "cost/val"),
     *(f"gradient_flow/{name}" for name in ("abs_slope", "forward_slope", "predicted_slope", "ratio", "slope")),
     "gradient_flow/zero_layers",
-    *("lr", "time/train_seconds"),
+    *("lr", "r2/test", "r2/train", "rmse/test", "rmse/train", "time/train_seconds"),
 )
 
 
@@ -38,8 +37,4 @@ def check_objectives(opt: Options, sample: Plan) -> None:
 
 def _validates(source: Any) -> bool:
     """Return whether a source holds samples out, true where only its data or its author know."""
-    if type(source) not in SOURCES.values():
-        return True
-    if source.val_size is None:
-        return isinstance(source, (MNIST, FashionMNIST)) and source.subset is None
-    return bool(source.val_size > 0)
+    return type(source) not in SOURCES.values() or bool(source.holds_out)

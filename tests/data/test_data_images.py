@@ -105,6 +105,87 @@ def test_the_order_of_places(any_mnist, offline, rng, tmp_path, monkeypatch):
         load(rng, path=str(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize("where", ["MNIST/raw", "raw", "mnist", "."])
+def test_the_folders_that_others_unpack_to(any_mnist, rng, tmp_path, where):
+    parts = small(rng)
+    write_idx(tmp_path / where, parts, "")
+    assert load(rng, path=str(tmp_path)).sha256 == idx.digest(parts)
+
+
+def test_kaggles_folders_hold_a_file_of_their_own_name(any_mnist, rng, tmp_path):
+    parts = small(rng)
+    for path in write_idx(tmp_path / "flat", parts, "").iterdir():
+        (tmp_path / "kaggle" / path.name).mkdir(parents=True)
+        path.rename(tmp_path / "kaggle" / path.name / path.name)
+    assert load(rng, path=str(tmp_path / "kaggle")).sha256 == idx.digest(parts)
+
+
+def test_the_path_of_a_file_itself_and_of_the_users_home(any_mnist, rng, tmp_path, monkeypatch):
+    parts = small(rng)
+    np.savez(tmp_path / "mnist.npz", **dict(zip(idx.KEYS, parts, strict=True)))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (str(tmp_path / "mnist.npz"), "~/mnist.npz", "~"):
+        assert load(rng, path=path).sha256 == idx.digest(parts)
+    folder = write_idx(tmp_path / "idx", parts)
+    assert load(rng, path=str(folder / "train-images-idx3-ubyte.gz")).sha256 == idx.digest(parts)
+
+
+def test_gzip_is_known_by_its_bytes(any_mnist, rng, tmp_path):
+    parts = small(rng)
+    folder = write_idx(tmp_path, parts)
+    for path in list(folder.iterdir()):
+        path.rename(path.with_suffix(""))
+    assert load(rng, path=str(folder)).sha256 == idx.digest(parts)
+    for path in list(folder.iterdir()):
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+        path.rename(path.with_name(f"{path.name}.gz"))
+    assert load(rng, path=str(folder)).sha256 == idx.digest(parts)
+
+
+def test_a_whole_file_of_another_set_is_not_called_damaged(rng, tmp_path):
+    write_idx(tmp_path / "mnist", small(rng, 6000, 100))
+    with pytest.raises(DataError, match="holds another data set than mnist: its SHA-256") as error:
+        load(rng, path=str(tmp_path))
+    assert "damaged" not in str(error.value)
+
+
+def test_kmnist(rng, tmp_path):
+    parts = small(rng)
+    write_idx(tmp_path / "KMNIST" / "raw", parts)
+    data = SOURCES["kmnist"](path=str(tmp_path), scaling="none").load(rng, F32)
+    assert data.class_names[:3] == ("o", "ki", "su") and data.sha256 == idx.digest(parts)
+    assert data.notes == ("kmnist is checked by its form alone; its checksum is recorded",)
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "first", "names"),
+    [("balanced", 47, 0, "0At"), ("bymerge", 47, 0, "0At"), ("byclass", 62, 0, "0Az"), ("letters", 26, 1, "AKZ"),
+     ("digits", 10, 0, "039"), ("mnist", 10, 0, "039")],
+)  # fmt: skip
+def test_every_split_of_emnist_upright_and_from_zero(rng, tmp_path, split, classes, first, names):
+    x = rng.integers(0, 256, (2 * classes, 28, 28)).astype(np.uint8)
+    y = (np.arange(2 * classes) % classes + first).astype(np.uint8)
+    folder = write_idx(tmp_path / "gzip", (x[:classes], y[:classes], x[classes:], y[classes:]))
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"emnist-{split}-{path.name.replace('t10k', 'test')}")
+    data = SOURCES["emnist"](path=str(tmp_path), split=split, scaling="none", val_size=0).load(rng, F32)
+    assert data.n_classes == classes == len(data.class_names) and data.y_train.tolist() == list(range(classes))
+    np.testing.assert_array_equal(data.x_test.reshape(-1, 28, 28), x[classes:].transpose(0, 2, 1))
+    some = (0, {47: 10, 62: 10, 26: 10, 10: 3}[classes], classes - 1)
+    assert "".join(data.class_names[k] for k in some) == names
+
+
+def test_emnist_is_not_guessed(rng, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"dataset\.split must be one of balanced"):
+        SOURCES["emnist"](split="all")
+    np.savez(tmp_path / "emnist.npz", **dict(zip(idx.KEYS, small(rng), strict=True)))
+    with pytest.raises(DataError, match="read from its IDX files"):
+        SOURCES["emnist"](path=str(tmp_path / "emnist.npz")).load(rng, F32)
+    monkeypatch.setenv("BPX_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataError, match=r"give dataset\.path"):
+        SOURCES["emnist"]().load(rng, F32)
+
+
 def damage(path, how):
     data = gzip.decompress(path.read_bytes())
     if how == "truncated gzip":

@@ -1,0 +1,57 @@
+"""scikit-learn's handwritten digits: as they are, and scaled to 28 x 28 where MNIST cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bpx.data.dataset import Array, Dataset, Raw, Source, digest, split_80_20
+from bpx.data.idx import SIDE
+
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """scikit-learn's own handwritten digits: 1,797 images of 8 x 8, split 80/20."""
+
+    name: ClassVar[str] = "digits"
+
+    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+        """Return the digits."""
+        images, y = small_digits()
+        x = images.reshape(len(images), -1)
+        rows, test = split_80_20(len(x), seed=42)
+        train, val = self.held_out(rows, 0)
+        return Dataset(
+            name=self.name,
+            n_classes=10,
+            class_names=DIGITS,
+            image_shape=(8, 8),
+            sha256=digest(x, y),
+            source="scikit-learn's load_digits",
+            **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 16.0)),
+        )
+
+
+def small_digits() -> tuple[Array, Array]:
+    """Return the images (1797, 8, 8) and labels."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return bunch.images, bunch.target.astype(np.int64)
+
+
+def large_digits() -> tuple[Array, Array]:
+    """Return the images scaled to (1797, 784), linearly in both directions, uint8, and labels."""
+    images, y = small_digits()
+    ramp = np.linspace(0, 7, SIDE)
+    low = np.minimum(ramp.astype(int), 6)
+    part = ramp - low
+    mix = np.zeros((8, SIDE))
+    mix[low, np.arange(SIDE)] = 1 - part
+    mix[low + 1, np.arange(SIDE)] += part
+    x = (np.einsum("ia,nij,jb->nab", mix, images, mix) * (255 / 16)).round()
+    return x.astype(np.uint8).reshape(len(x), -1), y
