@@ -1,6 +1,6 @@
 """How often the rules of the state after training speak of a healthy run: they should not.
 
-python benchmarks/alarms.py [seeds]     prints a Markdown table; five seeds make a hundred runs
+python benchmarks/alarms.py [seeds]     prints Markdown tables; five seeds make a hundred runs
 
 The setups are those of the shipped experiments and studies that train well, the longest ones shortened. A run counts
 as an alarm if any rule of `bpx.diagnosis.rules` speaks at its last record, or if its final verdict is not healthy.
@@ -10,8 +10,12 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from bpx.config import plan, streams
+from bpx.records import read, read_metrics
 from bpx.runs.run import perform
 from bpx.runs.study import compose
 from experiments import (
@@ -65,30 +69,59 @@ HEALTHY = {
 PLAIN = ("tracking=none", "tracking.figures=false", "tracking.model=false", "progress=false", "checkpoint.keep=0")
 
 
-def alarms(words: tuple[str, ...], seed: int, home: Path, data: object = None) -> tuple[list[str], float]:
-    """Train one run and return what the rules say of it, and its accuracy on the test part."""
+FARTHEST = {  # how near healthy runs come to the limits
+    "cost/train over its start, at any record": max,
+    "decades of delta_l2 from the last to the first hidden layer": max,
+    "the same, downward": min,
+    "dead_units of a layer": max,
+    "saturation of a layer, tanh and sigmoid": max,
+    "update_ratio of the fastest layer": min,
+}
+
+
+def farthest(directory: Path) -> list[float]:
+    """Return what a run came to, in the order of FARTHEST; NaN where it has no such thing."""
+    record, nan = read(directory / "gradient_flow.parquet"), float("nan")
+    _, cost = read_metrics(directory / "metrics.jsonl")["cost/train"]
+    last = {name: record.grid(name)[2][:, -1] for name in ("delta_l2", "dead_units", "saturation", "update_ratio")}
+    hidden = np.log10(last["delta_l2"][:-1])
+    decades = float(np.polyfit(np.arange(len(hidden)), hidden, 1)[0]) * -(len(hidden) - 1)
+    bounded = record.about["activation"]["name"] in ("tanh", "sigmoid")
+    saturation = float(np.nanmax(last["saturation"])) if bounded else nan
+    return [
+        float((cost / cost[0]).max()), decades, decades, float(last["dead_units"].max()), saturation,
+        float(last["update_ratio"].max()),
+    ]  # fmt: skip
+
+
+def alarms(words: tuple[str, ...], seed: int, home: Path, data: Any = None) -> tuple[list[str], float, list[float]]:
+    """Train one run and return what the rules say of it, its accuracy on the test part, and how far it came."""
     done = perform(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], data=data, quiet=True)
     final = json.loads((done.directory / "result.json").read_text())["final"]
     said = [f"{alarm['rule']} ({alarm['sentence']})" for alarm in final["alarms"]]
     if final["verdict"] != "healthy" and final["verdict"] not in {alarm["rule"] for alarm in final["alarms"]}:
         said.append(f"final verdict {final['verdict']}")
-    return said, done.metrics.get("accuracy/test", float("nan"))
+    return said, done.metrics["accuracy/test"], farthest(done.directory)
 
 
 def main(seeds: int) -> None:
-    """Print the table."""
-    print("| setup | accuracy, test | alarms |\n|---|---:|---|")
-    runs = silent = 0
+    """Print the tables."""
+    print("| setup | accuracy, test | runs with an alarm | |\n|---|---:|---:|---|")
+    runs = loud = 0
+    ends = []
     for label, words in HEALTHY.items():
         work = plan(compose(*words, *PLAIN))
         data = work.source.load(streams(0)["data"], work.settings.dtype)
         with tempfile.TemporaryDirectory() as home:
             made = [alarms(words, seed, Path(home), data) for seed in range(seeds)]
-        said = [f"seed {seed}: {', '.join(found)}" for seed, (found, _) in enumerate(made) if found]
-        runs, silent = runs + seeds, silent + seeds - len(said)
-        low, high = (100 * end(accuracy for _, accuracy in made) for end in (min, max))
-        print(f"| {label} | {low:.1f} to {high:.1f} % | {'; '.join(said) or 'none'} |", flush=True)
-    print(f"\n{runs - silent} of {runs} healthy runs with an alarm")
+        said = [f"seed {seed}: {', '.join(found)}" for seed, (found, _, _) in enumerate(made) if found]
+        runs, loud = runs + seeds, loud + len(said)
+        low, high = (100 * end(accuracy for _, accuracy, _ in made) for end in (min, max))
+        ends += [far for _, _, far in made]
+        print(f"| {label} | {low:.1f} to {high:.1f} % | {len(said)} of {seeds} | {'; '.join(said)} |", flush=True)
+    print(f"\n{loud} of {runs} runs with an alarm.\n\n| the farthest of them | |\n|---|---:|")
+    for (name, end), values in zip(FARTHEST.items(), zip(*ends, strict=True), strict=True):
+        print(f"| {name} | {end(value for value in values if value == value):.3g} |")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" st
 
 LEARNED_COST = 0.9  # of its start
 LEARNED_ACCURACY = 0.05  # of the way from the share of the largest class to 1
+LEARNED_R2 = 0.05  # the constant answer has 0
 LEAST_RATE = 0.01  # of the peak learning rate: below it, small updates are what the schedule asks for
 USUAL_SATURATION = 0.25  # share of z ~ N(0, 1) with a slope near zero; it is 0 for tanh and 1/2 for ReLU
 CLIPPED_STEPS = 0.99
@@ -31,6 +32,7 @@ class Snapshot:
     values : the last measured values by quantity: names of the layers, and the values (layers,) in the same order
     cost_start, cost : ``cost/train`` of the first batch, and the mean since the record before
     accuracy : share of the samples that are classified right, where one was measured
+    r2 : coefficient of determination in the training part, where the targets are numbers and it was measured
     largest_class : share of the largest class in the training part; None for numbers as targets
     rate : the learning rate over its peak
     usual_saturation : ``saturation`` that the activation shows for z ~ N(0, 1)
@@ -40,6 +42,7 @@ class Snapshot:
     cost_start: float | None = None
     cost: float | None = None
     accuracy: float | None = None
+    r2: float | None = None
     largest_class: float | None = None
     rate: float = 1.0
     usual_saturation: float = 0.0
@@ -55,10 +58,12 @@ class Snapshot:
 
     @property
     def learned(self) -> bool | None:
-        """Whether the cost has fallen and the accuracy is above that of the constant answer; None: not known."""
+        """Whether the cost has fallen and more is right than in the constant answer; None: not known."""
         if self.grown is None:
             return None
         learned = self.grown <= LEARNED_COST
+        if self.r2 is not None:
+            learned &= self.r2 > LEARNED_R2
         if self.accuracy is not None and self.largest_class is not None:
             learned &= self.accuracy - self.largest_class > LEARNED_ACCURACY * (1 - self.largest_class)
         return learned
@@ -296,7 +301,7 @@ _RULES = (
         quantity="cost/train",
         limit=LEARNED_COST,
         threshold="above {percent:g} % of its start, or the accuracy less than 5 % of the way from the share of the "
-        "largest class to 1",
+        "largest class to 1, or R² below 0.05",
         sentence="the network has not learned",
         source="the constant answer reaches as much",
         hits=_not_learned,

@@ -114,6 +114,7 @@ class TrainingState:
         """Judge the last record of a run that ended with ``outcome``; ``metrics`` may hold its ``accuracy/train``."""
         known = self.known
         known.accuracy = metrics.get("accuracy/train", known.accuracy)
+        known.r2 = metrics.get("r2/train")
         found = {name: hits for name, rule in RULES.items() if name != "thrown" and (hits := rule(known))}
         learned = known.learned
         if outcome == "diverged":
@@ -180,6 +181,8 @@ class TrainingState:
         if known.accuracy is not None and known.largest_class is not None:
             numbers.append(f"{part} accuracy {100 * known.accuracy:.2f} %")
             numbers.append(f"share of the largest class {100 * known.largest_class:.2f} %")
+        if known.r2 is not None:
+            numbers.append(f"training R² {known.r2:.3g}")
         numbers.append(f"cost {known.cost_start:.3g} to {known.cost:.3g}")
         return f"the network has {'' if learned else 'not '}learned ({', '.join(numbers)})"
 

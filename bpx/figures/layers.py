@@ -23,9 +23,12 @@ Values = NDArray[np.float64]
 
 
 def sheet(records: Records, title: str, width: float = 9.6, height: float = 4.2, *, finding: bool = False) -> Figure:
-    """Return an empty figure that names the dataset and, if asked, says the run's ``finding`` under the title."""
-    known = records.about.get("finding") or {}
-    note = known.get("sentence", "") if finding else ""
+    """Return an empty figure that names the dataset and, if asked, says the run's ``finding`` under the title.
+
+    The finding at initialization and, where the run has ended, the state after training.
+    """
+    parts = [records.about.get(part) or {} for part in ("finding", "final")] if finding else []
+    note = " ".join(part["sentence"] for part in parts if part.get("sentence"))
     dataset = records.about.get("dataset")
     return new(f"dataset: {dataset}" if dataset else "", title, width, height, note)
 
