@@ -11,7 +11,6 @@ import os
 import types
 import typing
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +23,7 @@ from bpx.diagnosis.training_state import STOPS
 from bpx.engine.initializers import Initializer
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
-from bpx.probes import PROBES, ProbeContext, ReportSchedule, parse_schedule
+from bpx.probes import PROBES, ReportSchedule, parse_schedule
 from bpx.training.checkpoint import CheckpointSettings
 
 PACKAGE = Path(__file__).resolve().parent
@@ -177,23 +176,14 @@ def _architecture(config: DictConfig, settings: Settings) -> tuple[dict[str, Any
 
 def _tracker(node: DictConfig) -> Any:
     """Return the tracker, its quantities of every layer known ones."""
-    tracker, known = _construct("tracking", node), _layer_quantities()
+    tracker = _construct("tracking", node)
+    known = sorted({quantity for probe in PROBES.values() for quantity in probe.layer_quantities})
     for name in tracker.per_layer:
         if str(name).removeprefix("log10_") not in known:
             raise UserError(
                 f"tracking.per_layer: unknown quantity {name}; known are {', '.join(known)}, each also as log10_..."
             )
     return tracker
-
-
-@cache
-def _layer_quantities() -> list[str]:
-    """Return the quantities that have one value in every layer, as the probes name them on a small network."""
-    net = engine.residual_mlp(1, [1, 1], 1, "tanh").bind(1)
-    context = ProbeContext(net, engine.sgd(clip_norm=1.0).bind(net.store), np.zeros((1, 1), net.dtype))
-    keys = [key for build in PROBES.values() for key in build(context).keys]
-    several = {quantity for _, operation, quantity, index in keys if operation or index}
-    return sorted({quantity for layer, _, quantity, _ in keys if layer} - several)
 
 
 def _probes(settings: dict[str, Any]) -> dict[str, int | str]:

@@ -11,7 +11,6 @@ from bpx.diagnosis import Finding, find, observe, predict_network
 from bpx.diagnosis.redrawn import FromSpec
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
-from bpx.engine.optimizers import sgd
 from bpx.probes import ProbeContext
 from bpx.probes.gains import Gains
 from bpx.probes.scales import Scales
@@ -39,7 +38,7 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
     observed = observe(replica)
     finding = find(replica, observed, prediction, FromSpec(replica) if replica.spec else None)
     rows = Rows()
-    context = ProbeContext(replica, sgd().bind(replica.store), x)
+    context = ProbeContext(replica)
     for probe in (Scales(context), Gains(context)):
         probe.on_gradient(0)
         rows.append(0, 0.0, probe.keys, probe.values)

@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.network import Network
-from bpx.engine.optimizers import norm, sgd
+from bpx.engine.optimizers import norm
 from bpx.probes import DepthSlope, ProbeContext, between_hidden, fit_slope, forward_slope
 from bpx.probes.gains import Gains
 from bpx.probes.probe import Values, weight_layers
@@ -46,7 +46,7 @@ class Observation:
 
 def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
     """Measure ``net`` from the buffers that a cost and a backward pass have left, and add ``update_ratios``."""
-    context = ProbeContext(net, sgd().bind(net.store), np.empty((0, net.n_in), net.dtype))
+    context = ProbeContext(net)
     scales, gains = Scales(context), Gains(context)
     scales.on_gradient(0)
     gains.on_gradient(0)

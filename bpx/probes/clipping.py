@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.optimizers import ClipNorm, ClipValue, norm
+from bpx.engine.optimizers import ClipNorm, ClipValue, Optimizer, norm
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
@@ -22,16 +22,18 @@ class Clipping(Probe):
     """
 
     name = "clipping"
+    layer_quantities = ("grad_norm_clipped", "grad_norm_bias_clipped")
+    other_quantities = ("clip_coefficient", "clipped_steps", "clipped_entries")
 
     def __init__(self, context: ProbeContext) -> None:
         self.net, self.layers = context.net, weight_layers(context.net)
-        self.by_norm = next((t for t in context.optimizer.chain if isinstance(t, ClipNorm)), None)
-        self.by_value = next((t for t in context.optimizer.chain if isinstance(t, ClipValue)), None)
+        chain = context.optimizer.chain if context.optimizer is not None else []
+        self.by_norm = next((t for t in chain if isinstance(t, ClipNorm)), None)
+        self.by_value = next((t for t in chain if isinstance(t, ClipValue)), None)
         of_the_run = ["clip_coefficient", "clipped_steps"] if self.by_norm is not None else []
         of_the_run += ["clipped_entries"] if self.by_value is not None else []
         names = [p.name for p in self.layers] if of_the_run else []
-        quantities = ("grad_norm_clipped", "grad_norm_bias_clipped")
-        self._declare([*per_layer(names, quantities), *(("", "", q, 0) for q in of_the_run)])
+        self._declare([*per_layer(names, self.layer_quantities), *(("", "", q, 0) for q in of_the_run)])
         self.table = self.values[: 2 * len(names)].reshape(len(names), 2)
         self.run = self.values[2 * len(names) :]
         self.step = 0
@@ -47,7 +49,7 @@ class Clipping(Probe):
             grad = self.net.store.grad
             self.run[-1] = np.count_nonzero(np.abs(grad) > limit) / grad.size
 
-    def on_update(self) -> None:
+    def on_update(self, optimizer: Optimizer) -> None:
         """Read what the norm's limit did."""
         if self.by_norm is not None:
             self.table *= self.by_norm.coefficient

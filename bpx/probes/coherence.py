@@ -19,10 +19,11 @@ class Coherence(Probe):
     """
 
     name = "coherence"
+    layer_quantities = ("delta_coherence",)
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], ("delta_coherence",)))
+        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare the mean delta with the mean size."""
@@ -40,10 +41,11 @@ class SignalToNoise(Probe):
     """
 
     name = "signal_to_noise"
+    layer_quantities = ("gradient_snr",)
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], ("gradient_snr",)))
+        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Sum |a_i|**2 |delta_i|**2 over the batch."""

@@ -20,12 +20,13 @@ class DeadUnits(Probe):
     """
 
     name = "units"
+    layer_quantities = ("dead_units", "zero_activations")
 
     def __init__(self, context: ProbeContext) -> None:
         self.samples, self.layers = context.samples, [p for p in weight_layers(context.net) if p.activation is not None]
         self.replica = context.replica(len(context.samples))
         self.replicas = [p.activation for p in weight_layers(self.replica) if p.activation is not None]
-        self._declare(per_layer([p.name for p in self.layers], ("dead_units", "zero_activations")))
+        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 2)
 
     def on_gradient(self, step: int) -> None:

@@ -25,6 +25,7 @@ class Gains(Probe):
     """
 
     name = "gains"
+    other_quantities = ("backward_gain", "branch_gain")
 
     def __init__(self, context: ProbeContext) -> None:
         blocks = context.net.blocks

@@ -17,6 +17,7 @@ class GradientCosine(Probe):
     """Measure gradient_cosine = <g, g'> / (|g| |g'|), g' being dJ/dW of the step before; none at step 0."""
 
     name = "direction"
+    layer_quantities = ("gradient_cosine",)
     lookback = 1
     state_fields = ("before", "at")
 
@@ -24,7 +25,7 @@ class GradientCosine(Probe):
         self.net, self.layers = context.net, weight_layers(context.net)
         self.before = np.zeros(context.net.store.n_weights, context.net.dtype)
         self.at = -1
-        self._declare(per_layer([p.name for p in self.layers], ("gradient_cosine",)))
+        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare with the gradient kept, if it is the last step's, and keep this one."""

@@ -24,12 +24,13 @@ class Histograms(Probe):
     """
 
     name = "histograms"
+    other_quantities = ("gradient_histogram", "activation_histogram")
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
         keys: list[Key] = []
         for p in self.layers:
-            for quantity in ("gradient_histogram", "activation_histogram"):
+            for quantity in self.other_quantities:
                 keys += [(p.name, "", quantity, i) for i in range(SIZE)]
         self._declare(keys)
         self.table = self.values.reshape(len(self.layers), 2, SIZE)

@@ -23,6 +23,7 @@ class Jacobian(Probe):
     """
 
     name = "jacobian"
+    other_quantities = ("jacobian_singular_value",)
 
     def __init__(self, context: ProbeContext) -> None:
         self.samples = context.samples[:ROWS]

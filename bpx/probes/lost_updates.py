@@ -6,6 +6,7 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.optimizers import Optimizer
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
@@ -18,10 +19,11 @@ class LostUpdates(Probe):
     """
 
     name = "updates"
+    layer_quantities = ("lost_updates", "zero_gradients")
 
     def __init__(self, context: ProbeContext) -> None:
-        self.optimizer, self.layers = context.optimizer, weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], ("lost_updates", "zero_gradients")))
+        self.layers = weight_layers(context.net)
+        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 2)
 
     def on_gradient(self, step: int) -> None:
@@ -29,9 +31,9 @@ class LostUpdates(Probe):
         for row, layer in zip(self.table, self.layers, strict=True):
             row[1] = 1 - np.count_nonzero(layer.dense.W.grad) / layer.dense.W.size
 
-    def on_update(self) -> None:
+    def on_update(self, optimizer: Optimizer) -> None:
         """Count the steps that rounding swallows."""
-        u, factor, start = self.optimizer.u, self.optimizer.factor, 0
+        u, factor, start = optimizer.u, optimizer.factor, 0
         for row, layer in zip(self.table, self.layers, strict=True):
             W = layer.dense.W.value.reshape(-1)
             direction = u[start : start + W.size]

@@ -55,7 +55,7 @@ class _Made(NamedTuple):
     inputs: tuple[Array, ...]
 
 
-def trace(net: Network, optimizer: Optimizer, step: int, cost: float, *, backward: bool = False) -> NonFinite:
+def trace(net: Network, optimizer: Optimizer | None, step: int, cost: float, *, backward: bool = False) -> NonFinite:
     """Return where the non-finite values of ``net``'s last step began: its cost is one, or its gradient has some.
 
     The buffers of a step are walked in the order in which it fills them; the first that is not finite had finite
@@ -93,14 +93,14 @@ def largest(x: Array) -> float:
     return float(v.max()) if v.size else 0.0
 
 
-def _computed(net: Network, optimizer: Optimizer, step: int, cost: float, backward: bool) -> Iterator[_Made]:
+def _computed(net: Network, optimizer: Optimizer | None, step: int, cost: float, backward: bool) -> Iterator[_Made]:
     x: Array = net.dense[0].x
     yield _Made("data", "", "batch", "x", x, ())
     for p in reversed(net.store.parameters):
         where, operation, tensor = p.name.rsplit(".", 2)
         if step == 0:
             yield _Made("initialization", where, operation, tensor, p.value, ())
-        elif not backward and optimizer.rescales_only and not np.isfinite(p.grad).all():
+        elif not backward and optimizer is not None and optimizer.rescales_only and not np.isfinite(p.grad).all():
             yield _Made("backward", where, operation, f"d{tensor}", p.grad, ())
         else:
             yield _Made("update", where, operation, tensor, p.value, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -65,11 +65,11 @@ def weight_layers(net: Network) -> list[WeightLayer]:
 
 @dataclass(frozen=True)
 class ProbeContext:
-    """What probes look at: a network in training, its optimizer, and a fixed set of samples x (n, n_in)."""
+    """What probes look at: a network, the optimizer that trains it, if any, and a fixed set of samples x (n, n_in)."""
 
     net: Network
-    optimizer: Optimizer
-    samples: Array
+    optimizer: Optimizer | None = None
+    samples: Array = field(default_factory=lambda: np.empty((0, 0)))
 
     def replica(self, rows: int) -> Network:
         """Return a replica for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held."""
@@ -85,9 +85,12 @@ class Probe(Stateful, ABC):
 
     ``on_gradient`` runs when backward is done and the gradient is untouched; ``on_update`` when the optimizer has
     proposed its step and not made it. A probe with ``lookback`` runs also that many steps before it is due.
+    ``layer_quantities`` are those with one value in every layer, ``other_quantities`` the rest.
     """
 
     name: ClassVar[str]
+    layer_quantities: ClassVar[tuple[str, ...]] = ()
+    other_quantities: ClassVar[tuple[str, ...]] = ()
     lookback: ClassVar[int] = 0
     keys: tuple[Key, ...]
     values: Values
@@ -100,7 +103,7 @@ class Probe(Stateful, ABC):
     def on_gradient(self, step: int) -> None:
         """Measure z, a, delta, the gradient and theta of a step."""
 
-    def on_update(self) -> None:
+    def on_update(self, optimizer: Optimizer) -> None:
         """Measure the proposed update, factor * u."""
         return None
 

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.activations import Activation
-from bpx.engine.optimizers import norm
+from bpx.engine.optimizers import Optimizer, norm
 from bpx.probes.moments import Moments
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
@@ -48,9 +48,10 @@ class Scales(Probe):
     """
 
     name = "scales"
+    layer_quantities = QUANTITIES
 
     def __init__(self, context: ProbeContext) -> None:
-        self.net, self.optimizer = context.net, context.optimizer
+        self.net = context.net
         self.layers = weight_layers(context.net)
         self._declare(per_layer([p.name for p in self.layers], QUANTITIES))
         self.table = self.values.reshape(len(self.layers), len(QUANTITIES))
@@ -77,13 +78,13 @@ class Scales(Probe):
                 row[SATURATION] = self._saturation(layer.activation)
                 moments(layer.activation.y, row[A])
 
-    def on_update(self) -> None:
+    def on_update(self, optimizer: Optimizer) -> None:
         """Measure the proposed update."""
-        scale, u, start = abs(self.optimizer.factor), self.optimizer.u, 0
+        scale, u, start = abs(optimizer.factor), optimizer.u, 0
         for row, layer in zip(self.table, self.layers, strict=True):
             size = layer.dense.W.size
             # a direction that is the gradient itself need not be measured twice
-            step = scale * (row[DW] if self.optimizer.rescales_only else norm(u[start : start + size]))
+            step = scale * (row[DW] if optimizer.rescales_only else norm(u[start : start + size]))
             row[UPDATE] = step / row[W] if row[W] > 0 else math.nan
             start += size  # weights lie first in theta, in network order
 

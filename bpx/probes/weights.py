@@ -20,12 +20,13 @@ class Weights(Probe):
     """
 
     name = "weights"
+    layer_quantities = ("spectral_norm", "stable_rank", "distance_from_init")
     state_fields = ("initial",)
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
         self.initial = context.net.store.theta[: context.net.store.n_weights].copy()
-        self._declare(per_layer([p.name for p in self.layers], ("spectral_norm", "stable_rank", "distance_from_init")))
+        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 3)
 
     def on_gradient(self, step: int) -> None:

@@ -88,7 +88,7 @@ def fit(
             probe.on_gradient(p.step)
         optimizer.propose()
         for probe in looking:
-            probe.on_update()
+            probe.on_update(optimizer)
         if reported or looking:
             metrics = {"lr": optimizer.lr} if reported else {}
             if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bpx.diagnosis import find, observe, predict_network
-from bpx.engine import ACTIVATIONS, INITIALIZERS, mlp, residual_mlp, sgd
+from bpx.engine import ACTIVATIONS, INITIALIZERS, mlp, residual_mlp
 from bpx.engine.normalization import NORMALIZATIONS
 from bpx.probes import ProbeContext, between_hidden
 from bpx.probes.gains import Gains
@@ -41,7 +41,7 @@ def test_the_gains_between_first_and_last_hidden_delta_multiply_to_the_ratio(see
         normalization=str(rng.choice(["none", *NORMALIZATIONS])),
         dropout=float(rng.choice([0.0, 0.3])),
     )
-    gains = Gains(ProbeContext(net, sgd().bind(net.store), np.empty((0, N_IN))))
+    gains = Gains(ProbeContext(net))
     gains.on_gradient(0)
     within = between_hidden(net)
     named = zip(gains.keys, gains.values.tolist(), strict=True)

@@ -46,7 +46,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
             probe.on_gradient(step)
         optimizer.propose()
         for probe in probes:
-            probe.on_update()
+            probe.on_update(optimizer)
             writer.append(step, step / 2, probe.keys, probe.values)
         if step == 0:
             observation = observe(net)

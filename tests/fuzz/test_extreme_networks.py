@@ -65,7 +65,7 @@ def test_no_network_makes_a_probe_or_the_finding_raise(part):
                 probe.on_gradient(0)
             optimizer.propose()
             for probe in probes:
-                probe.on_update()
+                probe.on_update(optimizer)
         assert all(math.isfinite(value) for value in finding.metrics().values()), seed
         assert finding.sentence and finding.as_dict(), seed
         assert prediction.slope is None or abs(prediction.slope) < 300, seed

@@ -30,7 +30,7 @@ def look(name, net, x, y, optimizer=None, steps=1):
         net.backward()
         probe.on_gradient(step)
         optimizer.propose()
-        probe.on_update()
+        probe.on_update(optimizer)
         if step < steps - 1:
             optimizer.apply()
     return dict(zip(probe.keys, probe.values.tolist(), strict=True)), probe, optimizer
@@ -333,7 +333,7 @@ def test_probes_only_read(name, optimizer):
                 probe.on_gradient(step)
             chain.propose()
             for probe in probe_set.at(step):
-                probe.on_update()
+                probe.on_update(chain)
             chain.apply()
         return b"".join(v.tobytes() for v in net.state_dict().values())
 
@@ -400,3 +400,13 @@ def test_signal_to_noise_of_inputs_of_any_size_in_float64(size):
         probe.on_gradient(0)
         found.append(probe.values.copy())
     assert found[1] == pytest.approx(found[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_names_its_quantities(name):
+    net, x, _ = network(residual_mlp, normalization="layer", dropout=0.2)
+    optimizer = sgd(clip_norm=1.0, clip_value=1.0).bind(net.store)
+    probe = PROBES[name](ProbeContext(net, optimizer, x))
+    several = {quantity for layer, operation, quantity, index in probe.keys if operation or index or not layer}
+    assert several == set(probe.other_quantities)
+    assert {key[2] for key in probe.keys} - several == set(probe.layer_quantities)
