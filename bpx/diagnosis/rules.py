@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -46,6 +47,7 @@ class Snapshot:
     largest_class: float | None = None
     rate: float = 1.0
     usual_saturation: float = 0.0
+    _fitted: tuple[Values | None, float | None] = None, None  # delta, and the slope of it
 
     def of(self, quantity: str) -> Values:
         """Return the values of a quantity, none where it was not measured."""
@@ -72,15 +74,18 @@ class Snapshot:
     def stopped(self) -> tuple[str, ...]:
         """The hidden layers whose delta is exactly zero while the loss sends back one that is not."""
         delta = self.of("delta_l2")
-        if len(delta) < 2 or not np.isfinite(delta).all() or delta[-1] == 0:
+        if len(delta) < 2 or delta.min() > 0 or not np.isfinite(delta).all() or delta[-1] == 0:
             return ()
-        return tuple(self.values["delta_l2"][0][i] for i in np.flatnonzero(delta[:-1] == 0))
+        return tuple(self.values["delta_l2"][0][i] for i in (delta[:-1] == 0).nonzero()[0])
 
     @property
     def slope(self) -> float | None:
         """The slope of log10 of delta's L2 norm over the hidden layers; None where there is none."""
-        line = fit_slope(self.of("delta_l2")[:-1])
-        return line.slope if line is not None and np.isfinite(line.slope) else None
+        delta = self.of("delta_l2")
+        if self._fitted[0] is not delta:  # several rules ask for it
+            line = fit_slope(delta[:-1])
+            self._fitted = delta, line.slope if line is not None and math.isfinite(line.slope) else None
+        return self._fitted[1]
 
     @property
     def factor(self) -> float | None:
@@ -123,7 +128,7 @@ def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Any]) -> Hi
     if quantity not in known.values:
         return {}
     names, values = known.values[quantity]
-    return {names[i]: float(values[i]) for i in np.flatnonzero(mask(values))}
+    return {names[i]: float(values[i]) for i in mask(values).nonzero()[0]}
 
 
 def _dead(known: Snapshot, limit: float) -> Hits:
