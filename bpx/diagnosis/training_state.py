@@ -122,7 +122,7 @@ class TrainingState:
             learned = False
         alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
         spoken, factor = known.verdict, known.factor
-        state = ", so ".join(alarms[name].sentence for name in _STATE if name in alarms)
+        state = ", and ".join(alarms[name].sentence for name in _STATE if name in alarms)
         if spoken == "healthy":
             state = f"{state}, " * bool(state) + f"gradients are healthy (×{factor:.3g} per layer)"
         clauses = [state, *(alarm.sentence for name, alarm in alarms.items() if name not in (*_STATE, "not learned"))]

@@ -39,7 +39,7 @@ def result(tmp_path):
     ("words", "verdict", "rules", "says"),
     [
         (DEAD, "dead", {"dead", "dead layer", "not learned"},
-         "every unit of layer_03 is dead since step 8, so delta is exactly zero in layer_01 to layer_03 since step 8"),
+         "every unit of layer_03 is dead since step 8, and delta is exactly zero in layer_01 to layer_03 since step 8"),
         (("optimizer.lr=1e-6", "epochs=2"), None, {"stalled", "lost updates", "not learned"}, "rounding loses"),
         (("optimizer.clip_norm=1e-3", "epochs=2"), None, {"clipped", "not learned"}, "clipping shortens every step"),
         (("optimizer.clip_value=1e-6", "epochs=2"), None, {"clipped entries", "not learned"}, "clipping cuts"),
