@@ -16,7 +16,8 @@ def empty_inputs(x: Array) -> str:
     """
     largest, least = float(np.abs(x).max()), float(np.sqrt(np.finfo(x.dtype).tiny))
     if largest < least:
-        return f"the inputs carry nothing: no feature of the batch is larger than {largest:.2g}"
+        size = f"at most {largest:.0e}" if largest else "0"
+        return f"the inputs carry nothing: every feature is {size} in all samples of the batch"
     if len(x) > 1 and float(np.ptp(x.astype(np.float64), axis=0).max()) < least:
         return "the inputs carry nothing: every feature is the same in all samples of the batch"
     return ""

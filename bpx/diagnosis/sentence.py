@@ -51,7 +51,7 @@ def because(f: Finding, net: Network) -> str:
     if not f.cause:
         how = "rescaled" if best in ("weights", "inputs") else "taken out"
         return f"no single part (the best, {best} {how}: ×{_x(f.trials[best])} per layer)"
-    parts = [part for part in f.trials if part in f.cause.split(" and ")]
+    parts = f.cause.split(" and ")
     said = "; ".join(f"{_blamed(part, f, net)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
     enough = verdict(math.log10(f.trials[best]), f.hidden) == "healthy"
     return said if enough else f"{said}, {'each ' if len(parts) > 1 else ''}not enough alone"
@@ -72,11 +72,10 @@ def _blamed(part: str, f: Finding, net: Network) -> str:
     if part == "normalization" and spec:
         return f"{spec.normalization} normalization"
     if part == "shortcuts":
-        limit = 10 ** (1 / (f.hidden - 1))
-        return (
-            f"the sum at the shortcuts, ×{_x(f.gains['residual blocks'])} per block where {f.hidden} layers "
-            f"stay healthy below ×{_x(limit)}"
-        )
+        limit = 10 ** ((1 if f.verdict == "exploding" else -1) / (f.hidden - 1))
+        side = "below" if limit > 1 else "above"
+        block = _x(f.gains.get("residual blocks", 0.0))
+        return f"the sum at the shortcuts, ×{block} per block where {f.hidden} layers stay healthy {side} ×{_x(limit)}"
     if part == "inputs" and net.last_batch is not None:
         return f"inputs of RMS {root_mean_square(net.last_batch[0]):.3g}"
     return part
