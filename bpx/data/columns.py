@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpx.data.dataset import Array, DataError
-from bpx.data.table import MISSING, Table, numbers
+from bpx.data.table import Table, missing, numbers
 from bpx.engine.features import Column
 
 CATEGORICAL = ("error", "onehot")
@@ -13,8 +13,8 @@ GAPS = ("error", "drop", "fill")
 MOST_INPUTS = 100_000  # of a column of words
 
 
-def features(table: Table, names: list[str], categorical: str, gaps: str) -> dict[str, Array]:
-    """Return the features of a table: float64 with NaN, or words with None, where a cell is missing.
+def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
+    """Raise DataError where a feature holds what is not taken.
 
     Parameters
     ----------
@@ -32,51 +32,44 @@ def features(table: Table, names: list[str], categorical: str, gaps: str) -> dic
     DataError
         In one line that names the first line, the column, what stands there, and the key that takes it.
     """
-    gone = {name: np.isin(table.cells[name], MISSING) for name in names}
-    values = {name: numbers(table.cells[name]) for name in names}
-    words = {name: np.isnan(values[name]) & ~gone[name] for name in names}
-    for name in names:
-        if np.isinf(values[name]).any():
-            row = int(np.argmax(np.isinf(values[name])))
-            raise table.wrong(row, name, f"{table.cells[name][row]!r} is not finite (NaN or Inf)")
-        commas = [cell for cell in table.cells[name][words[name]] if "," in cell]
-        if len(commas) and not np.isnan(numbers(np.array([c.replace(",", ".") for c in commas], object))).any():
-            row = int(np.argmax(table.cells[name] == commas[0]))
-            raise table.wrong(row, name, f"{commas[0]!r} has a comma where a number has a point")
+    columns = {name: table.columns[name] for name in names}
+    for name, column in columns.items():
+        if column.dtype.kind == "f" and np.isinf(column).any():
+            row = int(np.argmax(np.isinf(column)))
+            raise table.wrong(row, name, f"{table.cell(row, name)!r} is not finite (NaN or Inf)")
+        if column.dtype.kind == "O":
+            _check_commas(table, name, column)
     wrong = []
-    worded = [name for name in names if words[name].any()]
+    worded = [name for name, column in columns.items() if column.dtype.kind == "O"]
     if worded and categorical == "error":
-        name, more = worded[0], ", ".join(worded[1:])
-        row = int(np.argmax(words[name]))
-        also = f" (so do {more})" if more else ""
-        wrong.append(
-            table.wrong(
-                row, name, f"{table.cells[name][row]!r} is no number{also}: dataset.categorical=onehot takes words"
-            )
-        )
-    open_cells = [name for name in names if gone[name].any()]
-    if open_cells and gaps == "error":
-        name, more = open_cells[0], ", ".join(open_cells[1:])
-        row = int(np.argmax(gone[name]))
-        also = f" (so are cells of {more})" if more else ""
-        said = repr(table.cells[name][row])
-        wrong.append(
-            table.wrong(row, name, f"{said} is missing (empty or NaN){also}: dataset.missing=drop|fill takes it")
-        )
+        row = _first_word(columns[worded[0]])
+        also = f" (so do {', '.join(worded[1:])})" if worded[1:] else ""
+        said = f"{columns[worded[0]][row]!r} is no number{also}: dataset.categorical=onehot takes words"
+        wrong.append(table.wrong(row, worded[0], said))
+    gone = {name: missing(column) for name, column in columns.items()}
+    gapped = [name for name in names if gone[name].any()]
+    if gapped and gaps == "error":
+        row = int(np.argmax(gone[gapped[0]]))
+        also = f" (so are cells of {', '.join(gapped[1:])})" if gapped[1:] else ""
+        said = f"{table.cell(row, gapped[0])!r} is missing (empty or NaN){also}: dataset.missing=drop|fill takes it"
+        wrong.append(table.wrong(row, gapped[0], said))
     if wrong:
         first, *rest = (str(error) for error in wrong)
-        raise DataError("; ".join([first, *(text.removeprefix(f"{table.path}, ") for text in rest)]))
-    found = {}
-    for name in names:
-        cells = table.cells[name].copy()
-        cells[gone[name]] = None
-        found[name] = cells if words[name].any() else values[name]
-    return found
+        raise DataError("; ".join([first, *(said.removeprefix(f"{table.path}, ") for said in rest)]))
 
 
-def incomplete(table: Table, names: list[str]) -> Array:
-    """Return the mask (rows,) of samples that lack a cell of one of the columns."""
-    return np.asarray(np.any([np.isin(table.cells[name], MISSING) for name in names], axis=0))
+def _first_word(column: Array) -> int:
+    """Return the row of the first cell that is no number."""
+    known = np.array([cell is not None for cell in column], bool)
+    return int(np.flatnonzero(known)[np.argmax(np.isnan(numbers(column[known])))])
+
+
+def _check_commas(table: Table, name: str, column: Array) -> None:
+    """Raise DataError where the words of a column would be numbers with a point in the place of their comma."""
+    row = _first_word(column)
+    known = [str(cell).replace(",", ".") for cell in column if cell is not None]
+    if "," in column[row] and not np.isnan(numbers(np.array(known, object))).any():
+        raise table.wrong(row, name, f"{column[row]!r} has a comma where a number has a point")
 
 
 def fit(found: dict[str, Array], train: Array, fills: bool, where: str) -> tuple[Column, ...]:
@@ -92,7 +85,7 @@ def fit(found: dict[str, Array], train: Array, fills: bool, where: str) -> tuple
     for name, cells in found.items():
         part = cells[train][:, None]
         worded = cells.dtype.kind == "O"
-        present = part[:, 0] != None if worded else ~np.isnan(part[:, 0])  # noqa: E711
+        present = ~missing(part[:, 0])
         if not present.any():
             raise DataError(f"{where}: the column {name} has no value in the training part")
         if worded:

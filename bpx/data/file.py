@@ -12,7 +12,7 @@ import numpy as np
 from bpx.data import columns, labels, summary
 from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, fitted, split
 from bpx.data.samples import Samples, from_npz, from_text, joined
-from bpx.data.table import is_table
+from bpx.data.text import is_text
 from bpx.engine.features import Column, matrix
 
 MOST_CLASSES = 10**5
@@ -138,7 +138,7 @@ class File(Source):
         label = None if given is None else str(given)
         if path.suffix.lower() == ".npz":
             return from_npz(path, self.x_key, label if self.y_key is None else self.y_key)
-        if is_table(path):
+        if is_text(path):
             return from_text(path, self.header, label, self.categorical, self.missing, like)
         raise DataError(f"dataset.path must name an npz, csv, tsv or data file, got {path}")
 

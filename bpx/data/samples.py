@@ -23,8 +23,8 @@ class Samples:
         What is to be learned, as the file has it.
     key : str
         What the file calls y.
-    table : Table or None
-        The text that was read; None for an npz file.
+    separator : str
+        What separates the cells of a text; empty for an npz file.
     n_test : int or None
         How many samples, behind the others, are a test part of their own.
     notes : tuple of str
@@ -34,7 +34,7 @@ class Samples:
     x: dict[str, Array] | Array
     y: Array
     key: str
-    table: table.Table | None = None
+    separator: str = ""
     n_test: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -70,29 +70,29 @@ def from_text(
     like : Samples, optional
         The training part, whose columns are wanted where the file is a test part.
     """
-    read = table.read(path, header, label)
-    key = _label(read, label if like is None else like.key)
-    names = [name for name in read.names if name != key]
+    read = table.read(path, header, label if like is None else like.key)
+    names, notes = read.features, read.notes
     if like is not None:
         if lacking := [name for name in like.names if name not in names]:
             raise DataError(f"{path} lacks the column {lacking[0]!r} of the training part")
         names = like.names
-    notes = read.notes
-    empty = [name for name in names if not set(read.cells[name]).difference(table.MISSING)]
-    if empty and missing != "error" and like is None:
+    elif missing != "error" and (empty := [name for name in names if table.missing(read.columns[name]).all()]):
         notes = (*notes, f"without a value and left out: {', '.join(empty)}")
         names = [name for name in names if name not in empty]
     if not names:
-        raise DataError(f"{path} has no column but {key}: it needs a feature, too")
-    if missing == "drop" and (gone := columns.incomplete(read, [*names, key])).any():
-        notes = (*notes, f"dataset.missing=drop leaves out {gone.sum():,} of {len(gone):,} samples")
-        read = read.without(gone)
-    if not len(read.lines):
-        raise DataError(f"{path} holds no samples that are complete")
-    y = read.cells[key]
+        raise DataError(f"{path} has no column but {read.key}: it needs a feature, too")
+    if missing == "drop":
+        gone = np.any([read.columns[read.key] == "", *(table.missing(read.columns[name]) for name in names)], axis=0)
+        if gone.any():
+            notes = (*notes, f"dataset.missing=drop leaves out {gone.sum():,} of {len(gone):,} samples")
+            read = read.without(gone)
+        if not len(read.records):
+            raise DataError(f"{path} holds no samples that are complete")
+    y = read.columns[read.key]
     if "" in y.tolist():
-        raise DataError(f"{path}, line {read.lines[y.tolist().index('')]}: the column {key} is empty")
-    return Samples(columns.features(read, names, categorical, missing), y, key, read, notes=notes)
+        raise DataError(f"{path}, line {read.line(y.tolist().index(''))}: the column {read.key} is empty")
+    columns.check(read, names, categorical, missing)
+    return Samples({name: read.columns[name] for name in names}, y, read.key, read.text.separator, notes=notes)
 
 
 def joined(train: Samples, test: Samples, path: Path) -> Samples:
@@ -113,19 +113,6 @@ def joined(train: Samples, test: Samples, path: Path) -> Samples:
         x = np.concatenate([train.x, test.x])
     y = np.concatenate([train.y, test.y])
     return replace(train, x=x, y=y, n_test=len(test.y), notes=(*train.notes, *test.notes))
-
-
-def _label(read: table.Table, wanted: str | None) -> str:
-    """Return the column to learn; raises DataError, as a question, where it is not certain."""
-    if wanted is not None:
-        if wanted not in read.names:
-            raise DataError(f"{read.path} has no column {wanted!r}; it has {', '.join(read.names)}")
-        return wanted
-    found = [name for name in read.names if name.lower() in table.LABELS]
-    if len(found) != 1:
-        which = f"{' and '.join(found)} may both be it" if found else f"columns are {', '.join(read.names)}"
-        raise DataError(f"{read.path}: which column is the label? {which}; give dataset.label or dataset.target")
-    return found[0]
 
 
 def _shaped(path: Path, x: Array, y: Array) -> tuple[Array, Array]:

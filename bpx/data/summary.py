@@ -8,7 +8,7 @@ import numpy as np
 
 from bpx.data.dataset import Array
 from bpx.data.samples import Samples
-from bpx.data.table import SEPARATORS
+from bpx.data.text import SEPARATORS
 from bpx.engine.features import Column
 
 TINY = 1e-30  # features of this size are said: little else in a network works at it
@@ -22,8 +22,8 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
     else:
         what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
     parts = [f"{len(y):,} rows", f"{features} feature{'s' if features > 1 else ''}", what]
-    if samples.table is not None:
-        parts.append(f"separator {SEPARATORS[samples.table.separator]}")
+    if samples.separator:
+        parts.append(f"separator {SEPARATORS[samples.separator]}")
     return f"{name}: {', '.join(parts)}"
 
 
