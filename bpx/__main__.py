@@ -1,6 +1,7 @@
 """python -m bpx: which commands there are."""
 
 import sys
+from importlib.util import find_spec
 
 from bpx.system.interrupts import end_without_traceback
 
@@ -15,8 +16,9 @@ COMMANDS = {
     "bpx.gradcheck": "check a network's gradients against central differences",
     "bpx.compare": "runs side by side: profiles, keys that differ, findings, last metrics",
     "bpx.sync": "send what a run could not send to its tracking server",
-    "experiments": "all studies and the gallery; python -m experiments.NAME makes one",
 }
+if find_spec("experiments") is not None:  # the studies stand in the repository and the sdist, not in the wheel
+    COMMANDS["experiments"] = "all studies and the gallery; python -m experiments.NAME makes one"
 
 
 def main(words: list[str]) -> int:
