@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,20 @@ Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, inde
 COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
 MOST_ROWS = 10**8
 WORDS = ("layer", "operation", "quantity")
+
+
+class Outcome(StrEnum):
+    """How a run or a trial has ended; running and waiting trials have not, lost ones are those of dead processes."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    PRUNED = "pruned"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    LOST = "lost"
+    RUNNING = "running"
+    WAITING = "waiting"
 
 
 class Key(NamedTuple):

@@ -13,12 +13,13 @@ from bpx.diagnosis.rules import RULES, Hits, Snapshot
 from bpx.engine.activations import Activation
 from bpx.engine.network import Network
 from bpx.probes import Reading
+from bpx.records import Outcome
 
 STOPS = ("dead", "diverging", "stalled")  # the rules that can end a run
 QUANTITIES = frozenset(rule.quantity for rule in RULES.values()) | {"clipped_steps"}
 _STATE = ("dead layer", "dead", "exploding", "vanishing")  # the state of the gradients is said first
 _EXPLAINED = ("dead", "dead layer", "dead units", "saturated")  # a step that threw the weights may be why
-_ENDED = {"diverged": "diverged", "pruned": "was pruned"}
+_ENDED = {Outcome.DIVERGED: "diverged", Outcome.PRUNED: "was pruned"}
 _REMEMBERED = ("cost_start", "cost", "accuracy", "rate")  # of what is known, beside the values
 
 
@@ -110,14 +111,14 @@ class TrainingState:
                 return name
         return ""
 
-    def final(self, outcome: str, metrics: Mapping[str, float]) -> FinalState:
+    def final(self, outcome: Outcome, metrics: Mapping[str, float]) -> FinalState:
         """Judge the last record of a run that ended with ``outcome``; ``metrics`` may hold its ``accuracy/train``."""
         known = self.known
         known.accuracy = metrics.get("accuracy/train", known.accuracy)
         known.r2 = metrics.get("r2/train")
         found = {name: hits for name, rule in RULES.items() if name != "thrown" and (hits := rule(known))}
         learned = known.learned
-        if outcome == "diverged":
+        if outcome == Outcome.DIVERGED:
             found.pop("not learned", None)
             learned = False
         alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
@@ -129,7 +130,7 @@ class TrainingState:
         if self.thrown is not None and any(name in found for name in _EXPLAINED):
             ratio, at, lr = self.thrown
             clauses.append(RULES["thrown"].sentence.format(rate=f"{lr:g}", values=f"{ratio:.2g}", step=at))
-        if learned is not None and outcome != "diverged":
+        if learned is not None and outcome != Outcome.DIVERGED:
             clauses.append(self._learning(learned, "training" if "accuracy/train" in metrics else "validation"))
         step = self.judged.get("dead", self.judged.get("diverging", 0))
         before = f"At step {step}, the last record before it {_ENDED[outcome]}," if outcome in _ENDED else ""

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bpx.figures.canvas import BLUE, GREY, RED, literal, new, plain, ranges, save_all
+from bpx.records import Outcome
 
 MAPS = (("optimizer.lr", "model.depth"), ("optimizer.lr", "batch_size"), ("initializer.sigma_w", "model.depth"))
 LABELS = {
@@ -118,14 +119,14 @@ def repeats(trials: Trials, x: str) -> Figure:
     figure = new(_name(trials), f"{_label(x)}: trials and their median", 1.0 + 4.3 * max(1, len(wanted)), 4.4)
     at = trials.numbers(x)
     for axes, name in zip(figure.subplots(1, max(1, len(wanted)), squeeze=False)[0], wanted, strict=False):
-        values = np.where(trials.ended("diverged"), np.nan, trials.numbers(name))
+        values = np.where(trials.ended(Outcome.DIVERGED), np.nan, trials.numbers(name))
         axes.plot(at, values, ".", color=GREY, ms=6, label="a trial")
         places = np.unique(at[np.isfinite(values)])
         medians = [np.nanmedian(values[at == place]) for place in places]
         axes.plot(places, medians, "-", color=BLUE, lw=1.6, label="median")
         _axis(axes.xaxis, at)
         _axis(axes.yaxis, values)
-        lost = trials.ended("diverged")
+        lost = trials.ended(Outcome.DIVERGED)
         if lost.any():
             axes.plot(at[lost], np.full(lost.sum(), 0.98), "x", color=RED, transform=axes.get_xaxis_transform())
             axes.plot([], [], "x", color=RED, label="diverged")
@@ -146,7 +147,7 @@ def table(trials: Trials, x: str, y: str) -> Figure:
             here = (np.array(trials.columns[x]) == column) & (np.array(trials.columns[y]) == row)
             good = here & np.isfinite(values)
             cells[i, j] = values[good].mean() if good.any() else np.nan
-            diverged[i, j] = (here & trials.ended("diverged")).any()
+            diverged[i, j] = (here & trials.ended(Outcome.DIVERGED)).any()
     width, height = min(NAMES, 2.6 + 0.75 * len(columns)), min(NAMES, 2.0 + 0.36 * len(rows))
     figure = new(_name(trials), _label(objective), width, height)
     axes = figure.subplots()
@@ -173,7 +174,7 @@ def _scatter(figure: Figure, axes: Any, trials: Trials, x: str, y: str, colour: 
     at, up, values = trials.numbers(x), trials.numbers(y), trials.numbers(colour)
     if values.size == 0:
         values = np.full(at.shape, np.nan)
-    shown, pruned, lost = trials.ended("finished"), trials.ended("pruned"), trials.ended("diverged")
+    shown, pruned, lost = trials.ended(Outcome.FINISHED), trials.ended(Outcome.PRUNED), trials.ended(Outcome.DIVERGED)
     norm = _norm(colour, values[shown])
     if shown.any() and np.isfinite(values[shown]).any():
         keywords = {"c": values[shown], "cmap": _colours(colour), "norm": norm}

@@ -19,6 +19,7 @@ from bpx.config import Plan, flatten
 from bpx.data import Batches, Dataset
 from bpx.engine.network import Network
 from bpx.probes import NonFinite, ReportSchedule
+from bpx.records import Outcome
 from bpx.runs.console import Console
 from bpx.runs.log import RunLog
 from bpx.runs.measurement import Measurement
@@ -45,7 +46,7 @@ log = logging.getLogger("bpx")
 class Done:
     """A run that is over: how it ended, its last metrics, the directory of its record, its final verdict."""
 
-    outcome: str
+    outcome: Outcome
     metrics: dict[str, float]
     directory: Path
     verdict_final: str
@@ -197,8 +198,8 @@ class Execution:
             {} if event is not None or self.pruned else evaluated(self.net, self.data)
         )
         tracker.log(step, epoch, final)
-        outcome = "diverged" if event is not None else "pruned" if self.pruned else "finished"
-        stopped = self.stopped if outcome == "finished" else ""
+        outcome = Outcome.DIVERGED if event is not None else Outcome.PRUNED if self.pruned else Outcome.FINISHED
+        stopped = self.stopped if outcome == Outcome.FINISHED else ""
         judged = seen.judge_last(outcome, final)
         seen.close()
         if event is not None:
@@ -307,7 +308,7 @@ class Execution:
         path.write_text(json.dumps({"event": asdict(event), "frames": frames}, indent=1) + "\n")
         self.work.tracker.artifact(path, "")
 
-    def _close(self, outcome: str, final: dict[str, float], stopped: str) -> None:
+    def _close(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:
         """Draw, store the model, hand everything to the tracker."""
         from bpx.engine.model_files import save_model
 

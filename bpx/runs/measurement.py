@@ -18,7 +18,7 @@ from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
 from bpx.probes.scales import QUANTITIES
-from bpx.records import RecordWriter
+from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import Redraw
 from bpx.training import Record
 
@@ -112,7 +112,7 @@ class Measurement:
         self.writer.about = self._about | {"finding": finding, "final": final}
         self.writer.close()
 
-    def judge_last(self, outcome: str, metrics: dict[str, float]) -> FinalState:
+    def judge_last(self, outcome: Outcome, metrics: dict[str, float]) -> FinalState:
         """Judge the last record of a run that has ended, with what was evaluated at its end."""
         self.final = self.state.final(outcome, metrics)
         return self.final

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import CONF, UserError, flatten
 from bpx.data import Dataset
+from bpx.records import Outcome
 from bpx.system.files import inside, replaced
 from bpx.system.text import masked, one_line
 from bpx.tracking import TrackingError
@@ -50,7 +51,7 @@ class Resumed:
     changes: tuple[str, ...]
     address: str
     run_id: str
-    outcome: str
+    outcome: Outcome | None
     metrics: dict[str, float]
 
     @property
@@ -88,9 +89,9 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
     if "epochs" in changed:
         _check_epochs(after, old["epochs"], new["epochs"])
     outcome, metrics = _result(directory)
-    if outcome in ("diverged", "pruned") and "epochs" in changed:
+    if outcome in (Outcome.DIVERGED, Outcome.PRUNED) and "epochs" in changed:
         raise UserError(f"{directory} is {outcome}: more epochs change nothing")
-    over = outcome if "epochs" not in changed else ""
+    over = outcome if "epochs" not in changed else None
     address, run_id = _tracked(directory)
     return Resumed(directory, after, tuple(words.values()), address, run_id, over, metrics)
 
@@ -178,13 +179,13 @@ def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
         )
 
 
-def _result(directory: Path) -> tuple[str, dict[str, float]]:
-    """Return the outcome and the last metrics of a run that is over, else an empty outcome."""
+def _result(directory: Path) -> tuple[Outcome | None, dict[str, float]]:
+    """Return the outcome and the last metrics of a run that is over, else None."""
     try:
         held = json.loads((directory / "result.json").read_text(encoding="utf-8"))
-        return str(held["outcome"]), {str(key): float(value) for key, value in held["metrics"].items()}
+        return Outcome(held["outcome"]), {str(key): float(value) for key, value in held["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "", {}
+        return None, {}
 
 
 def _tracked(directory: Path) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from bpx.cli.command import terminal
 from bpx.config import Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
+from bpx.records import Outcome
 from bpx.runs.execution import Done, Execution, Watcher
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
@@ -88,7 +89,7 @@ def perform(
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
         finally:
-            work.tracker.finish("crashed")  # does nothing where the run has ended
+            work.tracker.finish(Outcome.CRASHED)  # does nothing where the run has ended
 
 
 def send_rest(again: Resumed) -> dict[str, float]:
@@ -102,7 +103,9 @@ def send_rest(again: Resumed) -> dict[str, float]:
             sync(directory)
         except TrackingError as error:
             raise UserError(str(error)) from error
-    more = f"; a larger epochs than {again.config.epochs} goes on from there" if again.outcome == "finished" else ""
+    more = (
+        f"; a larger epochs than {again.config.epochs} goes on from there" if again.outcome == Outcome.FINISHED else ""
+    )
     out(f"note      {directory} is {again.outcome}, and nothing is left to do{more}", markup=False)
     return again.metrics
 
@@ -112,7 +115,7 @@ def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
     try:
         return execute()
     except KeyboardInterrupt as error:
-        tracker.finish("interrupted", within=GRACE)
+        tracker.finish(Outcome.INTERRUPTED, within=GRACE)
         again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
         if (directory / "result.json").is_file():
             text = f"interrupted; {again} sends the rest" if tracker.unsent else "interrupted; the run has ended"

@@ -30,7 +30,7 @@ from bpx.config import CONF, Plan, UserError, plan, streams
 from bpx.data import DataError, Dataset
 from bpx.engine import Network
 from bpx.engine.lsuv import scale_to_unit_variance
-from bpx.records import Records, read, read_metrics
+from bpx.records import Outcome, Records, read, read_metrics
 from bpx.tracking import Parent, TrackingError
 
 Values = NDArray[np.float64]
@@ -43,7 +43,7 @@ CHILD = ("tracking.figures=false", "tracking.model=false", "progress=false")
 class Run:
     """A trained run: its outcome, its last metrics, and the record in its directory."""
 
-    outcome: str
+    outcome: Outcome
     metrics: dict[str, float]
     directory: Path
 

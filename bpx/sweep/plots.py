@@ -15,8 +15,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from bpx.figures.canvas import failure, shortened
+from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import outcome
+from bpx.sweep.study import outcome_of
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
@@ -143,7 +144,8 @@ def _plain(study: optuna.Study) -> optuna.Study:
     copy.add_trials(
         _cut(trial)
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and not (trial.state == TrialState.COMPLETE and outcome(trial) == "diverged")
+        if trial.state.is_finished()
+        and not (trial.state == TrialState.COMPLETE and outcome_of(trial) == Outcome.DIVERGED)
     )
     return copy
 

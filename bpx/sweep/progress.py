@@ -16,11 +16,12 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from bpx.cli.command import terminal
+from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome
+from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome_of
 
 LONGEST = 200  # letters of an error
-REPORTED = ("running", "pruned", "diverged", *FAILURES)
+REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
 
 
 class Progress:
@@ -55,7 +56,7 @@ class Progress:
         """Print a line for each trial that has ended, and draw the bar anew."""
         trials = self.study.trials()
         done = self._done(trials)
-        counts = Counter(outcome(t) for t in trials)
+        counts = Counter(outcome_of(t) for t in trials)
         parts = [f"{counts[how]} {how}" for how in REPORTED if counts[how]]
         rest = " · ".join([*parts, *self._best(), *self._left(done)])
         for trial in ended:
@@ -74,7 +75,7 @@ class Progress:
             )
 
     def _done(self, trials: Sequence[FrozenTrial]) -> int:
-        return sum(outcome(t) in ("finished", "pruned", "diverged", *FAILURES) for t in trials)
+        return sum(outcome_of(t) in (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES) for t in trials)
 
     def _warn(self, trial: FrozenTrial) -> None:
         dataset = trial.user_attrs.get(RUN, {}).get("dataset", "")
@@ -101,11 +102,11 @@ def line(trial: FrozenTrial, opt: Options) -> str:
     """Return a trial as one line: its parameters, its objectives, and how it ended if it did not finish."""
     params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
     result = trial.user_attrs.get(RESULT, {})
-    how, metrics = outcome(trial), result.get("metrics", {})
+    how, metrics = outcome_of(trial), result.get("metrics", {})
     values = [f"{name} {short(metrics[name])}" for name in opt.objectives if name in metrics]
     if result.get("error"):
         values.append(f"{how}: {shorten(result['error'], LONGEST)}")
-    elif how != "finished":
+    elif how != Outcome.FINISHED:
         values.append(how)
     return f"trial {trial.number:<4} {params}  ->  {'  '.join(values)}"
 

@@ -10,12 +10,13 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from bpx.cli.command import terminal
+from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
-from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome
+from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome_of
 from bpx.tracking import Parent
 
-COUNTED = ("finished", "pruned", "diverged", *FAILURES)
+COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
 SHOWN = 10  # trials of a Pareto front that the terminal shows
 
 
@@ -29,8 +30,8 @@ class Results:
         """Log how far the study is and its best value, so that the parent's charts show the search."""
         counts = {f"trials/{how}": 0.0 for how in COUNTED}
         for trial in self.study.trials():
-            if outcome(trial) in COUNTED:
-                counts[f"trials/{outcome(trial)}"] += 1
+            if outcome_of(trial) in COUNTED:
+                counts[f"trials/{outcome_of(trial)}"] += 1
         best = self.study.best()
         values = {
             f"best/{name}": (min if direction == "minimize" else max)(trial.values[i] for trial in best)
@@ -52,20 +53,20 @@ class Results:
                 self._draw()
                 for trial in best[:1]:
                     self._praise(trial)
-            self._leave("finished")
+            self._leave(Outcome.FINISHED)
         self._report(best)
         return best[0].values[0] if best else None
 
-    def abandon(self, how: str) -> None:
+    def abandon(self, how: Outcome) -> None:
         """Keep what there is, and end what runs in MLflow."""
         with self.study.store.exclusively():
             self.end_orphans()
             self._write()
             self._leave(how)
 
-    def _leave(self, how: str) -> None:
+    def _leave(self, how: Outcome) -> None:
         """End the parent, unless others still work on the study."""
-        if any(outcome(t) == "running" for t in self.study.trials()):
+        if any(outcome_of(t) == Outcome.RUNNING for t in self.study.trials()):
             self.parent.leave()
         else:
             self.parent.finish(how)
@@ -75,9 +76,9 @@ class Results:
         trials = self.study.trials()
         for child in self.parent.children(running=True):
             number = int(child.tags.get("bpx.trial", len(trials)))
-            how = outcome(trials[number]) if number < len(trials) else "running"
-            if how != "running":
-                self.parent.end(child, "interrupted" if how == "lost" else how)
+            how = outcome_of(trials[number]) if number < len(trials) else Outcome.RUNNING
+            if how != Outcome.RUNNING:
+                self.parent.end(child, Outcome.INTERRUPTED if how == Outcome.LOST else how)
 
     def _write(self) -> None:
         """Write trials.csv, a row for each trial that has ended, and study.json."""
@@ -134,7 +135,7 @@ class Results:
 
     def _praise(self, trial: FrozenTrial) -> None:
         metrics = trial.user_attrs[RESULT]["metrics"]
-        done = len([t for t in self.study.trials() if outcome(t) in COUNTED])
+        done = len([t for t in self.study.trials() if outcome_of(t) in COUNTED])
         self.parent.log({f"best/{name}": value for name, value in metrics.items()}, step=done)
         for key, value in trial.params.items():
             self.parent.tag(f"best.{key}", str(value))
@@ -150,7 +151,7 @@ class Results:
 
     def _report(self, best: list[FrozenTrial]) -> None:
         out = terminal()
-        counts = [(how, sum(outcome(t) == how for t in self.study.trials())) for how in COUNTED]
+        counts = [(how, sum(outcome_of(t) == how for t in self.study.trials())) for how in COUNTED]
         out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
         for i, trial in enumerate(best[:SHOWN]):
             title = "best" if len(best) == 1 else "front" if i == 0 else ""
@@ -172,7 +173,7 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
     result, where = trial.user_attrs.get(RESULT, {}), trial.user_attrs.get(RUN, {})
     return {
         "trial": trial.number,
-        "outcome": outcome(trial),
+        "outcome": outcome_of(trial),
         "verdict_final": result.get("verdict_final", ""),
         "dataset": where.get("dataset", ""),
         "run_id": where.get("run_id") or "",

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
 from bpx.config import EveryTrialFailed, Plan, UserError, flatten, plan
+from bpx.records import Outcome
 from bpx.runs.naming import output_folder
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, options
@@ -27,7 +28,7 @@ from bpx.sweep.progress import Progress
 from bpx.sweep.results import Results
 from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
-from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome
+from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
 from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking import Parent, TrackingError
@@ -128,19 +129,19 @@ class Search:
                 else:
                     self.progress.timed_out()
         except (KeyboardInterrupt, BrokenPipeError) as error:
-            self._give_up("interrupted")
+            self._give_up(Outcome.INTERRUPTED)
             if isinstance(error, BrokenPipeError):
                 raise
             number = getattr(error, "number", signal.SIGINT)
             raise Interrupted(number, "interrupted; the same command goes on with the study") from error
         except OSError as error:
             with suppress(OSError):  # of a full disk, too, which has no place for that
-                self._give_up("crashed")
+                self._give_up(Outcome.CRASHED)
             raise UserError(
                 f"cannot write {error.filename or self.results.home}: {error.strerror}; the same command goes on"
             ) from error
         except BaseException:
-            self._give_up("crashed")
+            self._give_up(Outcome.CRASHED)
             raise
         value = self.results.close()
         if self._all_failed():
@@ -154,8 +155,8 @@ class Search:
         numbers = {trial.number for trial in self.running}
         self.running = []
         ended = [t for t in self.study.trials() if t.number in numbers]
-        crashes = [t.user_attrs[RESULT] for t in ended if outcome(t) in FAILURES]
-        self.ended += [outcome(t) for t in ended]
+        crashes = [t.user_attrs[RESULT] for t in ended if outcome_of(t) in FAILURES]
+        self.ended += [outcome_of(t) for t in ended]
         self.progress.show(ended)
         self.results.step()
         self._bury(always=bool(crashes))
@@ -179,7 +180,7 @@ class Search:
         left = [trial for trial in trials if self.study.under_way(trial)]
         if len(trials) == 1:
             for trial in left:
-                self.study.fail(trial, "crashed", error)
+                self.study.fail(trial, Outcome.CRASHED, error)
         else:
             for trial in left:  # one by one, so that only the trial that kills its process is told as crashed
                 self._launch([trial])
@@ -191,7 +192,7 @@ class Search:
         last = crashes[-1]["error"]
         unlogged = last.startswith(MISSING) and UNDEFINED not in last.partition(";")[0]
         kind = EveryTrialFailed if self._all_failed() and not unlogged else UserError
-        if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {"failed"}):
+        if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {Outcome.FAILED}):
             raise kind(last)
         failed = sum(self.ended.count(how) for how in FAILURES)
         if failed > self.opt.max_failure_rate * max(FEWEST, len(self.ended)):
@@ -202,11 +203,14 @@ class Search:
 
     def _all_failed(self) -> bool:
         """Tell whether trials have ended, and none as anything but a failure."""
-        ended = {outcome(t) for t in self.study.trials() if t.state.is_finished()} - {"lost", "interrupted"}
+        ended = {outcome_of(t) for t in self.study.trials() if t.state.is_finished()} - {
+            Outcome.LOST,
+            Outcome.INTERRUPTED,
+        }
         return bool(ended) and ended <= set(FAILURES)
 
     def _last_error(self) -> str:
-        errors = [t.user_attrs[RESULT]["error"] for t in self.study.trials() if outcome(t) in FAILURES]
+        errors = [t.user_attrs[RESULT]["error"] for t in self.study.trials() if outcome_of(t) in FAILURES]
         return str(errors[-1])
 
     def _bury(self, always: bool = False) -> None:
@@ -214,9 +218,9 @@ class Search:
         if self.study.store.lost(self.study.study) or always:
             self.results.end_orphans()
 
-    def _give_up(self, how: str) -> None:
+    def _give_up(self, how: Outcome) -> None:
         for trial in self.running:
-            self.study.fail(trial, "interrupted")
+            self.study.fail(trial, Outcome.INTERRUPTED)
         self.results.abandon(how)
 
     @contextmanager

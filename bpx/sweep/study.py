@@ -9,13 +9,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from bpx.config import UserError
+from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
-FAILURES = ("failed", "crashed")
+FAILURES = (Outcome.FAILED, Outcome.CRASHED)
 NOT_COMPARED = ("tracking", "progress", "threads", "dataset.path", "checkpoint")  # they do not change what is computed
 
 
@@ -41,17 +42,17 @@ class Study:
     def used(self) -> int:
         """Return how much of the budget is used: lost and interrupted trials are queued again and do not count."""
         return sum(
-            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome(t) in FAILURES
+            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome_of(t) in FAILURES
             for t in self.trials()
         )
 
     def best(self) -> list[FrozenTrial]:
         """Return the best trial, of several objectives the Pareto front, nothing before a trial has finished."""
-        if not any(outcome(t) == "finished" for t in self.trials(TrialState.COMPLETE)):
+        if not any(outcome_of(t) == Outcome.FINISHED for t in self.trials(TrialState.COMPLETE)):
             return []
         if len(self.study.directions) == 1:
             return [self.study.best_trial]
-        return [t for t in self.study.best_trials if outcome(t) == "finished"]
+        return [t for t in self.study.best_trials if outcome_of(t) == Outcome.FINISHED]
 
     def first_to_close(self) -> bool:
         """Return whether no process has drawn the study as it stands now; call it exclusively."""
@@ -79,22 +80,22 @@ class Study:
         """Return whether a trial has not been told its end."""
         return not self.store.storage.get_trial(trial._trial_id).state.is_finished()
 
-    def fail(self, trial: optuna.Trial, how: str, error: str = "") -> None:
+    def fail(self, trial: optuna.Trial, how: Outcome, error: str = "") -> None:
         """Tell that a trial has crashed, or was interrupted and shall run again, unless it has told its end itself."""
         if not self.under_way(trial):
             return
         trial.set_user_attr(RESULT, {"outcome": how, "metrics": {}, "error": error})
         # not by tell: that asks the sampler, and a grid that is used up wants to stop a loop that is not there
         self.store.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        if how == "interrupted":
+        if how == Outcome.INTERRUPTED:
             queue_again(self.study, self.store.storage.get_trial(trial._trial_id))
 
 
-def outcome(trial: FrozenTrial) -> str:
+def outcome_of(trial: FrozenTrial) -> Outcome:
     """Return how a trial ended: finished, diverged, pruned, failed, crashed, interrupted or lost; else its state."""
     if not trial.state.is_finished():
-        return trial.state.name.lower()
-    return str(trial.user_attrs.get(RESULT, {}).get("outcome", "lost"))
+        return Outcome(trial.state.name.lower())
+    return Outcome(trial.user_attrs.get(RESULT, {}).get("outcome", Outcome.LOST))
 
 
 def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> Study:

@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from bpx.config import UserError, flatten
+from bpx.records import Outcome
 from bpx.runs.run import perform, run_directory
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, options
@@ -38,14 +39,14 @@ def run_trial(config: DictConfig) -> None:
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
     except UserError as error:
-        trial.record(config, "failed", str(error))
-        trial.failed("failed", str(error))
+        trial.record(config, Outcome.FAILED, str(error))
+        trial.failed(Outcome.FAILED, str(error))
     except Exception as error:
         trial.home.mkdir(parents=True, exist_ok=True)
         (trial.home / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        trial.record(config, "crashed", text)
-        trial.failed("crashed", text)
+        trial.record(config, Outcome.CRASHED, text)
+        trial.failed(Outcome.CRASHED, text)
 
 
 class Trial:
@@ -73,7 +74,7 @@ class Trial:
         where = {"run_id": run_id, "directory": os.fspath(directory.absolute()), "dataset": dataset}
         self.trial.set_user_attr(RUN, where)
 
-    def record(self, config: DictConfig, outcome: str, error: str) -> None:
+    def record(self, config: DictConfig, outcome: Outcome, error: str) -> None:
         """Open and end a run in the store, if the trial came to none: the study's runs shall be all of its trials."""
         if RUN in self.trial.user_attrs:
             return
@@ -99,32 +100,32 @@ class Trial:
         self.reports += 1
         return self.trial.should_prune()
 
-    def ended(self, outcome: str, metrics: dict[str, float], verdict_final: str = "") -> None:
+    def ended(self, outcome: Outcome, metrics: dict[str, float], verdict_final: str = "") -> None:
         """Tell Optuna the outcome; raises UserError where an objective was never logged.
 
         An objective that stopped existing (a slope of dead layers) has no final value: the trial counts as diverged.
         """
         error = ""
-        if outcome == "finished":
+        if outcome == Outcome.FINISHED:
             missing = [name for name in self.opt.objectives if name not in metrics]
             if missing and (missing[0] in self.logged or metrics.get("gradient_flow/zero_layers")):
-                outcome, error = "diverged", f"{missing[0]} has no final value, the network ended {verdict_final}"
+                outcome, error = Outcome.DIVERGED, f"{missing[0]} has no final value, the network ended {verdict_final}"
             elif missing:
                 known = ", ".join(sorted(name for name in metrics if "/layer_" not in name and name != "lr"))
                 raise UserError(f"{MISSING} {missing[0]}; it logs {known}")
             elif not all(math.isfinite(metrics[name]) for name in self.opt.objectives):
-                outcome = "diverged"
+                outcome = Outcome.DIVERGED
         kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
         result = {"outcome": outcome, "verdict_final": verdict_final, "metrics": kept, "error": error}
         self.trial.set_user_attr(RESULT, result)
-        if outcome == "finished":
+        if outcome == Outcome.FINISHED:
             self.study.tell(self.trial, [metrics[name] for name in self.opt.objectives])
         elif len(self.opt.objectives) > 1:
             self.study.tell(self.trial, [WORST if d == "minimize" else -WORST for d in self.opt.directions])
         else:
             self.study.tell(self.trial, state=TrialState.PRUNED)
 
-    def failed(self, outcome: str, error: str) -> None:
+    def failed(self, outcome: Outcome, error: str) -> None:
         """Tell Optuna that the trial has ``failed``, for there is no such network or objective, or has ``crashed``."""
         self.trial.set_user_attr(RESULT, {"outcome": outcome, "metrics": {}, "error": error})
         self.study.tell(self.trial, state=TrialState.FAIL)

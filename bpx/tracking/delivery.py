@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bpx.records import Outcome
 from bpx.system.files import inside, remove_temporaries
 from bpx.system.text import masked, one_line
 from bpx.tracking import alive, store
@@ -229,7 +230,7 @@ def _sync(directory: Path) -> Sent:
         interrupted = (directory / CONFIG).is_file() and not (directory / RESULT).is_file()
         with quietly():
             if interrupted and client.get_run(spool.target["run"]).info.status == "RUNNING":
-                client.set_tag(spool.target["run"], "bpx.outcome", "interrupted")
+                client.set_tag(spool.target["run"], "bpx.outcome", Outcome.INTERRUPTED)
                 client.set_terminated(spool.target["run"], "KILLED")
     except TrackingError:
         raise

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bpx.engine.features import raw_cells
+from bpx.records import Outcome
 from bpx.system.files import replaced
 from bpx.system.text import masked, one_line
 from bpx.tracking import alive, store
@@ -24,12 +25,12 @@ from bpx.tracking.spool import Spool
 from bpx.tracking.tracker import Child, Tracker
 
 STATUS = {
-    "finished": "FINISHED",
-    "diverged": "FINISHED",
-    "pruned": "KILLED",
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-    "crashed": "FAILED",
+    Outcome.FINISHED: "FINISHED",
+    Outcome.DIVERGED: "FINISHED",
+    Outcome.PRUNED: "KILLED",
+    Outcome.INTERRUPTED: "KILLED",
+    Outcome.FAILED: "FAILED",
+    Outcome.CRASHED: "FAILED",
 }
 PARAMS_A_BATCH, RUNS_A_PAGE = 100, 1000
 IDENTITY = "mlflow_run_id"  # the file that holds the run's id
@@ -155,7 +156,7 @@ class MLflowTracker(Tracker):
             for r in runs
         ]
 
-    def end(self, child: Child, outcome: str) -> None:
+    def end(self, child: Child, outcome: Outcome) -> None:
         """End a child whose own process cannot do it any more."""
         with self._reported(), quietly():
             self._client.set_tag(child.id, "bpx.outcome", outcome)
@@ -194,7 +195,7 @@ class MLflowTracker(Tracker):
             self._delivery = None
         super().leave()
 
-    def conclude(self, outcome: str) -> None:
+    def conclude(self, outcome: Outcome) -> None:
         """Put the run's end, the status of its outcome, into the spool: the first outcome told is the one."""
         if self._delivery is None or self._concluded:
             return
@@ -204,7 +205,7 @@ class MLflowTracker(Tracker):
         self._add("end", STATUS[outcome], int(time.time() * 1000))
         self._concluded = True
 
-    def finish(self, outcome: str, within: float | None = None) -> None:
+    def finish(self, outcome: Outcome, within: float | None = None) -> None:
         """Conclude the run unless that has been done, and send what waits; what cannot be sent stays in the spool."""
         if self._delivery is not None:
             with suppress(OSError):  # a full disk has been said by then, and must not hide what else there is
@@ -326,8 +327,8 @@ class MLflowTracker(Tracker):
             gone = alive.dead(run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", ""))
             # a run that has ended since it was listed has given its lock back, too
             if gone and client.get_run(run.info.run_id).info.status == "RUNNING":
-                client.set_tag(run.info.run_id, "bpx.outcome", "interrupted")
-                client.set_terminated(run.info.run_id, STATUS["interrupted"])
+                client.set_tag(run.info.run_id, "bpx.outcome", Outcome.INTERRUPTED)
+                client.set_terminated(run.info.run_id, STATUS[Outcome.INTERRUPTED])
                 ended.append(run.info.run_name)
         return ended
 

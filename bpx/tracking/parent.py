@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bpx.records import Outcome
 from bpx.tracking.tracker import Child, Tracker
 
 
@@ -57,7 +58,7 @@ class Parent:
         """Return the study's runs (or the ``running`` ones), the oldest first: none where nothing is stored."""
         return self.tracker.children(running)
 
-    def end(self, child: Child, outcome: str) -> None:
+    def end(self, child: Child, outcome: Outcome) -> None:
         """End a run of the study whose own process cannot do it any more."""
         self.tracker.end(child, outcome)
 
@@ -65,7 +66,7 @@ class Parent:
         """Let the study go on without this process."""
         self.tracker.leave()
 
-    def finish(self, outcome: str) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """End the study as finished, interrupted or crashed; a second call does nothing."""
         self.tracker.finish(outcome)
 
@@ -76,5 +77,5 @@ class Parent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        outcome = "finished" if kind is None else "interrupted" if interrupted else "crashed"
+        outcome = Outcome.FINISHED if kind is None else Outcome.INTERRUPTED if interrupted else Outcome.CRASHED
         self.finish(outcome)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from bpx.records import Outcome
 from bpx.system.files import naming
 from bpx.tracking import alive
 
@@ -110,7 +111,7 @@ class Tracker:
         """Return the runs (or the ``running`` ones) whose parent this is, the oldest first: none without a store."""
         return []
 
-    def end(self, child: Child, outcome: str) -> None:
+    def end(self, child: Child, outcome: Outcome) -> None:
         """End a child whose own process cannot do it any more."""
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
@@ -150,10 +151,10 @@ class Tracker:
                 file.close()
         self._file = self._lock = None
 
-    def conclude(self, outcome: str) -> None:
+    def conclude(self, outcome: Outcome) -> None:
         """Tell, as the last thing, how the run has ended, without waiting until it has arrived."""
 
-    def finish(self, outcome: str, within: float | None = None) -> None:
+    def finish(self, outcome: Outcome, within: float | None = None) -> None:
         """Close the run as finished, diverged, pruned, interrupted or crashed; a second call does nothing.
 
         ``within`` bounds the seconds that may pass.

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from sweeping import answers, ended, free_port
 
 from bpx.sweep.storage import open_store
-from bpx.sweep.study import outcome
+from bpx.sweep.study import outcome_of
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def test_the_trial_of_a_killed_worker_is_finished_by_another(sweep, database, op
         done = sweep(*words)
     assert done.returncode == 0, done.stderr
     lost, *others = sweep.study(storage=opened()).trials
-    assert outcome(lost) == "lost" and lost.params == trials[0].params
+    assert outcome_of(lost) == "lost" and lost.params == trials[0].params
     assert sum(t.params == lost.params and t.state == TrialState.COMPLETE for t in others) == 1
     assert sum(t.state in DONE for t in others) == 2
 
@@ -86,7 +86,7 @@ def test_a_trial_is_pruned_by_what_other_workers_have_seen(sweep, database, open
         for worker in workers:
             worker.communicate(timeout=300)
     trials = sweep.study(storage=opened()).trials
-    pruned = [t for t in trials if outcome(t) == "pruned"]
+    pruned = [t for t in trials if outcome_of(t) == "pruned"]
     assert pruned and {t.params["optimizer.lr"] for t in pruned} == {1e-6}
     assert len({t.user_attrs["bpx.worker"] for t in trials}) == 2
 
@@ -102,7 +102,7 @@ def test_the_database_restarts_in_mid_study(sweep, postgres_server, database, op
         said = worker.communicate(timeout=300)[0]
     assert worker.returncode == 0, said
     trials = sweep.study(storage=opened()).trials
-    assert sum(t.state in DONE for t in trials) == 6 and not any(outcome(t) == "crashed" for t in trials)
+    assert sum(t.state in DONE for t in trials) == 6 and not any(outcome_of(t) == "crashed" for t in trials)
 
 
 def test_the_commands_for_many_machines_as_they_are_printed(sweep, postgres_server):

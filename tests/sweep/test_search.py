@@ -11,7 +11,7 @@ from conftest import ROOT
 from optuna.trial import TrialState
 from sweeping import ended
 
-from bpx.sweep.study import outcome
+from bpx.sweep.study import outcome_of
 
 LR = "optimizer.lr=tag(log, interval(1e-3,1))"
 GRID = ["hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null"]
@@ -81,7 +81,7 @@ def test_divergence_is_a_result(sweep):
         "optimizer.lr=choice(1e12,1e-2)", "epochs=3", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_trials=null"
     )
     assert done.returncode == 0 and "1 diverged" in done.stdout and done.stderr == ""
-    states = {t.params["optimizer.lr"]: (t.state, outcome(t)) for t in sweep.study().trials}
+    states = {t.params["optimizer.lr"]: (t.state, outcome_of(t)) for t in sweep.study().trials}
     assert states == {1e12: (TrialState.PRUNED, "diverged"), 1e-2: (TrialState.COMPLETE, "finished")}
 
 
@@ -89,7 +89,7 @@ def test_a_crash_does_not_stop_the_study(sweep, planted):
     words = [choice("Broken"), "epochs=2", *GRID]
     done = sweep(*words, env=planted)
     assert done.returncode == 0 and "crashed: RuntimeError: planted" in done.stdout
-    crashed, finished = sorted(sweep.study().trials, key=outcome)
+    crashed, finished = sorted(sweep.study().trials, key=outcome_of)
     assert (crashed.state, finished.state) == (TrialState.FAIL, TrialState.COMPLETE)
     home = sweep.home / "outputs" / "default-sweep" / f"trial_{crashed.number:04d}"
     assert "RuntimeError: planted" in (home / "traceback.txt").read_text()
@@ -135,7 +135,7 @@ def test_a_process_that_dies_costs_its_own_trial_only(sweep, planted):
     assert done.returncode == 0, done.stderr
     for trial in sweep.study().trials:
         killer = "Killer" in trial.params["activation._target_"]
-        assert outcome(trial) == ("crashed" if killer else "finished")
+        assert outcome_of(trial) == ("crashed" if killer else "finished")
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_other_launchers(sweep, launcher):
     client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
     runs = client.search_runs([experiment.experiment_id], "tags.`mlflow.parentRunId` LIKE '%'")
-    assert len(runs) == 4 and {outcome(t) for t in sweep.study().trials} <= {"finished", "pruned"}
+    assert len(runs) == 4 and {outcome_of(t) for t in sweep.study().trials} <= {"finished", "pruned"}
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_a_local_ray(sweep):
     words = [LR, "epochs=3", "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "hydra.sweeper.n_jobs=2"]
     done = sweep(*words, "hydra.sweeper.n_trials=4")
     assert done.returncode == 0, done.stderr
-    assert {outcome(t) for t in sweep.study().trials} <= {"finished", "pruned"} and len(sweep.study().trials) == 4
+    assert {outcome_of(t) for t in sweep.study().trials} <= {"finished", "pruned"} and len(sweep.study().trials) == 4
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_an_interrupt_leaves_nothing_running_and_the_study_goes_on(sweep, number
         os.kill(process.pid, number)
         process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert [outcome(t) for t in sweep.study().trials] == ["interrupted", "waiting"]
+    assert [outcome_of(t) for t in sweep.study().trials] == ["interrupted", "waiting"]
     client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
     assert {r.info.status for r in client.search_runs([experiment.experiment_id])} == {"KILLED"}

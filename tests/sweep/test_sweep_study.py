@@ -23,7 +23,7 @@ from bpx.sweep.options import options
 from bpx.sweep.progress import Progress
 from bpx.sweep.space import space
 from bpx.sweep.storage import RETRIES, JournalStore, open_store, patiently, queue_again
-from bpx.sweep.study import RESULT, WORKER, open_study, outcome
+from bpx.sweep.study import RESULT, WORKER, open_study, outcome_of
 from bpx.sweep.trial import WORST, Trial
 
 SPACE = {"optimizer.lr": "tag(log, interval(1e-3,1))"}
@@ -104,7 +104,7 @@ def test_how_a_run_ends_is_told(path, how, metrics, state, value):
     trial.ended(how, metrics | {"grad_norm/layer_01": 1.0})
     (told,) = study.trials()
     assert told.state == state and told.value == value
-    assert outcome(told) == ("diverged" if metrics["cost/val"] != 0.5 else how)
+    assert outcome_of(told) == ("diverged" if metrics["cost/val"] != 0.5 else how)
     assert "grad_norm/layer_01" not in told.user_attrs[RESULT]["metrics"]
 
 
@@ -208,7 +208,7 @@ def test_what_was_interrupted_comes_back_with_the_same_parameters(path):
     (again,) = study.ask(1)
     assert again.params == asked.params and again.number == 1
     study.fail(again, "crashed", "boom")
-    assert study.used() == 1 and [outcome(t) for t in study.trials()] == ["interrupted", "crashed"]
+    assert study.used() == 1 and [outcome_of(t) for t in study.trials()] == ["interrupted", "crashed"]
 
 
 def _die(path, pipe):
@@ -227,7 +227,7 @@ def test_the_trial_of_a_killed_process_is_queued_again_and_a_living_ones_is_not(
     process.join()
     (lost,) = mine.store.lost(mine.study)
     assert lost.number == 1 and mine.store.lost(mine.study) == []
-    assert [outcome(t) for t in mine.trials()] == ["running", "lost", "waiting"]
+    assert [outcome_of(t) for t in mine.trials()] == ["running", "lost", "waiting"]
     (again,) = mine.ask(1)
     assert again.params == params and alive.params != params
 
@@ -292,7 +292,7 @@ def test_a_storage_that_cannot_be_used_is_one_line(tmp_path):
 
 
 def test_unknown_states_are_named():
-    assert outcome(SimpleNamespace(state=TrialState.WAITING)) == "waiting"
+    assert outcome_of(SimpleNamespace(state=TrialState.WAITING)) == "waiting"
 
 
 def test_a_trial_that_is_queued_again_carries_no_mark_of_its_dead_worker(path):
@@ -306,7 +306,7 @@ def test_a_trial_that_is_queued_again_carries_no_mark_of_its_dead_worker(path):
     waiting = other.trials(TrialState.WAITING)[0]
     assert waiting.params == asked.params and waiting.user_attrs == {}
     other.study.ask(other.space.distributions)  # taken, and not yet marked: a third worker holds it for living
-    assert opened(path).store.lost(opened(path).study) == [] and outcome(other.trials()[-1]) == "running"
+    assert opened(path).store.lost(opened(path).study) == [] and outcome_of(other.trials()[-1]) == "running"
 
 
 def test_a_trial_is_queued_again_so_many_times(path):
