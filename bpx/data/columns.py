@@ -89,14 +89,16 @@ def fit(found: dict[str, Array], train: Array, fills: bool, where: str) -> tuple
         if not present.any():
             raise DataError(f"{where}: the column {name} has no value in the training part")
         if worded:
-            fill = SimpleImputer(missing_values=None, strategy="most_frequent").fit(part).statistics_[0]
             words = OneHotEncoder(dtype=np.float64).fit(part[present]).categories_[0].tolist()
             if len(words) > MOST_INPUTS:
                 raise DataError(
                     f"{where}: the column {name} has {len(words):,} words, at most {MOST_INPUTS:,} are taken"
                 )
-            columns.append(Column(name, tuple(words), str(fill) if fills else None))
+            fill = (
+                SimpleImputer(missing_values=None, strategy="most_frequent").fit(part).statistics_[0] if fills else None
+            )
+            columns.append(Column(name, tuple(words), fill))
         else:
-            mean = SimpleImputer(strategy="mean").fit(part).statistics_[0]
-            columns.append(Column(name, None, float(mean) if fills else None))
+            fill = float(SimpleImputer(strategy="mean").fit(part).statistics_[0]) if fills else None
+            columns.append(Column(name, None, fill))
     return tuple(columns)

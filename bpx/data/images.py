@@ -104,7 +104,8 @@ class _OpenMLImages(Source):
             path = Path(self.path).expanduser()
             images = idx.find(path, self.name, self.layout)
             if images is None:
-                raise DataError(f"dataset.path={path} holds no {self.name} files (IDX or {self.name}.npz)")
+                files = f"{self.layout.prefix}*-ubyte" if self.layout.transposed else f"IDX or {self.name}.npz"
+                raise DataError(f"dataset.path={path} holds no {self.name} files ({files})")
             return images, str(path)
         places = [Path(os.environ["BPX_DATA_DIR"]).expanduser()] if os.environ.get("BPX_DATA_DIR") else []
         for place in (*places, cache()):
