@@ -22,8 +22,9 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
 
     One pass forward and backward in training mode, in buffers of its own: the network stays as it is. The finding's
     ``figure`` is the profile by layer; a notebook shows the sentence and the figure. Theory takes the weights as drawn
-    at random, so its part speaks of a network before training; its remedies are named as ``python -m bpx.train`` takes
-    them. Raises ValueError where x or y does not fit the network.
+    at random, so its part speaks of a network before training. The cause is found by taking each part out of a copy;
+    remedies are measured on networks drawn anew by ``net.spec``, and worded as ``python -m bpx.train`` takes them.
+    Raises ValueError where x or y does not fit the network.
     """
     from bpx.figures import layer_profile
 

@@ -47,7 +47,8 @@ class Finding:
     gains : dict of str to float
         Factor per layer of each kind of operation between the first and the last hidden delta.
     weights_gain, needed_gain : float or None
-        What the hidden weights do to the length of delta per layer, and what the activation needs of them.
+        What the hidden weights do to the length of delta per layer, and what the activation needs of them; None where
+        the gradients neither vanish nor explode.
     saturation : float or None
         Share of (sample, unit) with a slope below 5 % of the steepest, mean over the hidden layers.
     remedies : tuple of (str, float)

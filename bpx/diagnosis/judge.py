@@ -13,7 +13,7 @@ from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.remedies import Redraw, find_remedies
 from bpx.diagnosis.sentence import PARTS, because, sentence
-from bpx.diagnosis.trials import Causes, find_causes, gains, needed_gains
+from bpx.diagnosis.trials import Causes, find_causes, gains, geometric_mean, needed_gains
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.network import Network
 from bpx.probes.probe import weight_layers
@@ -50,7 +50,6 @@ def find(net: Network, seen: Observation, prediction: Prediction, redraw: Redraw
     remedies = find_remedies(net, redraw, causes.parts) if redraw and unhealthy and not empty else ()
     fitted = line is not None and math.isfinite(line.slope)
     zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(seen.delta_l2 == 0))
-    weights, needs = (_mean(gains(net)), _mean(needed_gains(net)[1:])) if L > 1 else (None, None)
     finding = Finding(
         verdict=spoken,
         hidden=L,
@@ -68,8 +67,8 @@ def find(net: Network, seen: Observation, prediction: Prediction, redraw: Redraw
         cause=" and ".join(causes.parts),
         trials={part: 10**slope for part, slope in causes.slopes.items() if abs(slope) < MOST_DECADES},
         gains={PARTS.get(kind, kind): 10**log for kind, log in seen.gains.items()},
-        weights_gain=weights,
-        needed_gain=needs,
+        weights_gain=geometric_mean(gains(net)) if unhealthy else None,
+        needed_gain=geometric_mean(needed_gains(net)[1:]) if unhealthy else None,
         saturation=None if math.isnan(seen.saturation) else seen.saturation,
         remedies=remedies,
         rough=prediction.rough,
@@ -96,10 +95,3 @@ def usual_saturation(function: ActivationFunction) -> float:
     """Return the share of z ~ N(0, 1) with |phi'(z)| below 5 % of the largest |phi'|: 1/2 for ReLU, 0 for tanh."""
     z, _, w = rule(1.0, function.kinks)
     return float(w @ (np.abs(dphi(function, z)) < SATURATED * function.max_slope))
-
-
-def _mean(factors: tuple[float, ...]) -> float | None:
-    """Return the geometric mean, None where a factor is not a positive number."""
-    if not factors or not all(0 < f < math.inf for f in factors):
-        return None
-    return math.exp(sum(map(math.log, factors)) / len(factors))

@@ -12,13 +12,12 @@ import numpy as np
 
 from bpx.diagnosis.architecture import drawn_at_random, orthogonal
 from bpx.diagnosis.observation import hidden_slope
-from bpx.diagnosis.trials import needed_gains, root_mean_square
+from bpx.diagnosis.trials import geometric_mean, needed_gains, root_mean_square
 from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.initializers import INITIALIZERS
 from bpx.engine.models import MODELS
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS
-from bpx.theory import verdict
 
 NAMED = 2  # remedies, of different groups
 CURED = 0.5  # decades between the first and the last hidden layer, in each drawn network
@@ -114,7 +113,7 @@ def _options(net: Network, key: str) -> Sequence[str]:
     assert net.spec is not None
     spec = net.spec
     if key == "initializer":
-        need = _need(net)
+        need = geometric_mean(needed_gains(net)[1:]) or 1.0
         gain = {name: OWN_GAIN.get(name.partition("_")[0], need) for name in option_values(key)}
         far = {name: round(abs(math.log(gain[name] / need)), 1) for name in gain}
         return sorted(gain, key=lambda name: (name not in TRIED[key], far[name]))
@@ -128,12 +127,6 @@ def _options(net: Network, key: str) -> Sequence[str]:
     return [value for value in option_values(key) if value != now]
 
 
-def _need(net: Network) -> float:
-    """Return the gain that the hidden weights need, their geometric mean."""
-    needs = needed_gains(net)[1:] or (1.0,)
-    return math.exp(sum(map(math.log, needs)) / len(needs))
-
-
 def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple[list[float], float]:
     """Return the slopes of the networks drawn with a candidate, none where it does not hold, and the work done."""
     slopes: list[float] = []
@@ -143,7 +136,7 @@ def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
             return [], cost
         line, L = hidden_slope(drawn), len(drawn.dense) - 1
-        if line is None or verdict(line.slope, L) != "healthy" or abs(line.slope) * (L - 1) > CURED:
+        if line is None or abs(line.slope) * (L - 1) > CURED:
             return [], cost
         slopes.append(line.slope)
         decades = np.array(slopes) * (L - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import final
@@ -77,6 +77,13 @@ def needed_gains(net: Network) -> tuple[float, ...]:
     return tuple(
         _needed(place) / math.sqrt(len(blocks) if id(place.dense) in inside else 1) for place in weight_layers(net)[:-1]
     )
+
+
+def geometric_mean(factors: Sequence[float]) -> float | None:
+    """Return the geometric mean of ``factors``, None where there are none or one is no positive number."""
+    if not factors or not all(0 < factor < math.inf for factor in factors):
+        return None
+    return math.exp(sum(map(math.log, factors)) / len(factors))
 
 
 def without(net: Network, kind: str) -> None:

@@ -17,6 +17,7 @@ from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
 
 CARRIED = ("bias_std", "depth", "width", "hidden")  # keys that a new option of the group takes over
+ROWS = 4096  # standardized at a time
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 
@@ -87,7 +88,7 @@ def _draws(work: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
     try:
         changed, number = work.changed(config), 0
         if config.dataset.scaling != work.config.dataset.scaling:
-            data = replace(data, x_train=_standardized(data.x_train))
+            data = _standardized(data)
         while True:
             rngs = streams((work.settings.seed, DRAWN_ANEW, number))
             net = build_network(changed, data, rngs)
@@ -116,8 +117,13 @@ def _word(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _standardized(x: Any) -> Any:
-    """Return features (n, n_in) as scaling=standard makes them; the scaling so far is linear and drops out."""
-    mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+def _standardized(data: Dataset) -> Dataset:
+    """Return data whose training part is as scaling=standard makes it, of at most 4096 samples.
+
+    The scaling so far is linear and drops out; only rows that are drawn are copied, the statistics are those of all.
+    """
+    x, rows = data.x_train, range(0, len(data.x_train), ROWS)
+    mean = x.mean(axis=0, dtype=np.float64)
+    std = np.sqrt(sum(((x[i : i + ROWS] - mean) ** 2).sum(axis=0) for i in rows) / len(x))
     std[std == 0] = 1
-    return ((x - mean) / std).astype(x.dtype)
+    return replace(data, x_train=((x[:ROWS] - mean) / std).astype(x.dtype), y_train=data.y_train[:ROWS])
