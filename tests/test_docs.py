@@ -120,6 +120,26 @@ def test_every_command_runs(line, tmp_path, command):
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def test_what_the_readme_opens_with_is_what_is_printed(tmp_path, command):
+    """Words to the letter, numbers to 5 %: the last bits differ between machines."""
+    opening = blocks(ROOT / "README.md")[:4]
+    assert "+experiment=vanishing" in opening[0] and opening[2].startswith(opening[0].strip())
+    for typed, printed in zip(opening[::2], opening[1::2], strict=True):
+        module, *words = shlex.split(typed.removeprefix("python -m "))
+        done = command(module, *words, "tracking=none", "progress=false", "tracking.model=false", cwd=tmp_path)
+        sentence, accuracy = printed.split("accuracy")
+        shown = {line.split("  ")[0]: line for line in reversed(done.stdout.splitlines())}
+        said = next(line for line in shown.values() if line.startswith("at initialization"))
+        for quoted, real in ((sentence, said), (f"accuracy{accuracy}", shown["accuracy"])):
+            quoted, real = " ".join(quoted.split()), " ".join(real.split())
+            assert NUMBER.sub("#", quoted) == NUMBER.sub("#", real)
+            numbers = [[float(n) for n in NUMBER.findall(text)] for text in (quoted, real)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=0.05)
+
+
 def test_every_study_command_exists():
     named = {STUDY.match(c)[1] for c in commands() if STUDY.match(c)}
     assert named and all((ROOT / "experiments" / f"{name}.py").exists() for name in named)
