@@ -21,12 +21,12 @@ if __name__ == "__main__":
 from bpx.cli.command import leave, said, terminal
 from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics
+from bpx.runs.keys import Use, uses
 
 OUTPUTS = Path("outputs")
 FOLDER = OUTPUTS / "compare"
 LETTERS = ascii_uppercase[:10]  # one for each run, and a colour
 T = TypeVar("T")
-NOT_THE_EXPERIMENT = ("tracking", "progress")  # keys that change nothing of what is compared
 
 
 @final
@@ -122,7 +122,7 @@ def from_directory(directory: Path) -> Run:
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the keys whose values are not the same in all runs, with the values; – where a run has no such key."""
-    keys = dict.fromkeys(key for run in runs for key in run.config if key.split(".")[0] not in NOT_THE_EXPERIMENT)
+    keys = dict.fromkeys(key for run in runs for key in run.config if Use.COMPARISON in uses(key))
     values = {key: [_word(run.config.get(key, "–")) for run in runs] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
 

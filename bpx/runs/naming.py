@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bpx.config import UserError
+from bpx.runs.keys import Use, uses
 
 OUTPUTS = Path("outputs")
 LONGEST = 40  # characters; the run's id comes behind
-NOT_SAID = ("tracking", "progress", "resume", "hydra", "checkpoint", "threads", "experiment")
 
 
 def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
@@ -20,7 +20,7 @@ def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
     words = [str(choices["experiment"])] if choices.get("experiment") else []
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
-        if key.split(".")[0].split("/")[0] in NOT_SAID:
+        if Use.NAME not in uses(key):
             continue
         plain = key in choices and value not in ("none", "null")
         words.append(value if plain else f"{key.rpartition('.')[2]}{equals}{value}")

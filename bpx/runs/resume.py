@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpx.config import CONF, UserError, flatten
 from bpx.data import Dataset
 from bpx.records import Outcome
+from bpx.runs.keys import Use, uses
 from bpx.system.files import inside, replaced
 from bpx.system.text import masked, one_line
 from bpx.tracking import TrackingError
@@ -23,7 +24,6 @@ from bpx.tracking.spool import FILE as SPOOL
 from bpx.tracking.spool import Spool
 from bpx.training.fit import MAX_EVALUATIONS, evaluation_interval
 
-SOUND = ("epochs", "threads", "progress", "tracking.figures", "tracking.model", "checkpoint.")
 LONGEST_CONFIG = 2**20  # bytes
 DATASET = "dataset.json"
 
@@ -84,7 +84,7 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
     changed = [key for key in new if new[key] != old.get(key)]
     words = {key: f"{key} {old.get(key)} -> {new[key]}" for key in changed}
     for key in changed:
-        if not any(key == sound or (sound.endswith(".") and key.startswith(sound)) for sound in SOUND):
+        if Use.RESUMED in uses(key):
             raise UserError(f"a resumed run keeps its configuration, and this changes {words[key]}")
     if "epochs" in changed:
         _check_epochs(after, old["epochs"], new["epochs"])

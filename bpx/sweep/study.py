@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bpx.config import UserError
 from bpx.records import Outcome
+from bpx.runs.keys import Use, uses
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
@@ -17,7 +18,6 @@ from bpx.sweep.storage import WORKER, Store, queue_again
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
 FAILURES = (Outcome.FAILED, Outcome.CRASHED)
-NOT_COMPARED = ("tracking", "progress", "threads", "dataset.path", "checkpoint")  # they do not change what is computed
 
 
 class Study:
@@ -108,7 +108,7 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
     sampler, pruner = options.make("sampler"), options.make("pruner")
     if len(options.objectives) > 1:
         pruner = optuna.pruners.NopPruner()  # Optuna prunes by one objective only
-    settings = {key: str(value) for key, value in config.items() if not _within(key, NOT_COMPARED)}
+    settings = {key: str(value) for key, value in config.items() if Use.STUDY in uses(key)}
     definition = {
         "objective": dict(zip(options.objectives, options.directions, strict=True)),
         "config": settings | space.described(),
@@ -141,10 +141,6 @@ def _empty(study: optuna.Study) -> bool:
     """Return whether nothing would be lost with the study: no trial has come to an end or is under way."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     return not study.get_trials(deepcopy=False, states=states)
-
-
-def _within(key: str, parts: Iterable[str]) -> bool:
-    return any(key == part or key.startswith(f"{part}.") for part in parts)
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:

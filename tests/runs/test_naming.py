@@ -2,7 +2,10 @@
 
 import pytest
 
+from bpx.config import CONF, flatten
+from bpx.runs.keys import EVERYTHING, KEYS, NOTHING, Use, uses
 from bpx.runs.naming import LONGEST, run_name
+from bpx.runs.study import compose
 
 CHOICES = {"activation": "sigmoid", "initializer": "xavier_normal", "dropout": "none", "tracking": "mlflow"}
 
@@ -30,3 +33,27 @@ def test_the_experiment_comes_first_and_nothing_is_too_long():
     assert run_name({"experiment": "mnist"}, ["+experiment=mnist", "epochs=3"]) == "mnist epochs=3"
     long = run_name({}, [f"dataset.path=/{'far/' * 30}"])
     assert len(long) == LONGEST and long.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("key", "used"),
+    [
+        ("optimizer.lr", EVERYTHING),
+        ("tracking.figures", NOTHING),
+        ("tracking.uri", Use.RESUMED),
+        ("tracking", Use.RESUMED),
+        ("hydra/sweeper/sampler", NOTHING),
+        ("checkpoint.every", Use.COMPARISON),
+        ("dataset.path", EVERYTHING & ~Use.STUDY),
+        ("dataset.subset", EVERYTHING),
+        ("tracking_of_mine", EVERYTHING),
+    ],
+)
+def test_a_key_is_part_of_what_its_longest_prefix_is(key, used):
+    assert uses(key) == used
+
+
+def test_every_key_of_the_table_exists():
+    groups = {path.name for path in CONF.iterdir()}
+    known = {*flatten(compose("dataset=file")), *groups, "checkpoint"}
+    assert set(KEYS) <= known
