@@ -1,6 +1,7 @@
 """A full disk, a directory that cannot be written: one line that names the path, and what was there stays valid."""
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -64,6 +65,15 @@ def test_a_full_disk_under_the_metrics(prepared):
     with pytest.raises(UserError) as error:
         perform()
     assert str(error.value) == f"cannot write {prepared / 'metrics.jsonl'}: {os.strerror(errno.ENOSPC)}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_under_the_log(prepared, capfd):
+    (prepared / "train.log").symlink_to("/dev/full")
+    with pytest.raises(UserError) as error:
+        perform()
+    assert str(error.value) == f"cannot write {prepared / 'train.log'}: {os.strerror(errno.ENOSPC)}"
+    assert capfd.readouterr().err == ""
 
 
 def test_earlier_checkpoints_outlive_a_full_disk(tmp_path, command):
@@ -193,3 +203,19 @@ def test_mistakes_about_checkpoints(words, said, tmp_path, monkeypatch):
 def test_no_checkpoints_where_none_are_wanted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not (perform("checkpoint.keep=0").directory / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["12k", "200k", "1200k"])
+def test_a_sweep_whose_disk_fills_up_goes_on_when_there_is_space(size, disk, command):
+    home = disk(f"size={size}")
+    words = ["-m", "hydra/sweeper=bpx_optuna", "dataset.val_size=0.2", "model.width=10", "epochs=2"]
+    words += ["optimizer.lr=tag(log,interval(1e-3,1))", f"tracking={'mlflow' if size == '1200k' else 'none'}"]
+    full = command("bpx.train", *words, "hydra.sweeper.n_trials=60", cwd=home)
+    assert full.returncode == 2 and full.stderr.count("\n") == 1, full.stderr
+    assert "No space left" in full.stderr or "disk is full" in full.stderr
+    subprocess.run(["mount", "-o", "remount,size=60m", home], check=True)
+    done = command("bpx.train", *words, "hydra.sweeper.n_trials=8", cwd=home)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    (journal,) = home.glob("outputs/*/optuna.journal")
+    assert all(map(json.loads, journal.read_bytes().splitlines())) and not list(journal.parent.glob("*.worker-*"))

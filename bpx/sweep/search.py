@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
     return plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
 
 
+def _raise_disk_error(job: Any) -> None:
+    """Raise the OSError that a job ended with: a full disk is no fault of its trial, and the next would meet it."""
+    try:
+        with redirect_stderr(io.StringIO()):  # Hydra announces an error before it raises it
+            job.return_value  # noqa: B018 (a property that raises)
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from error
+
+
 class Search:
     """The part of one process in a study."""
 
@@ -128,6 +141,7 @@ class Search:
                         break
                 else:
                     self.progress.timed_out()
+            value = self.results.close()
         except (KeyboardInterrupt, BrokenPipeError) as error:
             self._give_up(Outcome.INTERRUPTED)
             if isinstance(error, BrokenPipeError):
@@ -135,15 +149,13 @@ class Search:
             number = getattr(error, "number", signal.SIGINT)
             raise Interrupted(number, "interrupted; the same command goes on with the study") from error
         except OSError as error:
-            with suppress(OSError):  # of a full disk, too, which has no place for that
-                self._give_up(Outcome.CRASHED)
+            self._give_up(Outcome.INTERRUPTED)
             raise UserError(
                 f"cannot write {error.filename or self.results.home}: {error.strerror}; the same command goes on"
             ) from error
         except BaseException:
             self._give_up(Outcome.CRASHED)
             raise
-        value = self.results.close()
         if self._all_failed():
             raise EveryTrialFailed(f"every trial of the study failed; the last one: {self._last_error()}")
         return value
@@ -174,7 +186,10 @@ class Search:
         ]
         error = "its process died"
         try:
-            self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+            for job in self.launcher.launch(jobs, initial_job_idx=trials[0].number):
+                _raise_disk_error(job)
+        except OSError:
+            raise
         except Exception as died:  # a process of joblib or submitit has, and has taken the whole batch along
             error = f"{type(died).__name__}: {' '.join(str(died).split())}"
         left = [trial for trial in trials if self.study.under_way(trial)]
@@ -219,9 +234,10 @@ class Search:
             self.results.end_orphans()
 
     def _give_up(self, how: Outcome) -> None:
-        for trial in self.running:
-            self.study.fail(trial, Outcome.INTERRUPTED)
-        self.results.abandon(how)
+        with suppress(OSError):  # a full disk has no place for that; the next start finds what is left
+            for trial in self.running:
+                self.study.fail(trial, Outcome.INTERRUPTED)
+            self.results.abandon(how)
 
     @contextmanager
     def _beating(self) -> Iterator[None]:

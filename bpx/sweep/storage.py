@@ -14,7 +14,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from bpx.system.text import masked, one_line
 WORKER = "bpx.worker"  # the trial's attribute that names who runs it
 RETRIES = 3  # of a trial whose process was lost: one that kills its process would come back for ever
 STALE_AFTER = 3  # heartbeats
-UNCLAIMED = 300.0  # seconds
 RETURNS_WITHIN = 120.0  # seconds that a database may be away
 LOCK_KEY = 0x627078  # of PostgreSQL's advisory lock
 
@@ -65,12 +63,15 @@ class Store(ABC):
         """Fail and queue again the running trials whose process has shown itself once and is gone."""
 
     def lost(self, study: optuna.Study) -> list[FrozenTrial]:
-        """Fail the running trials whose process is gone, queue them again, and return them."""
+        """Fail the running trials whose process is gone, queue them again, and return them.
+
+        A trial is asked for and marked by one process at a time: one without a mark has lost the process that asked.
+        """
         found = self._orphaned(study)
-        oldest = datetime.now() - timedelta(seconds=UNCLAIMED)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if WORKER not in trial.user_attrs and trial.datetime_start and trial.datetime_start < oldest:
-                found += self._requeue(study, trial)  # its process died while it asked
+        if _unmarked(study):
+            with self.exclusively():  # whoever is asking now has marked what it got
+                for trial in _unmarked(study):
+                    found += self._requeue(study, trial)
         return found
 
     def _requeue(self, study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
@@ -195,6 +196,11 @@ class DatabaseStore(Store):
     def _stale(self, study: optuna.Study, trial: FrozenTrial) -> None:
         queue_again(study, trial, RETRIES)
         self._stopped.append(trial)
+
+
+def _unmarked(study: optuna.Study) -> list[FrozenTrial]:
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in running if WORKER not in trial.user_attrs]
 
 
 def queue_again(study: optuna.Study, trial: FrozenTrial, most: int | None = None) -> None:

@@ -38,7 +38,11 @@ def run_trial(config: DictConfig) -> None:
         trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
+    except OSError:
+        raise
     except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise  # a full disk, which ends the search; the trial is run again
         trial.record(config, Outcome.FAILED, str(error))
         trial.failed(Outcome.FAILED, str(error))
     except Exception as error:

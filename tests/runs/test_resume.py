@@ -365,6 +365,38 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
+def test_a_reader_that_goes_away_stops_the_run_as_a_signal_does(tmp_path, command):
+    import mlflow
+
+    words = " ".join([*WORDS, "epochs=400", "progress=true"])
+    line = f"{sys.executable} -m bpx.train {words} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    directory = the_run(tmp_path)
+    assert done.returncode == 141 and done.stdout.count("\n") == 1
+    place = directory.relative_to(tmp_path)
+    assert done.stderr == f"interrupted; `python -m bpx.train resume={place}` goes on\n"
+    run = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_run(
+        (directory / "mlflow_run_id").read_text().strip()
+    )
+    assert run.info.status == "KILLED" and list((directory / "checkpoints").glob("step-*"))
+    assert (directory / "gradient_flow.parquet").is_file() and not (directory / "result.json").exists()
+
+
+def test_a_terminal_without_letters_and_a_resume_from_elsewhere(tmp_path, command):
+    """What ascii cannot say is escaped; the spool knows the store, wherever the command is given."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    env = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    words = [*WORDS, "epochs=1", "activation=sigmoid", "model.depth=20"]
+    done = command("bpx.train", *words, cwd=here, env=env)
+    assert done.returncode == 0 and done.stderr == "" and "\\xd7" in done.stdout, done.stderr
+    directory = the_run(here)
+    done = command("bpx.train", f"resume={directory}", "epochs=2", cwd=there)
+    assert done.returncode == 0 and f"tracked in sqlite:///{here}/mlflow.db" in done.stdout, done
+    assert not list(there.iterdir())
+
+
 class Stopper:
     """Follow a run, and send this process a signal at the third record."""
 

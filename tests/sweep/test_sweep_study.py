@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,12 +234,25 @@ def test_the_trial_of_a_killed_process_is_queued_again_and_a_living_ones_is_not(
     assert again.params == params and alive.params != params
 
 
-def test_a_trial_whose_process_died_while_it_asked_is_not_waited_for(path, monkeypatch):
+def test_a_trial_whose_process_died_while_it_asked_is_not_waited_for(path):
     study = opened(path)
-    study.study.ask(study.space.distributions)
-    assert study.store.lost(study.study) == [] and WORKER not in study.trials()[0].user_attrs
-    monkeypatch.setattr("bpx.sweep.storage.UNCLAIMED", -1.0)
-    assert len(study.store.lost(study.study)) == 1
+    (mine,) = study.ask(1)
+    asked = study.study.ask(study.space.distributions)
+    (lost,) = study.store.lost(study.study)
+    assert lost.number == asked.number != mine.number and study.trials()[-1].params == asked.params
+
+
+def test_a_trial_that_is_being_asked_for_is_not_lost(path):
+    study, other = opened(path), opened(path)
+    with ThreadPoolExecutor(1) as pool:
+        with study.store.exclusively():
+            asked = study.study.ask(study.space.distributions)
+            looking = pool.submit(other.store.lost, other.study)
+            time.sleep(0.3)
+            assert not looking.done()
+            study.store.beat([asked._trial_id])
+            asked.set_user_attr(WORKER, study.store.worker)
+        assert looking.result(10) == []
 
 
 def test_the_same_command_continues_and_a_changed_one_says_what_changed(path):
@@ -305,8 +320,6 @@ def test_a_trial_that_is_queued_again_carries_no_mark_of_its_dead_worker(path):
     assert len(other.store.lost(other.study)) == 1
     waiting = other.trials(TrialState.WAITING)[0]
     assert waiting.params == asked.params and waiting.user_attrs == {}
-    other.study.ask(other.space.distributions)  # taken, and not yet marked: a third worker holds it for living
-    assert opened(path).store.lost(opened(path).study) == [] and outcome_of(other.trials()[-1]) == "running"
 
 
 def test_a_trial_is_queued_again_so_many_times(path):

@@ -202,7 +202,6 @@ def test_killed_at_every_call_of_opening(sqlite, tmp_path):
     def opened(home, n):
         tracker = MLflowTracker(uri=sqlite, experiment="opening")
         tracker.connect()
-        tracker.ready()
         tracker.claim(home)
         client = tracker._client
         tracker._client = dying = Dying(client, n)

@@ -1,6 +1,7 @@
 """The tracker against a real MLflow store."""
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -295,27 +296,37 @@ def test_a_name_that_needs_quoting_is_the_file_that_mlflow_opens(tmp_path, monke
     assert (home / "mlflow.db").stat().st_size > 0
 
 
-def test_a_password_is_not_printed():
+def test_a_password_is_printed_and_stored_nowhere(tmp_path, monkeypatch):
     tracker = MLflowTracker(uri="http://me:secret@host:5000/")
     tracker._run_id, tracker._experiment_id = "r", "1"
     assert tracker.link == "http://host:5000/#/experiments/1/runs/r?workflowType=machine_learning"
+    for uri in ("postgresql://me:secret@127.0.0.1:9/x", "what://me:secret@ever"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        tracker = MLflowTracker()
+        assert "secret" not in tracker.ui_command
+        with pytest.raises(TrackingError) as error:
+            tracker.connect()
+        assert "secret" not in str(error.value)
 
 
-def test_what_a_run_imports_is_imported_in_its_main_thread(tmp_path):
-    """A thread that imports polars, beside scikit-learn that finds half of it in sys.modules, ended every run."""
-    code = """
-import sys, threading
-class Watch:
-    others = set()
-    def find_spec(self, name, path=None, target=None):
-        if threading.current_thread() is not threading.main_thread():
-            self.others.add(name.partition(".")[0])
-sys.meta_path.insert(0, Watch())
-sys.argv = ["bpx.train", "epochs=1", "probes=light", "progress=false"]
-from bpx.train import main
-assert main() == 0
-print("in threads:", *sorted({m for m in Watch.others if m in sys.modules} - sys.stdlib_module_names - {"mlflow"}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "in threads:"
-    assert (tmp_path / "mlflow.db").exists()
+def test_a_password_goes_into_no_parameter_and_no_tag(uri, tmp_path):
+    tracker = MLflowTracker(uri=uri)
+    tracker.connect()
+    address = "http://me:secret@host:5000"
+    tracker.start("run", {"tracking.uri": address}, {"bpx.error": f"{address} is away"}, None, tmp_path)
+    tracker.tag("said", address)
+    tracker.finish("finished")
+    run = tracker._client.get_run(tracker.run_id)
+    assert run.data.params == {"tracking.uri": "http://host:5000"} and "secret" not in str(run.data.tags)
+
+
+@pytest.mark.parametrize(("own", "off"), [({}, True), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, False)])
+def test_telemetry_is_off_unless_the_user_has_set_it(own, off):
+    code = (
+        "from bpx.tracking import store; store.import_mlflow()\n"
+        "import mlflow.environment_variables as e; print(e.MLFLOW_DISABLE_TELEMETRY.get())"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "MLFLOW_DISABLE_TELEMETRY"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, env=env | own, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{off}\n"
