@@ -82,15 +82,18 @@ def from_text(
     if not names:
         raise DataError(f"{path} has no column but {read.key}: it needs a feature, too")
     if missing == "drop":
-        gone = np.any([read.columns[read.key] == "", *(table.missing(read.columns[name]) for name in names)], axis=0)
+        gone = np.any([read.unlabelled(), *(table.missing(read.columns[name]) for name in names)], axis=0)
         if gone.any():
             notes = (*notes, f"dataset.missing=drop leaves out {gone.sum():,} of {len(gone):,} samples")
             read = read.without(gone)
         if not len(read.records):
             raise DataError(f"{path} holds no samples that are complete")
     y = read.columns[read.key]
-    if "" in y.tolist():
-        raise DataError(f"{path}, line {read.line(y.tolist().index(''))}: the column {read.key} is empty")
+    if (gone := read.unlabelled()).any():
+        row = int(np.argmax(gone))
+        if y[row]:
+            raise read.wrong(row, read.key, f"{y[row]!r} is no class and no number; dataset.missing=drop leaves it out")
+        raise DataError(f"{path}, line {read.line(row)}: the column {read.key} is empty")
     columns.check(read, names, categorical, missing)
     return Samples({name: read.columns[name] for name in names}, y, read.key, read.text.separator, notes=notes)
 

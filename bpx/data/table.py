@@ -55,6 +55,12 @@ class Table:
         """The names of the columns but for the label."""
         return [name for name in self.columns if name != self.key]
 
+    def unlabelled(self) -> Array:
+        """Return the mask (rows,) of labels that are missing: empty, or NA and the like beside numbers."""
+        column = self.columns[self.key]
+        gone = np.isin(column, MISSING)
+        return gone if gone.any() and not np.isnan(numbers(column[~gone])).any() else np.asarray(column == "")
+
     def without(self, rows: Array) -> Table:
         """Return the table without the rows that the mask ``rows`` names."""
         columns = {name: column[~rows] for name, column in self.columns.items()}

@@ -26,6 +26,7 @@ from bpx.tracking.spool import FILE, Spool
 METRICS_A_BATCH = 1000
 SEND_EVERY = 2.0  # seconds
 ATTEMPTS = 2  # to send what is left when a run has ended
+WIDE = 100  # columns without names, beyond which a model takes what is exactly a double, and no int64
 STUCK_AFTER = 300.0  # seconds without a job done; a single request gives up long before
 CONFIG, RESULT = Path("config", "config.yaml"), Path("result.json")  # of a run, and of one that is over
 log = logging.getLogger("bpx")
@@ -126,9 +127,10 @@ def _model(client: Any, spool: Spool, example: dict[str, list[Any]] | list[list[
     features: Any = pd.DataFrame(example) if isinstance(example, dict) else np.array(example)
     with np.errstate(all="ignore"):  # a thread does not inherit what training ignores, and the run may have diverged
         signature = infer_signature(features, load_model(spool.directory).predict(features))
-    # any type: MLflow refuses integers where a column is double; the model converts what is exact, and refuses the rest
+    # MLflow refuses int64 where a column is double, and is slow where it may be anything: pixels are of smaller types
     names = list(example) if isinstance(example, dict) else [None] * features.shape[1]
-    signature.inputs = Schema([ColSpec(AnyType(), name) for name in names])  # type: ignore[no-untyped-call]
+    kind: Any = "double" if not isinstance(example, dict) and len(names) > WIDE else AnyType()  # type: ignore[no-untyped-call]
+    signature.inputs = Schema([ColSpec(kind, name) for name in names])
     package, run_id = Path(__file__).resolve().parent.parent, spool.target["run"]
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch, "network")

@@ -298,6 +298,13 @@ def test_a_word_that_training_has_not_seen_is_zeros(write, tmp_path):
     assert data.x_test[:, 1:].tolist() == [[1, 0], [0, 0]] * 3 and len(data.x_train) == 30
 
 
+def test_a_target_that_is_missing_is_no_word(write):
+    path = write(lines("a,price", lambda i: f"{i},{'NA' if i == 3 else i / 7}"))
+    refused(path, r"line 5, column price: 'NA' is no class and no number; dataset\.missing=drop", target="price")
+    assert load(path, target="price", missing="drop").n_classes is None
+    assert load(write(lines("a,label", lambda i: f"{i},{('NA', 'DE')[i % 2]}"))).class_names == ("DE", "NA")
+
+
 def test_incomplete_samples_are_dropped_and_said(write):
     path = write(lines("a,b,label", lambda i: f"{i},{'nan' if i % 10 == 3 else i % 4},{i % 2}"))
     data = load(path, missing="drop")
