@@ -1,5 +1,6 @@
 """A remedy is named after networks drawn with it were healthy, and is typed as it is printed."""
 
+import json
 import re
 import runpy
 from functools import cache
@@ -16,6 +17,7 @@ from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies
 from bpx.engine import mlp
 from bpx.runs.networks import Redraw, build_network, change
+from bpx.runs.run import perform
 from bpx.theory import critical_sigma_w, verdict
 
 benchmark = runpy.run_path(str(ROOT / "benchmarks" / "remedies.py"))
@@ -186,6 +188,18 @@ def test_diagnose_measures_too():
     assert all(bpx.diagnose(net, x, y).verdict == "healthy" for net in nets)
     drop = bpx.diagnose(mlp(20, [50] * 30, 3, "relu", dropout=0.3), x, y)
     assert drop.cause == "dropout" and drop.remedies[0][0] == "dropout=none"
+
+
+def test_trials_of_sweeps_and_runs_of_studies_draw_no_candidates(tmp_path, monkeypatch):
+    def drawn(self, key, value):
+        raise AssertionError("a candidate was drawn")
+
+    monkeypatch.setattr(Redraw, "__call__", drawn)
+    monkeypatch.chdir(tmp_path)
+    words = ["tracking=none", "max_steps=1", "probes=light", "tracking.figures=false", *CASES["sigmoid"]]
+    done = perform(composed(*words), "quiet", tmp_path, words, quiet=True)
+    found = json.loads((done.directory / "result.json").read_text())["finding"]
+    assert found["verdict"] == "vanishing" and found["cause"] == "weights" and found["remedies"] == []
 
 
 def test_a_network_without_a_spec_has_a_cause_and_no_remedies():
