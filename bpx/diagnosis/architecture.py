@@ -13,8 +13,9 @@ from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, Normalization
 from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual
-from bpx.theory import Architecture, Prediction, predict
+from bpx.theory import Architecture, Ends, Prediction, predict
 
+PAIRS = 256  # samples that are compared pair by pair, at most
 _STRAY = 6.0  # standard errors that the mean of drawn weights may be off zero
 _HEAVY = 10.0  # kurtosis of weights that are mostly zero; a normal has 3, a uniform 1.8
 _ORTHOGONAL = 1e-3
@@ -57,17 +58,45 @@ def first_variance(net: Network) -> float:
     return float(np.mean(z * z))
 
 
+def network_ends(net: Network) -> Ends:
+    """Return what a pass forward and backward has left at both ends of ``net``."""
+    z = np.asarray(net.dense[0].y, np.float64)[:PAIRS]
+    last = net.dense[-1]
+    a, out, delta = (np.asarray(v, np.float64)[:PAIRS] for v in (last.x, last.y, net.loss.dz))
+    with np.errstate(all="ignore"):
+        delta = delta / np.abs(delta).max(initial=0.0)
+        lengths = np.einsum("ij,ij->i", delta, delta)
+        gram = delta @ delta.T
+        pairs = lengths.sum() ** 2 - (lengths * lengths).sum()
+        spread = _rms(np.asarray(last.W.value, np.float64)) ** 2 * np.einsum("ij,ij->i", a, a)
+        if last.b is not None:
+            out = out - last.b.value
+        kappa = float((np.einsum("ij,ij->i", out, delta) ** 2 / spread).sum() / lengths.sum())
+        uneven = float(len(z) * (lengths * lengths).sum() / lengths.sum() ** 2)
+        alike = float(((gram * gram).sum() - (lengths * lengths).sum()) / pairs)
+        z = z / np.abs(z).max(initial=0.0)
+        unit = z / np.sqrt(np.einsum("ij,ij->i", z, z))[:, None]
+        pairwise = (unit @ unit.T)[np.triu_indices(len(z), 1)]
+        centred = z - z.mean(axis=0)
+        covariance = centred @ centred.T
+        rank = float(np.trace(covariance) ** 2 / (covariance * covariance).sum())
+    found = {"kappa": kappa, "alike": alike, "uneven": uneven, "rank": rank}
+    if len(pairwise):
+        found |= {"correlation": float(pairwise.mean()), "correlation_variance": float(pairwise.var())}
+    return Ends(**{key: value for key, value in found.items() if math.isfinite(value)})
+
+
 def predict_network(net: Network, *, band: bool = True) -> tuple[Architecture | None, float, Prediction]:
     """Return ``net`` as theory sees it, the variance q1 that it starts from, and the prediction.
 
-    ``net`` has made a forward pass; the weights are taken as drawn at random.
+    ``net`` has made a pass forward and backward; the weights are taken as drawn at random.
     """
     seen, q1 = architecture(net, len(net.dense[0].y)), first_variance(net)
     if seen is None:
         return None, q1, Prediction(reason="theory has no answer for layers of several kinds")
     if not math.isfinite(q1):
         return seen, q1, Prediction(reason="the first pre-activation is not finite")
-    return seen, q1, predict(seen, q1, band=band)
+    return seen, q1, predict(seen, q1, band=band, ends=network_ends(net))
 
 
 def _rms(W: Array) -> float:

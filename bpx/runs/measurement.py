@@ -61,7 +61,8 @@ class Measurement:
         self._wanted = work.tracker.per_layer
         self._named: dict[str, list[tuple[int, str, bool]]] = {}
         replica = net.replica(net.batch)
-        replica.forward(data.x_train[: net.batch], train=True)
+        replica.cost(data.x_train[: net.batch], data.y_train[: net.batch])
+        replica.loss.backward()
         self._seen, _, self._prediction = predict_network(replica, band=work.tracker.figures)
         self._about = about(net, self._seen) | {"dataset": data.name}
 

@@ -1,21 +1,17 @@
 """Mean-field theory of signal propagation: what a wide random network should show before it has learned."""
 
 from bpx.engine.activations import ACTIVATIONS
+from bpx.theory.architecture import Architecture, weight_stds
 from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram, phase_diagram_around
+from bpx.theory.finite_width import Ends
 from bpx.theory.gaussian import expectation, pair_expectation
 from bpx.theory.meanfield import Ensemble, MeanField, mean_field
-from bpx.theory.prediction import (
-    Architecture,
-    Prediction,
-    backward_slope,
-    predict,
-    verdict,
-    weight_stds,
-)
+from bpx.theory.prediction import Prediction, backward_slope, predict, verdict
 
 __all__ = [
     "ACTIVATIONS",
     "Architecture",
+    "Ends",
     "Ensemble",
     "MeanField",
     "PhaseDiagram",

@@ -22,9 +22,8 @@ from scipy.special import digamma, polygamma
 from bpx.engine.activations import ActivationFunction
 from bpx.theory.gaussian import Array, dphi, pair_expectation, phi, rule, scale_free, scale_free_beyond
 
-_CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
+CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
 _NEAR, _FAR = 1e-12, 1e6  # variances at which most units stand near 0, and far from every bend of phi
-FIRST_CORRELATION = 0.5  # of two samples' first pre-activations; images have 0.3 to 0.6, noise 0
 
 
 @final
@@ -53,8 +52,8 @@ def moments(function: ActivationFunction, q: float, c: float) -> Moments:
         m = moments(function, unit, c)
         return replace(m, A=q / unit * m.A, A11=q / unit * m.A11)
     q, c = float(f"{q:.2g}"), min(max(c, 0.0), 1.0)
-    above = max(bisect_left(_CORRELATIONS, c), 1)
-    low, high = _CORRELATIONS[above - 1], _CORRELATIONS[above]
+    above = max(bisect_left(CORRELATIONS, c), 1)
+    low, high = CORRELATIONS[above - 1], CORRELATIONS[above]
     share = (c - low) / (high - low)
     a, b = astuple(_moments(function, q, low)), astuple(_moments(function, q, high))
     return Moments(*((1 - share) * x + share * y for x, y in zip(a, b, strict=True)))
@@ -107,7 +106,8 @@ class LayerNoise:
     ``cov`` (2, 2): of (epsilon_f, epsilon_b); x being the noise of ln q, the next layer's is
     ``carry * x + feed * epsilon_f + cross_f``, and that of ln(||delta_l||**2 / ||delta_(l+1)||**2) is
     ``share * (epsilon_b + bend * x) + cross_b``, with ``cross`` the variances of a residual's cross terms; ``seen`` is
-    the variance of ln of the mean of z**2 over this layer's units, its own q being given.
+    the variance of ln of the mean of z**2 over this layer's units, its own q being given; ``shift`` is what the mean of
+    ln(||delta_l||**2 / ||delta_(l+1)||**2) has besides.
     """
 
     cov: Array
@@ -117,6 +117,7 @@ class LayerNoise:
     share: float = 1.0
     cross: tuple[float, float] = (0.0, 0.0)
     seen: float = 0.0
+    shift: float = 0.0
 
 
 def layer_covariance(
@@ -126,23 +127,27 @@ def layer_covariance(
     r2: float,
     *,
     keep: float,
-    batch: int,
+    weights: tuple[float, float],
     orthogonal: bool,
-    forward_fixed: float,
+    fixed: tuple[float, float],
 ) -> Array:
     """Return the covariance (2, 2) of (epsilon_f, epsilon_b) for ``n`` units, averaged over pairs of samples.
 
-    ``forward_fixed`` is q A'(q) / A(q) where the length of z is held (orthogonal W, layer norm), else 0.
+    ``weights``: sum of w_i**2 over the batch, w_i the share of a sample in the mean, forward and backward (1 / B where
+    all are alike); ``fixed``: d ln A / d ln q and d ln D / d ln q where the length of z is held (layer norm; orthogonal
+    W, forward), else 0.
     """
 
     def one(A22: float, D22: float, AD22: float, c: float, r2: float) -> Array:
-        forward = A22 - 1 - 2 * (forward_fixed * c) ** 2
-        backward = D22 * (1 + 2 * r2) - 1 - (2 * r2 if orthogonal else 0)
-        return np.array([[forward, AD22 - 1], [AD22 - 1, backward]]) / n
+        forward = A22 - 1 - 2 * (fixed[0] * c) ** 2
+        backward = D22 * (1 + 2 * r2) - 1 - (2 * r2 if orthogonal else 0) - 2 * (fixed[1] * c) ** 2
+        both = AD22 - 1 - 2 * fixed[0] * fixed[1] * c * c
+        return np.array([[forward, both], [both, backward]]) / n
 
     alone = one(m.A4 / keep, m.D4 / keep, m.AD / keep, 1, 1)
     pair = one(m.A22, m.D22, m.AD22, c, r2)
-    return np.asarray((alone + (batch - 1) * pair) / batch)
+    share = np.array([[weights[0], weights[1]], [weights[1], weights[1]]])
+    return np.asarray(share * alone + (1 - share) * pair)
 
 
 @final
@@ -159,11 +164,12 @@ class Spread:
     q_variance: Array
 
 
-def spread(layers: Sequence[LayerNoise]) -> Spread:
+def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread:
     """Return the noise of ln ||delta_l||**2 and of ln q_l.
 
     A mean of squares is taken as a gamma variable of the same relative variance v, so that
-    E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too.
+    E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too. ``between`` (2, L, L) is
+    the covariance of epsilon_f, and of epsilon_b, between different layers.
     """
     L = len(layers)
     mean_e, cov_e = np.zeros(4 * L), np.zeros((4 * L, 4 * L))  # epsilon_f, epsilon_b, cross_f, cross_b
@@ -175,6 +181,9 @@ def spread(layers: Sequence[LayerNoise]) -> Spread:
         cov_e[i, i], cov_e[L + i, L + i] = variance
         cov_e[i, L + i] = cov_e[L + i, i] = rho * math.sqrt(variance[0] * variance[1])
         cov_e[2 * L + i, 2 * L + i], cov_e[3 * L + i, 3 * L + i] = layer.cross
+    if between is not None:
+        cov_e[:L, :L] += between[0]
+        cov_e[L : 2 * L, L : 2 * L] += between[1]
     x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
     for i, layer in enumerate(layers[:-1]):
         steps[i] = layer.share * layer.bend * x
@@ -184,7 +193,8 @@ def spread(layers: Sequence[LayerNoise]) -> Spread:
         x[i] += layer.feed
         x[2 * L + i] = 1
         lengths[i + 1] = x
+    shift = np.cumsum([0.0, *(layer.shift for layer in layers[-2::-1])])[::-1]
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
     variance = np.einsum("li,ij,lj->l", lengths, cov_e, lengths) + [layer.seen for layer in layers]
     variance[0] = 0.0  # where the line starts
-    return Spread(profile @ mean_e, profile @ cov_e @ profile.T, lengths @ mean_e, variance)
+    return Spread(profile @ mean_e + shift, profile @ cov_e @ profile.T, lengths @ mean_e, variance)

@@ -8,6 +8,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
+from bpx.diagnosis.architecture import network_ends
 from bpx.engine import INITIALIZERS, mlp, residual_mlp
 from bpx.engine.activations import ACTIVATIONS, ReLU, Tanh
 from bpx.theory import (
@@ -59,7 +60,7 @@ def measure(activation, initializer, depth, width, seed, *, batch=32, residual=F
         orthogonal=initializer.name == "orthogonal",
     )
     logs = np.array([math.log10(math.sqrt(np.sum(d**2))) for d in deltas])
-    return logs - logs[-1], predict(net_in_theory, q1)
+    return logs - logs[-1], predict(net_in_theory, q1, ends=network_ends(net))
 
 
 CASES = {

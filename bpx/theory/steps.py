@@ -1,0 +1,72 @@
+"""What happens between one hidden layer and the next, in the limit of wide layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+from bpx.engine.activations import ActivationFunction
+from bpx.theory.architecture import Architecture
+from bpx.theory.batchnorm import batch_factors
+from bpx.theory.gaussian import dphi, expectation, second_moment, second_moment_slope, slope_moment
+
+
+@final
+@dataclass(frozen=True)
+class Step:
+    """What happens between hidden layer l and the next: lengths forward, ||delta||**2 backward."""
+
+    q: float  # the next layer's length
+    factor: float  # E ||delta_l||**2 / E ||delta_(l+1)||**2
+    share: float  # of it that comes through the weights (1 without a shortcut)
+    carry: float  # d ln q_(l+1) / d ln q_l
+    feed: float  # share of the weights in q_(l+1)
+    bend: float  # d ln chi / d ln q_l
+
+
+def step(net: Architecture, layer: int, q: float) -> Step:
+    """Return the step from hidden layer ``layer`` (from 0), of length ``q``, to the next."""
+    assert net.weight_std is not None
+    f, n = net.activation, net.hidden[layer]
+    std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
+    scale = n * std2  # fan_in times the variance: the factor of the weights, forward and backward alike
+    if net.normalization == "none":
+        A, D = second_moment(f, q) / net.keep, slope_moment(f, q) / net.keep
+        carry, bend = second_moment_slope(f, q) / net.keep, log_slope(f, q)
+        chi = scale * D
+    elif net.normalization == "batch":
+        A, slope = batch_factors(f, net.batch_size, net.keep)
+        carry, bend = 0.0, 0.0
+        chi = scale * slope / q
+    else:
+        lost = float(net.normalization == "layer")  # the mean over units, which backward takes out
+        A, D = second_moment(f, 1.0) / net.keep, slope_moment(f, 1.0) / net.keep
+        carry, bend = 0.0, -1.0
+        chi = scale * D * max(1 - lost / n, 1 / n) / q
+    through = scale * A
+    kept = q if net.residual else 0.0
+    q_next = kept + through + b2
+    return Step(
+        q=q_next,
+        factor=float(net.residual) + chi,
+        share=chi / (float(net.residual) + chi) if chi > 0 else 1.0,
+        carry=(kept + scale * carry * q) / q_next if q_next > 0 else 0.0,
+        feed=through / q_next if q_next > 0 else 0.0,
+        bend=bend,
+    )
+
+
+def carriers(net: Architecture, layer: int, q: float) -> float:
+    """Return over how many of a layer's units one sample's delta is spread: n E[phi'**2]**2 / E[phi'**4]."""
+    q = q if net.normalization == "none" else 1.0
+    D = slope_moment(net.activation, q)
+    fourth = expectation(lambda u: dphi(net.activation, u) ** 4, q, net.activation.kinks)
+    return net.hidden[layer] * D * D / fourth if fourth > 0 else 0.0
+
+
+def log_slope(f: ActivationFunction, q: float) -> float:
+    """Return d ln E[phi'**2] / d ln q."""
+    h = 1e-3
+    below, above = slope_moment(f, q * math.exp(-h)), slope_moment(f, q * math.exp(h))
+    return math.log(above / below) / (2 * h) if below > 0 and above > 0 else 0.0
