@@ -46,8 +46,9 @@ class Ends:
 @final
 @dataclass(frozen=True)
 class FiniteWidth:
-    """``noise`` of every hidden layer, from the input on, and the largest share of delta along z, ``along``.
+    """The ``noise`` of every hidden layer, from the input on, and what else finite width does.
 
+    ``along``: the largest share of delta that comes back along z in a layer, beyond that of a random delta;
     ``between`` (2, L, L): covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts,
     whose units keep part of their z.
     """
@@ -94,7 +95,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         weights_gain = max(1 + comes_back - lost, 1 / n)
         straight = 2 * back * (1 - s.feed) * excess * s.q / (n * q[layer]) if shortcut and not held else 0.0
         gain = (1 - s.share) * (1 + straight) + s.share * weights_gain
-        along = max(along, kappa * m.AD / net.keep / n)
+        along = max(along, (kappa - 1) * m.AD / net.keep / n)
         bend = -1.0 if held else s.bend
         own = 2 * (weight + (1 - weight) * c * c) / n  # variance of ln of the mean of z**2 over this layer's units
         curved = 0.5 * (bend * bend - bend) * (at.single - at.mean) + (2 / n - 0.5 * own if held else 0.0)

@@ -19,7 +19,7 @@ from bpx.theory.steps import Step, carriers, step
 
 Verdict = Literal["exploding", "vanishing", "healthy", "undetermined"]
 PARTED = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
-ALONG = 0.2  # share of delta along z, above which it is no small correction
+ALONG = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
 LOW_RANK = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
 _TWO_SIDED_95 = 1.96
 

@@ -13,6 +13,7 @@ from bpx.engine import INITIALIZERS, mlp, residual_mlp
 from bpx.engine.activations import ACTIVATIONS, ReLU, Tanh
 from bpx.theory import (
     Architecture,
+    Ends,
     backward_slope,
     mean_field,
     predict,
@@ -227,3 +228,37 @@ def test_saturated_layers_have_no_prediction_instead_of_an_absurd_one():
     p = predict(Architecture(Tanh(), (3, *[100] * 20, 2), (2.5, *[0.25] * 20)), 1e18)
     assert p.slope is None and p.reason == "nearly all of layer_01 is saturated: what passes is chance"
     assert predict(Architecture(Tanh(), (3, *[100] * 20, 2), (2.5, *[0.25] * 20)), 1e2).slope is not None
+
+
+@pytest.mark.parametrize(("n_out", "factor"), [(10, 1.0082), (64, 1.0296), (256, 1.0479)])
+def test_delta_that_squared_error_sends_back_along_z_grows_as_measured(n_out, factor):
+    """Linear, 20 layers of 256: half of delta = z - t lies along z, kappa = n_out / 2. Measured to 0.0018."""
+    net = Architecture(ACTIVATIONS["linear"](), (256, *[256] * 20, n_out), (1 / 16,) * 21)
+    assert predict(net, 1.0, ends=Ends(kappa=n_out / 2)).factor == pytest.approx(factor, abs=0.004)
+    assert predict(net, 1.0, ends=Ends(kappa=1.0)).factor == pytest.approx(1.0, abs=0.004)
+    assert ("along z" in predict(net, 1.0, ends=Ends(kappa=n_out / 2)).rough) == (n_out > 51.2)
+
+
+def test_kappa_of_a_rectifier_is_conserved_through_its_layers():
+    """By Euler's theorem z . delta is the same in every layer of a ReLU net: the part along z does not shrink."""
+    rng = np.random.default_rng(0)
+    net = mlp(30, [40] * 6, 5, "relu", dtype="float64", loss="mean_squared_error", seed=1).bind(4)
+    net.cost(rng.standard_normal((4, 30)), rng.standard_normal((4, 5)))
+    net.backward()
+    products = [
+        np.sum(d.y * after.dx, axis=1) for d, after in itertools.pairwise([*net.blocks, net.loss]) if d in net.dense
+    ]
+    assert np.allclose(products, products[-1], rtol=1e-10)
+
+
+def test_few_directions_under_batch_normalization_are_rough():
+    net = Architecture(ReLU(), (2, *[50] * 8, 2), (1.0, *[0.2] * 8), normalization="batch")
+    assert "spans only 1.9 directions" in predict(net, 1.0, ends=Ends(rank=1.9)).rough
+    assert predict(net, 1.0, ends=Ends(rank=12.0)).rough == ""
+
+
+def test_funnels_of_either_kind_are_not_rough():
+    for hidden in ([512, 256, 128, 64, 32], [32, 64, 128, 256, 512]):
+        fans = (100, *hidden, 10)
+        net = Architecture(ReLU(), fans, weight_stds(fans, INITIALIZERS["he_normal"]().weight_std))
+        assert predict(net, 2.0, ends=Ends(kappa=1.7)).rough == ""
