@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from bpx.engine import gradcheck
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -43,24 +43,24 @@ def run(s: Study) -> str:
     s.log(mean_after=np.abs(y.mean(axis=1)).max(), std_after=y.std(axis=1).mean(), gradient_check=max(checks))
     s.log(evaluation_differs_at_first=np.median(errors[:, 0]), evaluation_differs_at_last=np.median(errors[:, -1]))
 
-    figure = new(f"{s.seeds} layers of {FEATURES} units, batches of {ROWS}", "batch normalization", 11.5, 4.2)
+    figure = new_figure(f"{s.seeds} layers of {FEATURES} units, batches of {ROWS}", "batch normalization", 11.5, 4.2)
     left, middle, right = figure.subplots(1, 3)
     bins = np.linspace(-8, 8, 81)
     left.hist(z[0].ravel(), bins, color=ORANGE, alpha=0.6, density=True, label="before")
     left.hist(y[0].ravel(), bins, color=BLUE, alpha=0.6, density=True, label="after")
-    plain(left, "value", "density", "one layer's values, all units")
+    style_axes(left, "value", "density", "one layer's values, all units")
     at = np.arange(1, FEATURES + 1)
     middle.bar(at - 0.2, z[0].std(axis=0), 0.4, color=ORANGE, label="before")
     middle.bar(at + 0.2, y[0].std(axis=0), 0.4, color=BLUE, label="after")
     middle.set_yscale("log")
-    plain(middle, "unit", "standard deviation", "one layer's units")
+    style_axes(middle, "unit", "standard deviation", "one layer's units")
     steps = np.arange(1, STEPS + 1)
     band(right, steps, errors, "measured", GREEN)
     right.plot(steps, errors[:, 0].mean() * 0.9 ** (steps - 1), "--", color=GREY, label="0.9 to the steps")
     right.set_yscale("log")
-    plain(right, "training step", "mean |difference|", "evaluation against training")
+    style_axes(right, "training step", "mean |difference|", "evaluation against training")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     return f"""
     In training every unit comes out with mean {np.abs(y.mean(axis=1)).max():.0e} and standard deviation

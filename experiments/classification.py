@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion, draw_regions
 from bpx.figures.study import band
 from bpx.runs.study import Run, Study, study
@@ -39,14 +39,14 @@ def run(s: Study) -> str:
     for label, values in accuracy.items():
         s.log(**{f"accuracy/{label.split(',')[0].lower()}": np.median(values)})
 
-    figure = new("classification, 2-10-10-3", "three classes in the plane", 12, 4.3)
+    figure = new_figure("classification, 2-10-10-3", "three classes in the plane", 12, 4.3)
     curves, regions, confusion = figure.subplots(1, 3)
     for (label, made), colour in zip(runs.items(), (BLUE, ORANGE, GREEN), strict=True):
         steps = made[0].history("cost/train")[0]
         band(curves, steps, [r.history("cost/train")[1] for r in made], label, colour)
     curves.set_yscale("log")
-    plain(curves, "optimizer step", "training cost", f"{s.seeds} seeds each")
-    below(curves, 1)
+    style_axes(curves, "optimizer step", "training cost", f"{s.seeds} seeds each")
+    legend_below(curves, 1)
     kept = evaluation(runs["ReLU, He"][0])
     draw_regions(regions, kept)
     regions.set_title("ReLU: decisions and test points", fontsize=10)

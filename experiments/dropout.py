@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, new, plain
+from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -38,7 +38,7 @@ def run(s: Study) -> str:
     s.log(dropped=np.mean(dropped), by_the_scaled_mask=np.mean(scaled), scale_of_the_kept=np.mean(kept),
           error_of_one=errors[0], error_of_300=errors[-1])  # fmt: skip
 
-    figure = new(f"one batch of {ROWS} samples, {UNITS} units", f"inverted dropout, p = {RATE:g}", 11.5, 5.4)
+    figure = new_figure(f"one batch of {ROWS} samples, {UNITS} units", f"inverted dropout, p = {RATE:g}", 11.5, 5.4)
     panels = figure.subplot_mosaic([["a", "mask", "y"], ["share", "share", "mean"]])
     net.forward(x, train=True)
     most = float(net.blocks[2].y.max())
@@ -48,20 +48,20 @@ def run(s: Study) -> str:
         ("y", net.blocks[2].y, "after dropout"),
     ):
         image = panels[name].imshow(values, cmap="viridis", vmin=0, vmax=2 if name == "mask" else most, aspect="auto")
-        plain(panels[name], "unit", "sample", title)
+        style_axes(panels[name], "unit", "sample", title)
         panels[name].grid(False)
         figure.colorbar(image, ax=panels[name])
     bins = np.linspace(0.3, 0.7, 41)
     panels["share"].hist(dropped, bins, color=BLUE, alpha=0.8, label="share of zeros in the mask")
     panels["share"].hist(scaled, np.linspace(-0.2, 0.2, 41), color=RED, alpha=0.5, label="1 − mean of the scaled mask")
     panels["share"].axvline(RATE, color=GREY, ls="--", label="p")
-    plain(panels["share"], "fraction dropped", "batches", f"{s.seeds} batches" if s.seeds > 1 else "one batch")
+    style_axes(panels["share"], "fraction dropped", "batches", f"{s.seeds} batches" if s.seeds > 1 else "one batch")
     panels["share"].legend(fontsize=8, frameon=False)
     band(panels["mean"], AVERAGED, [errors], "measured", ORANGE)
     panels["mean"].plot(AVERAGED, errors[0] / np.sqrt(AVERAGED), "--", color=GREY, label="1/√n")
     panels["mean"].set_xscale("log")
     panels["mean"].set_yscale("log")
-    plain(panels["mean"], "masks averaged, n", "relative error", "the mean of y tends to a")
+    style_axes(panels["mean"], "masks averaged, n", "relative error", "the mean of y tends to a")
     panels["mean"].legend(fontsize=8, frameon=False)
     s.draw(figure)
     low, high = 100 * np.percentile(dropped, (10, 90))

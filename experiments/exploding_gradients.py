@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, below, new, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import verdict
@@ -51,7 +51,7 @@ def run(s: Study) -> str:
         if np.isfinite(values).any():
             s.log(**{f"accuracy/{metric_name(name)}": np.nanmedian(values)})
 
-    figure = new("gaussian, 10×5 sigmoid; digits, 20×100 ReLU", "where δ explodes, and what cures it", 11.5, 4.4)
+    figure = new_figure("gaussian, 10×5 sigmoid; digits, 20×100 ReLU", "where δ explodes, and what cures it", 11.5, 4.4)
     left, middle, right = figure.subplots(1, 3)
     highest = int(np.argmax([np.median(f) for f in measured]))
     band(left, STDS, np.array(measured).T, "measured", BLUE)
@@ -60,11 +60,11 @@ def run(s: Study) -> str:
     left.axvline(2, color=RED, lw=0.8, ls=":", label="N(0, 2²)")
     left.set_xscale("log")
     left.set_yscale("log")
-    plain(left, "std of the weights", "factor of ‖δ‖ per layer", "10 layers of 5 sigmoid units")
+    style_axes(left, "std of the weights", "factor of ‖δ‖ per layer", "10 layers of 5 sigmoid units")
     for (name, d), colour in zip(delta.items(), (RED, ORANGE, BLUE, GREEN), strict=True):
         band(middle, np.arange(1, d.shape[1] + 1), d, name, colour, "--" if "clipped" in name else "-")
     middle.set_yscale("log")
-    plain(middle, "layer, from the input", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
+    style_axes(middle, "layer, from the input", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
     for (name, made), colour in zip(runs.items(), (RED, ORANGE, BLUE, GREEN), strict=True):
         finished = [r for r in made if r.outcome == "finished"]
         costs = [r.history("cost/train") for r in finished]
@@ -73,9 +73,9 @@ def run(s: Study) -> str:
         else:
             right.plot([], [], color=colour, label=f"{name}: diverged")
     right.set_yscale("log")
-    plain(right, "optimizer step", "training cost", "and in training")
+    style_axes(right, "optimizer step", "training cost", "and in training")
     for axes in (left, middle, right):
-        below(axes, 1)
+        legend_below(axes, 1)
     s.draw(figure)
     word = verdict(np.log10(growth["gain 2"]) / (HIDDEN - 1), HIDDEN)
     best = {name: f"{100 * np.nanmedian(v):.0f} %" if np.isfinite(v).any() else "nothing, all runs diverge,"

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain, shades
+from bpx.figures.canvas import BLUE, GREY, ORANGE, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from experiments.signals import activations, deltas, l2, rms
@@ -58,7 +58,7 @@ def run(s: Study) -> str:
     mean = np.median(means, axis=0)
     lowest = int(mean[3].argmin())
 
-    figure = new("mnist, 5×1000 tanh; 4×200 sigmoid", "standard and normalized initialization", 11.5, 4.3)
+    figure = new_figure("mnist, 5×1000 tanh; 4×200 sigmoid", "standard and normalized initialization", 11.5, 4.3)
     left, middle, right = figure.subplots(1, 3)
     at = np.arange(1, 6)
     for name, colour in (("standard", ORANGE), ("normalized", BLUE)):
@@ -66,14 +66,14 @@ def run(s: Study) -> str:
         band(middle, at, backward[name] / backward[name][:, -1:], name, colour)
     left.set_ylim(0, None)
     middle.set_yscale("log")
-    plain(left, "hidden layer", "RMS of the activations", "forward")
-    plain(middle, "hidden layer", "‖δ‖, relative to the last", "backward")
+    style_axes(left, "hidden layer", "RMS of the activations", "forward")
+    style_axes(middle, "hidden layer", "‖δ‖, relative to the last", "backward")
     for i, colour in enumerate(shades(4), 1):
         band(right, steps, means[:, i - 1], f"layer {i}", colour)
     right.axhline(0, color=GREY, lw=0.8)
-    plain(right, "optimizer step", "mean activation", f"sigmoid, standard initialization, {s.seeds} seeds")
+    style_axes(right, "optimizer step", "mean activation", f"sigmoid, standard initialization, {s.seeds} seeds")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     shrink = {n: 1 / np.median(backward[n][:, 0] / backward[n][:, -1]) for n in SCHEMES}
     s.log(delta_shrinks_standard=shrink["standard"], delta_shrinks_normalized=shrink["normalized"],

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from bpx.engine.gradcheck import GradientCheck, gradcheck, relative_difference
-from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, below, new, plain
+from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -44,27 +44,27 @@ def run(s: Study) -> str:
     analytic = np.concatenate([t.analytic for t in first.tensors])
     numeric = np.concatenate([t.numeric for t in first.tensors])
     names = [f"{t.name[6:8]}.{t.name[-1]}" for t in first.tensors for _ in t.analytic]
-    figure = new(f"2-2-1, sigmoid, {s.seeds} networks", "the gradient checked by central differences", 11.5, 4.2)
+    figure = new_figure(f"2-2-1, sigmoid, {s.seeds} networks", "the gradient checked by central differences", 11.5, 4.2)
     bars, scatter, curve = figure.subplots(1, 3)
     at = np.arange(len(names))
     bars.bar(at - 0.2, analytic, 0.4, color=BLUE, label="backpropagation")
     bars.bar(at + 0.2, numeric, 0.4, color=ORANGE, label="numerical, ε = 1e-7")
     bars.set_xticks(at, names, rotation=60)
-    plain(bars, "parameter", "∂J/∂θ", "one network, all nine gradients")
+    style_axes(bars, "parameter", "∂J/∂θ", "one network, all nine gradients")
     low, high = min(analytic.min(), 0), max(analytic.max(), 0)
     scatter.plot([low, high], [low, high], color=GREY, lw=1, label="equal")
     scatter.plot(analytic, numeric, "o", color=BLUE, ms=5, label=f"relative difference {first.relative:.0e}")
     scatter.locator_params(axis="x", nbins=4)
-    plain(scatter, "backpropagation", "numerical", "one against the other")
+    style_axes(scatter, "backpropagation", "numerical", "one against the other")
     band(curve, EPSILONS, whole, "whole gradient", BLUE)
     band(curve, EPSILONS, tensors, "worst tensor", ORANGE)
     curve.axhline(LIMIT, color=RED, lw=0.9, ls=":", label="10⁻⁷")
     curve.set_xscale("log")
     curve.set_yscale("log")
-    plain(curve, "ε", "relative difference", "round-off on the left, curvature on the right")
+    style_axes(curve, "ε", "relative difference", "round-off on the left, curvature on the right")
     bars.legend(fontsize=8, frameon=False)
     scatter.legend(fontsize=8, frameon=False)
-    below(curve, 3)
+    legend_below(curve, 3)
     s.draw(figure)
     return f"""
     With ε = 1e-7 the whole gradient agrees to {np.median(whole[:, classic]):.0e} (median of {s.seeds} networks) and

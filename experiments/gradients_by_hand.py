@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREY, ORANGE, new
+from bpx.figures.canvas import BLUE, GREY, ORANGE, new_figure
 from bpx.runs.study import Study, study
 from experiments.signals import deltas
 
@@ -103,7 +103,7 @@ def run(s: Study) -> str:
         print(f"{key:4s} {show(hand[key])}")
     print()
     s.log(largest_difference=off, cost=0.5 * (hand["a2"][0] - 1) ** 2)
-    figure = new("2-2-1, sigmoid", "one forward and one backward pass, every number", 11.5, 5.4)
+    figure = new_figure("2-2-1, sigmoid", "one forward and one backward pass, every number", 11.5, 5.4)
     panels = figure.subplot_mosaic([["net", "net", "W1", "dW1"], ["net", "net", "b1", "db1"],
                                     ["net", "net", "W2", "dW2"], ["net", "net", "b2", "db2"]],
                                    height_ratios=(2, 1, 1, 1))  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, GREY, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -38,7 +38,7 @@ def run(s: Study) -> str:
         s.log(**{f"accuracy/{key[0]}_{key[1]}": np.median(accuracy[key]),
                  f"first_over_last/{key[0]}_{key[1]}": np.median(ratio[key])})  # fmt: skip
 
-    figure = new("mnist, 5,000 images, width 100, ReLU", "He and Xavier initialization by depth", 11.5, 4.2)
+    figure = new_figure("mnist, 5,000 images, width 100, ReLU", "He and Xavier initialization by depth", 11.5, 4.2)
     left, middle, right = figure.subplots(1, 3)
     for name, (_, colour) in SCHEMES.items():
         band(left, DEPTHS, np.array([ratio[name, d] for d in DEPTHS]).T, name, colour)
@@ -47,12 +47,12 @@ def run(s: Study) -> str:
         band(right, runs[0].history("cost/train")[0], [r.history("cost/train")[1] for r in runs], name, colour)
     left.plot(DEPTHS, 0.5 ** (np.array(DEPTHS) / 2 - 0.5), "--", color=GREY, label="theory: 1/√2 a layer")
     left.set_yscale("log")
-    plain(left, "hidden layers", "‖δ‖, first over last hidden layer", "at initialization")
+    style_axes(left, "hidden layers", "‖δ‖, first over last hidden layer", "at initialization")
     middle.set_ylim(0, 100)
-    plain(middle, "hidden layers", "test accuracy / %", "after training")
-    plain(right, "optimizer step", "training cost", "30 hidden layers")
+    style_axes(middle, "hidden layers", "test accuracy / %", "after training")
+    style_axes(right, "optimizer step", "training cost", "30 hidden layers")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     said = "; ".join(f"{d} layers {np.median(accuracy['He', d]):.0f} and {np.median(accuracy['Xavier', d]):.0f} %"
                      for d in DEPTHS)  # fmt: skip

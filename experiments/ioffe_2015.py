@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -30,7 +30,7 @@ def run(s: Study) -> str:
     length = ("max_steps=50",) if s.quick else ("epochs=8",)
     made = {name: s.train(name, *SETUP, norm, *length) for name, (norm, _) in NORMS.items()}
     test = {name: 100 * np.array([r.metrics["accuracy/test"] for r in runs]) for name, runs in made.items()}
-    figure = new("mnist, 784-100-100-100-10, sigmoid", "three sigmoid layers, with and without", 11.5, 4.2)
+    figure = new_figure("mnist, 784-100-100-100-10, sigmoid", "three sigmoid layers, with and without", 11.5, 4.2)
     left, middle, right = figure.subplots(1, 3)
     half = {}
     for name, (_, colour) in NORMS.items():
@@ -42,13 +42,13 @@ def run(s: Study) -> str:
         band(middle, runs[0].history("cost/train")[0], [r.history("cost/train")[1] for r in runs], name, colour)
         grids = [r.records().grid("delta_l2") for r in runs]
         band(right, grids[0][0], [delta[0] / delta[2] for _, _, delta in grids], name, colour)
-    plain(left, "optimizer step", "validation accuracy / %", f"{s.seeds} seeds")
+    style_axes(left, "optimizer step", "validation accuracy / %", f"{s.seeds} seeds")
     middle.set_yscale("log")
-    plain(middle, "optimizer step", "training cost", "training cost")
+    style_axes(middle, "optimizer step", "training cost", "training cost")
     right.set_yscale("log")
-    plain(right, "optimizer step", "‖δ‖, first over last hidden layer", "gradient flow")
+    style_axes(right, "optimizer step", "‖δ‖, first over last hidden layer", "gradient flow")
     for axes in (left, middle, right):
-        below(axes, 1)
+        legend_below(axes, 1)
     s.draw(figure)
     a, b = (float(np.median(test[name])) for name in NORMS)
     s.log(accuracy_with=a, accuracy_without=b)

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 
 from bpx.data import Dataset
 from bpx.engine.model_files import load_model
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, below, new, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Run, Study, study
 
@@ -66,7 +66,7 @@ def run(s: Study) -> str:
     s.log(**{f"stuck/lr_{lr:g}": value for lr, value in share.items()})
     s.log(stuck=len(stuck), escaped=len(escaped), dead=len(dead), minima=len(kept))
 
-    figure = new("moons, 2-3-3-2 ReLU", "where training gets stuck", 12, 4.4)
+    figure = new_figure("moons, 2-3-3-2 ReLU", "where training gets stuck", 12, 4.4)
     left, middle, right = figure.subplots(1, 3)
     for (lr, made), colour in zip(ends.items(), (BLUE, ORANGE, GREEN), strict=True):
         costs = np.array([e.cost for e in made])
@@ -74,12 +74,12 @@ def run(s: Study) -> str:
         middle.plot(costs, [max(e.further, 1e-6) for e in made], ".", color=colour, ms=7, label=f"learning rate {lr:g}")
     left.axhline(STUCK, color=GREY, ls=":", lw=1)
     left.set_yscale("log")
-    plain(left, "share of the seeds / %", "final training cost", f"{s.seeds} seeds each, sorted")
+    style_axes(left, "share of the seeds / %", "final training cost", f"{s.seeds} seeds each, sorted")
     for line in (middle.axhline, middle.axvline):
         line(STUCK, color=GREY, ls=":", lw=1)
     middle.set_xscale("log")
     middle.set_yscale("log")
-    plain(middle, "final training cost", "cost after L-BFGS from there", "what descending on brings (1e-6: less)")
+    style_axes(middle, "final training cost", "cost after L-BFGS from there", "what descending on brings (1e-6: less)")
     at = np.arange(1, 4)
     groups = (("stuck for good", kept, RED), ("stuck, escapes", escaped, ORANGE), ("solved", solved, GREEN))
     for label, group, colour in groups:
@@ -88,9 +88,9 @@ def run(s: Study) -> str:
     right.plot([], [], color=GREY, label=f"dead: exactly 0 ({len(dead)})")
     right.set_yscale("log")
     right.set_xticks(at)
-    plain(right, "layer, from the input", "‖∂J/∂W‖ over all samples", "gradient flow where they end")
+    style_axes(right, "layer, from the input", "‖∂J/∂W‖ over all samples", "gradient flow where they end")
     for axes in (left, middle, right):
-        below(axes, 1)
+        legend_below(axes, 1)
     s.draw(figure)
     rates = ", ".join(f"{100 * value:.0f} % at {lr:g}" for lr, value in share.items())
     asleep = [f"{100 * np.mean([e.dead for e in group]):.0f} %" if group else "–" for _, group, _ in groups]

@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx.data import Dataset
 from bpx.engine.model_files import load_model
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, below, new, plain
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion
 from bpx.figures.study import band
 from bpx.runs.study import Run, Study, study
@@ -50,12 +50,12 @@ def run(s: Study) -> str:
             sizes = f"weights {np.median(w[:, i]):.2e}   biases {np.median(b[:, i]):.2e}"
             print(f"layer {i + 1}, {when:6s} training   {sizes}")
 
-    figure = new(f"{kept['name']}, 784-128-64-10, {s.seeds} seeds", "a thousand digits", 12, 6.4)
+    figure = new_figure(f"{kept['name']}, 784-128-64-10, {s.seeds} seeds", "a thousand digits", 12, 6.4)
     top, bottom = figure.subfigures(2, 1, height_ratios=(2.2, 1))
     curves, confusion, norm_axes = top.subplots(1, 3)
     band(curves, made[0].history("cost/train")[0], [r.history("cost/train")[1] for r in made], "training", BLUE)
     curves.set_yscale("log")
-    plain(curves, "optimizer step", "cost", f"test accuracy {np.median(accuracy):.1f} %")
+    style_axes(curves, "optimizer step", "cost", f"test accuracy {np.median(accuracy):.1f} %")
     draw_confusion(confusion, kept)
     confusion.set_title("the first seed's test samples", fontsize=10)
     at = np.arange(1, 4)
@@ -64,8 +64,8 @@ def run(s: Study) -> str:
         band(norm_axes, at, b, f"biases, {when}", colour, ":")
     norm_axes.set_yscale("log")
     norm_axes.set_xticks(at)
-    plain(norm_axes, "layer, from the input", "L2 norm of the gradient", f"on {FLOW_SAMPLES} training samples")
-    below(norm_axes, 2)
+    style_axes(norm_axes, "layer, from the input", "L2 norm of the gradient", f"on {FLOW_SAMPLES} training samples")
+    legend_below(norm_axes, 2)
     for axes, x, true, guess, p in zip(bottom.subplots(1, 9), kept["sample_x"], kept["sample_true"],
                                        kept["sample_pred"], kept["sample_prob"], strict=True):  # fmt: skip
         axes.imshow(x.reshape(tuple(kept["sample_image_shape"])), cmap="gray_r")

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, RED, below, new, plain, shades
+from bpx.figures.canvas import BLUE, RED, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from experiments.signals import deltas, l2
@@ -39,7 +39,7 @@ def run(s: Study) -> str:
     grids = [r.records().grid("grad_norm_bias") for r in learning]
     steps, speed = grids[0][0], np.array([values for _, _, values in grids])  # (seeds, layers, steps)
 
-    figure = new("mnist, 784-30-…-30-10, sigmoid", "how fast layers learn: ‖mean δ‖", 11.5, 4.3)
+    figure = new_figure("mnist, 784-30-…-30-10, sigmoid", "how fast layers learn: ‖mean δ‖", 11.5, 4.3)
     left, middle, right = figure.subplots(1, 3)
     for (depth, values), colour in zip(norms.items(), shades(3), strict=True):
         at = np.arange(1, depth + 1)
@@ -47,19 +47,19 @@ def run(s: Study) -> str:
         left.plot(at, PUBLISHED[depth], "x", color=RED, ms=8, mew=2, label="published" if depth == 4 else "_")
     left.set_yscale("log")
     left.set_xticks((1, 2, 3, 4))
-    plain(left, "hidden layer", "‖mean of δ over 1,000 images‖", f"at initialization, {s.seeds} seeds")
+    style_axes(left, "hidden layer", "‖mean of δ over 1,000 images‖", f"at initialization, {s.seeds} seeds")
     at = np.arange(1, 5)
     band(middle, at, norms[4] / norms[4][:, -1:], "norm of the mean", BLUE)
     band(middle, at, np.array(alone) / np.array(alone)[:, -1:], "norm by sample", "#3a8f5c")
     middle.set_yscale("log")
     middle.set_xticks(at)
-    plain(middle, "hidden layer", "relative to the last", "does δ vanish, or cancel?")
+    style_axes(middle, "hidden layer", "relative to the last", "does δ vanish, or cancel?")
     for i, colour in enumerate(shades(4), 1):
         band(right, steps, speed[:, i - 1], f"layer {i}", colour)
     right.set_yscale("log")
-    plain(right, "step of gradient descent", "‖∂J/∂b‖", f"while learning, 4 hidden layers, {len(speed)} seeds")
+    style_axes(right, "step of gradient descent", "‖∂J/∂b‖", f"while learning, 4 hidden layers, {len(speed)} seeds")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
 
     said, inside, total = [], 0, 0

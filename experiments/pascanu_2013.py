@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import GREEN, RED, below, new, plain
+from bpx.figures.canvas import GREEN, RED, legend_below, new_figure, style_axes
 from bpx.runs.study import Study, study
 
 LAYERS, START, TARGET = 50, 0.5, 0.7
@@ -75,7 +75,7 @@ def run(s: Study) -> str:
     accuracy = {k: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for k, made in runs.items()}
     s.log(diverged_not_clipped=diverged["null"], diverged_clipped=diverged["1"])
 
-    figure = new(f"{LAYERS} layers, h = σ(w h + b); digits", "the cliff, and clipping", 11.5, 4.6)
+    figure = new_figure(f"{LAYERS} layers, h = σ(w h + b); digits", "the cliff, and clipping", 11.5, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
     mesh = left.pcolormesh(W, B, np.log10(np.maximum(J, 1e-8)), cmap="viridis", shading="nearest", rasterized=True)
     figure.colorbar(mesh, ax=left, label="log10 J")
@@ -84,7 +84,7 @@ def run(s: Study) -> str:
     left.plot(*FROM, "*", color="gold", ms=12, mec="black")
     left.set_xlim(W[0], W[-1])
     left.set_ylim(B[0], B[-1])
-    plain(left, "w", "b", "gradient descent from the star")
+    style_axes(left, "w", "b", "gradient descent from the star")
     left.grid(False)
     left.legend(loc="upper right", fontsize=8, facecolor="#888888", labelcolor="white")
     for (limit, made), colour, name in zip(runs.items(), (RED, GREEN), ("not clipped", "clipped to 1"), strict=True):
@@ -93,8 +93,8 @@ def run(s: Study) -> str:
             label = f"{name}: {100 * diverged[limit]:.0f} % diverge" if i == 0 else "_"
             right.plot(steps, cost, color=colour, lw=0.8, alpha=0.7, label=label)
     right.set_yscale("log")
-    plain(right, "optimizer step", "training cost", f"8 ReLU layers, gain 2, {s.seeds} seeds")
-    below(right, 1)
+    style_axes(right, "optimizer step", "training cost", f"8 ReLU layers, gain 2, {s.seeds} seeds")
+    legend_below(right, 1)
     s.draw(figure)
     test = f"{100 * np.nanmedian(accuracy['1']):.0f} %" if np.isfinite(accuracy["1"]).any() else "none"
     return f"""

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from bpx.engine import Activation
-from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, GREY, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -51,20 +51,22 @@ def run(s: Study) -> str:
     costs = {(name, L): s.train(f"linear {name} {L}", *LEARN, init, f"model.depth={L}", *short, seeds=min(3, s.seeds))
              for L in depths for name, (init, _) in WEIGHTS.items()}  # fmt: skip
 
-    figure = new(f"width {WIDTH}; right: digits, width 64", "the input-output Jacobian's singular values", 11.5, 4.4)
+    figure = new_figure(
+        f"width {WIDTH}; right: digits, width 64", "the input-output Jacobian's singular values", 11.5, 4.4
+    )
     left, middle, right = figure.subplots(1, 3)
     for name, (_, colour) in WEIGHTS.items():
         band(left, DEPTHS, largest[name], name, colour)
     left.plot(DEPTHS, formula, "--", color=GREY, label="(L + 1)^(L + 1) / L^L")
     left.set_xscale("log")
     left.set_yscale("log")
-    plain(left, "linear layers, L", "largest s²", "linear")
+    style_axes(left, "linear layers, L", "largest s²", "linear")
     styles = {"linear": "-", "tanh": "--", "relu": ":"}
     for (a, name), values in deep.items():
         middle.plot(np.linspace(0, 100, WIDTH), np.maximum(values[0], 1e-8), styles[a], color=WEIGHTS[name][1],
                     lw=1.6, label=f"{a}, {name}")  # fmt: skip
     middle.set_yscale("log")
-    plain(middle, "rank / %", "singular value", "32 layers at criticality")
+    style_axes(middle, "rank / %", "singular value", "32 layers at criticality")
     for (name, L), runs in costs.items():
         steps = runs[0].history("cost/train")[0]
         fine = [r.history("cost/train")[1] for r in runs if r.outcome == "finished"]
@@ -72,9 +74,9 @@ def run(s: Study) -> str:
             style = {5: "-", 20: "--", 40: ":"}[L]
             band(right, steps, fine, f"{name}, {L} layers", WEIGHTS[name][1], style)
     right.set_yscale("log")
-    plain(right, "optimizer step", "training cost", "deep linear networks learning")
+    style_axes(right, "optimizer step", "training cost", "deep linear networks learning")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     median, at_8 = np.median(largest["Gaussian"], axis=0), DEPTHS.index(8)
     off = np.abs(median / formula - 1)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from bpx.engine import ACTIVATIONS
-from bpx.figures.canvas import GREY, below, new, plain, shades
+from bpx.figures.canvas import GREY, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import mean_field, phase_diagram
@@ -52,7 +52,9 @@ def predicted(sigma: float) -> tuple[np.ndarray, np.ndarray]:
 @study(seeds=20, quick=3)
 def run(s: Study) -> str:
     """Send two inputs through networks of four scales and compare with the maps."""
-    figure = new(f"tanh, width {WIDTH}, σb = {SIGMA_B}, {s.seeds} networks", "length and correlation maps", 15, 4.4)
+    figure = new_figure(
+        f"tanh, width {WIDTH}, σb = {SIGMA_B}, {s.seeds} networks", "length and correlation maps", 15, 4.4
+    )
     left, middle, right, plane = figure.subplots(1, 4)
     at, off_q, off_c, ends = np.arange(1, DEPTH + 1), 0.0, 0.0, []
     for sigma, colour in zip(SIGMAS, shades(len(SIGMAS)), strict=True):
@@ -72,9 +74,9 @@ def run(s: Study) -> str:
                    label=f"σw = {sigma:.3g}, χ₁ = {field.chi_1:.2f}")  # fmt: skip
     right.plot([0, 1], [0, 1], color="black", lw=0.8)
     left.set_yscale("log")
-    plain(left, "layer", "length q", "dashed: the map")
-    plain(middle, "layer", "correlation c of two inputs", "dashed: the map")
-    plain(right, "c in one layer", "c in the next", "the correlation map at q*")
+    style_axes(left, "layer", "length q", "dashed: the map")
+    style_axes(middle, "layer", "correlation c of two inputs", "dashed: the map")
+    style_axes(right, "c in one layer", "c in the next", "the correlation map at q*")
     diagram = phase_diagram(ACTIVATIONS["tanh"](), np.linspace(0.5, 4.5, 100), np.linspace(0, 1, 60))
     chi = np.clip(np.log10(diagram.chi_1), -0.5, 0.5)
     mesh = plane.pcolormesh(diagram.sigma_w, diagram.sigma_b, chi, cmap="RdBu_r", shading="nearest", rasterized=True)
@@ -82,10 +84,10 @@ def run(s: Study) -> str:
     plane.set_xlim(0.5, 4.5)
     plane.set_ylim(0, 1)
     figure.colorbar(mesh, ax=plane, label="log10 χ₁")
-    plain(plane, "σw", "σb", "order (blue) and chaos (red)")
+    style_axes(plane, "σw", "σb", "order (blue) and chaos (red)")
     plane.grid(False)
     for axes in (left, middle, right, plane):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     s.log(largest_error_q=off_q, largest_error_c=off_c)
     return f"""

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new_figure, style_axes
 from bpx.probes import fit_slope
 from bpx.runs.study import Study, study
 from experiments.signals import metric_name
@@ -59,20 +59,20 @@ def run(s: Study) -> str:
     names = list(REMEDIES)[::-1]
     at = np.arange(len(names))
     name = f"digits, {HIDDEN} hidden layers of 50, {s.seeds} seeds"
-    figure = new(name, "one failing network and its remedies", 11, 6)
+    figure = new_figure(name, "one failing network and its remedies", 11, 6)
     left, right = figure.subplots(1, 2, sharey=True)
     factors = [10 ** np.median(slopes[n]) for n in names]
     left.barh(at, np.log10(factors), color=[BLUE if 0.774 < f < 1.292 else ORANGE for f in factors])
     left.axvline(0, color="black", lw=0.8)
     left.set_yticks(at, names)
-    plain(left, "decades of ‖δ‖ per hidden layer, at initialization", "", "backward: 0 is healthy, −1 vanishes")
+    style_axes(left, "decades of ‖δ‖ per hidden layer, at initialization", "", "backward: 0 is healthy, −1 vanishes")
     middle = [np.median(accuracy[n]) for n in names]
     spread = [[m - accuracy[n].min() for n, m in zip(names, middle, strict=True)],
               [accuracy[n].max() - m for n, m in zip(names, middle, strict=True)]]  # fmt: skip
     right.barh(at, middle, xerr=spread, color=[GREEN if m > LEARNED else GREY for m in middle], ecolor="#444444")
     right.axvline(10, color="black", lw=0.8, ls=":")
     right.set_xlim(0, 100)
-    plain(right, "test accuracy / % (bars: all seeds; dots: chance)", "", "after training")
+    style_axes(right, "test accuracy / % (bars: all seeds; dots: chance)", "", "after training")
     s.draw(figure)
 
     def said(chosen: list[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from bpx.engine import ACTIVATIONS
-from bpx.figures.canvas import RED, new, plain
+from bpx.figures.canvas import RED, new_figure, style_axes
 from bpx.runs.study import Study, study
 from bpx.theory import critical_sigma_w, mean_field
 
@@ -58,7 +58,7 @@ def run(s: Study) -> str:
     for w, d, p in zip(sigmas, reached, predicted, strict=True):
         s.log(**{f"depth/{w:g}": d, f"depth_6_xi_c/{w:g}": min(p, 1e6)})
 
-    figure = new(
+    figure = new_figure(
         f"mnist, 3,000 images, tanh, width 100, {steps} steps, {s.seeds} seeds", "trainable depth and 6 ξc", 8.4, 4.8
     )
     axes = figure.subplots()
@@ -73,7 +73,7 @@ def run(s: Study) -> str:
               label="accuracy falls through 50 %: median, all seeds")  # fmt: skip
     axes.axvline(edge, color="white", lw=0.8, ls=":")
     axes.set_ylim(depths[0] - 3, depths[-1] + 10)
-    plain(axes, "σw", "hidden layers", f"dotted: the edge of chaos, σw = {edge:.3f} at σb² = 0.05")
+    style_axes(axes, "σw", "hidden layers", f"dotted: the edge of chaos, σw = {edge:.3f} at σb² = 0.05")
     axes.grid(False)
     axes.legend(loc="upper right", fontsize=8, facecolor="#555555", labelcolor="white")
     s.draw(figure)

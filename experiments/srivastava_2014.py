@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -33,7 +33,7 @@ def run(s: Study) -> str:
     }  # fmt: skip
     test = {key: 100 * (1 - np.array([r.metrics["accuracy/test"] for r in runs])) for key, runs in made.items()}
     fitted = {key: 100 * (1 - np.array([r.metrics["accuracy/train"] for r in runs])) for key, runs in made.items()}
-    figure = new("mnist, 784-512-512-10 ReLU", "dropout and over-fitting", 11.5, 4.2)
+    figure = new_figure("mnist, 784-512-512-10 ReLU", "dropout and over-fitting", 11.5, 4.2)
     left, middle, right = figure.subplots(1, 3)
     at = 1000 if 1000 in sizes else sizes[-1]
     for kind, (_, colour) in KINDS.items():
@@ -44,11 +44,11 @@ def run(s: Study) -> str:
     for axes in (left, middle):
         axes.set_xscale("log")
         axes.set_yscale("log")
-    plain(left, "training images", "test error / %", f"{s.seeds} seeds")
-    plain(middle, "training images", "test error − training error / %", "the gap")
-    plain(right, "optimizer step", "validation cost", f"over-fitting on {at:,} images")
+    style_axes(left, "training images", "test error / %", f"{s.seeds} seeds")
+    style_axes(middle, "training images", "test error − training error / %", "the gap")
+    style_axes(right, "optimizer step", "validation cost", f"over-fitting on {at:,} images")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     gain = {n: float(np.median(test["none", n]) - np.median(test["dropout 0.5", n])) for n in sizes}
     for n in sizes:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from bpx.engine import ACTIVATIONS
-from bpx.figures.canvas import BLUE, GREY, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, GREY, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import Architecture, predict
@@ -49,22 +49,22 @@ def run(s: Study) -> str:
     theory = predicted(STD)
     s.log(ratio_first_to_last=np.median(ratio), factor_per_layer=np.median(factor), predicted_factor=theory)
 
-    figure = new(f"{s.seeds} networks, one sample each", "ten sigmoid layers, W ~ N(0, 0.1²): δ vanishes", 11, 4)
+    figure = new_figure(f"{s.seeds} networks, one sample each", "ten sigmoid layers, W ~ N(0, 0.1²): δ vanishes", 11, 4)
     left, middle, right = figure.subplots(1, 3)
     at = np.arange(1, LAYERS + 1)
     band(left, at, delta, "measured", BLUE)
     line = np.median(delta[:, -2]) * theory ** (LAYERS - 1 - at[:-1])
     left.plot(at[:-1], line, "--", color=GREY, label=f"theory: ×{theory:.3f} a layer")
     left.set_yscale("log")
-    plain(left, "layer, from the input", "‖δ‖", "error signal")
+    style_axes(left, "layer, from the input", "‖δ‖", "error signal")
     band(middle, at[:-1], measured["activation"], "measured", ORANGE)
     middle.set_ylim(0, 1)
-    plain(middle, "layer, from the input", "mean |a|", "activations")
+    style_axes(middle, "layer, from the input", "mean |a|", "activations")
     band(right, at, measured["weight"], "measured", ORANGE)
     right.set_ylim(0, None)
-    plain(right, "layer, from the input", "‖W‖", "weights")
+    style_axes(right, "layer, from the input", "‖W‖", "weights")
     for axes in (left, middle, right):
-        below(axes, 2)
+        legend_below(axes, 2)
     s.draw(figure)
     vanish = np.median(factor) < 1
     middle_a = np.median(measured["activation"], axis=0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx import diagnose
 from bpx.diagnosis import predict_network
-from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, below, new, plain
+from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import verdict
@@ -23,7 +23,9 @@ NETWORKS = {
 @study(seeds=20, quick=2)
 def run(s: Study) -> str:
     """Draw three networks, measure δ by layer, and set theory's band beside it."""
-    figure = new(f"digits, 20 layers of 100, {s.seeds} seeds", "three networks before their first step", 11.5, 4.2)
+    figure = new_figure(
+        f"digits, 20 layers of 100, {s.seeds} seeds", "three networks before their first step", 11.5, 4.2
+    )
     said, epochs = [], 1 if s.quick else 10
     for axes, (name, (setup, colour, label)) in zip(figure.subplots(1, 3), NETWORKS.items(), strict=True):
         profiles, first = [], None
@@ -41,8 +43,8 @@ def run(s: Study) -> str:
         axes.set_yscale("log")
         if name == "healthy":
             axes.set_ylim(1e-4, 1e2)
-        plain(axes, "hidden layer, from the input", "‖δ‖₂", f"{name}: {label}")
-        below(axes, 1)
+        style_axes(axes, "hidden layer, from the input", "‖δ‖₂", f"{name}: {label}")
+        legend_below(axes, 1)
         made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={epochs}",
                        seeds=min(3, s.seeds))  # fmt: skip
         ends = [r.metrics["accuracy/test"] for r in made if r.outcome == "finished"]

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from bpx.engine import ACTIVATIONS
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, below, new, plain
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 from bpx.theory import Architecture, predict
@@ -57,7 +57,7 @@ def run(s: Study) -> str:
     s.log(**{f"factor_relu/batch_{n}": f for n, f in by_batch.items()}, factor_none=factor(without),
           factor_layer_norm=factor(layer), published_relu=limit)  # fmt: skip
 
-    figure = new(f"gaussian, {DEPTH} layers of {WIDTH}, He", "batch normalization at initialization", 11, 4.4)
+    figure = new_figure(f"gaussian, {DEPTH} layers of {WIDTH}, He", "batch normalization at initialization", 11, 4.4)
     left, right = figure.subplots(1, 2)
     at = np.arange(1, DEPTH + 1)
     for a, colour in ACTIVATION.items():
@@ -65,14 +65,14 @@ def run(s: Study) -> str:
     band(left, at, layer / layer[:, -1:], "relu, layer", GREY, "--")
     band(left, at, without / without[:, -1:], "relu, none", "black", ":")
     left.set_yscale("log")
-    plain(left, "hidden layer", "‖δ‖, relative to the last", "batches of 256")
+    style_axes(left, "hidden layer", "‖δ‖, relative to the last", "batches of 256")
     right.plot(BATCHES, list(by_batch.values()), "o", color=BLUE, label="measured, ReLU")
     right.plot(BATCHES, expected, "--", color=GREY, label="theory for this batch size")
     right.axhline(limit, color="black", lw=0.9, ls=":", label="published: √(π / (π − 1)), large batches")
     right.set_xscale("log", base=2)
-    plain(right, "batch size", "factor of ‖δ‖ per layer", "small batches explode more")
-    below(left, 3)
-    below(right, 1)
+    style_axes(right, "batch size", "factor of ‖δ‖ per layer", "small batches explode more")
+    legend_below(left, 3)
+    legend_below(right, 1)
     s.draw(figure)
     alike = abs(wide[4.0] / wide[0.5] - 1) < 0.05
     small, large = by_batch[BATCHES[0]], by_batch[BATCHES[-1]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import log_y, plain
-from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, sheet
+from bpx.figures.canvas import log_y, style_axes
+from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, record_figure
 from bpx.records import Records
 
 PANELS = (
@@ -19,7 +19,7 @@ PANELS = (
 def gradient_agreement(records: Records) -> Figure:
     """Draw coherence of delta, signal-to-noise ratio and cosine of successive gradients by layer over the records."""
     panels = [p for p in PANELS if np.isfinite(records.select(quantity=p[0]).value).any()] or list(PANELS[:1])
-    figure = sheet(records, "do gradients agree?", 3.0 + 3.2 * len(panels), 3.8)
+    figure = record_figure(records, "do gradients agree?", 3.0 + 3.2 * len(panels), 3.8)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (quantity, title, logarithmic) in zip(row, panels, strict=True):
         if logarithmic:
@@ -28,6 +28,6 @@ def gradient_agreement(records: Records) -> Figure:
         else:
             shown = lines_by_depth(axes, records, quantity, lambda cosine: cosine)
             axes.set_ylim(-1.05, 1.05)
-        plain(axes, STEPS if len(panels) == 1 else "optimizer step", "", title)
+        style_axes(axes, STEPS if len(panels) == 1 else "optimizer step", "", title)
     depth_bar(figure, row, records)
     return figure

@@ -36,7 +36,7 @@ class Picture(Figure):
         return file.getvalue()
 
 
-def new(name: str, title: str, width: float = 8.0, height: float = 4.2, note: str = "") -> Figure:
+def new_figure(name: str, title: str, width: float = 8.0, height: float = 4.2, note: str = "") -> Figure:
     """Return an empty figure: its title, a ``note`` wrapped under it, below on the right ``name``, what it is of."""
     lines = textwrap.wrap(note, int(width * LETTERS))
     top = 0.34 + LINE * len(lines) + (0.08 if lines else 0.0)  # inches
@@ -110,7 +110,7 @@ def failure(error: Exception) -> str:
     return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)}"
 
 
-def plain(axes: Any, x: str, y: str, title: str = "") -> None:
+def style_axes(axes: Any, x: str, y: str, title: str = "") -> None:
     """Label the axes, take the frame's upper and right sides away, and draw a light grid."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -124,12 +124,12 @@ def dots(n: int) -> str:
     return "." if n <= 40 else ""
 
 
-def below(axes: Any, columns: int) -> None:
+def legend_below(axes: Any, columns: int) -> None:
     """Put the legend under the axes, where it hides no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False)
 
 
-def under(figure: Figure, panels: Iterable[Any], columns: int) -> None:
+def figure_legend(figure: Figure, panels: Iterable[Any], columns: int) -> None:
     """Put one legend under all the panels, above the line that names the data."""
     pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels)
     named = {label: handle for handles in pairs for handle, label in handles}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import log_y, new, plain, positive, under
-from bpx.figures.layers import DEPTH, layer_axis, moment, number
+from bpx.figures.canvas import figure_legend, log_y, new_figure, positive, style_axes
+from bpx.figures.layers import DEPTH, layer_axis, number, step_label
 from bpx.records import Records
 
 PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
@@ -17,7 +17,7 @@ PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, 
 def profiles(runs: dict[str, Records]) -> Figure:
     """Draw the RMS of a and ||delta||_2 by layer of every run: solid at initialization, dotted at the last record."""
     names = list(dict.fromkeys(str(records.about.get("dataset")) for records in runs.values()))
-    figure = new(f"dataset: {', '.join(names)}", "scale of the signal by layer, forward and backward", 9.6, 4.4)
+    figure = new_figure(f"dataset: {', '.join(names)}", "scale of the signal by layer, forward and backward", 9.6, 4.4)
     for axes, (quantity, label, title) in zip(figure.subplots(1, 2), PANELS, strict=True):
         drawn = [
             _profile(axes, records, quantity, f"C{i % 10}", letter)
@@ -26,8 +26,8 @@ def profiles(runs: dict[str, Records]) -> Figure:
         ]
         layer_axis(axes, max(len(values) for values in drawn))
         log_y(axes, np.concatenate([values.reshape(-1) for values in drawn]))
-        plain(axes, DEPTH, label, title)
-    under(figure, [axes], 6)
+        style_axes(axes, DEPTH, label, title)
+    figure_legend(figure, [axes], 6)
     return figure
 
 
@@ -35,6 +35,6 @@ def _profile(axes: Any, records: Records, quantity: str, colour: str, letter: st
     steps, layers, values = records.grid(quantity)
     at, marker = [number(layer) for layer in layers], "o" if len(layers) <= 30 else ""
     for column, style, mark in ((0, "-", marker), (-1, ":", ""))[: len(steps)]:
-        label = f"{letter}, {moment(int(steps[column]))}"
+        label = f"{letter}, {step_label(int(steps[column]))}"
         axes.plot(at, positive(values[:, column]), style, color=colour, marker=mark, ms=4, lw=1.4, label=label)
     return values[:, [0, -1]]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, literal, new, plain, shades
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, literal, new_figure, shades, style_axes
 
 Arrays = dict[str, Any]
 
@@ -20,7 +20,7 @@ def part(arrays: Arrays) -> str:
 
 def confusion(arrays: Arrays) -> Figure:
     """Draw the confusion matrix: counts, coloured by the share of the true class."""
-    figure = new(
+    figure = new_figure(
         f"dataset: {arrays['name']}", f"confusion on {arrays['confusion'].sum():,} {part(arrays)} samples", 6.4, 5.4
     )
     axes = figure.subplots()
@@ -49,7 +49,7 @@ def draw_confusion(axes: Any, arrays: Arrays) -> Any:
 def samples(arrays: Arrays) -> Figure:
     """Draw test images with prediction, probability and true label; red where the prediction is wrong."""
     names, shape = [literal(n) for n in arrays["class_names"]], tuple(arrays["sample_image_shape"])
-    figure = new(
+    figure = new_figure(
         f"dataset: {arrays['name']}", f"{part(arrays)} samples: prediction (probability) and true label", 6.4, 7.0
     )
     for axes, x, true, predicted, p in zip(
@@ -76,7 +76,7 @@ def decision(arrays: Arrays) -> Figure:
     title = f"decision regions and {part(arrays)} points" + (
         f", test accuracy {100 * accuracy:.1f} %" if np.isfinite(accuracy) else ""
     )
-    figure = new(f"dataset: {arrays['name']}", title, 6.4, 5.2)
+    figure = new_figure(f"dataset: {arrays['name']}", title, 6.4, 5.2)
     draw_regions(figure.subplots(), arrays)
     figure.legend(loc="outside right upper", frameon=False, title="class")
     return figure
@@ -94,5 +94,5 @@ def draw_regions(axes: Any, arrays: Arrays) -> None:
     for c, colour in enumerate(colours):
         own = arrays["points"][arrays["points_label"] == c]
         axes.scatter(own[:, 0], own[:, 1], s=14, color=colour, edgecolor="white", lw=0.4, label=names[c])
-    plain(axes, "feature 1 (raw units)", "feature 2 (raw units)")
+    style_axes(axes, "feature 1 (raw units)", "feature 2 (raw units)")
     axes.grid(False)

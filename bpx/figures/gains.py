@@ -8,8 +8,8 @@ from typing import Any, final
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, dots, plain, under
-from bpx.figures.layers import Values, layer_ticks, moment, number, sheet
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, dots, figure_legend, style_axes
+from bpx.figures.layers import Values, layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
 KINDS = {  # of operations: name and colour
@@ -45,20 +45,20 @@ def backward_gains(records: Records) -> Figure:
 
     In a residual network the operations inside the branches stand in a panel of their own.
     """
-    figure = sheet(records, "where the gradient is lost: gain of every operation, going backward", finding=True)
+    figure = record_figure(records, "where the gradient is lost: gain of every operation, going backward", finding=True)
     steps = np.unique(records.select(quantity="backward_gain").step)
     first, last = (gains_of(records, "backward_gain", int(step)) for step in (steps[0], steps[-1]))
     branches = gains_of(records, "branch_gain", int(steps[0])) if "branch_gain" in records.quantity else None
     panels = "AC;BC" if branches else "AC"
     axes = figure.subplot_mosaic(panels, height_ratios=[1] * (1 + panels.count(";")))
     _stack(axes["A"], first)
-    plain(axes["A"], "" if branches else TOWARDS, "log10 gain", f"by layer, {moment(first.step)}")
+    style_axes(axes["A"], "" if branches else TOWARDS, "log10 gain", f"by layer, {step_label(first.step)}")
     if branches:
         _stack(axes["B"], branches)
-        plain(axes["B"], TOWARDS, "log10 gain", "inside the residual branches")
+        style_axes(axes["B"], TOWARDS, "log10 gain", "inside the residual branches")
     _sums(axes["C"], first, last)
-    plain(axes["C"], TOWARDS, "log10 of δ over δ at the output", "added up from the output")
-    under(figure, axes.values(), 6)
+    style_axes(axes["C"], TOWARDS, "log10 of δ over δ at the output", "added up from the output")
+    figure_legend(figure, axes.values(), 6)
     return figure
 
 
@@ -99,10 +99,10 @@ def _sums(axes: Any, first: Gains, last: Gains) -> None:
     marker = dots(len(at))
     for kind, logs in first.logs.items():
         axes.plot(at, _from_output(logs), marker=marker, color=KINDS[kind][1], lw=1.4)
-    axes.plot(at, _from_output(first.total), marker=marker, color="black", lw=2, label=f"all, {moment(first.step)}")
+    axes.plot(at, _from_output(first.total), marker=marker, color="black", lw=2, label=f"all, {step_label(first.step)}")
     if last.step != first.step:
         sums = _from_output(last.total)
-        axes.plot(at, sums, "--", marker=marker, color="black", lw=1.3, label=f"all, {moment(last.step)}")
+        axes.plot(at, sums, "--", marker=marker, color="black", lw=1.3, label=f"all, {step_label(last.step)}")
     _finish(axes, first)
 
 

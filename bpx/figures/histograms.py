@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import plain
-from bpx.figures.layers import DEPTH, Values, layer_ticks, moment, number, sheet
+from bpx.figures.canvas import style_axes
+from bpx.figures.layers import DEPTH, Values, layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
 PANELS = (("activation_histogram", "|a|"), ("gradient_histogram", "|∂J/∂W|"))
@@ -23,7 +23,7 @@ def magnitude_histograms(records: Records) -> Figure:
     """
     steps = np.unique(records.select(quantity=PANELS[0][0]).step)
     moments = steps[[0, -1]] if len(steps) > 1 else steps
-    figure = sheet(records, "magnitudes by layer", 9.6, 2.6 + 2.2 * (len(moments) - 1))
+    figure = record_figure(records, "magnitudes by layer", 9.6, 2.6 + 2.2 * (len(moments) - 1))
     axes = figure.subplots(len(moments), 2, squeeze=False)
     image: Any = None
     for column, (quantity, symbol) in enumerate(PANELS):
@@ -33,8 +33,8 @@ def magnitude_histograms(records: Records) -> Figure:
         for row, (t, step) in enumerate(zip(tables, moments, strict=True)):
             image = _draw(axes[row, column], records, t, first, last)
             bottom = row == len(moments) - 1
-            plain(axes[row, column], f"log10 {symbol}" if bottom else "", "" if column else DEPTH)
-            axes[row, column].set_title(f"{symbol}, {moment(int(step))}", fontsize=10, y=1.0)
+            style_axes(axes[row, column], f"log10 {symbol}" if bottom else "", "" if column else DEPTH)
+            axes[row, column].set_title(f"{symbol}, {step_label(int(step))}", fontsize=10, y=1.0)
             axes[row, column].grid(False)
     figure.colorbar(image, ax=axes, label="share of the layer's entries", pad=0.02)
     return figure

@@ -6,26 +6,26 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, log_y, plain, positive
-from bpx.figures.layers import MOMENTS, STEPS, Values, moment, record_axis, sheet
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, log_y, positive, style_axes
+from bpx.figures.layers import MOMENTS, STEPS, Values, record_axis, record_figure, step_label
 from bpx.records import Records
 
 
 def jacobian_spectrum(records: Records) -> Figure:
     """Draw the spectrum of every sample at the first and the last record, and how it changes between them."""
     steps, spectra = spectra_of(records)
-    figure = sheet(records, "singular values of the input-output Jacobian ∂z/∂x, z the last pre-activation")
+    figure = record_figure(records, "singular values of the input-output Jacobian ∂z/∂x, z the last pre-activation")
     left, right = figure.subplots(1, 2)
     rank = np.arange(1, spectra.shape[2] + 1)
     drawn = MOMENTS[: len(steps)]
     for column, colour, marker in drawn:
         for i, spectrum in enumerate(spectra[column]):
-            label = "" if i else f"{moment(int(steps[column]))}, a line for each sample"
+            label = "" if i else f"{step_label(int(steps[column]))}, a line for each sample"
             left.plot(rank, positive(spectrum), color=colour, marker=marker, ms=3, lw=1, label=label or None)
     left.set_xticks(rank[:: -(-len(rank) // 10)])
     log_y(left, spectra[[column for column, _, _ in drawn]])
-    plain(left, "rank", "singular value", "spectrum")
-    below(left, 1)
+    style_axes(left, "rank", "singular value", "spectrum")
+    legend_below(left, 1)
     with np.errstate(invalid="ignore"):
         logs = np.log10(positive(spectra)).mean(axis=1)  # (steps, rank)
     for line, name, colour in (
@@ -36,8 +36,8 @@ def jacobian_spectrum(records: Records) -> Figure:
         right.plot(10**line, color=colour, marker=dots(len(steps)), lw=1.3, label=name)
     record_axis(right, steps)
     log_y(right, 10**logs)
-    plain(right, STEPS, "singular value", "over time, mean of the logarithms")
-    below(right, 3)
+    style_axes(right, STEPS, "singular value", "over time, mean of the logarithms")
+    legend_below(right, 3)
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, LEAST, MOST, NARROW, ORANGE, log10, new, plain, positive
+from bpx.figures.canvas import BLUE, LEAST, MOST, NARROW, ORANGE, log10, new_figure, positive, style_axes
 from bpx.records import Records
 
 DEPTH, STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
@@ -22,7 +22,9 @@ MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
 Values = NDArray[np.float64]
 
 
-def sheet(records: Records, title: str, width: float = 9.6, height: float = 4.2, *, finding: bool = False) -> Figure:
+def record_figure(
+    records: Records, title: str, width: float = 9.6, height: float = 4.2, *, finding: bool = False
+) -> Figure:
     """Return an empty figure that names the dataset and, if asked, says the run's ``finding`` under the title.
 
     The finding at initialization and, where the run has ended, the state after training.
@@ -30,10 +32,10 @@ def sheet(records: Records, title: str, width: float = 9.6, height: float = 4.2,
     parts = [records.about.get(part) or {} for part in ("finding", "final")] if finding else []
     note = " ".join(part["sentence"] for part in parts if part.get("sentence"))
     dataset = records.about.get("dataset")
-    return new(f"dataset: {dataset}" if dataset else "", title, width, height, note)
+    return new_figure(f"dataset: {dataset}" if dataset else "", title, width, height, note)
 
 
-def moment(step: int) -> str:
+def step_label(step: int) -> str:
     """Return when a step was, in words."""
     return "initialization" if step == 0 else f"step {step:,}"
 
@@ -56,7 +58,7 @@ def first_and_last(axes: Any, records: Records, quantity: str, prefix: str, styl
     for column, colour, marker in drawn:
         y = values[:, column]
         size = 4 if len(at) <= 60 else 2
-        label = f"{prefix}{moment(steps[column])}"
+        label = f"{prefix}{step_label(steps[column])}"
         axes.plot(at, positive(y), style, color=colour, marker=marker, ms=size, lw=1.3, label=label)
         mark(axes, at[y == 0], 0.02, "x", colour, "exactly zero")
         mark(axes, at[(y > 0) & (y <= LEAST)], 0.02, "v", colour, f"below {LEAST}")
@@ -95,7 +97,7 @@ def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> 
     figure.colorbar(image, ax=axes, label=label + ("\n(grey: zero or not finite)" if bad else ""))
     record_axis(axes, steps)
     axes.set_yticks(layer_ticks(n))
-    plain(axes, STEPS, DEPTH)
+    style_axes(axes, STEPS, DEPTH)
     axes.grid(False)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import new, plain
+from bpx.figures.canvas import new_figure, style_axes
 from bpx.records import Records
 from bpx.theory import ACTIVATIONS, PhaseDiagram, phase_diagram_around
 
@@ -19,7 +19,7 @@ def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[s
 
     The edge is solid where lengths settle on it, dashed where they flee.
     """
-    figure = new(name, title, 6.4, 4.6)
+    figure = new_figure(name, title, 6.4, 4.6)
     axes = figure.subplots()
     w, b = diagram.sigma_w, diagram.sigma_b
     with np.errstate(divide="ignore"):
@@ -40,7 +40,7 @@ def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[s
         axes.text(x, 0.95, text, transform=axes.transAxes, ha=side, va="top", bbox=box)
     axes.set_xlim(w[0], w[-1])
     axes.set_ylim(b[0], b[-1])
-    plain(axes, "σw", "σb")
+    style_axes(axes, "σw", "σb")
     axes.grid(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
     return figure

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import GREY, below, log_y, plain, positive
-from bpx.figures.layers import DEPTH, Values, first_and_last, heat_map, number, sheet
+from bpx.figures.canvas import GREY, legend_below, log_y, positive, style_axes
+from bpx.figures.layers import DEPTH, Values, first_and_last, heat_map, number, record_figure
 from bpx.records import Records
 
 THEORY = "#222222"
@@ -20,7 +20,7 @@ def layer_profile(records: Records, *, finding: bool = True) -> Figure:
     The band holds 95 % of networks of this width. Theory's q is E[z**2], but for batch normalization, where it is the
     variance over the batch and is not drawn. ``finding`` says the run's finding under the title.
     """
-    figure = sheet(records, "scale of the signal by layer, forward and backward", finding=finding)
+    figure = record_figure(records, "scale of the signal by layer, forward and backward", finding=finding)
     forward, backward = figure.subplots(1, 2)
     nothing = np.empty(0)
     drawn = [
@@ -29,21 +29,21 @@ def layer_profile(records: Records, *, finding: bool = True) -> Figure:
         _lengths(forward, records) if records.about.get("normalization") != "batch" else nothing,
     ]
     log_y(forward, np.concatenate([x.reshape(-1) for x in drawn]))
-    plain(forward, DEPTH, "RMS of z and a", "forward")
+    style_axes(forward, DEPTH, "RMS of z and a", "forward")
     drawn = [
         first_and_last(backward, records, "delta_l2", "", "-"),
         _predicted(backward, records, "predicted_delta_l2", "theory"),
     ]
     log_y(backward, np.concatenate([x.reshape(-1) for x in drawn]))
-    plain(backward, DEPTH, "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward")
-    below(forward, 3)
-    below(backward, 3)
+    style_axes(backward, DEPTH, "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward")
+    legend_below(forward, 3)
+    legend_below(backward, 3)
     return figure
 
 
 def delta_heatmap(records: Records) -> Figure:
     """Draw log10 of ||delta||_2 for every layer and recorded step."""
-    figure = sheet(records, "‖δ‖₂ by layer and step", 8.2, finding=True)
+    figure = record_figure(records, "‖δ‖₂ by layer and step", 8.2, finding=True)
     steps, _, values = records.grid("delta_l2")
     heat_map(figure, figure.subplots(), steps, values, "log10 of ‖δ‖₂")
     return figure

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, below, dots, new, plain, ranges, save_all
+from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, new_figure, ranges, save_all, style_axes
 from bpx.figures.evaluation import Arrays, confusion, decision, samples
 from bpx.figures.flow import flow_drawings
 from bpx.records import read, read_metrics
@@ -47,18 +47,18 @@ def curves(path: Path, name: str) -> Figure:
     parts = [f"test cost {last['cost/test']:.4g}"] if "cost/test" in last else []
     parts += [f"test accuracy {100 * last['accuracy/test']:.2f} %"] if "accuracy/test" in last else []
     has_accuracy = "accuracy/val" in metrics
-    figure = new(f"dataset: {name}", " · ".join(parts) or "training")
+    figure = new_figure(f"dataset: {name}", " · ".join(parts) or "training")
     axes = figure.subplots(1, 2 if has_accuracy else 1, squeeze=False)[0]
     costs = {key: metrics[key] for key in ("cost/train", "cost/val") if key in metrics}
     for (key, (steps, values)), colour in zip(costs.items(), (BLUE, ORANGE), strict=False):
         axes[0].plot(steps, values, color=colour, lw=1.4, marker=dots(len(values)), label=LABELS[key])
     if costs and ranges(np.concatenate([values for _, values in costs.values()])):
         axes[0].set_yscale("log")
-    plain(axes[0], "optimizer step", "cost", "cost")
+    style_axes(axes[0], "optimizer step", "cost", "cost")
     if costs:
-        below(axes[0], 2)
+        legend_below(axes[0], 2)
     if has_accuracy:
         steps, values = metrics["accuracy/val"]
         axes[1].plot(steps, 100 * values, color=GREEN, lw=1.4, marker=dots(len(values)))
-        plain(axes[1], "optimizer step", "accuracy / %", "validation accuracy")
+        style_axes(axes[1], "optimizer step", "accuracy / %", "validation accuracy")
     return figure

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, GREY, RED, literal, new, plain, ranges, save_all
+from bpx.figures.canvas import BLUE, GREY, RED, literal, new_figure, ranges, save_all, style_axes
 from bpx.records import Outcome
 
 MAPS = (("optimizer.lr", "model.depth"), ("optimizer.lr", "batch_size"), ("initializer.sigma_w", "model.depth"))
@@ -92,7 +92,7 @@ def draw_sweep(directory: Path, folder: Path, failed: dict[str, str] | None = No
 def trial_map(trials: Trials, x: str, y: str) -> Figure:
     """Draw the trials over two keys, coloured by final cost, accuracy and gradient slope."""
     wanted = [name for name in (trials.first(group) for group in (COST, ACCURACY, SLOPE)) if name]
-    figure = new(_name(trials), "the edge of trainability", 1.0 + 4.3 * max(1, len(wanted)), 4.6)
+    figure = new_figure(_name(trials), "the edge of trainability", 1.0 + 4.3 * max(1, len(wanted)), 4.6)
     for axes, colour in zip(figure.subplots(1, max(1, len(wanted)), squeeze=False)[0], wanted or [""], strict=True):
         _scatter(figure, axes, trials, x, y, colour)
     return figure
@@ -101,7 +101,7 @@ def trial_map(trials: Trials, x: str, y: str) -> Figure:
 def trainable_depth(trials: Trials) -> Figure:
     """Draw accuracy over sigma_w and depth beside 6 xi_c, the depth up to which theory lets a signal through."""
     colour = trials.first(ACCURACY) or trials.first(COST) or ""
-    figure = new(_name(trials), "trainable depth against theory's depth scale", 7.0, 4.8)
+    figure = new_figure(_name(trials), "trainable depth against theory's depth scale", 7.0, 4.8)
     axes = figure.subplots()
     _scatter(figure, axes, trials, "initializer.sigma_w", "model.depth", colour)
     scale = trials.about["depth_scale"]
@@ -116,7 +116,7 @@ def trainable_depth(trials: Trials) -> Figure:
 def repeats(trials: Trials, x: str) -> Figure:
     """Draw final cost and accuracy over one key: every trial a dot, the median of its repeats a line."""
     wanted = [name for name in (trials.first(COST), trials.first(ACCURACY)) if name]
-    figure = new(_name(trials), f"{_label(x)}: trials and their median", 1.0 + 4.3 * max(1, len(wanted)), 4.4)
+    figure = new_figure(_name(trials), f"{_label(x)}: trials and their median", 1.0 + 4.3 * max(1, len(wanted)), 4.4)
     at = trials.numbers(x)
     for axes, name in zip(figure.subplots(1, max(1, len(wanted)), squeeze=False)[0], wanted, strict=False):
         values = np.where(trials.ended(Outcome.DIVERGED), np.nan, trials.numbers(name))
@@ -130,7 +130,7 @@ def repeats(trials: Trials, x: str) -> Figure:
         if lost.any():
             axes.plot(at[lost], np.full(lost.sum(), 0.98), "x", color=RED, transform=axes.get_xaxis_transform())
             axes.plot([], [], "x", color=RED, label="diverged")
-        plain(axes, _label(x), _label(name))
+        style_axes(axes, _label(x), _label(name))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8, frameon=False)
     return figure
 
@@ -149,7 +149,7 @@ def table(trials: Trials, x: str, y: str) -> Figure:
             cells[i, j] = values[good].mean() if good.any() else np.nan
             diverged[i, j] = (here & trials.ended(Outcome.DIVERGED)).any()
     width, height = min(NAMES, 2.6 + 0.75 * len(columns)), min(NAMES, 2.0 + 0.36 * len(rows))
-    figure = new(_name(trials), _label(objective), width, height)
+    figure = new_figure(_name(trials), _label(objective), width, height)
     axes = figure.subplots()
     norm = _norm(objective, cells)
     image = axes.imshow(cells, aspect="auto", cmap=_colours(objective), norm=norm)
@@ -186,7 +186,7 @@ def _scatter(figure: Figure, axes: Any, trials: Trials, x: str, y: str, colour: 
         axes.scatter(at[lost], up[lost], s=42, marker="x", color=RED, linewidths=1.6, zorder=4, label="diverged")
     _axis(axes.xaxis, at)
     _axis(axes.yaxis, up)
-    plain(axes, _label(x), _label(y), _label(colour))
+    style_axes(axes, _label(x), _label(y), _label(colour))
     if pruned.any() or lost.any():
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8, frameon=False)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import plain
-from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, sheet
+from bpx.figures.canvas import style_axes
+from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, record_figure
 from bpx.records import Records
 
 PANELS = (
@@ -17,11 +17,11 @@ PANELS = (
 def idle_units(records: Records) -> Figure:
     """Draw the share of saturated (sample, unit) pairs and of dead units by layer over the records."""
     panels = [panel for panel in PANELS if panel[0] in records.quantity]
-    figure = sheet(records, "units out of work", 9.6 if len(panels) > 1 else 6.4)
+    figure = record_figure(records, "units out of work", 9.6 if len(panels) > 1 else 6.4)
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (quantity, title) in zip(row, panels, strict=True):
         lines_by_depth(axes, records, quantity, lambda share: 100 * share)
-        plain(axes, STEPS, "", title)
+        style_axes(axes, STEPS, "", title)
         axes.set_ylim(-3, 103)
     row[0].set_ylabel("share / %")
     depth_bar(figure, row, records)

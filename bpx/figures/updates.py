@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import RED, below, log_y, plain
-from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, sheet
+from bpx.figures.canvas import RED, legend_below, log_y, style_axes
+from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, record_figure
 from bpx.records import Records
 
 SOUND = 1e-3  # what a ratio is usually hoped to be near
@@ -14,12 +14,12 @@ SOUND = 1e-3  # what a ratio is usually hoped to be near
 
 def update_ratios(records: Records) -> Figure:
     """Draw |step| / |W| of every layer over the records, with the line at 1e-3."""
-    figure = sheet(records, "update ratio: the step that is made over the weights, |ΔW| / |W|", 8.2)
+    figure = record_figure(records, "update ratio: the step that is made over the weights, |ΔW| / |W|", 8.2)
     axes = figure.subplots()
     shown = lines_by_depth(axes, records, "update_ratio")
     axes.axhline(SOUND, ls="--", lw=1, color=RED, label="10⁻³, the rule of thumb")
     log_y(axes, np.append(shown, SOUND) if np.isfinite(shown).any() else shown)
-    plain(axes, STEPS, "|ΔW| / |W|")
-    below(axes, 1)
+    style_axes(axes, STEPS, "|ΔW| / |W|")
+    legend_below(axes, 1)
     depth_bar(figure, axes, records)
     return figure

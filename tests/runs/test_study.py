@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from bpx.config import UserError
-from bpx.figures.canvas import new
+from bpx.figures.canvas import new_figure
 from bpx.runs.study import study
 
 SMALL = ("dataset=classification", "model.width=4", "epochs=2")
@@ -19,7 +19,7 @@ def test_like(s):
     runs = s.train("plain, tanh", *SMALL, "activation=tanh")
     drawn = [net.store.theta.copy() for net, _, _ in s.draws(*SMALL, "batch_size=4")]
     s.log(accuracy=np.median([r.metrics["accuracy/test"] for r in runs]), seeds=len(runs), drawn=len(drawn))
-    s.draw(new("classification", "a figure"))
+    s.draw(new_figure("classification", "a figure"))
     assert not np.array_equal(drawn[0], drawn[1])
     return """They
     do."""
