@@ -6,10 +6,12 @@ Whatever is wrong is a UserError: one line that says what is wrong and what is a
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import os
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,21 +19,34 @@ from typing import Any, ClassVar
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bpx import engine
 from bpx.diagnosis.training_state import STOPS
 from bpx.engine.initializers import Initializer
+from bpx.engine.losses import Loss
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
 from bpx.probes import PROBES, ReportSchedule, parse_schedule
+from bpx.tracking.tracker import Tracker
 from bpx.training.checkpoint import CheckpointSettings
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
 
 AUTO_LOSS = "bpx.engine.losses.default_loss"
+MAX_SHOWN = 80  # letters of a value
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
 MOST_LAYERS = 10_000
+KINDS: dict[str, type] = {
+    "model": engine.Network,
+    "activation": engine.ActivationFunction,
+    "initializer": Initializer,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "schedule": LRSchedule,
+    "tracking": Tracker,
+}
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 RENAMED = {
@@ -41,6 +56,9 @@ RENAMED = {
     "schedule.every": "schedule.step_size (schedule=step)",
     "schedule.factor": "schedule.gamma (schedule=step)",
 }
+
+
+MAX_THREADS = 1024
 
 
 class UserError(Exception):
@@ -53,6 +71,19 @@ class EveryTrialFailed(UserError):
     """A search without a trial that could be trained."""
 
     code = 1
+
+
+def listed(words: Iterable[str], between: str = ", ", most: int = 20) -> str:
+    """Return words side by side, cut where they are many."""
+    known = list(words)
+    rest = [f"… ({len(known) - most} more)"] if len(known) > most else []
+    return between.join(known[:most] + rest)
+
+
+def brief(value: Any) -> str:
+    """Return a value as a message shows it: null for None, cut where it is long."""
+    text = "null" if value is None else " ".join(str(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -75,6 +106,8 @@ class Settings:
             value = getattr(self, key)
             if value is not None and value < least:
                 raise ValueError(f"{key} must be at least {least}, got {value}")
+        if self.threads > MAX_THREADS:
+            raise ValueError(f"threads must be at most {MAX_THREADS}, got {brief(self.threads)}")
         if self.early_stopping is not None and self.early_stopping < 1:
             raise ValueError(f"early_stopping must be at least 1, got {self.early_stopping}")
         if self.dtype not in ("float32", "float64"):
@@ -102,15 +135,18 @@ class Plan:
 
     def network(self, n_in: int, n_out: int) -> engine.Network:
         """Build the network between these widths, its weights still zero."""
-        build = _target(self.config.model)
+        build = _target("model", self.config.model)
         widths = [n_in, *self._network["hidden"], n_out]
         weights = sum(a * b for a, b in pairwise(widths))
         if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:
             raise UserError(f"model: {weights:,} weights do not fit into the memory of this machine")
         try:
-            return typing.cast(engine.Network, build(n_in, n_out=n_out, seed=None, **self._network))
+            network = build(n_in, n_out=n_out, seed=None, **self._network)
         except ValueError as error:
             raise UserError(str(error)) from error
+        except TypeError as error:
+            raise UserError(f"model: {' '.join(str(error).split())}") from error
+        return typing.cast(engine.Network, _of_kind("model", network))
 
     def decided(self, classifies: bool) -> Plan:
         """Return the plan for data of classes, or of numbers: loss=auto becomes the loss of that task."""
@@ -134,6 +170,7 @@ class Plan:
 
 def plan(config: DictConfig) -> Plan:
     """Check a composed configuration and build what it describes; raises UserError."""
+    _check_resolvable(config)
     top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]
     settings = check_call("", Settings, _plain(OmegaConf.masked_copy(config, top)))
     network, initializer = _architecture(config, settings)
@@ -174,6 +211,23 @@ def _architecture(config: DictConfig, settings: Settings) -> tuple[dict[str, Any
     return network, _initializer(config, activation, rate)
 
 
+def _check_resolvable(config: DictConfig) -> None:
+    """Raise UserError, naming the key, where a value is missing or refers to what is not there."""
+
+    def walk(prefix: str, node: Any) -> None:
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            name = f"{prefix}.{key}" if prefix else str(key)
+            if isinstance(value, (dict, list)):
+                walk(name, value)
+            elif isinstance(value, str) and ("${" in value or value == "???"):
+                try:
+                    OmegaConf.select(config, name, throw_on_missing=True, throw_on_resolution_failure=True)
+                except OmegaConfBaseException as error:
+                    raise UserError(f"{name}: {str(error).splitlines()[0]}") from error
+
+    walk("", OmegaConf.to_container(config, resolve=False))
+
+
 def _tracker(node: DictConfig) -> Any:
     """Return the tracker, its quantities of every layer known ones."""
     tracker = _construct("tracking", node)
@@ -212,16 +266,16 @@ def hidden_widths(model: DictConfig) -> list[int]:
     else:
         for key, value in (("depth", depth), ("width", width)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-                raise UserError(f"model.{key} must be an integer, got {value}")
+                raise UserError(f"model.{key} must be an integer, got {brief(value)}")
         least = 1 if str(model._target_).endswith("residual_mlp") else 0
         if depth is not None and not least <= depth <= MOST_LAYERS:
-            raise UserError(f"model.depth must be between {least} and {MOST_LAYERS:,}, got {depth}")
+            raise UserError(f"model.depth must be between {least} and {MOST_LAYERS:,}, got {brief(depth)}")
         if width is not None and width < 1:
             raise UserError(f"model.width must be at least 1, got {width}")
         widths = [DEFAULT_WIDTH if width is None else width] * (DEFAULT_DEPTH if depth is None else depth)
     for n in widths:
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise UserError(f"model.hidden must be a list of integers of at least 1, got {n}")
+            raise UserError(f"model.hidden must be a list of integers of at least 1, got {brief(n)}")
     if str(model._target_).endswith("residual_mlp") and (not widths or len(set(widths)) > 1):
         raise UserError("model.hidden must hold at least one width, all equal, for residual_mlp")
     return widths
@@ -261,25 +315,42 @@ def _plain(node: DictConfig) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
-def _target(node: DictConfig) -> Any:
+def _target(group: str, node: DictConfig) -> Any:
     from hydra.utils import get_object
 
+    name = node.get("_target_")
+    if not isinstance(name, str):
+        raise UserError(f"{group}._target_ must be a word, got {brief(name)}")
+    logger = logging.getLogger("hydra.utils")
+    before, logger.disabled = logger.disabled, True  # it would say the same in a line of its own
     try:
-        return get_object(node._target_)
+        return get_object(name)
     except Exception as error:
-        raise UserError(f"_target_ {node._target_!r} cannot be imported: {error}".split("\n")[0]) from error
+        raise UserError(f"{group}._target_={brief(name)} cannot be imported: {brief(error)}") from error
+    finally:
+        logger.disabled = before
 
 
 def _construct(group: str, node: DictConfig, **more: Any) -> Any:
     """Call a group's ``_target_`` with its keys, checked by the annotations of what is called."""
     settings = _plain(node)
     settings.pop("_target_")
-    return check_call(group, _target(node), settings, **more)
+    return _of_kind(group, check_call(group, _target(group, node), settings, **more))
+
+
+def _of_kind(group: str, made: Any) -> Any:
+    """Return what a group's ``_target_`` has made, if it is what the group is for; raises UserError."""
+    kind = KINDS.get(group)
+    if kind is not None and not isinstance(made, kind):
+        raise UserError(f"{group}._target_ must build what {kind.__name__} is, got {type(made).__name__}")
+    return made
 
 
 def check_call(group: str, build: Any, settings: dict[str, Any], **more: Any) -> Any:
     """Call ``build`` with the keys of a group, checked by its annotations; raises UserError."""
     prefix = f"{group}." if group else ""
+    if not callable(build):
+        raise UserError(f"{prefix}_target_ must be a class or a function, got {brief(build)}")
     parameters = inspect.signature(build).parameters
     hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -325,7 +396,7 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
         ):
             return
     wanted = " or ".join(names.get(typing.get_origin(kind) or kind, str(kind)) for kind in allowed)
-    raise UserError(f"{key} must be {wanted}, got {value if value is not None else 'null'}")
+    raise UserError(f"{key} must be {wanted}, got {brief(value)}")
 
 
 def _number(key: str, value: Any) -> float:

@@ -1,8 +1,14 @@
 """Shared by all tests: no network, no real cache, no environment of the person who runs them."""
 
+import importlib
+import io
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +38,57 @@ def mnist_dir():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@dataclass
+class Called:
+    """What a command did: its exit code, its words, the files that it left."""
+
+    code: int
+    out: str
+    err: str
+    made: list[str]
+
+
+@contextmanager
+def within(seconds):
+    """Raise TimeoutError after so many seconds."""
+
+    def late(number, frame):
+        raise TimeoutError(f"not done within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def call(home, module, *words, seconds=120):
+    """Run a command of bpx in this process, through Hydra's own runner, with ``home`` as working directory."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    out, err, argv, folder = io.StringIO(), io.StringIO(), sys.argv, Path.cwd()
+    GlobalHydra.instance().clear()
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    os.chdir(home)
+    sys.argv = [module, *words]
+    try:
+        with within(seconds), redirect_stdout(out), redirect_stderr(err):
+            code = importlib.import_module(module).main()
+    finally:
+        sys.argv = argv
+        os.chdir(folder)
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+    return Called(code, out.getvalue(), err.getvalue(), sorted(path.name for path in home.iterdir()))
+
+
+@pytest.fixture
+def called(tmp_path):
+    """Run a command of bpx in this process and return what it did."""
+    return partial(call, tmp_path)
 
 
 @pytest.fixture(scope="session")

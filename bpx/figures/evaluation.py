@@ -39,7 +39,8 @@ def draw_confusion(axes: Any, arrays: Arrays) -> Any:
             if counts[i, j]:
                 colour = "white" if share[i, j] > 0.5 else "#333333"
                 axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
-        axes.set_xticks(range(k), names, rotation=45 if max(map(len, names)) > 3 else 0)
+        long = max(map(len, names)) > 3
+        axes.set_xticks(range(k), names, rotation=45 if long else 0, ha="right" if long else "center")
         axes.set_yticks(range(k), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")

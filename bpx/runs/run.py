@@ -8,11 +8,11 @@ import signal
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
@@ -127,11 +127,16 @@ def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
         raise UserError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
 
 
+def as_given(overrides: Any) -> list[str]:
+    """Return Hydra's list of overrides as they were typed: what looks like an interpolation in them is none."""
+    return [str(word) for word in cast(list[Any], OmegaConf.to_container(overrides, resolve=False))]
+
+
 def _hydra() -> tuple[dict[str, Any], list[str]]:
     if not HydraConfig.initialized():
         return {}, []
     hydra = HydraConfig.get()
-    return dict(hydra.runtime.choices), list(hydra.overrides.task)
+    return dict(hydra.runtime.choices), as_given(hydra.overrides.task)
 
 
 def check_samples(work: Plan, data: Dataset) -> None:

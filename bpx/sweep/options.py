@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bpx.config import UserError, check_call
+
+MAX_HEARTBEAT = 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class Options:
             value = getattr(self, key)
             if value is not None and value < least:
                 raise ValueError(f"hydra.sweeper.{key} must be at least {least}, got {value}")
+        if self.heartbeat > MAX_HEARTBEAT:
+            raise ValueError(f"hydra.sweeper.heartbeat must be at most {MAX_HEARTBEAT}, got {self.heartbeat}")
+        if self.storage is not None and "://" not in self.storage:
+            path = Path(self.storage)
+            if not self.storage or (path.exists() and not path.is_file()):
+                raise ValueError(f"hydra.sweeper.storage must be a file or a database's URL, got {self.storage!r}")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError(f"hydra.sweeper.timeout must be positive, got {self.timeout:g}")
         if not 0 <= self.max_failure_rate <= 1:
@@ -49,6 +60,22 @@ class Options:
                 raise ValueError(f"hydra.sweeper.direction must be minimize or maximize, got {direction}")
 
     @property
+    def is_grid(self) -> bool:
+        """Whether every point of the space is tried, once."""
+        return "BruteForce" in str(self.sampler.get("_target_"))
+
+    def budget(self, size: int | None) -> float:
+        """Return how many trials a study has, of ``size`` points or (None) endless ones; raises UserError."""
+        if size is not None and self.is_grid:
+            return min(size, self.n_trials or size)
+        if self.n_trials is None and self.timeout is None:
+            raise UserError(
+                "hydra.sweeper.n_trials=null needs hydra.sweeper.timeout, or hydra/sweeper/sampler=grid and a space "
+                "without intervals"
+            )
+        return self.n_trials or math.inf
+
+    @property
     def objectives(self) -> list[str]:
         """The metrics that are searched for."""
         return [self.objective] if isinstance(self.objective, str) else list(self.objective)
@@ -57,6 +84,25 @@ class Options:
     def directions(self) -> list[str]:
         """Minimize or maximize, one for each objective."""
         return [self.direction] if isinstance(self.direction, str) else list(self.direction)
+
+    def try_out(self, distributions: Mapping[str, Any]) -> None:
+        """Ask sampler and pruner once, in a study of no account; raises UserError where they cannot answer."""
+        import optuna
+
+        sampler, pruner = self.make("sampler"), self.make("pruner")
+        directions = [optuna.study.StudyDirection[d.upper()] for d in self.directions]
+        part = "sampler"
+        try:
+            study = optuna.create_study(sampler=sampler, pruner=pruner, directions=directions)
+            trial = study.ask(dict(distributions))
+            if len(directions) == 1:
+                part = "pruner"
+                for step in range(2):
+                    trial.report(0.5, step)
+                    trial.should_prune()
+        except Exception as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"hydra.sweeper.{part}: {text}") from error
 
     def make(self, part: str) -> Any:
         """Build the ``sampler`` or the ``pruner``; raises UserError."""

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bar
 from bpx.cli.command import terminal
 from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, RUN, SAME_AS, Study, outcome_of
 
 LONGEST = 200  # letters of an error
 REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
@@ -32,16 +32,22 @@ class Progress:
         self.console = terminal()
         columns = [TextColumn("[bold]{task.fields[state]}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}")]
         self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task("", total=study.budget, state="", rest="")
+        total = study.budget if math.isfinite(study.budget) else None
+        self.task = self.bar.add_task("", total=total, state="", rest="")
         self.began, self.done_before = time.monotonic(), self._done(study.trials())
         self.fallback = False
+
+    @property
+    def budget(self) -> str:
+        """How many trials there may be, in words."""
+        return f"{self.study.budget} trials" if math.isfinite(self.study.budget) else "any number of trials"
 
     def __enter__(self) -> Self:
         name, done = self.study.study.study_name, self.done_before
         if done:
-            self.console.print(f"the study {name} goes on after {done} of {self.study.budget} trials")
+            self.console.print(f"the study {name} goes on after {done} of {self.budget}")
         else:
-            self.console.print(f"the study {name}: {self.study.budget} trials")
+            self.console.print(f"the study {name}: {self.budget}")
         for key, grammar in self.study.space.described().items():
             self.console.print(f"  {key} = {grammar}", markup=False)
         self.bar.start()
@@ -63,15 +69,15 @@ class Progress:
             self._warn(trial)
             self.console.print(line(trial, self.opt), markup=False)
         if ended and not self.console.is_terminal:
-            self.console.print(f"  {done}/{self.study.budget} done · {rest}", markup=False)
-        self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget}", rest=rest)
+            self.console.print(f"  {done}/{self.study.budget:g} done · {rest}", markup=False)
+        self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget:g}", rest=rest)
 
     def timed_out(self) -> None:
         """Say that the time is up, unless the budget is used up, too."""
         if self.study.used() < self.study.budget:
             self.console.print(
                 f"timeout   hydra.sweeper.timeout={self.opt.timeout:g} ended the search after "
-                f"{self._done(self.study.trials())} of {self.study.budget} trials; the same command goes on"
+                f"{self._done(self.study.trials())} of {self.budget}; the same command goes on"
             )
 
     def _done(self, trials: Sequence[FrozenTrial]) -> int:
@@ -104,6 +110,8 @@ def line(trial: FrozenTrial, opt: Options) -> str:
     result = trial.user_attrs.get(RESULT, {})
     how, metrics = outcome_of(trial), result.get("metrics", {})
     values = [f"{name} {short(metrics[name])}" for name in opt.objectives if name in metrics]
+    if SAME_AS in trial.user_attrs:
+        values.append(f"as trial {trial.user_attrs[SAME_AS]}")
     if result.get("error"):
         values.append(f"{how}: {shorten(result['error'], LONGEST)}")
     elif how != Outcome.FINISHED:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
@@ -20,9 +21,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
+from bpx.cli.overrides import refused_value
 from bpx.config import EveryTrialFailed, Plan, UserError, flatten, plan
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder
+from bpx.runs.run import as_given
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, options
 from bpx.sweep.progress import Progress
@@ -46,6 +49,8 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     """Run a study to its budget and return the best value; raises UserError."""
     opt = options(given)
     where = space(opt.params, arguments, context.config_loader)
+    if any(word.startswith("hydra.sweep.dir=") for word in as_given(config.hydra.overrides.hydra)):
+        raise UserError("hydra.sweep.dir has no effect on a search, which is in outputs/<study>: give study_name")
     choices = config.hydra.runtime.choices
     name = opt.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
     home = output_folder("hydra.sweeper.study_name", name)
@@ -60,6 +65,14 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     base = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     sample = _sample(context, config, where)
     check_objectives(opt, sample)
+    if where.size is None and opt.is_grid:
+        endless = next(d for d in where.dimensions if d.size is None)
+        raise UserError(
+            f"hydra/sweeper/sampler=grid needs values that can be listed, not {endless.key}={endless.grammar}: "
+            "give choice(…) or range(…), or another sampler"
+        )
+    opt.budget(where.size)
+    opt.try_out(where.distributions)
     storage = opt.storage or str(Path(home, "optuna.journal"))
     storage = storage if "://" in storage else os.path.abspath(storage)
     store = open_store(storage, opt.heartbeat)
@@ -97,10 +110,36 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
 
 
 def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
-    """Compose and check a configuration from the space's midst, so that what no trial can do is said at once."""
-    middle = {d.key: d.middle for d in where.dimensions}
-    sample = context.config_loader.load_sweep_config(config, where.overrides(middle))
-    return plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
+    """Compose and check a configuration from the space's midst, and every value of a choice beside it.
+
+    What no trial can do is said at once: a value that fails whatever the other keys are.
+    """
+
+    def composed(chosen: Sequence[str]) -> Plan:
+        sample = context.config_loader.load_sweep_config(config, [*where.fixed, *chosen])
+        return plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
+
+    refused = refused_value({d.key: [d.override(value) for value in d.samples] for d in where.dimensions}, composed)
+    if refused is not None:
+        raise refused
+    return composed([d.override(d.middle) for d in where.dimensions])
+
+
+@contextmanager
+def warned_once() -> Iterator[None]:
+    """Show a warning once, however many trials give it."""
+    shown, show = set(), warnings.showwarning
+
+    def once(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        if (category, str(message)) not in shown:
+            shown.add((category, str(message)))
+            show(message, category, *where, **more)
+
+    warnings.showwarning = once
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _raise_disk_error(job: Any) -> None:
@@ -128,7 +167,7 @@ class Search:
         """Take trials until the budget is used and nobody runs one any more, then close the study."""
         deadline = time.monotonic() + (self.opt.timeout or float("inf"))
         try:
-            with Stop(), self.progress:
+            with Stop(), self.progress, warned_once():
                 while time.monotonic() < deadline:
                     self._bury()
                     self.running = self.study.ask(self.opt.n_jobs)
@@ -162,8 +201,10 @@ class Search:
 
     def _take(self) -> None:
         """Launch the asked trials, see how they have ended, and decide whether to go on."""
-        with self._beating():
-            self._launch(self.running)
+        new = [trial for trial in self.running if not self.study.repeat(trial)]
+        if new:
+            with self._beating():
+                self._launch(new)
         numbers = {trial.number for trial in self.running}
         self.running = []
         ended = [t for t in self.study.trials() if t.number in numbers]

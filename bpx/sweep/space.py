@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from bpx.config import UserError
+
+MAX_RANGE = 2.0**53  # beyond, doubles skip integers
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Dimension:
     def override(self, value: Any) -> str:
         """Return ``key=value``."""
         return f"{self.element}={self.texts.get(value, repr(value))}"
+
+    @property
+    def samples(self) -> list[Any]:
+        """The choices, or the ends and the middle of a range."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return list(d.choices)
+        assert isinstance(d, (IntDistribution, FloatDistribution))
+        return [self.middle, d.low, d.high]
 
     @property
     def middle(self) -> Any:
@@ -96,7 +107,11 @@ def space(params: Mapping[str, Any], arguments: Iterable[str], loader: Any = Non
         key = override.key_or_group
         open_.pop(key, None)
         fixed.pop(key, None)
-        if override.is_sweep_override():
+        value = override.value()
+        if isinstance(value, ChoiceSweep) and len(value.list) == 1:
+            (only,) = override.sweep_string_iterator()
+            fixed[key] = f"{override.get_key_element()}={only}"
+        elif override.is_sweep_override():
             open_[key] = _dimension(override)
         else:
             fixed[key] = override.input_line or ""
@@ -141,14 +156,19 @@ def _dimension(override: Override) -> Dimension:
 
 
 def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
-    values = list(sweep.range())
-    if not values:
+    assert sweep.start is not None and sweep.stop is not None
+    n = math.ceil((sweep.stop - sweep.start) / sweep.step) if sweep.step else 0
+    if n < 1:
         raise ValueError("the range is empty")
-    low, high = min(values), max(values)
+    ends: tuple[Any, Any] = (sweep.start, sweep.start + (n - 1) * sweep.step)
+    low, high = min(ends), max(ends)
+    whole = all(isinstance(value, int) for value in (low, high, sweep.step))
+    if abs(high) > MAX_RANGE or abs(low) > MAX_RANGE:
+        raise ValueError(f"a range must stay within ±{MAX_RANGE:g}")
     if log:  # Optuna's logarithmic distributions have no steps
-        if isinstance(low, float) or abs(sweep.step) != 1:
+        if not whole or abs(sweep.step) != 1:
             raise ValueError("a logarithmic range must be of integers, one apart; interval(a,b) takes any number")
         return IntDistribution(low, high, log=True)
-    if isinstance(low, int):
+    if whole:
         return IntDistribution(low, high, step=abs(int(sweep.step)))
     return FloatDistribution(low, high, step=abs(float(sweep.step)))

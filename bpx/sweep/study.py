@@ -16,6 +16,7 @@ from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
+SAME_AS = "bpx.same_as"  # the number of the earlier trial whose parameters and result it has
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
 FAILURES = (Outcome.FAILED, Outcome.CRASHED)
 
@@ -23,7 +24,7 @@ FAILURES = (Outcome.FAILED, Outcome.CRASHED)
 class Study:
     """Optuna's study with what bpx keeps in it."""
 
-    def __init__(self, study: optuna.Study, store: Store, space: Space, budget: int) -> None:
+    def __init__(self, study: optuna.Study, store: Store, space: Space, budget: float) -> None:
         self.study, self.store, self.space, self.budget = study, store, space, budget
 
     @property
@@ -69,12 +70,29 @@ class Study:
         """
         with self.store.exclusively():
             trials = []
-            for _ in range(min(most, self.budget - self.used())):
+            for _ in range(int(min(most, self.budget - self.used()))):
                 trial = self.study.ask(self.space.distributions)
                 self.store.beat([trial._trial_id])  # first: a worker that shows no life counts as dead
                 trial.set_user_attr(WORKER, self.store.worker)
                 trials.append(trial)
         return trials
+
+    def repeat(self, trial: optuna.Trial) -> bool:
+        """Tell the result of an earlier trial of the same parameters, if there is one: it would be the same again."""
+        ended = self.trials(TrialState.COMPLETE, TrialState.PRUNED)
+        equal = [t for t in ended if t.params == trial.params and t.number < trial.number and RESULT in t.user_attrs]
+        if not equal:
+            return False
+        before = equal[0]
+        for step, value in before.intermediate_values.items():
+            trial.report(value, step)
+        for key in (RESULT, RUN):
+            if key in before.user_attrs:
+                trial.set_user_attr(key, before.user_attrs[key])
+        trial.set_user_attr(SAME_AS, before.user_attrs.get(SAME_AS, before.number))
+        values = before.values if before.state == TrialState.COMPLETE else None
+        self.store.storage.set_trial_state_values(trial._trial_id, before.state, values)
+        return True
 
     def under_way(self, trial: optuna.Trial) -> bool:
         """Return whether a trial has not been told its end."""
@@ -100,11 +118,7 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
 
 def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> Study:
     """Create the study ``name`` or continue it; raises UserError where it was begun with something else."""
-    budget = options.n_trials
-    if space.size is not None and "BruteForce" in str(options.sampler.get("_target_")):
-        budget = min(space.size, budget or space.size)
-    if budget is None:
-        raise UserError("hydra.sweeper.n_trials=null needs hydra/sweeper/sampler=grid and a space without intervals")
+    budget = options.budget(space.size)
     sampler, pruner = options.make("sampler"), options.make("pruner")
     if len(options.objectives) > 1:
         pruner = optuna.pruners.NopPruner()  # Optuna prunes by one objective only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import time
@@ -41,18 +42,24 @@ LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 class MLflowTracker(Tracker):
     """Send a run to MLflow: to ``uri``, else MLFLOW_TRACKING_URI, else MLflow's default in this directory.
 
+    ``experiment`` is the one in MLflow that the run belongs to, else MLFLOW_EXPERIMENT_NAME, else bpx.
+
     After ``start`` nothing waits for the store: what a run tells goes to its spool, from which a thread sends it. The
     thread imports nothing: while MLflow is imported beside scikit-learn, either finds the other's libraries in
     ``sys.modules`` half imported (``connect`` does all of it, in the caller's thread).
     """
 
     uri: str | None = None
-    experiment: str = "bpx"
+    experiment: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.experiment is not None and not 0 < len(self.experiment.strip()) <= LONGEST_NAME:
+            raise ValueError(f"tracking.experiment must be a name of 1 to {LONGEST_NAME} letters")
+        self.experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "bpx"
         self._default = store.default(Path.cwd())
         self._uri = store.resolve(self.uri, Path.cwd())
+        store.check_address(self._uri)
         self._run_id = self._experiment_id = ""
         self._client: Any = None
         self._spool: Spool | None = None
@@ -316,6 +323,7 @@ class MLflowTracker(Tracker):
             raise TrackingError(
                 f"the experiment {self.experiment} has been deleted: give another tracking.experiment, or `{again}`"
             )
+        self.notes += store.moved(self._uri, known.artifact_location)
         return str(known.experiment_id)
 
     def _end_abandoned(self, client: Any) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from bpx.system.locks import lock, machine_lock
 from bpx.system.text import masked
@@ -49,6 +49,28 @@ def import_mlflow() -> Any:
     for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return mlflow
+
+
+def check_address(uri: str) -> None:
+    """Raise ValueError where ``uri`` is no address at all."""
+    try:
+        _ = urlsplit(uri).port
+    except ValueError as error:
+        raise ValueError(f"tracking.uri: {masked(uri)} is no valid address ({error})") from error
+
+
+def moved(uri: str, artifacts: str) -> list[str]:
+    """Return a note where an experiment's artifacts go to a folder that is not beside its SQLite store any more."""
+    folder = Path(artifacts.removeprefix("file://"))
+    if not uri.startswith(FILE) or not folder.is_absolute() or folder.parent.is_dir():
+        return []
+    here = _file(uri).parent / "mlruns"
+    if folder.parent == here:
+        return []
+    return [
+        f"{_file(uri).name} was moved: the artifacts of this experiment go to {folder}; "
+        f"another tracking.experiment has them in {here}"
+    ]
 
 
 def check(uri: str) -> None:
@@ -134,7 +156,8 @@ def answers(uri: str) -> None:
         raise TrackingError(f"the tracking server {masked(uri)} does not answer") from error
     unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
     if answer.status_code != 200 and not unknown:
-        raise TrackingError(f"the tracking server {masked(uri)} answers {answer.status_code}")
+        hint = ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if answer.status_code == 401 else ""
+        raise TrackingError(f"the tracking server {masked(uri)} answers {answer.status_code}{hint}")
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Tracker:
         self.non_finite = 0
         self.differing = 0  # metrics of a resumed run that are not what they were before
         self.abandoned: list[str] = []  # names of runs that processes left behind when they died
+        self.notes: list[str] = []  # what to say before the run
         self._file: BinaryIO | None = None
         self._lock: IO[str] | None = None
         self._started = 0.0

@@ -14,7 +14,8 @@ import pytest
             ["bpx.train", "--depth", "5"],
             "--depth: keys are given as key=value, without dashes; did you mean model.depth?",
         ),
-        (["bpx.train", "epochs=1", "-m", "seed=1"], "seed=1: write all key=value side by side"),
+        (["bpx.train", "optimizer=[1,2]"], "optimizer must be one of adam, adamw"),
+        (["bpx.train", "++hydra.sweeper.params={a:1}", "-m", "seed=1,2"], "hydra.sweeper.params"),
         (["bpx.train", "experiment=mnist"], "write +experiment=mnist"),
         (["bpx.train", "sweep=lr"], "write +sweep=lr"),
         (["bpx.train", "lr=0.1"], "unknown key lr; did you mean optimizer.lr?"),
@@ -76,3 +77,70 @@ def test_no_table_is_cut_where_there_is_no_terminal(capsys, monkeypatch):
     assert capsys.readouterr().out == " ".join(row) + "\n"
     terminal(quiet=True).print("x")
     assert capsys.readouterr().out == ""
+
+
+REFUSED = [
+    ("activation=true", "activation must be one of elu"),
+    ("activation=3.5", "activation must be one of elu"),
+    ("optimizer=${oc.decode:'[1,2]'}", "optimizer must be one of adam"),
+    ("hydra.verbose=1", "hydra.verbose must be true, false"),
+    ("threads=99999999999999999999", "threads must be at most 1024"),
+    ("++model._target_=bpx.engine.optimizers.sgd", "model: sgd() got an unexpected keyword"),
+    ("++activation._target_=bpx.engine.optimizers.sgd", "activation._target_ must build what ActivationFunction is"),
+    ("++loss._target_=bpx.engine.optimizers.MAX", "loss._target_=bpx.engine.optimizers.MAX cannot be imported"),
+    ('tracking.uri="http://[::1"', "tracking.uri: http://[::1 is no valid address"),
+    ("tracking.experiment=''", "tracking.experiment must be a name"),
+    ("tracking=none tracking.experiment=x", "unknown key tracking.experiment; tracking=mlflow has it"),
+    ("optimizer.momentum=0.5", "unknown key optimizer.momentum; optimizer=momentum or nesterov has it"),
+    ("-m model.depth=range(0,1e9)", "model.depth: 1,000,000,000 combinations are more than 10,000"),
+    ("-m model.depth=range(3,1)", "model.depth: the range is empty"),
+    ("-m seed=choice(-1,1)", "seed must be at least 0, got -1"),
+    ("-m optimizer=momentum,adam optimizer.momentum=choice(0.5,0.9)", "optimizer=adam has no key momentum: sweep"),
+    ("-m hydra.sweep.subdir=x seed=1,2", "hydra.sweep.subdir has no effect"),
+    ("model.depth=${oops}", "model.depth: Interpolation key 'oops' not found"),
+    ("batch_size='???'", "Missing mandatory value: batch_size"),
+    ("~dropout.rate", "dropout.rate is missing"),
+    ("~optimizer", "optimizer must be one of"),
+    ("foo.bar=1", "more); see --help"),
+    (
+        "dataset=file dataset.path=Ä(1).csv",
+        """dataset.path: Ä(1).csv needs quotes: 'dataset.path="Ä(1).csv"'""",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED, ids=[words for words, _ in REFUSED])
+def test_what_is_wrong_is_known_before_anything_is_made(words, said, called):
+    done = called("bpx.train", *words.split())
+    assert (done.code, done.err.count("\n"), done.made) == (2, 1, [])
+    assert done.err.startswith("error: ") and said in done.err
+
+
+def test_words_may_stand_before_and_behind_m(called):
+    done = called("bpx.train", "tracking=none", "probes=none", "max_steps=1", "-m", "seed=1,2", "progress=false")
+    assert (done.code, done.err) == (0, "") and done.out.count("record ") == 2
+
+
+def test_a_key_of_a_swept_option_is_looked_for_in_the_option(called):
+    words = ["optimizer=momentum,nesterov", "optimizer.momentum=0.5", "tracking=none", "probes=none", "max_steps=1"]
+    done = called("bpx.train", "-m", *words)
+    assert (done.code, done.err) == (0, "") and done.out.count("record ") == 2
+
+
+def test_a_deleted_working_directory_is_one_line(tmp_path):
+    code = "import os, sys; os.rmdir(os.getcwd()); sys.argv[1:] = []; from bpx.train import main; sys.exit(main())"
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "gone", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: the working directory has been deleted: change to another one\n",
+    )
+
+
+def test_too_little_memory_is_one_line(called, monkeypatch):
+    def none(*words, **more):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("bpx.runs.run.build_network", none)
+    done = called("bpx.train", "tracking=none")
+    assert (done.code, done.made) == (2, []) and done.err.startswith("error: out of memory (Unable to allocate 9 TiB)")

@@ -1,20 +1,23 @@
-"""Any composition of groups and values: a result, or one line; never anything else, and nothing half made."""
+"""Any command line of groups, keys and values: a result, or one line that names a key; never anything half made.
+
+The words go through Hydra's own runner, as a person's do.
+"""
 
 import json
 import math
+import re
+import tempfile
 import warnings
 from pathlib import Path
 
+import pytest
+from conftest import call
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from omegaconf.errors import OmegaConfBaseException
 
 from bpx import records
-from bpx.cli.command import one_line
-from bpx.config import CONF, UserError, flatten
-from bpx.runs.run import perform
+from bpx.config import CONF, flatten
 
 GROUPS = {
     folder.name: sorted(p.stem for p in folder.glob("*.yaml"))
@@ -23,65 +26,95 @@ GROUPS = {
 }
 DATASETS = ["classification", "moons", "spirals", "gaussian", "digits", "file"]
 SIZES = ("epochs", "max_steps", "threads", "dataset.n_samples")  # what only makes a run longer
-VALUES = [
-    *(
-        "null",
-        "true",
-        "-1",
-        "0",
-        "1",
-        "2",
-        "3",
-        "7",
-        "0.5",
-        "-0.5",
-        "1e-3",
-        "1e30",
-        "1e-30",
-        "1e300",
-        "nan",
-        "inf",
-        "-inf",
-    ),
-    *("x", "''", "[]", "[3,4]", "[3,x]", "{a:1}", "auto", "standard", "unit", "2147483648", "9999999999999999999"),
-]
+OUTSIDE = ("progress", "resume", "dataset.path", "tracking.uri", "hydra")  # what leads out of the working directory
+NUMBERS = ["-1", "0", "1", "2", "3", "7", "0.5", "-0.5", "1e-3", "1e30", "1e-30", "1e300", "nan", "inf", "-inf"]
+NUMBERS += ["2147483648", "9999999999999999999", "99999999999999999999999"]
+WORDS = ["null", "true", "x", "''", "auto", "standard", "unit", "ü", "'a b'", "a b(c", "$1_$2", "'???'", "${oops}"]
+WORDS += ["${seed}", "${oc.decode:'[1,2]'}", "${oc.env:NOT_THERE}", "x" * 300]
+LISTS = ["[]", "[3,4]", "[3,x]", "[[1],[2]]", "{a:1}", "{}", "[null]", "[" + ",".join("9" * 99) + "]"]
+SWEEPS = ["1,2", "choice(1,-1)", "range(0,1e9)", "range(1,3)", "interval(0,1)", "choice(x)", "range(3,1)", "glob(*)"]
+VALUES = [*NUMBERS, *WORDS, *LISTS]
+SIGNS = ["", "", "", "", "+", "++", "~"]
 
 
-def composed(words):
+def keys_of(*words):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=words)
+        return set(flatten(compose("config", overrides=list(words))))
 
 
-KEYS = [key for key in flatten(composed([])) if key not in SIZES and not key.startswith(("tracking.", "resume"))]
+KEYS = sorted(
+    key
+    for key in keys_of().union(*(keys_of(f"{g}={o}") for g, options in GROUPS.items() for o in options))
+    if key not in SIZES and not key.startswith(OUTSIDE) and key not in GROUPS
+)
+KEYS += ["model._target_", "activation._target_", "nothing", "optimizer.nothing", "hydra.verbose"]
+TARGETS = ["bpx.engine.optimizers.sgd", "bpx.nothing", "x", "3", "bpx.engine"]
+
 groups = st.fixed_dictionaries({}, optional={name: st.sampled_from(options) for name, options in GROUPS.items()})
-changes = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES), max_size=4)
+change = st.one_of(
+    st.tuples(st.sampled_from(SIGNS), st.sampled_from(KEYS), st.sampled_from(VALUES)),
+    st.tuples(st.just(""), st.sampled_from(sorted(GROUPS)), st.sampled_from(VALUES)),
+    st.tuples(st.just("++"), st.sampled_from([f"{g}._target_" for g in GROUPS]), st.sampled_from(TARGETS)),
+)
+swept = st.tuples(st.just(""), st.sampled_from(KEYS + sorted(GROUPS)), st.sampled_from(SWEEPS))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-@given(groups=groups, dataset=st.sampled_from(DATASETS), changes=changes)
-@example(groups={}, dataset="digits", changes={"model.width": "2147483648"})
-@example(groups={}, dataset="digits", changes={"model.depth": "9999999999999999999"})
-@example(groups={"probes": "full", "model": "residual_mlp"}, dataset="gaussian", changes={})
-def test_any_configuration(groups, dataset, changes, tmp_path_factory, monkeypatch):
-    home = tmp_path_factory.mktemp("any")
-    monkeypatch.chdir(home)
-    words = [f"dataset={dataset}", *(f"{k}={v}" for k, v in {**groups, **changes}.items()), "epochs=1", "max_steps=4"]
-    words += ["tracking=none", "tracking.figures=false", "progress=false"]
-    with warnings.catch_warnings():
+def check(groups, dataset, changes, sweep):
+    """Run the command line and hold what it did to what is promised."""
+    words = [f"dataset={dataset}", *(f"{group}={option}" for group, option in groups.items())]
+    words += [f"{sign}{key}" if sign == "~" else f"{sign}{key}={value}" for sign, key, value in changes]
+    words += ["-m", f"{sweep[1]}={sweep[2]}"] if sweep else []
+    words += ["epochs=1", "max_steps=4", "tracking=none", "tracking.figures=false", "progress=false"]
+    with tempfile.TemporaryDirectory() as home, warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
-            config = composed(words)
-        except (HydraException, OmegaConfBaseException, ValueError) as error:  # as `command` takes them
-            assert one_line(error) and "\n" not in one_line(error)
+        done = call(Path(home), "bpx.train", *words, seconds=60)
+        assert done.code in (0, 2), done
+        if done.code == 2:
+            assert done.err.startswith("error: ") and done.err.count("\n") == 1, done
+            assert len(done.err) < 1500, f"not cut: {done}"
+            assert not done.made, f"half made: {done}"
+            assert names_a_key(done.err, words), f"nameless: {done}, {words}"
             return
-        try:
-            done = perform(config, "any", Path("outputs/any"), words, quiet=True)
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            said = str(error) if isinstance(error, UserError) else one_line(error)
-            assert said and "\n" not in said, said
-            assert not Path("outputs").exists(), f"half made: {said}"
-            return
-    assert done.outcome in ("finished", "diverged")
-    assert json.loads((done.directory / "result.json").read_text())["outcome"] == done.outcome
-    assert all(math.isfinite(value) for value in done.metrics.values()) or done.outcome == "diverged"
-    records.read(done.directory / "gradient_flow.parquet")
+        for result in Path(home).glob("outputs/**/result.json"):
+            facts = json.loads(result.read_text())
+            assert facts["outcome"] in ("finished", "diverged")
+            assert all(map(math.isfinite, facts["metrics"].values())) or facts["outcome"] == "diverged"
+            records.read(result.parent / "gradient_flow.parquet")
+
+
+def names_a_key(text, words):
+    """Tell whether a message names a key of the command line, whole or by its last part, or its group."""
+    keys = {word.lstrip("+~").partition("=")[0] for word in words} | {"batch_size"}
+    parts = {part for key in keys for part in (key, key.rpartition(".")[2], key.partition(".")[0])}
+    return any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in parts)
+
+
+EVERY = {
+    "groups": groups,
+    "dataset": st.sampled_from(DATASETS),
+    "changes": st.lists(change, max_size=4, unique_by=lambda change: change[1]),
+    "sweep": st.one_of(st.none(), st.none(), st.none(), swept),
+}
+NONE = {"groups": {}, "dataset": "digits", "changes": [], "sweep": None}
+QUIET = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "database": None,
+    "phases": (Phase.explicit, Phase.generate),
+}
+
+
+@settings(max_examples=200, **QUIET)
+@given(**EVERY)
+@example(**NONE | {"changes": [("", "model.width", "2147483648")]})
+@example(**NONE | {"changes": [("", "model.depth", "9999999999999999999")]})
+@example(**NONE | {"groups": {"probes": "full", "model": "residual_mlp"}, "dataset": "gaussian"})
+def test_any_command_line(groups, dataset, changes, sweep):
+    check(groups, dataset, changes, sweep)
+
+
+@pytest.mark.nightly
+@settings(max_examples=2000, **QUIET)
+@given(**EVERY)
+def test_any_command_line_at_night(groups, dataset, changes, sweep):
+    check(groups, dataset, changes, sweep)

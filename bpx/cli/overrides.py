@@ -1,0 +1,193 @@
+"""The words of a command line, checked and put in order before Hydra composes them; each message names its key."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from bpx.config import CONF, UserError, listed, plan
+
+MAX_JOBS = 10_000  # of a multirun
+MAX_CHECKED = 300  # compositions before a multirun begins
+OPTIONAL = ("experiment", "sweep")  # groups that the defaults list does without
+WITHOUT_EFFECT = {
+    "hydra.sweep.subdir": "every run has its own directory, outputs/<experiment>/<id>, every trial one in its study's"
+}
+
+
+@cache
+def options_of(group: str) -> list[str]:
+    """Return the options of a group of bpx, none where there is no such group."""
+    folder = CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
+
+
+def prepared(words: Sequence[str], multirun: bool, extended: bool) -> list[str]:
+    """Return the overrides as Hydra takes them; raises UserError.
+
+    A key of a group that is swept becomes a choice of one value, so that Hydra looks for it in the option that is
+    chosen and not in the default one. ``extended`` says that further folders may hold options.
+    """
+    parsed = [parse(word) for word in words]
+    swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
+    n_jobs, out = 1.0, []
+    for word, override in zip(words, parsed, strict=True):
+        key = override.key_or_group
+        if key in WITHOUT_EFFECT:
+            raise UserError(f"{key} has no effect: {WITHOUT_EFFECT[key]}")
+        if key == "hydra.verbose" and not isinstance(override.value(), (bool, str, list)):
+            raise UserError(f"hydra.verbose must be true, false or the name of a logger, got {word.partition('=')[2]}")
+        if options_of(key):
+            _check_options(override, extended)
+        elif multirun and key.partition(".")[0] in swept and not (override.is_sweep_override() or override.is_delete()):
+            left, _, value = word.partition("=")
+            word = f"{left}=choice({value})"
+        if override.is_sweep_override():
+            n_jobs *= number_of_values(override.value()) or 1
+        out.append(word)
+    searched = any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed)
+    if multirun and not searched:
+        if n_jobs > MAX_JOBS:
+            raise UserError(
+                f"{', '.join(sorted(swept))}: {n_jobs:,.0f} combinations are more than {MAX_JOBS:,}; "
+                "hydra/sweeper=bpx_optuna searches among them"
+            )
+        check_values(out)
+    return out
+
+
+def parse(word: str) -> Any:
+    """Return Hydra's override of a word; raises UserError, with the quoting that works where there is one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    try:
+        return parser.parse_override(word)
+    except HydraException as error:
+        key, equals, value = word.partition("=")
+        text = value.replace("\\", "\\\\").replace('"', '\\"')
+        try:
+            parser.parse_override(f'{key}="{text}"')
+        except HydraException:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise UserError(f"{word}: {lines[0] if lines else 'not understood'}; write key=value") from error
+        if not equals or not value.strip():
+            raise UserError(f"{word}: not understood; write key=value") from error
+        word = f'{key}="{text}"'
+        raise UserError(f"{key}: {value} needs quotes: {shlex.quote(word)}") from error
+
+
+def number_of_values(sweep: Any) -> int | None:
+    """Return how many values a sweep has, without listing them; None where there is no end to them."""
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    if isinstance(sweep, ChoiceSweep):
+        return len(sweep.list)
+    if isinstance(sweep, RangeSweep):
+        if not sweep.step or sweep.start is None or sweep.stop is None:
+            return 0
+        span = (sweep.stop - sweep.start) / sweep.step
+        return max(0, math.ceil(span)) if math.isfinite(span) else None
+    return None
+
+
+def check_values(words: Sequence[str]) -> None:
+    """Compose and check each value of each sweep of a multirun, the other keys at their first; raises UserError."""
+    import hydra
+
+    dimensions: dict[str, list[str]] = {}
+    for word in words:
+        override = parse(word)
+        if override.is_sweep_override() and number_of_values(override.value()) is not None:
+            element = override.get_key_element()
+            dimensions[element] = [f"{element}={text}" for text in override.sweep_string_iterator()]
+        elif override.is_sweep_override():
+            return  # glob and interval: Hydra's sweeper knows them
+    for element, values in dimensions.items():
+        if not values:
+            raise UserError(f"{element}: the range is empty")
+    if sum(map(len, dimensions.values())) > MAX_CHECKED or not dimensions:
+        return
+    fixed = [word for word in words if word.partition("=")[0] not in dimensions]
+    from hydra.core.global_hydra import GlobalHydra
+
+    def check(chosen: list[str]) -> None:
+        plan(hydra.compose("config", overrides=[*fixed, *chosen]))
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        refused = refused_value(dimensions, check)
+    GlobalHydra.instance().clear()
+    if refused is not None:
+        raise refused
+
+
+def refused_value(dimensions: dict[str, list[str]], check: Any) -> UserError | None:
+    """Return why a value of a sweep can never run: it fails beside every value of the other keys, one at a time."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from bpx.cli.command import one_line
+
+    def failure(chosen: list[str]) -> str:
+        try:
+            check(chosen)
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            return conditional(one_line(error), chosen)
+        except Exception:  # of what Hydra will come upon itself
+            return ""
+        return ""
+
+    first = {key: values[0] for key, values in dimensions.items()}
+    for key, values in dimensions.items():
+        for value in values:
+            why = failure(list((first | {key: value}).values()))
+            if why and all(
+                failure(list((first | {key: value, other: beside}).values()))
+                for other, besides in dimensions.items()
+                if other != key
+                for beside in besides[1:13]
+            ):
+                return UserError(why)
+    return None
+
+
+def conditional(text: str, chosen: Sequence[str]) -> str:
+    """Return the message of a key that another option has, with the way to write it."""
+    for word in chosen:
+        group, _, option = word.lstrip("+").partition("=")
+        if options_of(group) and text.startswith(f"unknown key {group}."):
+            key = text.removeprefix("unknown key ").partition(";")[0]
+            return (
+                f"{group}={option} has no key {key.partition('.')[2]}: sweep {group} without {key}, "
+                f"or {key} with one {group}"
+            )
+    return text
+
+
+def _check_options(override: Any, extended: bool) -> None:
+    """Raise UserError where a group is set to what is no option of it."""
+    from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
+
+    group, known = override.key_or_group, options_of(override.key_or_group)
+    allowed = f"{group} must be one of {listed(known)}"
+    if override.is_delete():
+        if group not in OPTIONAL:
+            raise UserError(f"{allowed}; it cannot be taken away")
+        return
+    sweep = override.value()
+    if isinstance(sweep, Glob) or (override.is_sweep_override() and not isinstance(sweep, ChoiceSweep)):
+        if number_of_values(sweep) is None and not hasattr(sweep, "start"):
+            return  # glob
+        raise UserError(f"{allowed}, got {override.input_line.partition('=')[2]}")
+    for value in sweep.list if isinstance(sweep, ChoiceSweep) else [sweep]:
+        name = value.text if isinstance(value, QuotedString) else value
+        if isinstance(name, list) and group in ("experiment",):
+            continue
+        if not isinstance(name, str) or "${" in name or not name:
+            raise UserError(f"{allowed}, got {'null' if name is None else str(name)[:80]}")
+        if name not in known and not extended:
+            raise UserError(f"{group}={name[:80]}: there is no such option; known are {listed(known)}")
