@@ -378,6 +378,7 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
         bool: "true or false",
         types.NoneType: "null",
         list: "a list",
+        dict: "keys with values",
     }
     for kind in allowed:
         origin = typing.get_origin(kind) or kind

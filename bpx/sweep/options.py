@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bpx.config import UserError, check_call
+from bpx.config import UserError, brief, check_call
 
 MAX_HEARTBEAT = 86_400  # seconds
 
@@ -101,8 +101,7 @@ class Options:
                     trial.report(0.5, step)
                     trial.should_prune()
         except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"hydra.sweeper.{part}: {text}") from error
+            raise self._refused(part, error) from error
 
     def make(self, part: str) -> Any:
         """Build the ``sampler`` or the ``pruner``; raises UserError."""
@@ -110,7 +109,12 @@ class Options:
             return instantiate(getattr(self, part))
         except Exception as error:
             cause: BaseException = error.__cause__ or error
-            raise UserError(f"hydra.sweeper.{part}: {' '.join(str(cause).split())}") from error
+            raise self._refused(part, cause) from error
+
+    def _refused(self, part: str, error: BaseException) -> UserError:
+        given = ", ".join(f"{k}={brief(v)}" for k, v in getattr(self, part).items() if not k.startswith("_"))
+        text = " ".join(str(error).split()) or type(error).__name__
+        return UserError(f"hydra.sweeper.{part} ({given}): {text}")
 
 
 def options(node: Any) -> Options:

@@ -202,13 +202,46 @@ def test_several_objectives(sweep):
         (["epochs=2"], "nothing to search"),
         ([LR, "hydra.sweeper.direction=up"], "minimize or maximize"),
         (["optimizer.lr=interval(-2,-1)"], "lr must be"),
+        ([LR, "hydra/sweeper/sampler=grid"], "sampler=grid needs values that can be listed, not optimizer.lr="),
+        ([LR, "hydra.sweeper.sampler.seed=-1"], "hydra.sweeper.sampler (seed=-1, n_startup_trials=10"),
+        ([LR, "hydra.sweeper.sampler.n_startup_trials=abc"], "hydra.sweeper.sampler (seed=null, n_startup_trials=abc"),
+        ([LR, "hydra.sweeper.pruner.n_startup_trials=-3"], "hydra.sweeper.pruner (n_startup_trials=-3"),
+        ([LR, "hydra.sweeper.sampler=3"], "hydra.sweeper.sampler must be keys with values, got 3"),
+        ([LR, "hydra.sweeper.heartbeat=99999999999"], "heartbeat must be at most 86400"),
+        ([LR, "hydra.sweeper.storage=/dev/null"], "hydra.sweeper.storage must be a file"),
+        ([LR, "hydra.sweep.dir=x"], "hydra.sweep.dir has no effect on a search"),
+        ([LR, "hydra.sweeper.n_trials=null"], "n_trials=null needs hydra.sweeper.timeout, or"),
+        (["seed=choice(-1,1)"], "seed must be at least 0, got -1"),
+        (["model.depth=range(0,1e9)"], "model.depth must be between 0 and 10,000"),
+        (["optimizer=momentum,adam", "optimizer.momentum=choice(0.5,0.9)"], "optimizer=adam has no key momentum"),
     ],
 )
-def test_what_is_wrong_is_one_line(sweep, words, said):
-    done = sweep(*words, "hydra.sweeper.n_trials=4")
-    assert done.returncode == 2
-    assert said in done.stderr and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
-    assert not list(sweep.home.iterdir())  # it is said before anything is begun
+def test_what_is_wrong_is_one_line(sweep, called, words, said):
+    trials = [] if any("n_trials" in word for word in words) else ["hydra.sweeper.n_trials=4"]
+    done = called("bpx.train", *sweep.words(*words, *trials))
+    assert done.code == 2
+    assert said in done.err and done.err.count("\n") == 1
+    assert done.made == []  # it is said before anything is begun
+
+
+def test_a_point_that_was_tried_is_told_again(sweep, called):
+    """Five trials of two points train two networks; a key of a swept option is looked for in the option chosen."""
+    words = ["optimizer=momentum,nesterov", "optimizer.momentum=0.5", "max_steps=20", "progress=false"]
+    done = called("bpx.train", *sweep.words(*words, "hydra.sweeper.n_trials=5"))
+    assert (done.code, done.err) == (0, "")
+    trials = sweep.study().trials
+    first = {t.params["optimizer"]: t for t in reversed(trials)}
+    assert len(trials) == 5 and set(trials[0].params) == {"optimizer"}
+    assert all(t.values == first[t.params["optimizer"]].values for t in trials)
+    assert len(list(sweep.home.glob("outputs/default-sweep/trial_*"))) == len(first)
+    assert done.out.count("  as trial ") == 5 - len(first)
+
+
+def test_any_number_of_trials_within_a_time(sweep, called):
+    words = ["hydra.sweeper.n_trials=null", "hydra.sweeper.timeout=2", "max_steps=5", "probes=none"]
+    done = called("bpx.train", *sweep.words(LR, *words))
+    assert (done.code, done.err) == (0, "") and "any number of trials" in done.out
+    assert sweep.study().trials and all(t.state.is_finished() for t in sweep.study().trials)
 
 
 def test_after_the_timeout_no_trial_is_begun(sweep):
