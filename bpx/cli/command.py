@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from bpx.config import CONF, PACKAGE, RENAMED, UserError, listed
+from bpx.cli.errors import one_line, similar
+from bpx.cli.overrides import prepared
+from bpx.config import CONF, PACKAGE, UserError
 from bpx.system.interrupts import Stop
-from bpx.system.text import masked, printable
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
 
@@ -124,41 +124,6 @@ def accept_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an error says in one line, masked and printable: Hydra's own run over seven to ten."""
-    return printable(masked(_one_line(error)))
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename:  # Hydra makes a missing option one, too, without a name
-        return f"cannot use {error.filename}: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return f"out of memory ({str(error) or 'no more to be had'}): a smaller network or batch_size needs less"
-    text = str(error)
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':\s*(.*)", text, re.DOTALL)
-    if option:
-        group, name, rest = option.groups()
-        known = [line.strip() for line in rest.splitlines() if line.startswith("\t") or line.strip()]
-        known = [k for k in known if re.fullmatch(r"[\w.-]+", k)]
-        return f"{group}={name}: there is no such option; known are {listed(known)}"
-    absent = re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list\.[^+]*(\+\S+)", text)
-    if absent:
-        return f"{absent[1]} is not among the defaults: write {absent[2]}"
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown and unknown[1] in RENAMED:
-        return f"{unknown[1]} was renamed to {RENAMED[unknown[1]]}"
-    if unknown:
-        return f"unknown key {unknown[1]}{_similar(unknown[1])}"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = re.search(r"^\s*full_key: (\S+)", text, re.MULTILINE)
-    if named and lines:  # OmegaConf's: what is wrong first, then the key
-        key, why = named[1], lines[0]
-        if re.search(r"not in struct|Missing key", why):
-            return f"{key} is missing, and no key can be taken away"
-        return why if key in why else f"{key}: {why}"
-    return " ".join(lines[:2]) if lines else type(error).__name__
-
-
 def _unforeseen(error: Exception) -> bool:
     """Tell whether an error names nothing that the user could put right."""
     return isinstance(error, OSError) and not error.filename
@@ -180,8 +145,6 @@ def _look_over(task: Callable[[Any], Any]) -> None:
     """
     from hydra._internal.utils import get_args_parser
 
-    from bpx.cli.overrides import prepared
-
     try:
         os.getcwd()
     except FileNotFoundError as error:
@@ -191,7 +154,7 @@ def _look_over(task: Callable[[Any], Any]) -> None:
     for word in rest:
         if word.startswith("-"):
             key = word.lstrip("-").partition("=")[0]
-            raise UserError(f"{word}: keys are given as key=value, without dashes{_similar(key)}")
+            raise UserError(f"{word}: keys are given as key=value, without dashes{similar(key)}")
         overrides.append(word)  # argparse takes those before and those behind -m as two lists
     flags = list(sys.argv[1:])
     for word in overrides:
@@ -204,30 +167,3 @@ def _look_over(task: Callable[[Any], Any]) -> None:
     extended = bool(known.config_dir or known.config_path) or any("hydra.searchpath" in word for word in overrides)
     multirun = known.multirun or any(word.lstrip("+") == "hydra.mode=MULTIRUN" for word in overrides)
     sys.argv[1:] = [*prepared(overrides, multirun, extended), *flags]
-
-
-def _similar(key: str) -> str:
-    """Return a hint at the keys that look like ``key``, from the plain configuration."""
-    import difflib
-
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
-
-    from bpx.config import flatten
-
-    if key.startswith("hydra.sweeper."):
-        options = OmegaConf.load(CONF / "hydra" / "sweeper" / "bpx_optuna.yaml")
-        known = ["sampler", "pruner", *(str(k) for k in options if not str(k).startswith("_") and k != "defaults")]
-        return f"; hydra.sweeper has: {', '.join(known)}"
-    group, _, name = key.partition(".")
-    files = sorted((CONF / group).glob("*.yaml")) if name.isidentifier() else []
-    having = [path.stem for path in files if re.search(rf"^{name}:", path.read_text(), re.M)]
-    if having:
-        return f"; {group}={listed(having, ' or ')} has it"
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        known = list(flatten(compose("config")))
-    last = key.rpartition(".")[2]
-    close = [k for k in known if k.rpartition(".")[2] == last] or difflib.get_close_matches(key, known, cutoff=0.5)
-    return f"; did you mean {listed(close, ' or ')}?" if close else f"; known are {listed(known)}; see --help"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from bpx.cli.errors import one_line
 from bpx.config import CONF, UserError, listed, plan
 
 MAX_JOBS = 10_000  # of a multirun
@@ -129,8 +130,6 @@ def refused_value(dimensions: dict[str, list[str]], check: Any) -> UserError | N
     """Return why a value of a sweep can never run: it fails beside every value of the other keys, one at a time."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
-
-    from bpx.cli.command import one_line
 
     def failure(chosen: list[str]) -> str:
         try:

@@ -255,7 +255,7 @@ def compose(*overrides: str) -> Any:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from bpx.cli.command import one_line
+    from bpx.cli.errors import one_line
 
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
