@@ -2,9 +2,9 @@
 
 import pytest
 
-from bpx.config import CONF, flatten
+from bpx.config import CONF, UserError, flatten
 from bpx.runs.keys import EVERYTHING, KEYS, NOTHING, Use, uses
-from bpx.runs.naming import LONGEST, run_name
+from bpx.runs.naming import LONGEST, OUTPUTS, output_folder, run_name
 from bpx.runs.study import compose
 
 CHOICES = {"activation": "sigmoid", "initializer": "xavier_normal", "dropout": "none", "tracking": "mlflow"}
@@ -57,3 +57,10 @@ def test_every_key_of_the_table_exists():
     groups = {path.name for path in CONF.iterdir()}
     known = {*flatten(compose("dataset=file")), *groups, "checkpoint"}
     assert set(KEYS) <= known
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/tmp/x", "a/../../x", ".", "", "a\x1bb", "a\nb"])
+def test_a_name_that_leads_out_of_outputs_is_refused(name):
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.study_name must name a folder inside outputs/") as error:
+        output_folder("hydra.sweeper.study_name", name)
+    assert "\n" not in str(error.value) and output_folder("experiment", "a/b") == OUTPUTS / "a" / "b"

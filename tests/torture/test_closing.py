@@ -162,6 +162,7 @@ def test_killed_at_every_call_of_closing(outcome, sqlite, tmp_path):
             break
         assert everything(client, sync(copy).run) == expected, f"after {kills} calls"
         assert sync(copy).interrupted is False  # once more changes nothing
+    print(f"killed after each of {kills} calls")
     assert kills > 15
 
 
@@ -194,6 +195,7 @@ def test_every_answer_of_a_server_is_lost_once(outcome, server, tmp_path, monkey
         if Spool.load(copy).todo and len(lost) > 200:
             pytest.fail("it comes to no end")
     left[0] = 0
+    print(f"{len(lost)} answers lost")
     assert len(lost) > 20 and any("logged-models" in request for request in lost)
     assert everything(client, sync(copy).run) == expected
 

@@ -306,3 +306,18 @@ def test_a_store_that_stays_locked_gets_the_rest_later(tmp_path, monkeypatch):
         other.execute("ROLLBACK")
     assert delivery.sync(tmp_path).run == tracker.run_id
     assert steps(tracker) == [1] and tracker._client.get_run(tracker.run_id).info.status == "FINISHED"
+
+
+def test_a_link_is_not_sent(tmp_path, capsys):
+    home, secret = tmp_path / "run", tmp_path / "secret"
+    (home / "figures").mkdir(parents=True)
+    secret.write_text("secret")
+    (home / "figures" / "a.png").symlink_to(secret)
+    target = {"uri": f"sqlite:///{tmp_path / 'x.db'}", "experiment": "0", "run": "r"}
+    spool = Spool(home, target)
+    spool.add("artifact", "figures", "figures")
+    assert sync.main([str(home)]) == 2 and not (tmp_path / "x.db").exists()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"a.png is a link to {secret}" in said
+    with pytest.raises(ValueError, match="is a link"):
+        delivery._artifact(None, spool, "figures", "figures")
