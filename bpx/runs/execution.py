@@ -97,8 +97,14 @@ class Execution:
             self.work, data, net, self.optimizer, self.report_schedule, record, remedies=not self.quiet
         )
         self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.probe_set})
+        self.recorder = FlightRecorder(self.training)
         self.checkpoints = Checkpoints(
-            directory / "checkpoints", self.work.checkpoint, self.training, self.measurement.writer, self._facts
+            directory / "checkpoints",
+            self.work.checkpoint,
+            self.training,
+            self.measurement.writer,
+            self.recorder,
+            self._facts,
         )
         self.latest: dict[str, float] = {}
         self.pruned = False
@@ -142,14 +148,13 @@ class Execution:
             log.info("data: %s", line)
             self.console.data(line)
         seen, training = self.measurement, self.training
-        recorder = FlightRecorder(training)
         event: NonFinite | None = None
         step, epoch = training.progress.step, training.progress.step / len(self.batches)
         self.started = time.perf_counter()
         validation = None if data.x_val is None else (data.x_val, data.y_val)
 
         def on_step_end() -> None:
-            recorder()
+            self.recorder()
             if self.stop.number or self.checkpoints.due:
                 self.checkpoints.write()
             self.stop.check()
@@ -203,7 +208,7 @@ class Execution:
         judged = seen.judge_last(outcome, final)
         seen.close()
         if event is not None:
-            self._diverged(event, recorder)
+            self._diverged(event)
         if stopped:
             tracker.tag("bpx.stopped", stopped)
         self._close(outcome, final, stopped)
@@ -301,13 +306,14 @@ class Execution:
         tracker.tag("bpx.finding", finding.sentence)
         tracker.tag("mlflow.note.content", finding.sentence)
 
-    def _diverged(self, event: NonFinite, recorder: FlightRecorder) -> None:
+    def _diverged(self, event: NonFinite) -> None:
         """Tell where the first non-finite value came from, and keep the frames of the last steps."""
         log.warning("diverged: %s", event)
         self.work.tracker.tag("bpx.nonfinite", str(event))
         path = self.directory / "nonfinite.json"
-        frames = recorder.replay(event.step)
-        path.write_text(json.dumps({"event": asdict(event), "frames": frames}, indent=1) + "\n")
+        frames = self.recorder.replay(event.step)
+        with replaced(path) as file:
+            file.write(json.dumps({"event": asdict(event), "frames": frames}, indent=1).encode() + b"\n")
         self.work.tracker.artifact(path, "")
 
     def _close(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:

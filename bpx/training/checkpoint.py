@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info
 
+from bpx.engine.memory import add_prefix, select_prefix
 from bpx.records import Keys, RecordWriter
 from bpx.training import sealed
+from bpx.training.recorder import FlightRecorder
 from bpx.training.sealed import Damaged
 from bpx.training.state import State, Training
 
@@ -61,10 +63,11 @@ class Checkpoints:
         settings: CheckpointSettings,
         training: Training,
         record: RecordWriter,
+        recorder: FlightRecorder,
         facts: Callable[[], dict[str, Any]],
     ) -> None:
         self.folder, self.settings, self.training, self.record = folder, settings, training, record
-        self.facts = facts
+        self.recorder, self.facts = recorder, facts
         self._parts = 0
         self._value: float | None = None
         self._best: State | None = None
@@ -112,9 +115,10 @@ class Checkpoints:
         if self._best is not None:
             sealed.write(self.folder / "best.bpx", self._best.facts, self._best.arrays)
             self._best = None
-        state = self.training.capture()
-        own = {"made_with": made_with(), "parts": self._parts, "best": self._value}
-        sealed.write(path, state.facts | self.facts() | own, state.arrays)
+        state, past = self.training.capture(), self.recorder.past()
+        own = {"made_with": made_with(), "parts": self._parts, "best": self._value, "past": past.facts}
+        arrays = state.arrays | add_prefix("past", past.arrays)
+        sealed.write(path, state.facts | self.facts() | own, arrays)
         self._written, self._at = time.monotonic(), step
         for old in self._states()[self.settings.keep :]:
             old.unlink(missing_ok=True)
@@ -136,6 +140,7 @@ class Checkpoints:
                 self._resumed_at = self._at
                 return facts, wrong
         self.training.restore(start)
+        self.recorder.restart()
         self._resumed_at = self._at = -1
         return {}, wrong
 
@@ -145,6 +150,7 @@ class Checkpoints:
             rows = [row for part in range(1, int(facts["parts"]) + 1) for row in self._read_rows(part)]
             check(facts)
             self.training.restore(State(arrays, facts))
+            self.recorder.recall(State(select_prefix("past", arrays), facts["past"]))
             self._parts, self._value, self._at = int(facts["parts"]), facts["best"], self.training.progress.step
         except Damaged:
             raise

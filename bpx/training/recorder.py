@@ -27,6 +27,12 @@ class FlightRecorder:
         self.training = training
         self._states: deque[tuple[int, State]] = deque(maxlen=2)
         self._rates: deque[tuple[int, float]] = deque(maxlen=2 * EVERY)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was before the present state."""
+        self._rates.clear()
+        self._states.clear()
         self._keep()
 
     def __call__(self) -> None:
@@ -39,8 +45,7 @@ class FlightRecorder:
     def replay(self, step: int) -> list[dict[str, Any]]:
         """Return a frame of each of the last steps up to ``step``, which is where training is left, half made."""
         t, rates = self.training, dict(self._rates)
-        early = [state for at, state in self._states if at <= step - FRAMES + 1]
-        t.restore(early[-1] if early else self._states[0][1])
+        t.restore(self._before(step)[1])
         frames: deque[dict[str, Any]] = deque(maxlen=FRAMES)
         for x, y in t.batches:
             cost, at = t.net.cost(x, y), t.progress.step
@@ -55,6 +60,24 @@ class FlightRecorder:
             t.optimizer.apply()
             t.progress.step += 1
         return list(frames)
+
+    def past(self) -> State:
+        """Return a state from which the steps before this one can be made again, for a checkpoint to keep."""
+        at, state = self._before(self.training.progress.step)
+        return State(state.arrays, state.facts | {"step": at, "rates": [list(rate) for rate in self._rates]})
+
+    def recall(self, past: State) -> None:
+        """Go on at the present state with what ``past`` returned; raises ValueError or KeyError for anything else."""
+        self._rates.clear()
+        self._rates.extend((int(step), float(lr)) for step, lr in past.facts["rates"])
+        self._states.clear()
+        self._states.append((int(past.facts["step"]), past))
+        self._keep()
+
+    def _before(self, step: int) -> tuple[int, State]:
+        """Return the latest state that lies far enough before a step, or the first there is."""
+        early = [kept for kept in self._states if kept[0] <= step - FRAMES + 1]
+        return early[-1] if early else self._states[0]
 
     def _keep(self) -> None:
         self._states.append((self.training.progress.step, self.training.capture()))

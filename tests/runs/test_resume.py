@@ -309,6 +309,27 @@ def test_a_damaged_checkpoint_makes_no_later_one_vanish(keep, whole, kept, tmp_p
     assert numbers(directory) == numbers(whole)
 
 
+@pytest.mark.parametrize("behind", [1, 5, 70])
+def test_the_last_steps_before_nan_are_told_after_a_resume_too(behind, tmp_path, resume, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*LOCAL, "schedule=exponential", "schedule.factor=1.05", "optimizer=sgd", "checkpoint.keep=9999"]
+    words = [w for w in words if w not in ("optimizer=adam", "checkpoint.every=50")] + ["checkpoint.every=1"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[*words, "optimizer.lr=0.01", "normalization=none"])
+    done = perform(config, "default", Path("outputs/default"), words, quiet=True)
+    told = json.loads((done.directory / "nonfinite.json").read_text())
+    at = told["event"]["step"]
+    assert done.outcome == "diverged" and len(told["frames"]) == 8 and at > 71
+    (done.directory / "result.json").unlink()
+    for path in (done.directory / "checkpoints").glob("step-*"):
+        if int(path.stem.removeprefix("step-")) > at - behind:
+            path.unlink()
+    (done.directory / "nonfinite.json").unlink()
+    again = resume(done.directory)
+    assert again.returncode == 0 and f"resumed at step {at - behind} of" in again.stdout, again
+    assert json.loads((done.directory / "nonfinite.json").read_text()) == told
+
+
 def test_what_a_killed_process_left_half_written_is_removed(kept, tmp_path, resume):
     directory = stopped(tmp_path, kept, 850)
     left = [directory / "checkpoints" / ".step-0000000864.bpx.123", directory / ".delivery.json.99999"]
