@@ -168,11 +168,12 @@ def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward])
     L, found = len(q), np.zeros((2, len(q), len(q)))
     if not net.residual:
         return found
+    length = math.exp(float(np.mean(np.log(q)))) if net.normalization == "none" else 1.0
+    known = [moments(net.activation, length, c) for c in CORRELATIONS]
+    tables = [m.A22 for m in known], [m.D22 for m in known]
     for layer in range(L - 1):
-        at, length = forward[layer], q[layer] if net.normalization == "none" else 1.0
-        known = [moments(net.activation, length, c) for c in CORRELATIONS]
-        rho = np.sqrt(q[layer] / np.array(q[layer + 1 :]))  # of one unit's z, here and there
-        for i, table in enumerate(([m.A22 for m in known], [m.D22 for m in known])):
+        at, rho = forward[layer], np.sqrt(q[layer] / np.array(q[layer + 1 :]))  # of one unit's z, here and there
+        for i, table in enumerate(tables):
             own, pair = (np.interp(r, CORRELATIONS, table) - 1 for r in (rho, rho * at.rms))
             found[i, layer, layer + 1 :] = (at.weight * own + (1 - at.weight) * pair) / net.hidden[layer]
     return found + found.transpose(0, 2, 1)

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, dphi, pair_expectation, phi, rule, scale_free, scale_free_beyond
+from bpx.theory.gaussian import Array, dphi, pair_rule, phi, rule, scale_free, scale_free_beyond
 
 CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
 _NEAR, _FAR = 1e-12, 1e6  # variances at which most units stand near 0, and far from every bend of phi
@@ -71,30 +71,29 @@ def _unit(function: ActivationFunction, q: float) -> float:
 @lru_cache(maxsize=1024)
 def _moments(function: ActivationFunction, q: float, c: float) -> Moments:
     u, _, w = rule(q, function.kinks)
-    a2, d2 = phi(function, u) ** 2, dphi(function, u) ** 2
-    A, D = float(w @ a2), float(w @ d2)
+    a, d = phi(function, u), dphi(function, u)
+    A, D = float(w @ a**2), float(w @ d**2)
     scale_a, scale_d = 1 / max(A, 1e-300), 1 / max(D, 1e-300)
-
-    def pair(power: int, share_a: float, share_d: float) -> float:
-        def g(v: Array) -> Array:
-            a = phi(function, v) ** power if share_a else 0.0
-            d = dphi(function, v) ** power if share_d else 0.0
-            return np.asarray(share_a * a + share_d * d)
-
-        return pair_expectation(g, q, c, function.kinks)
-
-    A22, D22 = pair(2, scale_a, 0), pair(2, 0, scale_d)
+    alone = {
+        "A4": float(w @ a**4) * scale_a**2,
+        "D4": float(w @ d**4) * scale_d**2,
+        "AD": float(w @ (a * d) ** 2) * scale_a * scale_d,
+    }
+    if c == 1:
+        return Moments(A=A, D=D, A11=A, D11=D, A22=alone["A4"], D22=alone["D4"], AD22=alone["AD"], **alone)
+    u1, w1, u2, w2 = pair_rule(q, c, function.kinks)
+    a, d = phi(function, u1), dphi(function, u1)
+    a2, d2 = phi(function, u2), dphi(function, u2)
+    across = [np.einsum("ij,ij->i", w2, v) for v in (a2, d2, a2 * a2, d2 * d2)]
     return Moments(
         A=A,
         D=D,
-        A4=float(w @ a2**2) * scale_a**2,
-        D4=float(w @ d2**2) * scale_d**2,
-        AD=float(w @ (a2 * d2)) * scale_a * scale_d,
-        A11=pair(1, 1, 0),
-        D11=pair(1, 0, 1),
-        A22=A22,
-        D22=D22,
-        AD22=(pair(2, scale_a, scale_d) - A22 - D22) / 2,
+        A11=float(w1 @ (a * across[0])),
+        D11=float(w1 @ (d * across[1])),
+        A22=float(w1 @ (a * a * across[2])) * scale_a**2,
+        D22=float(w1 @ (d * d * across[3])) * scale_d**2,
+        AD22=float(w1 @ (a * a * across[3])) * scale_a * scale_d,
+        **alone,
     )
 
 

@@ -79,12 +79,19 @@ def expectation(g: Function, q: float, kinks: Sequence[float] = ()) -> float:
 
 
 def pair_expectation(g: Function, q: float, c: float, kinks: Sequence[float] = ()) -> float:
-    """Return E[g(u1) g(u2)] for u1, u2 ~ N(0, q) of correlation ``c`` in [-1, 1].
-
-    The inner integral is cut where g bends, the outer one where the inner's blurred kinks lie.
-    """
+    """Return E[g(u1) g(u2)] for u1, u2 ~ N(0, q) of correlation ``c`` in [-1, 1]."""
     if abs(c) >= 1:
         return expectation(lambda u: g(u) * g(math.copysign(1, c) * u), q, [*kinks, *(-k for k in kinks)])
+    u1, w1, u2, w2 = pair_rule(q, c, kinks)
+    return float((w1 * g(u1)) @ np.sum(g(u2) * w2, axis=1))
+
+
+def pair_rule(q: float, c: float, kinks: Sequence[float] = ()) -> tuple[Array, Array, Array, Array]:
+    """Return nodes and weights u1, w1 (m,) and u2, w2 (m, k), so that E[g(u1) h(u2)] = sum w1 g(u1) sum w2 h(u2).
+
+    u1, u2 ~ N(0, q) of correlation ``c`` in (-1, 1). The inner integral is cut where g bends, the outer one where the
+    inner's blurred kinks lie.
+    """
     scale, blur = math.sqrt(max(q, _SMALLEST)), math.sqrt((1 - c) * (1 + c))
     marks = _landmarks(scale, kinks)
     outer = [u / scale for u in marks] + [*_BENDS, TAIL, -TAIL] + [-z for z in _BENDS]
@@ -98,9 +105,8 @@ def pair_expectation(g: Function, q: float, c: float, kinks: Sequence[float] = (
     fixed = np.broadcast_to([-TAIL, -4.0, -2.0, 0.0, 2.0, 4.0, TAIL], (len(z1), 7))
     edges = np.sort(np.clip(np.hstack([inner, fixed]), -TAIL, TAIL))
     z2, w2 = _panels(edges, _NESTED)
-    values = g(scale * (c * z1[:, None] + blur * z2))
-    mean2 = np.sum(values * w2 * np.exp(-0.5 * z2 * z2), axis=1) * _DENSITY
-    return float(np.sum(w1 * np.exp(-0.5 * z1 * z1) * _DENSITY * g(scale * z1) * mean2))
+    u2 = scale * (c * z1[:, None] + blur * z2)
+    return scale * z1, w1 * np.exp(-0.5 * z1 * z1) * _DENSITY, u2, w2 * np.exp(-0.5 * z2 * z2) * _DENSITY
 
 
 def second_moment(function: ActivationFunction, q: float) -> float:
