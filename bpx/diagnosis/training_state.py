@@ -17,7 +17,8 @@ from bpx.records import Outcome
 
 STOPS = ("dead", "diverging", "stalled")  # the rules that can end a run
 QUANTITIES = frozenset(rule.quantity for rule in RULES.values()) | {"clipped_steps"}
-_STATE = ("dead layer", "dead", "exploding", "vanishing")  # the state of the gradients is said first
+_DEAD = ("dead layer", "dead")
+_FLOW = ("exploding", "vanishing")  # said of a network that learned, too, which is no alarm
 _EXPLAINED = ("dead", "dead layer", "dead units", "saturated")  # a step that threw the weights may be why
 _ENDED = {Outcome.DIVERGED: "diverged", Outcome.PRUNED: "was pruned"}
 _REMEMBERED = ("cost_start", "cost", "accuracy", "rate")  # of what is known, beside the values
@@ -123,10 +124,12 @@ class TrainingState:
             learned = False
         alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
         spoken, factor = known.verdict, known.factor
-        state = ", and ".join(alarms[name].sentence for name in _STATE if name in alarms)
-        if spoken == "healthy":
-            state = f"{state}, " * bool(state) + f"gradients are healthy (×{factor:.3g} per layer)"
-        clauses = [state, *(alarm.sentence for name, alarm in alarms.items() if name not in (*_STATE, "not learned"))]
+        state = ", and ".join(alarms[name].sentence for name in _DEAD if name in alarms)
+        if factor is not None:
+            flow = RULES[spoken].sentence if spoken in RULES else "gradients are healthy, ×{values} per layer"
+            state = f"{state}, " * bool(state) + flow.format(values=f"{factor:.3g}")
+        first = (*_DEAD, *_FLOW, "not learned")
+        clauses = [state, *(alarm.sentence for name, alarm in alarms.items() if name not in first)]
         if self.thrown is not None and any(name in found for name in _EXPLAINED):
             ratio, at, lr = self.thrown
             clauses.append(RULES["thrown"].sentence.format(rate=f"{lr:g}", values=f"{ratio:.2g}", step=at))

@@ -451,7 +451,8 @@ def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
     assert str(stopped_by.value) == said.format(f"python -m bpx.train resume={directory.relative_to(tmp_path)}")
     rows, all_rows = (records.read(d / "gradient_flow.parquet") for d in (directory, whole))
     reached = rows.step.max()
-    assert 0 < reached < all_rows.step.max() and rows.about["finding"]["verdict"] == "undetermined"
+    assert 0 < reached < all_rows.step.max() and rows.about["finding"]["verdict"] == "healthy"
+    assert rows.about["final"] is None
     assert len(rows.step) == (all_rows.step <= reached).sum()
     assert [p.name for p in directory.glob("gradient_flow*")] == ["gradient_flow.parquet"]
     compare([str(directory), str(whole)])
