@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bpx.config import plan, streams
+from bpx.config import plan, spawn_rngs
 from bpx.records import read, read_metrics
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 from bpx.runs.study import compose
 from experiments import (
     exploding_gradients,
@@ -105,7 +105,7 @@ class Made(NamedTuple):
 
 def alarms(words: tuple[str, ...], seed: int, home: Path, data: Any = None) -> Made:
     """Train one run and return what became of it."""
-    done = perform(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], data=data, quiet=True)
+    done = train_run(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], data=data, quiet=True)
     final = json.loads((done.directory / "result.json").read_text())["final"]
     said = [f"{alarm['rule']} ({alarm['sentence']})" for alarm in final["alarms"]]
     return Made(said, final["verdict"], done.metrics["accuracy/test"], farthest(done.directory))
@@ -117,7 +117,7 @@ def main(seeds: int) -> None:
     every: list[Made] = []
     for label, words in HEALTHY.items():
         work = plan(compose(*words, *PLAIN))
-        data = work.source.load(streams(0)["data"], work.settings.dtype)
+        data = work.source.load(spawn_rngs(0)["data"], work.settings.dtype)
         with tempfile.TemporaryDirectory() as home:
             made = [alarms(words, seed, Path(home), data) for seed in range(seeds)]
         every += made

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bpx.config import UserError, plan, streams
+from bpx.config import UserError, plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis import find, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
@@ -66,7 +66,7 @@ def composition(number: int) -> list[str]:
 def drawn(work: Any, data: Dataset, first: int) -> Iterator[Network]:
     """Yield networks of a plan, each after a pass with a batch of its own."""
     for number in range(first, first + DRAWN):
-        rngs = streams((number,))
+        rngs = spawn_rngs((number,))
         net = build_network(work, data, rngs)
         rows = rngs["shuffle"].choice(len(data.x_train), net.batch, replace=False)
         net.cost(data.x_train[rows], data.y_train[rows])
@@ -109,7 +109,7 @@ def look(number: int) -> dict[str, Any]:
         work = plan(compose(*words))
     except UserError as error:
         return seen | {"error": str(error)}
-    rngs = streams(number)
+    rngs = spawn_rngs(number)
     data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
     net = build_network(work, data, rngs)
     net.cost(data.x_train[: net.batch], data.y_train[: net.batch])

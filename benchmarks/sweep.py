@@ -5,7 +5,7 @@ python benchmarks/sweep.py [rounds]     prints a Markdown table: medians over th
 All commands are processes of their own in a directory of their own, as a person would start them. A trial's time is
 its share of the time from the first trial's start to the last one's end, so that asking, composing, tracking and
 telling are in it (ten evaluations, each reported to Optuna, none pruned). The same training called directly is
-`bpx.runs.run.perform`, in one process that has made two already.
+`bpx.runs.run.train_run`, in one process that has made two already.
 """
 
 import os
@@ -39,13 +39,13 @@ import sys, time
 from pathlib import Path
 from hydra import compose, initialize_config_dir
 from bpx.config import CONF
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 with initialize_config_dir(str(CONF), version_base="1.3"):
     config = compose("config", sys.argv[1:] + ["progress=false"])
 for i in range({TRIALS} + 2):
     if i == 2:
         began = time.perf_counter()
-    perform(config, "direct", Path("direct"), [], quiet=True)
+    train_run(config, "direct", Path("direct"), [], quiet=True)
 print((time.perf_counter() - began) / {TRIALS})
 """
 

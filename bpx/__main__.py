@@ -8,7 +8,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import leave
+from bpx.cli.command import exit_process
 
 COMMANDS = {
     "bpx.train": "train a network and measure its gradients layer by layer; -m or +sweep=NAME searches",
@@ -34,4 +34,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

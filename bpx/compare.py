@@ -18,7 +18,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import leave, said, terminal
+from bpx.cli.command import exit_process, run_cli, terminal
 from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics
 from bpx.runs.keys import Use, uses
@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if set(words) & {"-h", "--help"}:
         print(f"{__doc__}\n\nRUN is a run directory, or the id of a run in MLflow.")
         return 0
-    return said(lambda: compare(words))
+    return run_cli(lambda: compare(words))
 
 
 def compare(words: Sequence[str]) -> None:
@@ -204,4 +204,4 @@ def _word(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -405,7 +405,7 @@ def _number(key: str, value: Any) -> float:
     return float(value)
 
 
-def streams(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
+def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
     """Return one independent random stream for each use, all from one seed."""
     uses = ("initialization", "shuffle", "dropout", "data")
     children = np.random.SeedSequence(seed).spawn(len(uses))

@@ -12,8 +12,8 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from bpx.cli.command import command, leave, terminal
-from bpx.config import UserError, plan, streams
+from bpx.cli.command import command, exit_process, terminal
+from bpx.config import UserError, plan, spawn_rngs
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
 from bpx.probes import trace
 
@@ -31,7 +31,7 @@ def main(config: Any) -> int:
 
     config.dtype = "float64"  # float32 has too few digits to take differences
     work = plan(config)
-    rngs = streams(work.settings.seed)
+    rngs = spawn_rngs(work.settings.seed)
     try:
         data = work.source.load(rngs["data"], np.dtype("float64"))
     except DataError as error:
@@ -138,4 +138,4 @@ def entry(t: TensorCheck, full: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -7,7 +7,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import command, leave
+from bpx.cli.command import command, exit_process
 
 
 @command
@@ -22,4 +22,4 @@ def main(config: object) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -3,7 +3,7 @@
 import sys
 import textwrap
 
-from bpx.cli.command import leave, said
+from bpx.cli.command import exit_process, run_cli
 from experiments.gallery import CLASSICS, DEMONSTRATIONS, make_all
 
 
@@ -13,8 +13,8 @@ def main(words: list[str]) -> int:
         names = textwrap.fill(", ".join((*DEMONSTRATIONS, *CLASSICS)), 100)
         print(f"{__doc__}\n\nOne study alone: python -m experiments.NAME, with the same words. NAME is one of\n{names}")
         return 0
-    return said(lambda: make_all(words))
+    return run_cli(lambda: make_all(words))
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    exit_process(main(sys.argv[1:]))

@@ -10,7 +10,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-from bpx.runs.study import Told
+from bpx.runs.study import StudyResult
 
 FOLDER = Path(__file__).resolve().parent
 PICTURES = FOLDER.parent / "docs" / "gallery"
@@ -42,16 +42,16 @@ CLASSICS = (
 AT_ONCE = 2
 
 
-def make(name: str, words: Sequence[str]) -> Told:
+def make(name: str, words: Sequence[str]) -> StudyResult:
     """Make one study."""
-    told: Told = import_module(f"experiments.{name}").run(words)
+    told: StudyResult = import_module(f"experiments.{name}").run(words)
     return told
 
 
 def make_all(words: Sequence[str]) -> None:
     """Make all studies and, unless they are quick, the gallery."""
     started = time.perf_counter()
-    told: dict[str, Told] = {}
+    told: dict[str, StudyResult] = {}
     with ProcessPoolExecutor(AT_ONCE, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         waiting = [pool.submit(make, name, words) for name in (*DEMONSTRATIONS, *CLASSICS)]
         for future in as_completed(waiting):
@@ -64,7 +64,7 @@ def make_all(words: Sequence[str]) -> None:
         print(f"gallery   {FOLDER / 'README.md'}")
 
 
-def write(told: dict[str, Told]) -> None:
+def write(told: dict[str, StudyResult]) -> None:
     """Write the pictures and the page that shows them with question, finding and command."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     lines = [

@@ -15,15 +15,15 @@ from hydra import compose, initialize_config_dir
 from bpx.config import CONF, UserError
 from bpx.runs import run as running
 from bpx.system import files
-from bpx.training import sealed
+from bpx.training import checkpoint_file
 
 QUICK = ["dataset=classification", "epochs=3", "tracking=none", "tracking.figures=false", "progress=false"]
 
 
-def perform(*words):
+def train_run(*words):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[*QUICK, *words])
-    return running.perform(config, "default", Path("outputs/default"), words, quiet=True)
+    return running.train_run(config, "default", Path("outputs/default"), words, quiet=True)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(file, prepared, monkeypatch
 
     monkeypatch.setattr(files, "_create", full)
     with pytest.raises(UserError) as error:
-        perform()
+        train_run()
     assert str(error.value) == f"cannot write {prepared / file}: {os.strerror(errno.ENOSPC)}"
 
 
@@ -63,7 +63,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(file, prepared, monkeypatch
 def test_a_full_disk_under_the_metrics(prepared):
     (prepared / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(UserError) as error:
-        perform()
+        train_run()
     assert str(error.value) == f"cannot write {prepared / 'metrics.jsonl'}: {os.strerror(errno.ENOSPC)}"
 
 
@@ -71,7 +71,7 @@ def test_a_full_disk_under_the_metrics(prepared):
 def test_a_full_disk_under_the_log(prepared, capfd):
     (prepared / "train.log").symlink_to("/dev/full")
     with pytest.raises(UserError) as error:
-        perform()
+        train_run()
     assert str(error.value) == f"cannot write {prepared / 'train.log'}: {os.strerror(errno.ENOSPC)}"
     assert capfd.readouterr().err == ""
 
@@ -130,7 +130,7 @@ def test_a_disk_that_fills_up_and_gets_space_again(tracking, size, disk, command
     kept = sorted((directory / "checkpoints").glob("step-*"))
     assert not list(directory.rglob(".*.bpx.*"))
     for path in kept:
-        sealed.read(path)  # raises where it is damaged
+        checkpoint_file.read(path)  # raises where it is damaged
     subprocess.run(["mount", "-o", "remount,size=60m", home], check=True)
     done = command("bpx.train", f"resume={directory}", cwd=home)
     assert done.returncode == 0 and done.stderr == "", done.stderr
@@ -152,7 +152,7 @@ def test_something_in_the_way_of_the_run_directory(place, tmp_path, monkeypatch)
     Path(place).parent.mkdir(exist_ok=True)
     Path(place).write_text("a file")
     with pytest.raises(UserError, match="cannot write the run directory outputs/default/") as error:
-        perform()
+        train_run()
     assert "\n" not in str(error.value)
 
 
@@ -196,13 +196,13 @@ def test_what_replaces_a_file_is_whole_or_not_there(tmp_path):
 def test_mistakes_about_checkpoints(words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
-        perform(*words)
+        train_run(*words)
     assert not Path("outputs").exists()
 
 
 def test_no_checkpoints_where_none_are_wanted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not (perform("checkpoint.keep=0").directory / "checkpoints").exists()
+    assert not (train_run("checkpoint.keep=0").directory / "checkpoints").exists()
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
     return run
 
 
-def said(task: Callable[[], Any]) -> int:
+def run_cli(task: Callable[[], Any]) -> int:
     """Do a task and return the exit code: what the user got wrong is one line, and 2."""
     accept_any_text()
     try:
@@ -98,7 +98,7 @@ def interrupted(error: KeyboardInterrupt) -> int:
     return int(128 + getattr(error, "number", signal.SIGINT))
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process: at once after an interrupt, when unloading the libraries would take a second or two."""
     try:
         sys.stdout.flush()

@@ -35,7 +35,7 @@ from bpx.training import (
     evaluated,
     evaluation_interval,
     fit,
-    made_with,
+    numerics_fingerprint,
     save_evaluation,
 )
 
@@ -43,7 +43,7 @@ log = logging.getLogger("bpx")
 
 
 @dataclass(frozen=True)
-class Done:
+class RunResult:
     """A run that is over: how it ended, its last metrics, the directory of its record, its final verdict."""
 
     outcome: Outcome
@@ -123,7 +123,7 @@ class Execution:
         log.setLevel(logging.INFO)
         log.addHandler(self.log)
 
-    def execute(self) -> Done:
+    def execute(self) -> RunResult:
         """Train, and return how it ended; a stopped run raises KeyboardInterrupt and leaves its record."""
         try:
             return self._execute()
@@ -136,7 +136,7 @@ class Execution:
         with naming(Path(self.log.path)):
             self.log.close()
 
-    def _execute(self) -> Done:
+    def _execute(self) -> RunResult:
         work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
         self._begin()
         if self.watcher:
@@ -218,7 +218,7 @@ class Execution:
             self.console.note(f"stop_when ended the run at step {training.progress.step} of {self.total}: {stopped}")
         if tracker.differing:
             self.console.note(f"{tracker.differing} metrics differ from those logged before the interruption")
-        return Done(outcome, self.latest | final, directory, judged.verdict)
+        return RunResult(outcome, self.latest | final, directory, judged.verdict)
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
@@ -276,8 +276,8 @@ class Execution:
         self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
         for change in self.again.changes if self.again else ():
             self.console.note(f"changed: {change}")
-        now = made_with()
-        for key, before in dict(facts.get("made_with", {})).items():
+        now = numerics_fingerprint()
+        for key, before in dict(facts.get("numerics_fingerprint", {})).items():
             if before != now.get(key):
                 self.console.note(f"the last bits may differ: {key} was {before} and is {now.get(key)}")
         log.info("resumed at step %d", step)

@@ -10,7 +10,7 @@ from typing import Any, cast, final
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import CONF, Plan, UserError, streams
+from bpx.config import CONF, Plan, UserError, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis.remedies import Candidate
 from bpx.engine.lsuv import scale_to_unit_variance
@@ -90,7 +90,7 @@ def _draws(work: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
         if config.dataset.scaling != work.config.dataset.scaling:
             data = _standardized(data)
         while True:
-            rngs = streams((work.settings.seed, DRAWN_ANEW, number))
+            rngs = spawn_rngs((work.settings.seed, DRAWN_ANEW, number))
             net = build_network(changed, data, rngs)
             rows = rngs["shuffle"].choice(len(data.x_train), net.batch, replace=False)
             net.cost(data.x_train[rows], data.y_train[rows])

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import Plan, UserError, plan, streams
+from bpx.config import Plan, UserError, plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.records import Outcome
-from bpx.runs.execution import Done, Execution, Watcher
+from bpx.runs.execution import Execution, RunResult, Watcher
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
 from bpx.runs.resume import Resumed, check_dataset, resumed
@@ -39,13 +39,13 @@ def run(config: DictConfig) -> dict[str, float]:
         again = resumed(str(config.resume), overrides)
         if again.outcome:
             return send_rest(again)
-        return perform(again.config, again.name, again.directory.parent, overrides, again=again).metrics
+        return train_run(again.config, again.name, again.directory.parent, overrides, again=again).metrics
     name = choices.get("experiment") or "default"
     folder = output_folder("experiment", name)
-    return perform(config, run_name(choices, overrides), folder, overrides).metrics
+    return train_run(config, run_name(choices, overrides), folder, overrides).metrics
 
 
-def perform(
+def train_run(
     config: DictConfig,
     name: str,
     parent: Path,
@@ -55,7 +55,7 @@ def perform(
     quiet: bool = False,
     watcher: Watcher | None = None,
     again: Resumed | None = None,
-) -> Done:
+) -> RunResult:
     """Train what ``config`` describes, in a new directory under ``parent``, on ``data`` if they are loaded already.
 
     Raises UserError before anything is begun, and Interrupted when a signal asked to stop. ``quiet`` prints nothing.
@@ -67,7 +67,7 @@ def perform(
             if again is not None:
                 work.tracker.claim(again.directory)
                 remove_temporaries(again.directory)
-            rngs = streams(work.settings.seed)
+            rngs = spawn_rngs(work.settings.seed)
             if data is None:
                 data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
             if again is not None:
@@ -110,7 +110,7 @@ def send_rest(again: Resumed) -> dict[str, float]:
     return again.metrics
 
 
-def _ended(execute: Callable[[], Done], tracker: Any, directory: Path) -> Done:
+def _ended(execute: Callable[[], RunResult], tracker: Any, directory: Path) -> RunResult:
     """Execute a run; whatever breaks it, its tracker is told, and a person how to go on."""
     try:
         return execute()

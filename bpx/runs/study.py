@@ -26,7 +26,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpx.config import CONF, Plan, UserError, plan, streams
+from bpx.config import CONF, Plan, UserError, plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.engine import Network
 from bpx.engine.lsuv import scale_to_unit_variance
@@ -58,7 +58,7 @@ class Run:
 
 @final
 @dataclass(frozen=True)
-class Told:
+class StudyResult:
     """What a study has found: in words, in numbers, and in a picture."""
 
     name: str
@@ -95,7 +95,7 @@ class Study:
         """Return a plan's dataset, loaded once in a study."""
         key = (work.source, work.settings.dtype)
         if key not in self._data:
-            rngs = streams(work.settings.seed)
+            rngs = spawn_rngs(work.settings.seed)
             self._data[key] = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
         return self._data[key]
 
@@ -110,7 +110,7 @@ class Study:
         n = self.seeds if seeds is None else seeds
         self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
         for seed in range(n):
-            rngs = streams(seed)
+            rngs = spawn_rngs(seed)
             net.initialize(work.initializer, rngs["initialization"])
             net.bind(rows, rngs["dropout"])
             chosen = rngs["shuffle"].choice(len(data.x_train), rows, replace=False)
@@ -129,14 +129,14 @@ class Study:
         ]
 
     def _one(self, label: str, seed: int, overrides: list[str]) -> Run:
-        from bpx.runs.run import perform
+        from bpx.runs.run import train_run
 
         where = ["tracking=none"] if seed else [f"tracking.parent={self.parent.id or 'null'}"]
         words = [*SPARING, *overrides, *self.overrides, *where, *CHILD]
         config = compose(*words)
         folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
         name = f"{self.name}: {label}"
-        done = perform(config, name, folder, words, data=self.data(plan(config)), quiet=True)
+        done = train_run(config, name, folder, words, data=self.data(plan(config)), quiet=True)
         cost = f", cost {done.metrics['cost/train']:.3g}" if "cost/train" in done.metrics else ""
         self._say(f"{label}, seed {seed}: {done.outcome}{cost}")
         return Run(done.outcome, done.metrics, done.directory)
@@ -181,7 +181,7 @@ class Command:
         text = inspect.getdoc(inspect.getmodule(self.body)) or ""
         return text.split("\n")[0]
 
-    def __call__(self, words: Sequence[str] = ()) -> Told:
+    def __call__(self, words: Sequence[str] = ()) -> StudyResult:
         """Make the study and return what it found; raises UserError."""
         from bpx.runs.run import run_directory
 
@@ -206,13 +206,15 @@ class Command:
             with parent:
                 made = Study(self.name, seeds, quick, work.settings.progress, tuple(overrides), directory, parent)
                 finding = " ".join(self.body(made).split())
-                told = Told(self.name, self.question, finding, made.metrics, made.figure, time.perf_counter() - started)
+                told = StudyResult(
+                    self.name, self.question, finding, made.metrics, made.figure, time.perf_counter() - started
+                )
                 self._keep(told, made)
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
         return told
 
-    def _keep(self, told: Told, made: Study) -> None:
+    def _keep(self, told: StudyResult, made: Study) -> None:
         parent = made.parent
         parent.log(told.metrics)
         parent.tag("bpx.finding", told.finding)
@@ -225,7 +227,7 @@ class Command:
 
     def main(self) -> int:
         """Make the study that the command line asks for, print what it found, and return the exit code."""
-        from bpx.cli.command import said
+        from bpx.cli.command import run_cli
 
         words = sys.argv[1:]
         if "--help" in words or "-h" in words:
@@ -241,7 +243,7 @@ class Command:
                 print(f"{key:40s} {value:.6g}")
             print(f"\nfigure    {told.figure}\ntime      {told.seconds:.1f} s")
 
-        return said(make)
+        return run_cli(make)
 
 
 def study(seeds: int, quick: int) -> Callable[[Callable[[Study], str]], Command]:

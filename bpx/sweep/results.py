@@ -52,7 +52,7 @@ class Results:
             if self.study.first_to_close():
                 self._draw()
                 for trial in best[:1]:
-                    self._praise(trial)
+                    self._tag_best(trial)
             self._leave(Outcome.FINISHED)
         self._report(best)
         return best[0].values[0] if best else None
@@ -133,7 +133,7 @@ class Results:
         for name in ("trials.csv", "study.json"):
             self.parent.artifact(self.home / name)
 
-    def _praise(self, trial: FrozenTrial) -> None:
+    def _tag_best(self, trial: FrozenTrial) -> None:
         metrics = trial.user_attrs[RESULT]["metrics"]
         done = len([t for t in self.study.trials() if outcome_of(t) in COUNTED])
         self.parent.log({f"best/{name}": value for name, value in metrics.items()}, step=done)

@@ -169,7 +169,7 @@ class Search:
         try:
             with Stop(), self.progress, warned_once():
                 while time.monotonic() < deadline:
-                    self._bury()
+                    self._requeue_lost()
                     self.running = self.study.ask(self.opt.n_jobs)
                     if self.running:
                         self._take()
@@ -182,18 +182,18 @@ class Search:
                     self.progress.timed_out()
             value = self.results.close()
         except (KeyboardInterrupt, BrokenPipeError) as error:
-            self._give_up(Outcome.INTERRUPTED)
+            self._abort(Outcome.INTERRUPTED)
             if isinstance(error, BrokenPipeError):
                 raise
             number = getattr(error, "number", signal.SIGINT)
             raise Interrupted(number, "interrupted; the same command goes on with the study") from error
         except OSError as error:
-            self._give_up(Outcome.INTERRUPTED)
+            self._abort(Outcome.INTERRUPTED)
             raise UserError(
                 f"cannot write {error.filename or self.results.home}: {error.strerror}; the same command goes on"
             ) from error
         except BaseException:
-            self._give_up(Outcome.CRASHED)
+            self._abort(Outcome.CRASHED)
             raise
         if self._all_failed():
             raise EveryTrialFailed(f"every trial of the study failed; the last one: {self._last_error()}")
@@ -212,7 +212,7 @@ class Search:
         self.ended += [outcome_of(t) for t in ended]
         self.progress.show(ended)
         self.results.step()
-        self._bury(always=bool(crashes))
+        self._requeue_lost(always=bool(crashes))
         self._judge(crashes)
 
     def _launch(self, trials: Sequence[optuna.Trial]) -> None:
@@ -269,12 +269,12 @@ class Search:
         errors = [t.user_attrs[RESULT]["error"] for t in self.study.trials() if outcome_of(t) in FAILURES]
         return str(errors[-1])
 
-    def _bury(self, always: bool = False) -> None:
+    def _requeue_lost(self, always: bool = False) -> None:
         """Queue again the trials whose process is gone, and end what these have left running in MLflow."""
         if self.study.store.lost(self.study.study) or always:
             self.results.end_orphans()
 
-    def _give_up(self, how: Outcome) -> None:
+    def _abort(self, how: Outcome) -> None:
         with suppress(OSError):  # a full disk has no place for that; the next start finds what is left
             for trial in self.running:
                 self.study.fail(trial, Outcome.INTERRUPTED)

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from bpx.config import UserError, flatten
 from bpx.records import Outcome
-from bpx.runs.run import as_given, perform, run_directory
+from bpx.runs.run import as_given, run_directory, train_run
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, options
 from bpx.sweep.storage import open_store
@@ -33,7 +33,7 @@ def run_trial(config: DictConfig) -> None:
     trial = Trial(options(hydra.sweeper), int(os.environ[NUMBER]))
     try:
         words = as_given(hydra.overrides.task)
-        done = perform(config, f"trial {trial.number}", trial.home, words, quiet=True, watcher=trial)
+        done = train_run(config, f"trial {trial.number}", trial.home, words, quiet=True, watcher=trial)
         trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again

@@ -5,8 +5,8 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import leave
+from bpx.cli.command import exit_process
 from bpx.cli.theory import main
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -1,6 +1,6 @@
 """Training: the loop, its state between two steps, and what is measured of a trained network."""
 
-from bpx.training.checkpoint import Checkpoints, made_with
+from bpx.training.checkpoint import Checkpoints, numerics_fingerprint
 from bpx.training.evaluation import evaluated, save_evaluation
 from bpx.training.fit import Record, evaluation_interval, fit
 from bpx.training.recorder import FlightRecorder
@@ -17,6 +17,6 @@ __all__ = [
     "evaluated",
     "evaluation_interval",
     "fit",
-    "made_with",
+    "numerics_fingerprint",
     "save_evaluation",
 ]

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_info
 
 from bpx.engine.memory import add_prefix, select_prefix
 from bpx.records import Keys, RecordWriter
-from bpx.training import sealed
+from bpx.training import checkpoint_file
+from bpx.training.checkpoint_file import Damaged
 from bpx.training.recorder import FlightRecorder
-from bpx.training.sealed import Damaged
 from bpx.training.state import State, Training
 
 METRICS = ("cost/train", "cost/val", "accuracy/val")
@@ -113,12 +113,17 @@ class Checkpoints:
             self._resumed_at = None
         self._write_rows()
         if self._best is not None:
-            sealed.write(self.folder / "best.bpx", self._best.facts, self._best.arrays)
+            checkpoint_file.write(self.folder / "best.bpx", self._best.facts, self._best.arrays)
             self._best = None
         state, past = self.training.capture(), self.recorder.past()
-        own = {"made_with": made_with(), "parts": self._parts, "best": self._value, "past": past.facts}
+        own = {
+            "numerics_fingerprint": numerics_fingerprint(),
+            "parts": self._parts,
+            "best": self._value,
+            "past": past.facts,
+        }
         arrays = state.arrays | add_prefix("past", past.arrays)
-        sealed.write(path, state.facts | self.facts() | own, arrays)
+        checkpoint_file.write(path, state.facts | self.facts() | own, arrays)
         self._written, self._at = time.monotonic(), step
         for old in self._states()[self.settings.keep :]:
             old.unlink(missing_ok=True)
@@ -145,7 +150,7 @@ class Checkpoints:
         return {}, wrong
 
     def _restore(self, path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        facts, arrays = sealed.read(path)
+        facts, arrays = checkpoint_file.read(path)
         try:
             rows = [row for part in range(1, int(facts["parts"]) + 1) for row in self._read_rows(part)]
             check(facts)
@@ -165,14 +170,14 @@ class Checkpoints:
         news = self.record.news()
         if news:
             self._parts += 1
-            arrays: sealed.Arrays = {}
+            arrays: checkpoint_file.Arrays = {}
             for i, (_, steps, epochs, values) in enumerate(news):
                 arrays |= {f"{i}/step": steps, f"{i}/epoch": epochs, f"{i}/value": values}
             keys = [[list(key) for key in group[0]] for group in news]
-            sealed.write(self._rows(self._parts), {"keys": keys}, arrays)
+            checkpoint_file.write(self._rows(self._parts), {"keys": keys}, arrays)
 
     def _read_rows(self, part: int) -> Iterator[tuple[int, float, Keys, Any]]:
-        facts, arrays = sealed.read(self._rows(part))
+        facts, arrays = checkpoint_file.read(self._rows(part))
         for i, group in enumerate(facts["keys"]):
             keys: Keys = tuple((str(a), str(b), str(c), int(d)) for a, b, c, d in group)
             steps, epochs, values = (arrays[f"{i}/{name}"] for name in ("step", "epoch", "value"))
@@ -190,7 +195,7 @@ class Checkpoints:
         return self.folder / f"rows-{part:06d}.bpx"
 
 
-def made_with() -> dict[str, str]:
+def numerics_fingerprint() -> dict[str, str]:
     """Return what the last bits depend on: the library of the matrix products, its threads, NumPy, the processor."""
     blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     none: dict[str, Any] = {}

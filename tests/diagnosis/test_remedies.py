@@ -11,13 +11,13 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
 import bpx
-from bpx.config import CONF, plan, streams
+from bpx.config import CONF, plan, spawn_rngs
 from bpx.diagnosis import find, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies
 from bpx.engine import mlp
 from bpx.runs.networks import Redraw, build_network, change
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 from bpx.theory import critical_sigma_w, verdict
 
 benchmark = runpy.run_path(str(ROOT / "benchmarks" / "remedies.py"))
@@ -32,7 +32,7 @@ def composed(*words):
 def finding(*words):
     """Return the finding of the network that the words compose, its plan and its data."""
     work = plan(composed(*words))
-    rngs = streams(work.settings.seed)
+    rngs = spawn_rngs(work.settings.seed)
     data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
     net = build_network(work, data, rngs)
     with np.errstate(all="ignore"):
@@ -108,7 +108,7 @@ def test_what_depends_on_the_activation_is_resolved_anew():
     assert changed.initializer.sigma_w == critical_sigma_w(bpx.engine.ACTIVATIONS["tanh"]()) != work.initializer.sigma_w
     auto = plan(composed("initializer.gain=auto"))
     assert auto.changed(change(auto.config, "activation", "tanh")[0]).initializer.gain == 5 / 3
-    data = auto.source.load(streams(0)["data"], np.dtype("float32"))
+    data = auto.source.load(spawn_rngs(0)["data"], np.dtype("float32"))
     none = Redraw(auto, data)("activation", "softsign")  # the literature gives no gain for it: no network, no error
     assert list(none.draws) == []
 
@@ -197,7 +197,7 @@ def test_trials_of_sweeps_and_runs_of_studies_draw_no_candidates(tmp_path, monke
     monkeypatch.setattr(Redraw, "__call__", drawn)
     monkeypatch.chdir(tmp_path)
     words = ["tracking=none", "max_steps=1", "probes=light", "tracking.figures=false", *CASES["sigmoid"]]
-    done = perform(composed(*words), "quiet", tmp_path, words, quiet=True)
+    done = train_run(composed(*words), "quiet", tmp_path, words, quiet=True)
     found = json.loads((done.directory / "result.json").read_text())["finding"]
     assert found["verdict"] == "vanishing" and found["cause"] == "weights" and found["remedies"] == []
 
@@ -245,6 +245,6 @@ def test_the_bars_of_the_benchmark():
 def test_standardizing_what_is_scaled_is_standardizing_the_raw_features():
     _, work, data = finding("dataset.scaling=unit", "model.depth=3")
     net = next(Redraw(work, data)("dataset.scaling", "standard").draws)
-    x = plan(composed("dataset.scaling=standard")).source.load(streams(0)["data"], np.dtype("float32")).x_train
+    x = plan(composed("dataset.scaling=standard")).source.load(spawn_rngs(0)["data"], np.dtype("float32")).x_train
     for row in net.last_batch[0]:
         assert np.abs(x - row).max(axis=1).min() < 1e-4

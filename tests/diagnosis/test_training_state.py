@@ -16,7 +16,7 @@ from bpx.engine import mlp
 from bpx.probes import Reading
 from bpx.records import read
 from bpx.runs.resume import resumed
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 from bpx.runs.study import compose
 
 PLAIN = ("tracking=none", "tracking.figures=false", "tracking.model=false", "progress=false")
@@ -29,7 +29,7 @@ def result(tmp_path):
     """Train in this process and return what result.json holds."""
 
     def run(*words):
-        done = perform(compose(*PLAIN, *words), "test", tmp_path, [], quiet=True)
+        done = train_run(compose(*PLAIN, *words), "test", tmp_path, [], quiet=True)
         return json.loads((done.directory / "result.json").read_text()) | {"done": done}
 
     return run
@@ -219,7 +219,7 @@ def test_a_resumed_run_is_judged_as_the_untouched_one(result):
     for name in ("result.json", "gradient_flow.parquet", "model.npz"):
         (copy / name).unlink()
     again = resumed(str(copy), [f"resume={copy}"])
-    perform(again.config, again.name, copy.parent, [], again=again, quiet=True)
+    train_run(again.config, again.name, copy.parent, [], again=again, quiet=True)
     assert json.loads((copy / "result.json").read_text())["final"] == made["final"]
     assert read(copy / "gradient_flow.parquet").about == read(whole / "gradient_flow.parquet").about
 

@@ -19,8 +19,8 @@ from bpx.engine.model_files import load_model, save_model
 from bpx.records import Key, RecordWriter
 from bpx.tracking import tracker
 from bpx.tracking.spool import Spool
-from bpx.training import sealed
-from bpx.training.sealed import Damaged
+from bpx.training import checkpoint_file
+from bpx.training.checkpoint_file import Damaged
 
 MEMORY = 2**24  # bytes; the files here hold a few hundred
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -179,17 +179,17 @@ def test_a_model_that_is_packed_or_lacks_something(a_model, tmp_path):
 def a_sealed(tmp_path):
     path = tmp_path / "a.bpx"
     arrays = {"x": np.arange(6.0).reshape(2, 3), "n": np.array(7), "e": np.zeros((0, 4))}
-    sealed.write(path, {"a": [1, 2.5, None]}, arrays)
+    checkpoint_file.write(path, {"a": [1, 2.5, None]}, arrays)
     return path
 
 
 def test_a_sealed_file_gives_back_what_it_got(tmp_path):
-    facts, arrays = sealed.read(a_sealed(tmp_path))
+    facts, arrays = checkpoint_file.read(a_sealed(tmp_path))
     assert facts == {"a": [1, 2.5, None]}
     assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]] and arrays["n"] == 7 and arrays["e"].shape == (0, 4)
     assert [p.name for p in tmp_path.iterdir()] == ["a.bpx"]
     with pytest.raises(TypeError, match="object"):
-        sealed.write(tmp_path / "b", {}, {"x": np.array([None])})
+        checkpoint_file.write(tmp_path / "b", {}, {"x": np.array([None])})
 
 
 @quick
@@ -199,13 +199,13 @@ def test_a_sealed_file_is_whole_or_damaged(data, tmp_path):
     valid = path.read_bytes()
     content = data.draw(damaged(valid))
     path.write_bytes(content)
-    got = read_or_one_line(sealed.read, path, Damaged)
+    got = read_or_one_line(checkpoint_file.read, path, Damaged)
     assert got is None or content == valid
 
 
 def resealed(header, body=b""):
     line = (header if isinstance(header, bytes) else json.dumps(header).encode()) + b"\n"
-    return sealed.MAGIC + hashlib.sha256(line + body).hexdigest().encode() + b"\n" + line + body
+    return checkpoint_file.MAGIC + hashlib.sha256(line + body).hexdigest().encode() + b"\n" + line + body
 
 
 JSON = st.recursive(
@@ -213,7 +213,7 @@ JSON = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
     max_leaves=8,
 )
-TABLE = st.lists(st.tuples(JSON, st.one_of(JSON, st.sampled_from(sealed.DTYPES)), JSON), max_size=3)
+TABLE = st.lists(st.tuples(JSON, st.one_of(JSON, st.sampled_from(checkpoint_file.DTYPES)), JSON), max_size=3)
 
 
 @quick
@@ -221,7 +221,7 @@ TABLE = st.lists(st.tuples(JSON, st.one_of(JSON, st.sampled_from(sealed.DTYPES))
 def test_a_rightly_sealed_lie(header, body, tmp_path):
     path = tmp_path / "a.bpx"
     path.write_bytes(resealed(header, body))
-    read_or_one_line(sealed.read, path, Damaged)
+    read_or_one_line(checkpoint_file.read, path, Damaged)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_rightly_sealed_lie(header, body, tmp_path):
 def test_sealed_lies_that_were_thought_of(header, tmp_path):
     path = tmp_path / "a.bpx"
     path.write_bytes(resealed(header))
-    assert read_or_one_line(sealed.read, path, Damaged) is None
+    assert read_or_one_line(checkpoint_file.read, path, Damaged) is None
 
 
 @quick

@@ -20,7 +20,7 @@ from bpx import records
 from bpx.compare import compare
 from bpx.config import CONF, UserError
 from bpx.runs.resume import resumed
-from bpx.runs.run import perform, send_rest
+from bpx.runs.run import send_rest, train_run
 from bpx.system.interrupts import Interrupted
 from bpx.tracking import LocalTracker
 
@@ -84,7 +84,7 @@ def resume(tmp_path, monkeypatch, capsys):
         code, errors = 0, ""
         try:
             again = resumed(str(directory), [f"resume={directory}", *more])
-            send_rest(again) if again.outcome else perform(
+            send_rest(again) if again.outcome else train_run(
                 again.config, again.name, again.directory.parent, more, again=again
             )
         except UserError as error:
@@ -299,7 +299,7 @@ def test_a_damaged_checkpoint_makes_no_later_one_vanish(keep, whole, kept, tmp_p
         again = resumed(str(directory), [f"resume={directory}", f"checkpoint.keep={keep}"])
         monkeypatch.chdir(tmp_path)
         with pytest.raises(Interrupted, match="goes on"):
-            perform(again.config, "", directory.parent, [], again=again, quiet=True, watcher=Stopper())
+            train_run(again.config, "", directory.parent, [], again=again, quiet=True, watcher=Stopper())
         left = sorted((directory / "checkpoints").glob("step-*"))
         assert 1 <= len(left) <= keep
         reached.append(int(left[-1].stem.removeprefix("step-")))
@@ -316,7 +316,7 @@ def test_the_last_steps_before_nan_are_told_after_a_resume_too(behind, tmp_path,
     words = [w for w in words if w not in ("optimizer=adam", "checkpoint.every=50")] + ["checkpoint.every=1"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[*words, "optimizer.lr=0.01", "normalization=none"])
-    done = perform(config, "default", Path("outputs/default"), words, quiet=True)
+    done = train_run(config, "default", Path("outputs/default"), words, quiet=True)
     told = json.loads((done.directory / "nonfinite.json").read_text())
     at = told["event"]["step"]
     assert done.outcome == "diverged" and len(told["frames"]) == 8 and at > 71
@@ -445,7 +445,7 @@ def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[*LOCAL, f"checkpoint.keep={keep}"])
     with pytest.raises(Interrupted) as stopped_by:
-        perform(config, "default", Path("outputs/default"), LOCAL, quiet=True, watcher=Stopper())
+        train_run(config, "default", Path("outputs/default"), LOCAL, quiet=True, watcher=Stopper())
     directory = the_run(tmp_path)
     assert stopped_by.value.number == signal.SIGTERM
     assert str(stopped_by.value) == said.format(f"python -m bpx.train resume={directory.relative_to(tmp_path)}")
@@ -477,7 +477,7 @@ def test_a_run_stopped_while_it_closes_goes_on_too(place, whole, tmp_path, resum
 
     monkeypatch.setattr(LocalTracker, place, stopped_at_first)
     with pytest.raises(Interrupted, match="goes on" if place == "conclude" else "sends the rest"):
-        perform(config, "default", Path("outputs/default"), LOCAL, quiet=True)
+        train_run(config, "default", Path("outputs/default"), LOCAL, quiet=True)
     assert said[0] == "finished"
     directory = the_run(tmp_path)
     assert (directory / "result.json").exists() == (place == "finish")

@@ -15,7 +15,7 @@ from bpx.data.dataset import split_80_20
 from bpx.engine import mlp
 from bpx.engine.features import Column, Scaler
 from bpx.engine.model_files import load_model, save_model
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 from bpx.runs.study import compose
 
 F32 = np.dtype("float32")
@@ -26,7 +26,7 @@ def train(folder, *words, **more):
     config = compose(
         "tracking=none", "probes=none", "checkpoint.keep=0", "tracking.figures=false", "dataset=file", *words
     )
-    return perform(config, "test", folder / "outputs", words, quiet=True, **more)
+    return train_run(config, "test", folder / "outputs", words, quiet=True, **more)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -83,7 +83,7 @@ def people(tmp_path_factory):
         *("dataset=file", f"dataset.path={home / 'people.csv'}", "dataset.categorical=onehot", "dataset.missing=fill"),
         *("probes=none", "checkpoint.keep=0", "tracking.figures=false", f"tracking.uri=sqlite:///{home / 'mlflow.db'}"),
     )
-    done = perform(config, "people", home / "outputs", [], quiet=True)
+    done = train_run(config, "people", home / "outputs", [], quiet=True)
     return home, done, pd.read_csv(home / "people.csv")
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, OperationalError, PendingRollbackError
 from test_space import GIVEN
 
 from bpx.config import UserError, plan
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 from bpx.runs.study import compose
 from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import options
@@ -172,7 +172,7 @@ def test_a_dataset_without_a_validation_part_is_known_without_loading_it(words, 
 
 def test_every_metric_that_a_run_logs_may_be_searched_and_no_other(tmp_path):
     config = compose("dataset.val_size=0.2", "tracking=none", "max_steps=40", "tracking.figures=false")
-    done = perform(config, "", tmp_path, [], quiet=True)
+    done = train_run(config, "", tmp_path, [], quiet=True)
     assert set(LOGGED) <= set(done.metrics)
     for name in done.metrics:
         check_objectives(options(GIVEN | {"objective": name}), plan(config))

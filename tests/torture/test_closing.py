@@ -15,7 +15,7 @@ from sweeping import answers, ended, free_port
 
 from bpx.config import CONF
 from bpx.runs.resume import resumed
-from bpx.runs.run import perform
+from bpx.runs.run import train_run
 from bpx.tracking import MLflowTracker, TrackingError, delivery, store
 from bpx.tracking.delivery import deliver, sync
 from bpx.tracking.spool import Spool
@@ -75,7 +75,7 @@ def train(home, uri, outcome, monkeypatch):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=words)
     watcher = Pruner() if outcome == "pruned" else None
-    done = perform(config, "default", Path("outputs"), words, quiet=True, watcher=watcher)
+    done = train_run(config, "default", Path("outputs"), words, quiet=True, watcher=watcher)
     assert done.outcome == outcome
     return done.directory.absolute()
 
@@ -244,7 +244,7 @@ def test_killed_before_all_is_in_the_spool_it_ends_as_if_untouched(outcome, sqli
     monkeypatch.chdir(tmp_path)
     again = resumed(str(killed), [f"resume={killed}"])
     assert again.outcome == "" and again.address == sqlite
-    assert perform(again.config, "", killed.parent, [], again=again, quiet=True).outcome == outcome
+    assert train_run(again.config, "", killed.parent, [], again=again, quiet=True).outcome == outcome
     client = store.import_mlflow().MlflowClient(sqlite)
 
     def timeless(directory):

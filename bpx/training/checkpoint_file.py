@@ -1,4 +1,4 @@
-"""Sealed files: facts as JSON and plain arrays, under a checksum, whole or not there.
+"""Checkpoint files: facts as JSON and plain arrays, under a checksum, whole or not there.
 
 The first line is ``bpx 1`` and the SHA-256 of all that follows; the second is JSON, ``facts`` and a table of
 (name, dtype, shape); then come the arrays' bytes in the table's order, C-contiguous and little-endian. Reading runs
@@ -31,10 +31,10 @@ class Damaged(ValueError):
 
 
 def write(path: Path, facts: dict[str, Any], arrays: Arrays) -> None:
-    """Write a sealed file: under another name, synced to the disk, then renamed. An OSError names the path."""
+    """Write a checkpoint file: under another name, synced to the disk, then renamed. An OSError names the path."""
     plain = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
     if unknown := [name for name, a in plain.items() if a.dtype.name not in DTYPES or sys.byteorder != "little"]:
-        raise TypeError(f"{unknown[0]} is {plain[unknown[0]].dtype}; a sealed file holds {', '.join(DTYPES)}")
+        raise TypeError(f"{unknown[0]} is {plain[unknown[0]].dtype}; a checkpoint file holds {', '.join(DTYPES)}")
     table = [[name, a.dtype.name, list(a.shape)] for name, a in plain.items()]
     header = json.dumps({"facts": facts, "arrays": table}).encode() + b"\n"
     digest = hashlib.sha256(header)
@@ -47,7 +47,7 @@ def write(path: Path, facts: dict[str, Any], arrays: Arrays) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Any], Arrays]:
-    """Return the facts and arrays of a sealed file; raises Damaged."""
+    """Return the facts and arrays of a checkpoint file; raises Damaged."""
     try:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
