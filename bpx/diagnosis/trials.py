@@ -21,8 +21,9 @@ from bpx.probes.probe import WeightLayer, weight_layers
 from bpx.theory import critical_sigma_w
 from bpx.theory.gaussian import slope_moment
 
-HELPS = 0.1  # of |slope|: what a part must take away with it, to be a cause
+HELPS = 0.3  # of |slope|: what a part must take away with it, to be a cause; of three alike, each takes a third
 AS_GOOD = 0.9  # of what the best takes away: named beside it
+UNIT_SCALE = 2.0  # inputs whose root mean square is 1 within this factor are not rescaled
 Change = Callable[[Network, Array], Array]  # changes a replica and returns the inputs that it gets
 
 
@@ -43,14 +44,19 @@ def find_causes(net: Network, slope: float) -> Causes:
 
     weights: rescaled to what the activation needs (``needed_gains``); dropout, normalization, shortcuts: removed;
     inputs: rescaled to a root mean square of 1. The part whose removal brings the factor nearest to 1 is the cause,
-    and with it those that take away at least 90 % of what it does; none where the best leaves 90 % of the slope.
+    and with it those that take away at least 90 % of what it does; none where the best leaves 70 % of the slope.
+    Where there is dropout the slope is that of a replica with the masks that the trials have.
     """
+    if any(layer.kind == "dropout" for layer in net.layers()) and math.isfinite(slope):
+        again = _slope(net, lambda replica, x: x)
+        slope = again if math.isfinite(again) else slope
     slopes = {part: _slope(net, change) for part, change in _changes(net)}
     left = {part: abs(s) for part, s in slopes.items() if math.isfinite(s)}
     if not left:
         return Causes((), slopes)
     L = len(net.dense) - 1
-    before = min(abs(slope), -math.log10(np.finfo(net.dtype).smallest_subnormal) / (L - 1))  # zeros have no slope
+    most = -math.log10(np.finfo(net.dtype).smallest_subnormal) / (L - 1)  # zeros have no slope
+    before = min(max(abs(slope), 1e-12), most)
     healed = {part: 1 - s / before for part, s in sorted(left.items(), key=lambda item: item[1])}
     best = max(healed.values())
     parts = tuple(part for part, h in healed.items() if h >= max(HELPS, AS_GOOD * best))
@@ -109,7 +115,9 @@ def _changes(net: Network) -> Iterator[tuple[str, Change]]:
     for part, kind in (("dropout", "dropout"), ("normalization", "norm"), ("shortcuts", "residual")):
         if kind in kinds:
             yield part, partial(_without, kind)
-    yield "inputs", _rescale_inputs
+    assert net.last_batch is not None
+    if not 1 / UNIT_SCALE < root_mean_square(net.last_batch[0]) < UNIT_SCALE:
+        yield "inputs", _rescale_inputs
 
 
 def _slope(net: Network, change: Change) -> float:

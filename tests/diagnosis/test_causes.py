@@ -101,6 +101,11 @@ def test_inputs_that_are_too_large_are_the_cause():
     assert causes.parts[0] == "inputs"
 
 
+def test_inputs_of_unit_scale_are_no_part_to_rescale():
+    net = passed(mlp(100, [100] * 20, 10, "relu", dropout=0.2))
+    assert set(find_causes(net, hidden_slope(net).slope).slopes) == {"weights", "dropout"}
+
+
 @pytest.mark.parametrize(
     "x",
     [np.zeros((32, 20)), np.tile(np.arange(20.0), (32, 1)), 1e-30 * np.ones((32, 20))],
