@@ -81,7 +81,7 @@ def find(word: str) -> Run:
         return from_directory(Path(word))
     if Path(word).name == word:
         for file in sorted(OUTPUTS.rglob("mlflow_run_id")):
-            if file.read_text(encoding="utf-8").strip() == word:
+            if file.read_text(encoding="utf-8", errors="replace").strip() == word:
                 return from_directory(file.parent)
         with tempfile.TemporaryDirectory() as scratch:
             try:

@@ -32,6 +32,8 @@ def prepared(words: Sequence[str], multirun: bool, extended: bool) -> list[str]:
     A key of a group that is swept becomes a choice of one value, so that Hydra looks for it in the option that is
     chosen and not in the default one. ``extended`` says that further folders may hold options.
     """
+    from hydra.core.override_parser.types import IntervalSweep
+
     parsed = [parse(word) for word in words]
     swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
     n_jobs, out = 1.0, []
@@ -51,6 +53,9 @@ def prepared(words: Sequence[str], multirun: bool, extended: bool) -> list[str]:
         out.append(word)
     searched = any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed)
     if multirun and not searched:
+        endless = [o for o in parsed if isinstance(o.value(), IntervalSweep)]
+        if endless:
+            raise UserError(f"{endless[0].input_line}: interval needs a search: hydra/sweeper=bpx_optuna")
         if n_jobs > MAX_JOBS:
             raise UserError(
                 f"{', '.join(sorted(swept))}: {n_jobs:,.0f} combinations are more than {MAX_JOBS:,}; "

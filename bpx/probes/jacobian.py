@@ -11,12 +11,15 @@ from bpx.engine.network import Network
 from bpx.probes.probe import Probe, ProbeContext
 
 SAMPLES = 4
+MAX_PASSES = 500  # backward passes of one measurement: one for each output of each sample
 ROWS = 32  # of the fixed samples, so that batch normalization has a batch
 
 
 @final
 class Jacobian(Probe):
     """Measure jacobian_singular_value: those of dz_L/dx, (n_out, n_in), for the first samples of the fixed set.
+
+    Four samples, fewer where there are more than 125 outputs, none where there are more than 500.
 
     ``index`` = sample * k + rank, k = min(n_in, n_out), largest first. z_L is the last pre-activation; dropout is
     off, and batch normalization works on the fixed samples. (Saxe et al. 2014; Pennington et al. 2017.)
@@ -28,12 +31,16 @@ class Jacobian(Probe):
     def __init__(self, context: ProbeContext) -> None:
         self.samples = context.samples[:ROWS]
         self.replica = context.replica(len(self.samples))
-        self.few = min(SAMPLES, len(self.samples))
+        self.few = min(SAMPLES, len(self.samples), MAX_PASSES // self.replica.n_out)
+        if self.few == 0:
+            self.left_out = f"probes.jacobian: {self.replica.n_out:,} outputs are more than {MAX_PASSES}"
         k = min(self.replica.n_in, self.replica.n_out)
         self._declare([("", "", "jacobian_singular_value", i) for i in range(self.few * k)])
 
     def on_gradient(self, step: int) -> None:
         """Send one unit vector after the other backward."""
+        if not self.keys:
+            return
         J = jacobian(self.replica, self.samples, self.few)
         finite = np.isfinite(J).all(axis=(1, 2))
         spectra = np.full((self.few, min(J.shape[1:])), np.nan)

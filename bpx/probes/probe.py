@@ -85,6 +85,7 @@ class Probe(Stateful, ABC):
 
     ``on_gradient`` runs when backward is done and the gradient is untouched; ``on_update`` when the optimizer has
     proposed its step and not made it. A probe with ``lookback`` runs also that many steps before it is due.
+    ``left_out`` says what is not measured because it would take too long.
     ``layer_quantities`` are those with one value in every layer, ``other_quantities`` the rest.
     """
 
@@ -92,6 +93,7 @@ class Probe(Stateful, ABC):
     layer_quantities: ClassVar[tuple[str, ...]] = ()
     other_quantities: ClassVar[tuple[str, ...]] = ()
     lookback: ClassVar[int] = 0
+    left_out: str = ""
     keys: tuple[Key, ...]
     values: Values
 

@@ -29,6 +29,7 @@ from bpx.config import UserError
 from bpx.sweep.journal import open_journal
 from bpx.system.locks import is_held, lock, locked, machine_lock
 from bpx.system.text import masked, one_line
+from bpx.tracking.store import connect_args
 
 WORKER = "bpx.worker"  # the trial's attribute that names who runs it
 RETRIES = 3  # of a trial whose process was lost: one that kills its process would come back for ever
@@ -136,13 +137,13 @@ class DatabaseStore(Store):
     def __init__(self, url: str, heartbeat: int) -> None:
         self.url = url
         try:
-            self._engine = create_engine(url, pool_pre_ping=True)
+            self._engine = create_engine(url, pool_pre_ping=True, connect_args=connect_args(url))
             self._engine.connect().close()  # patience is for a study that is under way
             with self.exclusively():
                 super().__init__(
                     PatientStorage(
                         url,
-                        engine_kwargs={"pool_pre_ping": True},
+                        engine_kwargs={"pool_pre_ping": True, "connect_args": connect_args(url)},
                         heartbeat_interval=heartbeat,
                         grace_period=STALE_AFTER * heartbeat,
                         heartbeat_stale_trial_callback=self._stale,

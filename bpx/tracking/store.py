@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bpx.system.locks import lock, machine_lock
-from bpx.system.text import masked
+from bpx.system.text import masked, one_line
 from bpx.tracking.errors import TrackingError
 
 FILE = "sqlite:///"
@@ -79,6 +79,7 @@ def check(uri: str) -> None:
     if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise TrackingError(f"tracking.uri {masked(uri)} is neither a database nor a server: {ALLOWED}")
     if not uri.startswith(FILE):
+        _check_database(uri)
         return
     path = _file(uri)
     if not path.parent.is_dir():
@@ -98,6 +99,25 @@ def check(uri: str) -> None:
         raise _unwritable(path, error) from error
     except sqlite3.Error as error:
         raise TrackingError(f"{path} cannot be used: {error}") from error
+
+
+def connect_args(uri: str) -> dict[str, Any]:
+    """Return what keeps a database's driver from waiting for minutes for a server that is not there."""
+    return {"connect_timeout": int(ANSWER_WITHIN)} if uri.startswith(("postgresql", "mysql")) else {}
+
+
+def _check_database(uri: str) -> None:
+    """Raise TrackingError where a database server does not answer: MLflow itself would try for minutes."""
+    if not connect_args(uri):
+        return
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        create_engine(uri, poolclass=NullPool, connect_args=connect_args(uri)).connect().close()
+    except (ImportError, SQLAlchemyError, ValueError) as error:
+        raise TrackingError(f"tracking.uri: {masked(uri)} cannot be used: {one_line(error)}") from error
 
 
 def make(uri: str) -> None:

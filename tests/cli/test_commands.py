@@ -94,6 +94,7 @@ REFUSED = [
     ("optimizer.momentum=0.5", "unknown key optimizer.momentum; optimizer=momentum or nesterov has it"),
     ("-m model.depth=range(0,1e9)", "model.depth: 1,000,000,000 combinations are more than 10,000"),
     ("-m model.depth=range(3,1)", "model.depth: the range is empty"),
+    ("-m optimizer.lr=interval(0,1)", "optimizer.lr=interval(0,1): interval needs a search: hydra/sweeper=bpx_optuna"),
     ("-m seed=choice(-1,1)", "seed must be at least 0, got -1"),
     ("-m optimizer=momentum,adam optimizer.momentum=choice(0.5,0.9)", "optimizer=adam has no key momentum: sweep"),
     ("-m hydra.sweep.subdir=x seed=1,2", "hydra.sweep.subdir has no effect"),

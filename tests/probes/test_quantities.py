@@ -410,3 +410,20 @@ def test_a_probe_names_its_quantities(name):
     several = {quantity for layer, operation, quantity, index in probe.keys if operation or index or not layer}
     assert several == set(probe.other_quantities)
     assert {key[2] for key in probe.keys} - several == set(probe.layer_quantities)
+
+
+def test_a_jacobian_of_many_outputs_is_bounded_and_said():
+    """One backward pass for each output of each sample: 10,000 outputs took minutes a measurement."""
+    seen = {n: look("jacobian", *wide(n))[1] for n in (100, 200, 501)}
+    assert {n: (probe.few, probe.left_out) for n, probe in seen.items()} == {
+        100: (4, ""),
+        200: (2, ""),
+        501: (0, "probes.jacobian: 501 outputs are more than 500"),
+    }
+    assert len(seen[501].keys) == 0
+
+
+def wide(n):
+    rng = np.random.default_rng(0)
+    net = mlp(3, [4], n, "tanh", seed=0).bind(8)
+    return net, rng.standard_normal((8, 3), np.float32), rng.integers(0, n, 8)

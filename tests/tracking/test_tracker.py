@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from bpx.config import UserError
 from bpx.engine import model_files
 from bpx.engine.features import Scaler
+from bpx.sweep.storage import open_store
 from bpx.tracking import MLflowTracker, TrackingError, store
 from bpx.tracking.delivery import SEND_EVERY
 from bpx.tracking.mlflow_tracker import STATUS
@@ -230,8 +233,11 @@ def test_the_model_is_logged_beside_whatever_the_caller_does_with_mlflow(uri, tm
         assert model.predict(np.ones((2, 4), kind)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("code", [404, 429, 503])
-def test_a_server_that_is_no_tracking_server_is_not_waited_for(code):
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [(401, ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"), (404, ""), (429, ""), (503, "")],
+)
+def test_a_server_that_is_no_tracking_server_is_not_waited_for(code, hint):
     class Refuses(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(code)
@@ -244,7 +250,7 @@ def test_a_server_that_is_no_tracking_server_is_not_waited_for(code):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         tracker = MLflowTracker(uri=f"http://me:secret@127.0.0.1:{server.server_port}")
         start = time.monotonic()
-        with pytest.raises(TrackingError, match=f"answers {code}") as error:
+        with pytest.raises(TrackingError, match=f"answers {code}{hint}") as error:
             tracker.connect()
         server.shutdown()
     assert time.monotonic() - start < 10 and "secret" not in str(error.value)
@@ -330,3 +336,35 @@ def test_telemetry_is_off_unless_the_user_has_set_it(own, off):
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=ROOT, env=env | own, capture_output=True, text=True, check=True)
     assert done.stdout == f"{off}\n"
+
+
+def test_a_database_server_that_never_answers_is_not_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql+psycopg://me:secret@127.0.0.1:{silent.getsockname()[1]}/db"
+        start = time.monotonic()
+        with pytest.raises(TrackingError, match=r"tracking\.uri: postgresql\+psycopg://127.* cannot be used"):
+            store.check(address)
+        with pytest.raises(UserError, match=r"hydra\.sweeper\.storage: postgresql\+psycopg://127.* cannot be used"):
+            open_store(address, 20)
+    assert time.monotonic() - start < 40
+
+
+def test_the_experiment_is_the_key_else_the_environment_else_bpx(monkeypatch):
+    assert MLflowTracker().experiment == "bpx"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the environment")
+    assert MLflowTracker().experiment == "of the environment" and MLflowTracker(experiment="x").experiment == "x"
+
+
+def test_a_store_that_was_moved_is_said(tmp_path):
+    here, there = tmp_path / "new", tmp_path / "old" / "mlruns"
+    uri = f"sqlite:///{here / 'mlflow.db'}"
+    assert store.moved(uri, str(here / "mlruns" / "1")) == []
+    (said,) = store.moved(uri, str(there / "1"))
+    assert said.startswith("mlflow.db was moved") and str(there / "1") in said and str(here / "mlruns") in said
+    there.mkdir(parents=True)
+    assert store.moved(uri, str(there / "1")) == store.moved("http://h", str(tmp_path / "no" / "1")) == []
+
+
+def test_an_address_that_is_none_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"tracking\.uri: .* is no valid address"):
+        MLflowTracker(uri="http://[::1")
