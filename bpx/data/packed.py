@@ -9,6 +9,8 @@ from typing import Any
 from bpx.data.dataset import DataError
 from bpx.data.npz import LARGEST
 
+FLOOR, RATIO = 2**20, 100  # bytes that a packed file may unpack to, and times its own size
+
 
 def opened(path: Path) -> Any:
     """Open a file to read its bytes, unpacked where they are gzip; raises OSError."""
@@ -18,9 +20,10 @@ def opened(path: Path) -> Any:
 
 
 def content(path: Path) -> bytes:
-    """Return the bytes of a file, unpacked; raises DataError beyond LARGEST bytes, OSError."""
+    """Return the bytes of a file, unpacked; raises DataError beyond what is read of a file of its size, OSError."""
     with opened(path) as file:
-        found: bytes = file.read(LARGEST + 1)
-    if len(found) > LARGEST:
-        raise DataError(f"{path} holds more than {LARGEST:,} bytes, which is the most that is read")
+        most = LARGEST if not isinstance(file, gzip.GzipFile) else min(LARGEST, FLOOR + RATIO * path.stat().st_size)
+        found: bytes = file.read(most + 1)
+    if len(found) > most:
+        raise DataError(f"{path} holds more than {most:,} bytes, which is the most that is read of it")
     return found

@@ -145,6 +145,12 @@ def test_gzip_is_known_by_its_bytes_and_not_by_its_name(write):
     refused(write(gzip.compress(text.encode())[:-20], "cut.csv.gz"), "cannot be read")
 
 
+def test_a_text_that_unpacks_to_far_more_than_it_is(write):
+    path = write(gzip.compress(b"a,label\n" + b"0,0\n" * 2**20), "bomb.csv.gz")
+    assert path.stat().st_size < 2**14
+    refused(path, "holds more than .* bytes, which is the most that is read of it")
+
+
 def test_the_users_home_is_expanded(write, tmp_path, monkeypatch):
     write(lines("a,label", lambda i: f"{i},{i % 2}"))
     monkeypatch.setenv("HOME", str(tmp_path))
