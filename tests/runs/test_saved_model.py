@@ -19,7 +19,6 @@ from bpx.runs.run import train_run
 from bpx.runs.study import compose
 
 F32 = np.dtype("float32")
-pytestmark = pytest.mark.filterwarnings("ignore:.*hint is inferred as AnyType")  # MLflow of itself, when imported
 
 
 def train(folder, *words, **more):
