@@ -243,7 +243,7 @@ def test_killed_before_all_is_in_the_spool_it_ends_as_if_untouched(outcome, sqli
     assert not (killed / "result.json").exists()
     monkeypatch.chdir(tmp_path)
     again = resumed(str(killed), [f"resume={killed}"])
-    assert again.outcome == "" and again.address == sqlite
+    assert again.outcome is None and again.address == sqlite
     assert train_run(again.config, "", killed.parent, [], again=again, quiet=True).outcome == outcome
     client = store.import_mlflow().MlflowClient(sqlite)
 
