@@ -174,8 +174,10 @@ def _existing(metrics: dict[str, float]) -> dict[str, float]:
 def _config(directory: Path, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
+    from bpx.runs.stored import read_config
+
     path = directory / "config" / "config.yaml"
-    config = _whole(path, lambda path: flatten(OmegaConf.load(path)))  # type: ignore[arg-type]
+    config = _whole(path, lambda path: flatten(OmegaConf.create(read_config(path))))
     if config is None:
         raise UserError(f"{name} holds no run: there is no config/config.yaml")
     if config.get("model.hidden") is None:
@@ -195,6 +197,8 @@ def _whole(path: Path, reader: Callable[[Path], T]) -> T | None:
         return None
     try:
         return reader(path)
+    except UserError:
+        raise
     except Exception as error:  # a damaged file raises whatever its damage runs into
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 

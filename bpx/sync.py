@@ -11,6 +11,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
+from bpx.system.text import one_line
 from bpx.tracking import TrackingError
 from bpx.tracking.delivery import sync
 
@@ -27,7 +28,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         sent = sync(Path(words[0]))
     except TrackingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     print(f"all of run {sent.run} has been sent")
     if sent.interrupted:

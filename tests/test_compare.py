@@ -184,3 +184,13 @@ def test_a_run_whose_directory_is_gone_comes_from_the_store(tmp_path, command):
     assert "Tanh" in stored.stdout and stored.stdout.count("Gradients ") == 2
     unknown = command("bpx.compare", "f" * 32, ids[0], cwd=tmp_path)
     assert unknown.returncode == 2 and unknown.stderr.count("\n") == 1
+
+
+def test_a_configuration_with_an_interpolation_is_not_resolved(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "s3cr3t")
+    make("a"), make("b")
+    path = tmp_path / "outputs" / "tests" / "b" / "config" / "config.yaml"
+    path.write_text(path.read_text() + "note: ${oc.env:SECRET}\n")
+    with pytest.raises(UserError, match="note is an interpolation") as error:
+        compare.compare(["outputs/tests/a", "outputs/tests/b"])
+    assert "s3cr3t" not in str(error.value)

@@ -23,7 +23,8 @@ from bpx.records import Outcome
 from bpx.runs.console import Console
 from bpx.runs.log import RunLog
 from bpx.runs.measurement import Measurement
-from bpx.runs.resume import Resumed, write_config, write_dataset
+from bpx.runs.resume import Resumed
+from bpx.runs.stored import write_config, write_dataset
 from bpx.system.files import naming, replaced
 from bpx.system.interrupts import Stop
 from bpx.system.text import masked

@@ -8,24 +8,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import CONF, UserError, flatten
-from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.keys import Use, uses
-from bpx.system.files import inside, replaced
-from bpx.system.text import masked, one_line
+from bpx.runs.stored import read_config, walk
+from bpx.system.files import inside
+from bpx.system.text import one_line
 from bpx.tracking import TrackingError
 from bpx.tracking.spool import FILE as SPOOL
 from bpx.tracking.spool import Spool
 from bpx.training.fit import MAX_EVALUATIONS, evaluation_interval
-
-LONGEST_CONFIG = 2**20  # bytes
-DATASET = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,9 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
     except ValueError as error:
         raise UserError(f"resume={word}: {error}") from error
     try:
-        before = OmegaConf.create(_plain_data(path, {str(value) for key, value in wanted if key.endswith("_target_")}))
+        held = read_config(path)
+        _check_targets(path, held, {str(value) for key, value in wanted if key.endswith("_target_")})
+        before = OmegaConf.create(held)
         after = before.copy()
         for key, value in wanted:
             if OmegaConf.select(after, key) is None and key not in flatten(after):
@@ -122,42 +120,14 @@ def _changes(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     return found
 
 
-def write_config(path: Path, config: DictConfig) -> None:
-    """Write a configuration as plain data: interpolations resolved, no passwords; an OSError names the file."""
-    with replaced(path) as file:
-        file.write(masked(OmegaConf.to_yaml(config, resolve=True)).encode())
-
-
-def _plain_data(path: Path, named: set[str]) -> dict[str, Any]:
-    """Return a stored configuration, which may be anybody's: plain values, and targets of bpx or ``named`` ones.
-
-    Raises UserError where it holds an interpolation, which would be resolved with this user's environment, or would
-    call what is no part of bpx, and ValueError where it is none.
-    """
-    if path.stat().st_size > LONGEST_CONFIG:
-        raise ValueError(f"expected at most {LONGEST_CONFIG:,} bytes, got {path.stat().st_size:,}")
-    text = path.read_text(encoding="utf-8")
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-        raise ValueError("it has a YAML alias, which a stored configuration never has")
-    held = OmegaConf.to_container(OmegaConf.create(text))
-    if not isinstance(held, dict):
-        raise ValueError("it is no configuration")
+def _check_targets(path: Path, held: dict[str, Any], named: set[str]) -> None:
+    """Raise UserError where a configuration would call what is neither a part of bpx nor ``named`` by the user."""
     known = {target for each in CONF.glob("**/*.yaml") for target in re.findall(r"_target_: (\S+)", each.read_text())}
-
-    def walk(place: str, node: Any) -> None:
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            here = f"{place}.{key}" if place else str(key)
-            if "${" in f"{key}{value if isinstance(value, str) else ''}":
-                raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")
-            if key == "_target_" and value not in known | named:
-                raise UserError(
-                    f"{path}: {here} is {value!r}, which is no part of bpx; if it is yours, give {here}={value}"
-                )
-            if isinstance(value, (dict, list)):
-                walk(here, value)
-
-    walk("", held)
-    return cast(dict[str, Any], held)
+    for here, value in walk(held):
+        if here.rpartition(".")[2] == "_target_" and value not in known | named:
+            raise UserError(
+                f"{path}: {here} is {value!r}, which is no part of bpx; if it is yours, give {here}={value}"
+            )
 
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
@@ -201,24 +171,3 @@ def _tracked(directory: Path) -> tuple[str, str]:
     if run_id and not re.fullmatch(r"[0-9a-f]{32}", run_id):
         raise UserError(f"{identity} is damaged: expected a run's id of 32 letters, got {run_id[:40]!r}")
     return address, run_id
-
-
-def write_dataset(directory: Path, data: Dataset) -> None:
-    """Note which data a run is begun on."""
-    with replaced(directory / DATASET) as file:
-        file.write(json.dumps({"name": data.name, "sha256": data.sha256, "source": data.source}, indent=1).encode())
-
-
-def check_dataset(directory: Path, data: Dataset) -> None:
-    """Raise UserError where a run was begun on other data than these."""
-    path = directory / DATASET
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        name, digest = str(held["name"]), str(held["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read, so the data of the run are not known: {one_line(error)}") from error
-    if digest != data.sha256:
-        raise UserError(
-            f"{directory} was begun on {name} (sha256 {digest[:12]}); the data are now {data.name} "
-            f"(sha256 {data.sha256[:12]}), from {data.source}"
-        )

@@ -22,7 +22,8 @@ from bpx.records import Outcome
 from bpx.runs.execution import Execution, RunResult, Watcher
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
-from bpx.runs.resume import Resumed, check_dataset, resumed
+from bpx.runs.resume import Resumed, resumed
+from bpx.runs.stored import check_dataset
 from bpx.system.files import remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking import TrackingError

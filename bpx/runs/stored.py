@@ -1,0 +1,79 @@
+"""What a run directory holds of its configuration and its data: plain values, which may be anybody's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
+
+from bpx.config import UserError
+from bpx.data import Dataset
+from bpx.system.files import replaced
+from bpx.system.text import masked, one_line
+
+LONGEST_CONFIG = 2**20  # bytes
+DATASET = "dataset.json"
+
+
+def write_config(path: Path, config: DictConfig) -> None:
+    """Write a configuration as plain data: interpolations resolved, no passwords; an OSError names the file."""
+    with replaced(path) as file:
+        file.write(masked(OmegaConf.to_yaml(config, resolve=True)).encode())
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a stored configuration.
+
+    Raises
+    ------
+    UserError
+        It holds an interpolation, which would be resolved with the environment of whoever reads it.
+    ValueError
+        It is no configuration.
+    """
+    if path.stat().st_size > LONGEST_CONFIG:
+        raise ValueError(f"expected at most {LONGEST_CONFIG:,} bytes, got {path.stat().st_size:,}")
+    text = path.read_text(encoding="utf-8")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise ValueError("it has a YAML alias, which a stored configuration never has")
+    held = OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(held, dict):
+        raise ValueError("it is no configuration")
+    for here, value in walk(held):
+        if "${" in here or (isinstance(value, str) and "${" in value):
+            raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")
+    return cast(dict[str, Any], held)
+
+
+def walk(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key below a node, with dots between the levels, and its value."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        here = f"{place}.{key}" if place else str(key)
+        yield here, value
+        if isinstance(value, (dict, list)):
+            yield from walk(value, here)
+
+
+def write_dataset(directory: Path, data: Dataset) -> None:
+    """Note which data a run is begun on."""
+    with replaced(directory / DATASET) as file:
+        file.write(json.dumps({"name": data.name, "sha256": data.sha256, "source": data.source}, indent=1).encode())
+
+
+def check_dataset(directory: Path, data: Dataset) -> None:
+    """Raise UserError where a run was begun on other data than these."""
+    path = directory / DATASET
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        name, digest = str(held["name"]), str(held["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read, so the data of the run are not known: {one_line(error)}") from error
+    if digest != data.sha256:
+        raise UserError(
+            f"{directory} was begun on {name} (sha256 {digest[:12]}); the data are now {data.name} "
+            f"(sha256 {data.sha256[:12]}), from {data.source}"
+        )
