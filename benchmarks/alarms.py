@@ -129,7 +129,7 @@ def main(seeds: int) -> None:
     print(f"\n{sum(bool(one.said) for one in every)} of {len(every)} runs with an alarm.")
     print("\n| the farthest of them | |\n|---|---:|")
     for (name, end), values in zip(FARTHEST.items(), zip(*(one.far for one in every), strict=True), strict=True):
-        print(f"| {name} | {end(value for value in values if value == value):.3g} |")
+        print(f"| {name} | {end((value for value in values if value == value), default=float('nan')):.3g} |")
 
 
 if __name__ == "__main__":
