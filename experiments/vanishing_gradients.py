@@ -1,5 +1,6 @@
 """Do gradients vanish in ten layers of five sigmoid units with weights from N(0, 0.1²)?"""
 
+import math
 import sys
 
 import numpy as np
@@ -30,11 +31,10 @@ def profiles(s: Study, std: float) -> dict[str, np.ndarray]:
 
 
 def predicted(std: float) -> float:
-    """Return theory's factor of ‖δ‖ per layer, going backward."""
+    """Return theory's factor of ‖δ‖ per layer, going backward, NaN where theory has no answer."""
     net = Architecture(ACTIVATIONS["sigmoid"](), (UNITS,) * (LAYERS + 1), (std,) * LAYERS, batch_size=1)
     factor = predict(net, q1=UNITS * std**2).factor
-    assert factor is not None
-    return factor
+    return math.nan if factor is None else factor
 
 
 @study(seeds=1000, quick=100)

@@ -32,7 +32,7 @@ def run(s: Study) -> str:
         for net, x, y in s.draws(*SETUP, *setup):
             profiles.append([l2(d) for d in deltas(net)[:-1]])
             first = first or diagnose(net, x, y)
-            theory = predict_network(net)[2]
+        theory = predict_network(net)[2]  # of the last: it is the same but for the variance of its first z
         delta, at = np.array(profiles), np.arange(1, 21)
         slope = float(np.median(-np.polyfit(at, np.log10(delta).T, 1)[0]))
         line, low, high = (np.median(delta[:, -1]) * 10 ** np.array(x)
