@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 
 from bpx.system.files import replaced
 
-ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, and its finding
+FORMAT = 1  # of the file, in its metadata under bpx.format; a file without it is of the first format
+ABOUT, FORMAT_KEY = (
+    "bpx",
+    "bpx.format",
+)  # ABOUT: the file's metadata under this name is JSON: what the run was, and its finding
 Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
 COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
 MOST_ROWS = 10**8
@@ -90,7 +94,9 @@ class Rows:
         pa, _ = self._arrow
         parts = [_table(pa, tuple(map(Key._make, keys)), *group) for keys, group in self._groups.items()]
         table = pa.concat_tables(parts, promote_options="default") if parts else _table(pa, (), [], [], [])
-        return table.unify_dictionaries().replace_schema_metadata({ABOUT: json.dumps(self.about)})
+        return table.unify_dictionaries().replace_schema_metadata(
+            {ABOUT: json.dumps(self.about), FORMAT_KEY: str(FORMAT)}
+        )
 
 
 class RecordWriter(Rows):
@@ -176,7 +182,11 @@ def read(path: Path) -> Records:
 
 
 def _records(table: Any) -> Records:
-    about = json.loads((table.schema.metadata or {}).get(ABOUT.encode(), b"{}"))
+    metadata = table.schema.metadata or {}
+    written = metadata.get(FORMAT_KEY.encode(), b"1").decode()
+    if written != str(FORMAT):
+        raise ValueError(f"{FORMAT_KEY}: expected {FORMAT}, got {written[:20]!r}")
+    about = json.loads(metadata.get(ABOUT.encode(), b"{}"))
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
     return Records(**columns, about=about)
 

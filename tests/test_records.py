@@ -110,3 +110,20 @@ def test_metrics_come_back_by_name(tmp_path):
         "cost/train": ([0, 9], [2.0, 1.0]),
         "accuracy/val": ([9], [0.5]),
     }
+
+
+def test_a_record_of_another_format_is_refused(tmp_path):
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "r.parquet"
+    writer = RecordWriter(path)
+    writer.append(0, 0.0, (("layer_01", "", "delta_l2", 0),), np.ones(1))
+    writer.close()
+    table = pq.read_table(path)
+    assert table.schema.metadata[b"bpx.format"] == b"1"
+    assert len(read(path).value) == 1
+    pq.write_table(table.replace_schema_metadata({"bpx": "{}"}), path)
+    assert len(read(path).value) == 1  # as files were before they named it
+    pq.write_table(table.replace_schema_metadata({"bpx": "{}", "bpx.format": "2"}), path)
+    with pytest.raises(ValueError, match=r"bpx\.format: expected 1, got '2'"):
+        read(path)
