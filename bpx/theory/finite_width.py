@@ -18,7 +18,7 @@ import numpy as np
 from bpx.engine.activations import ActivationFunction
 from bpx.theory.architecture import Architecture
 from bpx.theory.fluctuation import CORRELATIONS, LayerNoise, Moments, layer_covariance, moments
-from bpx.theory.gaussian import Array, dphi, expectation, second_moment_slope
+from bpx.theory.gaussian import Array, dphi, expectation, phi, second_moment, second_moment_slope, slope_moment
 from bpx.theory.steps import Step, log_slope
 
 
@@ -137,6 +137,16 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         passed = 1 - s.share + s.share * net.keep * m.D11 / D
         r2 = min(r2 * passed * passed + s.share * (1 - r2) * m.D22 / n, 1.0)  # random weights align the rest
     return FiniteWidth(noise[::-1], along, _between(net, q, forward))
+
+
+def first_along(net: Architecture, q: float, ends: Ends) -> float:
+    """Return the share of delta that comes back along z in the last hidden layer, of length ``q``, without a band."""
+    f = net.activation
+    if net.normalization != "none":
+        return 0.0
+    both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, q, f.kinks)
+    apart = second_moment(f, q) * slope_moment(f, q)
+    return (ends.kappa - 1) * both / max(apart, 1e-300) / net.keep / net.hidden[-1]
 
 
 def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends: Ends) -> list[_Forward]:

@@ -12,7 +12,7 @@ import numpy as np
 from bpx.engine.numbers import power
 from bpx.theory.architecture import Architecture
 from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, length_growth
-from bpx.theory.finite_width import Ends, finite_width
+from bpx.theory.finite_width import Ends, finite_width, first_along
 from bpx.theory.fluctuation import spread
 from bpx.theory.gaussian import Array
 from bpx.theory.steps import Step, carriers, step
@@ -20,6 +20,8 @@ from bpx.theory.steps import Step, carriers, step
 Verdict = Literal["exploding", "vanishing", "healthy", "undetermined"]
 PARTED = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
 ALONG = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
+SHORTCUT_ALONG = 0.025  # with shortcuts, which keep it without loss: simulated nets leave the band from there on
+ALL_ALONG = 0.5  # the same over all layers, where the line leaves it out
 LOW_RANK = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
 _TWO_SIDED_95 = 1.96
 
@@ -111,6 +113,8 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         noise = spread(finite.noise, finite.between)
         shift, covariance = noise.mean, noise.covariance + _unknown(architecture, measured=ends is not None)
         q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
+    elif L > 1:  # the line is drawn without what comes back: is it small over all layers?
+        along = first_along(architecture, q[-1], known) * L * ALONG / ALL_ALONG
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
     half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
@@ -172,7 +176,7 @@ def _rough(net: Architecture, steps: Sequence[Step], rank: float, along: float) 
         return ""
     if math.prod(max(s.carry, 1.0) for s in steps) > PARTED:
         return "lengths are unstable (V' > 1), so that the samples of a batch part"
-    if along > ALONG:
+    if along > (SHORTCUT_ALONG if net.residual else ALONG):
         return "much of delta comes back along z"
     return ""
 
