@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
 from bpx.engine.numbers import power
+from bpx.theory import Verdict
 
 
 @final
@@ -19,7 +20,7 @@ class Finding:
 
     Attributes
     ----------
-    verdict : str
+    verdict : Verdict
         exploding, vanishing, healthy or undetermined, by the rule of a decade between first and last hidden layer.
     hidden : int
         Number of hidden layers.
@@ -65,7 +66,7 @@ class Finding:
         The profile by layer, where one was drawn.
     """
 
-    verdict: str
+    verdict: Verdict
     hidden: int
     slope: float | None
     ratio: float | None
@@ -95,7 +96,7 @@ class Finding:
     def undetermined(hidden: int, sentence: str) -> Finding:
         """Return the finding of a network in which nothing could be measured."""
         return Finding(
-            verdict="undetermined",
+            verdict=Verdict.UNDETERMINED,
             hidden=hidden,
             slope=None,
             ratio=None,
@@ -147,8 +148,9 @@ class Finding:
 
     @staticmethod
     def from_dict(found: dict[str, Any]) -> Finding:
-        """Return the finding that ``as_dict`` described; raises TypeError where it is none."""
+        """Return the finding that ``as_dict`` described; raises TypeError or ValueError where it is none."""
         own = {key: value for key, value in found.items() if key not in ("factor", "predicted_factor")}
+        own["verdict"] = Verdict(own["verdict"])
         own["zero_layers"] = tuple(own["zero_layers"])
         own["facts"] = tuple(own["facts"])
         own["remedies"] = tuple((override, factor) for override, factor in own["remedies"])

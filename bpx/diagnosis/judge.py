@@ -18,7 +18,7 @@ from bpx.engine.activations import ActivationFunction
 from bpx.engine.network import Network
 from bpx.probes.probe import weight_layers
 from bpx.probes.scales import SATURATED
-from bpx.theory import Prediction, verdict
+from bpx.theory import Prediction, Verdict, verdict
 from bpx.theory.gaussian import dphi, rule
 
 MOST_DECADES = 300.0  # per layer: beyond, a factor is no number of float64
@@ -34,10 +34,10 @@ def find(net: Network, seen: Observation, prediction: Prediction, redraw: Redraw
     L, line = len(seen.delta_l2), seen.depth_slope
     nothing = bool(L and seen.finite and seen.enters and not (seen.delta_l2 > 0).all())
     if line is not None:
-        spoken: str = verdict(line.slope, L)
+        spoken = verdict(line.slope, L)
     else:
-        spoken = "vanishing" if nothing and L >= 2 else "undetermined"
-    unhealthy = spoken in ("vanishing", "exploding") and net.last_batch is not None
+        spoken = Verdict.VANISHING if nothing and L >= 2 else Verdict.UNDETERMINED
+    unhealthy = spoken in (Verdict.VANISHING, Verdict.EXPLODING) and net.last_batch is not None
     empty = "" if net.last_batch is None else empty_inputs(net.last_batch[0])
     equal = equal_weights(net)
     causes = Causes((), {})

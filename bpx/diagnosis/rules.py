@@ -11,7 +11,7 @@ import numpy as np
 
 from bpx.probes import fit_slope
 from bpx.probes.probe import Values
-from bpx.theory import verdict
+from bpx.theory import Verdict, verdict
 
 Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" stands for the whole network
 
@@ -93,11 +93,11 @@ class Snapshot:
         return None if self.slope is None else float(np.power(10.0, self.slope))  # beyond all numbers: inf, no error
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """The state of the gradients: healthy, vanishing, exploding, dead or undetermined."""
         if self.stopped:
-            return "dead"
-        return "undetermined" if self.slope is None else str(verdict(self.slope, len(self.of("delta_l2")) - 1))
+            return Verdict.DEAD
+        return Verdict.UNDETERMINED if self.slope is None else verdict(self.slope, len(self.of("delta_l2")) - 1)
 
 
 @final

@@ -10,7 +10,7 @@ from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.trials import root_mean_square
 from bpx.engine.network import Network
-from bpx.theory import verdict
+from bpx.theory import Verdict, verdict
 
 COMMAND = "python -m bpx.train"
 PARTS = {"dense": "weights", "norm": "normalization", "residual": "residual blocks"}  # kinds of operations, for people
@@ -21,7 +21,7 @@ _WITHOUT = {
     "shortcuts": "without them",
     "inputs": "rescaled to 1",
 }
-_VERBS = {"vanishing": "vanish", "exploding": "explode", "healthy": "are healthy"}
+_VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
 
 
 def sentence(f: Finding, seen: Observation) -> str:
@@ -32,7 +32,7 @@ def sentence(f: Finding, seen: Observation) -> str:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
     if f.hidden < 2:
         return _shallow(f, seen) + _rest(f)
-    if f.verdict == "undetermined":
+    if f.verdict == Verdict.UNDETERMINED:
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
         return f"Gradients vanish: {_zeros(f, seen)} ({_theory(f)}).{_rest(f)}"
@@ -53,7 +53,7 @@ def because(f: Finding, net: Network) -> str:
         return f"no single part (the best, {best} {how}: ×{_x(f.trials[best])} per layer)"
     parts = f.cause.split(" and ")
     said = "; ".join(f"{_blamed(part, f, net)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
-    enough = verdict(math.log10(f.trials[best]), f.hidden) == "healthy"
+    enough = verdict(math.log10(f.trials[best]), f.hidden) == Verdict.HEALTHY
     return said if enough else f"{said}, {'each ' if len(parts) > 1 else ''}not enough alone"
 
 
@@ -72,7 +72,7 @@ def _blamed(part: str, f: Finding, net: Network) -> str:
     if part == "normalization" and spec:
         return f"{spec.normalization} normalization"
     if part == "shortcuts":
-        limit = 10 ** ((1 if f.verdict == "exploding" else -1) / (f.hidden - 1))
+        limit = 10 ** ((1 if f.verdict == Verdict.EXPLODING else -1) / (f.hidden - 1))
         side = "below" if limit > 1 else "above"
         block = _x(f.gains.get("residual blocks", 0.0))
         return f"the sum at the shortcuts, ×{block} per block where {f.hidden} layers stay healthy {side} ×{_x(limit)}"

@@ -20,6 +20,7 @@ from bpx.diagnosis import Finding
 from bpx.engine.network import Network
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.measurement import Measurement
+from bpx.theory import Verdict
 from bpx.training import Record
 
 LINES = 20  # at most about so many lines where there is no terminal
@@ -74,7 +75,7 @@ class Console:
 
     def found(self, finding: Finding) -> None:
         """Say what the gradients do, before training has changed anything."""
-        style = {"healthy": "green", "undetermined": "default"}.get(finding.verdict, "bold red")
+        style = {Verdict.HEALTHY: "green", Verdict.UNDETERMINED: "default"}.get(finding.verdict, "bold red")
         self.terminal.print(f"at initialization: {finding}", style=style)
 
     def show(self, record: Record, metrics: dict[str, float]) -> None:

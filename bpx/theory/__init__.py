@@ -6,7 +6,7 @@ from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram
 from bpx.theory.finite_width import Ends
 from bpx.theory.gaussian import expectation, pair_expectation
 from bpx.theory.meanfield import Ensemble, MeanField, mean_field
-from bpx.theory.prediction import Prediction, backward_slope, predict, verdict
+from bpx.theory.prediction import Prediction, Verdict, backward_slope, predict, verdict
 
 __all__ = [
     "ACTIVATIONS",
@@ -16,6 +16,7 @@ __all__ = [
     "MeanField",
     "PhaseDiagram",
     "Prediction",
+    "Verdict",
     "backward_slope",
     "critical_sigma_w",
     "expectation",

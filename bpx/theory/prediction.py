@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from enum import StrEnum
+from typing import final
 
 import numpy as np
 
@@ -17,7 +18,17 @@ from bpx.theory.fluctuation import spread
 from bpx.theory.gaussian import Array
 from bpx.theory.steps import Step, carriers, step
 
-Verdict = Literal["exploding", "vanishing", "healthy", "undetermined"]
+
+class Verdict(StrEnum):
+    """What the gradients of a network do; DEAD only after training, where no gradient passes a layer any more."""
+
+    VANISHING = "vanishing"
+    EXPLODING = "exploding"
+    HEALTHY = "healthy"
+    UNDETERMINED = "undetermined"
+    DEAD = "dead"
+
+
 PARTED = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
 ALONG = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
 SHORTCUT_ALONG = 0.025  # with shortcuts, which keep it without loss: simulated nets leave the band from there on
@@ -58,7 +69,7 @@ class Prediction:
     @property
     def verdict(self) -> Verdict:
         """The verdict that this slope would bring."""
-        return "undetermined" if self.slope is None else verdict(self.slope, len(self.q))
+        return Verdict.UNDETERMINED if self.slope is None else verdict(self.slope, len(self.q))
 
 
 def verdict(slope: float, hidden: int) -> Verdict:
@@ -67,9 +78,9 @@ def verdict(slope: float, hidden: int) -> Verdict:
     Below two hidden layers it is undetermined.
     """
     if hidden < 2:
-        return "undetermined"
+        return Verdict.UNDETERMINED
     decades = slope * (hidden - 1)
-    return "exploding" if decades > 1 else "vanishing" if decades < -1 else "healthy"
+    return Verdict.EXPLODING if decades > 1 else Verdict.VANISHING if decades < -1 else Verdict.HEALTHY
 
 
 def backward_slope(log10_delta: Sequence[float]) -> float:
