@@ -42,7 +42,7 @@ def run(s: Study) -> str:
         band(axes, at, delta, f"measured: ×{10**slope:.3f} a layer", colour)
         axes.set_yscale("log")
         if name == "healthy":
-            axes.set_ylim(1e-4, 1e2)
+            axes.set_ylim(1e-3, 1e3)
         style_axes(axes, "hidden layer, from the input", "‖δ‖₂", f"{name}: {label}")
         legend_below(axes, 1)
         made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={epochs}",
