@@ -281,7 +281,7 @@ def test_short_batches_and_many_samples(rng):
     ("wrong", "said"),
     [
         (lambda: mlp(3, [0], 2), "width"),
-        (lambda: mlp(3, 4, 2), "lists the widths"),
+        (lambda: mlp(3, 4, 2), "list the widths"),
         (lambda: mlp(3, [4], 2, "rellu"), "known are linear"),
         (lambda: mlp(3, [4], 2, normalization="group"), "known are none"),
         (lambda: mlp(3, [4], 2, dropout=1.0), r"\[0, 1\)"),
