@@ -73,6 +73,7 @@ def test_runs_are_laid_side_by_side(make, capsys):
 
 def test_an_id_finds_the_directory(make, capsys):
     make("one"), make("two")
+    (make("damaged") / "mlflow_run_id").write_bytes(b"\xff\xfe")
     assert compare.main(["id-one", "id-two"]) == 0
     assert "tests/one" in capsys.readouterr().out
 
