@@ -289,7 +289,7 @@ def flatten(config: DictConfig) -> dict[str, Any]:
             if isinstance(value, dict):
                 yield from walk(f"{prefix}{key}.", value)
             elif key == "_target_":
-                yield prefix[:-1], value.rpartition(".")[2]
+                yield prefix[:-1], str(value).rpartition(".")[2]
             else:
                 yield f"{prefix}{key}", value
 
