@@ -18,7 +18,7 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "records": ("system",),
     "theory": ("engine.activations", "engine.numbers"),
     "probes": ("engine", "theory"),
-    "figures": ("records", "theory"),
+    "figures": ("engine.parts", "records", "theory"),
     "training": ("engine", "data", "probes", "records", "system"),
     "tracking": ("records", "engine.features", "engine.model_files", "system"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.diagnosis.observation import Observation
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.network import Network
+from bpx.engine.parts import describe
 from bpx.probes.histograms import HIGHEST, LOWEST
 from bpx.records import Keys
 from bpx.theory import Architecture, Prediction
@@ -33,7 +35,7 @@ def about(net: Network, seen: Architecture | None) -> dict[str, Any]:
     }
     if seen is not None:
         facts |= {
-            "activation": {"name": seen.activation.name, **vars(seen.activation)},
+            "activation": describe(seen.activation, ACTIVATIONS),
             "normalization": seen.normalization,
             "residual": seen.residual,
             "keep": seen.keep,

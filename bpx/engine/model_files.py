@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -107,18 +107,32 @@ class SavedModel:
         return outputs if self.target_scaler is None else self.target_scaler.inverse(outputs)
 
 
-def load_model(directory: Path) -> SavedModel:
-    """Return the model in ``directory``; raises ValueError, in one line, where its files are not what was written.
+def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel:
+    """Return the model in ``directory``.
 
-    They may be anybody's: no code is run, and no memory taken that ``model.npz`` does not answer for by its size.
+    The files may be anybody's: no code of theirs is run, and no memory taken that ``model.npz`` does not answer for by
+    its size. An activation or a loss of another module than bpx is imported only if ``allow`` names the module.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Holds ``model.json`` and ``model.npz``, for instance a run directory.
+    allow : collection of str
+        Modules, submodules included, that may be imported: ``("myact",)``.
+
+    Raises
+    ------
+    ValueError
+        In one line: the files are not what ``save_model`` writes, or need a module that is not allowed.
     """
+    directory = Path(directory)
     try:
         description = json.loads((directory / "model.json").read_text(encoding="utf-8"))
         if description["format"] not in (1, FORMAT):
             raise ValueError(f"model.json has format {description['format']!r}; known are 1 and {FORMAT}")
         arrays = _arrays(directory / "model.npz")
         _check_spec(description["spec"], arrays["state/theta"])
-        net = build(NetworkSpec.from_dict(description["spec"]))
+        net = build(NetworkSpec.from_dict(description["spec"], allow))
         net.load_state_dict({key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")})
         columns = tuple(_column(entry) for entry in description.get("columns", ()))
         if columns and sum(1 if c.categories is None else len(c.categories) for c in columns) != net.n_in:

@@ -15,8 +15,9 @@ from bpx.engine.layer import Layer
 from bpx.engine.losses import LOSSES, Loss
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS
+from bpx.engine.parts import make
 from bpx.engine.residual import Residual
-from bpx.engine.spec import NetworkSpec, make
+from bpx.engine.spec import NetworkSpec
 
 Named = str | Mapping[str, Any]  # a registered part: its name, or {"name": ..., settings}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.losses import LOSSES, Loss
-
-T = TypeVar("T")
+from bpx.engine.parts import describe, own_modules, restore
 
 
 @final
@@ -40,33 +39,28 @@ class NetworkSpec:
     dtype: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the spec as plain JSON: the activation and the loss as their names with their settings."""
-        parts = {"hidden": list(self.hidden), "activation": _describe(self.activation), "loss": _describe(self.loss)}
+        """Return the spec as plain JSON; the activation and the loss as ``parts.describe`` has them."""
+        parts = {
+            "hidden": list(self.hidden),
+            "activation": describe(self.activation, ACTIVATIONS),
+            "loss": describe(self.loss, LOSSES),
+        }
         return {field.name: getattr(self, field.name) for field in fields(self)} | parts
 
     @staticmethod
-    def from_dict(description: Mapping[str, Any]) -> NetworkSpec:
-        """Return the spec that ``as_dict`` described; raises ValueError, KeyError or TypeError where it is invalid."""
+    def from_dict(description: Mapping[str, Any], allow: Collection[str] = ()) -> NetworkSpec:
+        """Return the spec that ``as_dict`` described; raises ValueError, KeyError or TypeError where it is invalid.
+
+        ``allow`` names the modules other than bpx that may be imported for its activation and its loss.
+        """
         values = {field.name: description[field.name] for field in fields(NetworkSpec)}
         values["hidden"] = tuple(values["hidden"])
-        values["activation"] = make("activation", ACTIVATIONS, values["activation"])
-        values["loss"] = make("loss", LOSSES, values["loss"])
+        values["activation"] = restore("activation", ActivationFunction, ACTIVATIONS, values["activation"], allow)
+        values["loss"] = restore("loss", Loss, LOSSES, values["loss"], allow)
         return NetworkSpec(**values)
 
-
-def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[str, Any]) -> T:
-    """Return an object of a registry: as given, by its name, or by a mapping of its name and settings.
-
-    Raises ValueError where the name is unknown.
-    """
-    if not isinstance(given, (str, Mapping)):
-        return given
-    settings = {"name": given} if isinstance(given, str) else dict(given)
-    name = settings.pop("name")
-    if name not in registry:
-        raise ValueError(f"unknown {kind} {name!r}: known are {', '.join(registry)}")
-    return registry[name](**settings)
-
-
-def _describe(part: Any) -> dict[str, Any]:
-    return {"name": part.name} | {field.name: getattr(part, field.name) for field in fields(part)}
+    @property
+    def own_modules(self) -> tuple[str, ...]:
+        """The modules of an activation and a loss that are not registered: what ``from_dict`` must be allowed."""
+        described = self.as_dict()
+        return own_modules(described["activation"], described["loss"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -33,11 +33,14 @@ FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quant
 }
 
 
-def draw_flow(path: str | Path, folder: str | Path) -> list[Path]:
-    """Draw every figure that the record in a Parquet file allows into ``folder`` and return the paths."""
+def draw_flow(path: str | Path, folder: str | Path, allow: Collection[str] = ()) -> list[Path]:
+    """Draw every figure that the record in a Parquet file allows into ``folder`` and return the paths.
+
+    ``allow`` names the modules that may be imported for an activation that is not part of bpx.
+    """
     path, folder = Path(path), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return save_all(flow_drawings(read(path)), folder)
+    return save_all(flow_drawings(read(path), allow), folder)
 
 
 def flow_figures(records: Records) -> dict[str, Figure]:
@@ -46,8 +49,8 @@ def flow_figures(records: Records) -> dict[str, Figure]:
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def flow_drawings(records: Records) -> dict[str, Callable[[], Figure | None]]:
+def flow_drawings(records: Records, allow: Collection[str] = ()) -> dict[str, Callable[[], Figure | None]]:
     """Return what draws each figure, by name; one whose quantities were not recorded is left out."""
     recorded = set(records.quantity)
-    drawings: dict[str, Callable[[], Figure | None]] = {"phase": partial(phase_of_run, records)}
+    drawings: dict[str, Callable[[], Figure | None]] = {"phase": partial(phase_of_run, records, allow)}
     return {name: partial(draw, records) for name, (needed, draw) in FLOW.items() if needed <= recorded} | drawings

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from bpx.engine.parts import restore
 from bpx.figures.canvas import new_figure, style_axes
 from bpx.records import Records
-from bpx.theory import ACTIVATIONS, PhaseDiagram, phase_diagram_around
+from bpx.theory import ACTIVATIONS, ActivationFunction, PhaseDiagram, phase_diagram_around
 
 _DECADES = 1.0  # of chi_1 to either side of 1; beyond, the colour stays
 
@@ -46,20 +48,25 @@ def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[s
     return figure
 
 
-def phase_of_run(records: Records) -> Figure | None:
+def phase_of_run(records: Records, allow: Collection[str] = ()) -> Figure | None:
     """Draw a run's point in the plane of its activation; None where the plane does not speak of it.
 
     That is a network with normalization or shortcuts, with weights that are not drawn at random, or with fewer
-    than two hidden layers.
+    than two hidden layers. An activation of another module than bpx needs the module's name in ``allow``; without it
+    the figure is left out with a warning.
     """
     about = records.about
     if about.get("sigma_w") is None or about["normalization"] != "none" or about["residual"]:
         return None
-    kind = dict(about["activation"])
-    name, sigma_w, sigma_b, keep = kind.pop("name"), about["sigma_w"], about["sigma_b"], about["keep"]
+    try:
+        activation = restore("activation", ActivationFunction, ACTIVATIONS, about["activation"], allow)
+    except ValueError as error:
+        warnings.warn(f"the figure phase is left out: {error}", stacklevel=2)
+        return None
+    name, sigma_w, sigma_b, keep = activation.name, about["sigma_w"], about["sigma_b"], about["keep"]
     dropout = f", dropout {1 - keep:g}" if keep < 1 else ""
     return phase(
-        phase_diagram_around(ACTIVATIONS[name](**kind), sigma_w, sigma_b, keep, points=90),
+        phase_diagram_around(activation, sigma_w, sigma_b, keep, points=90),
         f"dataset: {about['dataset']}",
         f"{name}{dropout}: where gradients vanish and explode",
         [(f"this run: σw = {sigma_w:.4g}, σb = {sigma_b:.4g}", sigma_w, sigma_b)],

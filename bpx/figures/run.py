@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,12 @@ FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
 }
 
 
-def draw_all(directory: Path, failed: dict[str, str] | None = None) -> list[Path]:
+def draw_all(directory: Path, failed: dict[str, str] | None = None, allow: Collection[str] = ()) -> list[Path]:
     """Draw every figure that the run's files allow into ``figures/`` and return the paths.
 
     A figure whose arrays or quantities were not recorded is left out. ``failed`` takes the error of each figure that
-    cannot be drawn, in one line; without it the error is raised.
+    cannot be drawn, in one line; without it the error is raised. ``allow`` names the modules that may be imported for
+    an activation that is not part of bpx.
     """
     folder = directory / "figures"
     folder.mkdir(exist_ok=True)
@@ -37,7 +38,7 @@ def draw_all(directory: Path, failed: dict[str, str] | None = None) -> list[Path
     for file_name, (needed, draw) in FROM_ARRAYS.items():
         if needed in arrays and arrays[needed].size:
             figures[file_name] = partial(draw, arrays)
-    return save_all(figures | flow_drawings(read(directory / "gradient_flow.parquet")), folder, failed)
+    return save_all(figures | flow_drawings(read(directory / "gradient_flow.parquet"), allow), folder, failed)
 
 
 def curves(path: Path, name: str) -> Figure:

@@ -328,7 +328,8 @@ class Execution:
             from bpx.figures import draw_all
 
             failed: dict[str, str] = {}
-            draw_all(directory, failed)
+            spec = self.net.spec
+            draw_all(directory, failed, spec.own_modules if spec else ())
             self._figures_failed(failed)
             tracker.artifact(directory / "figures", "figures")
         save_model(directory, self.net, data.scaler, data.class_names, data.columns, data.target_scaler)

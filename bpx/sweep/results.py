@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from bpx.cli.command import terminal
+from bpx.config import Plan
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
@@ -23,8 +24,8 @@ SHOWN = 10  # trials of a Pareto front that the terminal shows
 class Results:
     """The study's directory and its run in MLflow."""
 
-    def __init__(self, study: Study, opt: Options, parent: Parent, home: Path, settings: dict[str, Any]) -> None:
-        self.study, self.opt, self.parent, self.home, self.settings = study, opt, parent, home, settings
+    def __init__(self, study: Study, opt: Options, parent: Parent, home: Path, sample: Plan) -> None:
+        self.study, self.opt, self.parent, self.home, self.sample = study, opt, parent, home, sample
 
     def step(self) -> None:
         """Log how far the study is and its best value, so that the parent's charts show the search."""
@@ -102,17 +103,17 @@ class Results:
         """Return theory's xi_c over the searched sigma_w, for the networks that it holds for."""
         import numpy as np
 
-        from bpx.engine.activations import ACTIVATIONS
         from bpx.theory import mean_field
 
         widths = [r["initializer.sigma_w"] for r in rows if isinstance(r.get("initializer.sigma_w"), float)]
-        plain = self.settings["normalization.name"] == "none" and self.settings["model"] == "mlp"
-        name = self.settings["activation"]
-        if len(set(widths)) < 2 or not plain or "activation" in self.study.space.described():
+        spec = self.sample.network(2, 2).spec
+        plain = spec is not None and spec.normalization == "none" and spec.model == "mlp"
+        searched = any(key.partition(".")[0] == "activation" for key in self.study.space.described())
+        if len(set(widths)) < 2 or spec is None or not plain or searched:
             return {}
-        bias = float(self.settings["initializer.bias_std"])
+        bias = float(self.sample.config.initializer.bias_std)
         grid = np.linspace(min(widths), max(widths), 61).tolist()
-        scales = [mean_field(ACTIVATIONS[name](), w, bias).xi_c for w in grid]
+        scales = [mean_field(spec.activation, w, bias).xi_c for w in grid]
         kept = [(w, xi) for w, xi in zip(grid, scales, strict=True) if xi is not None]
         return {"sigma_w": [w for w, _ in kept], "xi_c": [xi for _, xi in kept]}
 

@@ -100,8 +100,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
         if parent.id is not None:
             shared.append(f"tracking.parent={parent.id}")
             shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(parent.tracker.address)}")
-        kinds = {"activation": choices.activation, "model": choices.model}
-        results = Results(study, opt, parent, home, flatten(sample.config) | kinds)
+        results = Results(study, opt, parent, home, sample)
         return Search(study, opt, launcher, results, shared).run()
     except TrackingError as error:
         raise UserError(str(error)) from error

@@ -1,6 +1,6 @@
 """Mean-field theory of signal propagation: what a wide random network should show before it has learned."""
 
-from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.theory.architecture import Architecture, weight_stds
 from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram, phase_diagram_around
 from bpx.theory.finite_width import Ends
@@ -10,6 +10,7 @@ from bpx.theory.prediction import Prediction, Verdict, backward_slope, predict, 
 
 __all__ = [
     "ACTIVATIONS",
+    "ActivationFunction",
     "Architecture",
     "Ends",
     "Ensemble",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -122,11 +123,12 @@ def _model(client: Any, spool: Spool, example: dict[str, list[Any]] | list[list[
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
-    from bpx.engine.model_files import load_model
-
     features: Any = pd.DataFrame(example) if isinstance(example, dict) else np.array(example)
-    with np.errstate(all="ignore"):  # a thread does not inherit what training ignores, and the run may have diverged
-        signature = infer_signature(features, load_model(spool.directory).predict(features))
+    # from the files alone: the network may have parts of the user's own, which a delivery imports no module for
+    spec = json.loads((spool.directory / "model.json").read_text(encoding="utf-8"))["spec"]
+    with np.load(spool.directory / "model.npz", allow_pickle=False) as arrays:
+        dtype = "float64" if "target_scale" in arrays else spec["dtype"]
+    signature = infer_signature(features, np.zeros((1, spec["n_out"]), dtype))
     # MLflow refuses int64 where a column is double, and is slow where it may be anything: pixels are of smaller types
     names = list(example) if isinstance(example, dict) else [None] * features.shape[1]
     kind: Any = "double" if not isinstance(example, dict) and len(names) > WIDE else AnyType()  # type: ignore[no-untyped-call]
@@ -155,6 +157,7 @@ def _model(client: Any, spool: Spool, example: dict[str, list[Any]] | list[list[
             artifacts={"network": str(files)},
             signature=signature,
             input_example=features,
+            model_config={"allow": []},  # only a key that is here can be set where the model is loaded
             pip_requirements=[f"numpy=={np.__version__}", f"scipy=={scipy.__version__}"],
         )
         client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))

@@ -13,7 +13,7 @@ class TrainedNetwork(PythonModel):
     """Raw features in, the trained network's probabilities (or outputs) out."""
 
     def load_context(self, context: Any) -> None:
-        """Read the network's two files."""
+        """Read the network's two files; ``model_config={"allow": ["myact"]}`` names modules that may be imported."""
         folder = Path(context.artifacts["network"])
         try:
             from bpx.engine.model_files import load_model
@@ -22,7 +22,7 @@ class TrainedNetwork(PythonModel):
                 del sys.modules[name]  # what an uninstalled bpx left behind may have been found as an empty package
             sys.path.insert(0, str(folder / "code"))
             from bpx.engine.model_files import load_model
-        self.model = load_model(folder)
+        self.model = load_model(folder, (context.model_config or {}).get("allow", ()))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
         """Return (n, n_out) for raw features: a data frame, matched by name, or an array or list (n, features)."""
