@@ -19,6 +19,9 @@ pytest_plugins = ["sweeping"]
 ROOT = Path(__file__).resolve().parent.parent
 DATA = os.environ.get("BPX_DATA_DIR")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; what tests start inherits it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path_factory):
@@ -52,10 +55,10 @@ class Called:
 
 @contextmanager
 def within(seconds):
-    """Raise TimeoutError after so many seconds."""
+    """Fail the test after so many seconds, with an exception that no command catches as an error of its own."""
 
     def late(number, frame):
-        raise TimeoutError(f"not done within {seconds} s")
+        pytest.fail(f"not done within {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)

@@ -42,9 +42,17 @@ def is_server(uri: str) -> bool:
 
 
 def import_mlflow() -> Any:
+    """Import all of MLflow that sending a run needs, so that the thread that sends it imports nothing."""
+    mlflow = _import_quietly()
+    import mlflow.pyfunc
+
+    return mlflow
+
+
+def _import_quietly() -> Any:
     """Import MLflow, its loggers silent and its telemetry off unless the user has set it, and return the module."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
-    import mlflow.pyfunc  # all that sending a run needs, so that the thread that sends it imports nothing
+    import mlflow
 
     for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -158,7 +166,7 @@ def answers(uri: str) -> None:
     if not is_server(uri):
         check(uri)
         return
-    import_mlflow()
+    _import_quietly()  # the rest of MLflow takes seconds, which a server that is away need not cost
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 

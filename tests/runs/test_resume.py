@@ -476,7 +476,7 @@ def test_a_run_stopped_while_it_closes_goes_on_too(place, whole, tmp_path, resum
         act(self, outcome, *more, **options)
 
     monkeypatch.setattr(LocalTracker, place, stopped_at_first)
-    with pytest.raises(Interrupted, match="goes on" if place == "conclude" else "sends the rest"):
+    with pytest.raises(Interrupted, match="goes on" if place == "conclude" else "the run has ended"):
         train_run(config, "default", Path("outputs/default"), LOCAL, quiet=True)
     assert said[0] == "finished"
     directory = the_run(tmp_path)
