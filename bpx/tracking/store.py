@@ -43,20 +43,19 @@ def is_server(uri: str) -> bool:
 
 def import_mlflow() -> Any:
     """Import all of MLflow that sending a run needs, so that the thread that sends it imports nothing."""
-    mlflow = _import_quietly()
+    _import_quietly()
     import mlflow.pyfunc
 
     return mlflow
 
 
-def _import_quietly() -> Any:
-    """Import MLflow, its loggers silent and its telemetry off unless the user has set it, and return the module."""
+def _import_quietly() -> None:
+    """Import MLflow itself, its loggers silent and its telemetry off unless the user has set it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
-    import mlflow
+    import mlflow  # noqa: F401
 
     for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return mlflow
 
 
 def check_address(uri: str) -> None:
