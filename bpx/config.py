@@ -188,7 +188,12 @@ def plan(config: DictConfig) -> Plan:
     if unseen and "scales" not in result.probes:
         raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
     result.optimizer(1)  # so that a wrong key is said before the data are read
-    result.network(2, 2)
+    spec = result.network(2, 2).spec
+    try:
+        if spec is not None:
+            spec.as_dict()  # so that a model that cannot be saved is said before it is trained
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return result
 
 

@@ -166,4 +166,4 @@ def _look_over(task: Callable[[Any], Any]) -> None:
         return
     extended = bool(known.config_dir or known.config_path) or any("hydra.searchpath" in word for word in overrides)
     multirun = known.multirun or any(word.lstrip("+") == "hydra.mode=MULTIRUN" for word in overrides)
-    sys.argv[1:] = [*prepared(overrides, multirun, extended), *flags]
+    sys.argv[1:] = [*prepared(overrides, multirun, extended, known.config_dir), *flags]

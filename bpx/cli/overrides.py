@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Sequence
 from functools import cache
@@ -26,11 +27,12 @@ def options_of(group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
 
 
-def prepared(words: Sequence[str], multirun: bool, extended: bool) -> list[str]:
+def prepared(words: Sequence[str], multirun: bool, extended: bool, config_dir: str | None = None) -> list[str]:
     """Return the overrides as Hydra takes them; raises UserError.
 
     A key of a group that is swept becomes a choice of one value, so that Hydra looks for it in the option that is
-    chosen and not in the default one. ``extended`` says that further folders may hold options.
+    chosen and not in the default one. ``extended`` says that further folders may hold options; ``config_dir`` is one of
+    them.
     """
     from hydra.core.override_parser.types import IntervalSweep
 
@@ -61,7 +63,7 @@ def prepared(words: Sequence[str], multirun: bool, extended: bool) -> list[str]:
                 f"{', '.join(sorted(swept))}: {n_jobs:,.0f} combinations are more than {MAX_JOBS:,}; "
                 "hydra/sweeper=bpx_optuna searches among them"
             )
-        check_values(out)
+        check_values(out, config_dir)
     return out
 
 
@@ -101,9 +103,13 @@ def number_of_values(sweep: Any) -> int | None:
     return None
 
 
-def check_values(words: Sequence[str]) -> None:
-    """Compose and check each value of each sweep of a multirun, the other keys at their first; raises UserError."""
+def check_values(words: Sequence[str], config_dir: str | None = None) -> None:
+    """Compose and check each value of each sweep of a multirun, the other keys at their first; raises UserError.
+
+    Options are looked for in ``config_dir``, too.
+    """
     import hydra
+    from hydra.core.override_parser.types import Quote, QuotedString
 
     dimensions: dict[str, list[str]] = {}
     for word in words:
@@ -119,6 +125,11 @@ def check_values(words: Sequence[str]) -> None:
     if sum(map(len, dimensions.values())) > MAX_CHECKED or not dimensions:
         return
     fixed = [word for word in words if word.partition("=")[0] not in dimensions]
+    if config_dir is not None:
+        if any(word.startswith("hydra.searchpath") for word in words):
+            return  # two places that Hydra joins, and composes from for each run
+        place = QuotedString(f"file://{os.path.abspath(config_dir)}", Quote.single).with_quotes()
+        fixed.append(f"hydra.searchpath=[{place}]")
     from hydra.core.global_hydra import GlobalHydra
 
     def check(chosen: list[str]) -> None:
