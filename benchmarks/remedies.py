@@ -116,7 +116,7 @@ def look(number: int) -> dict[str, Any]:
     net.backward()
     prediction = predict_network(net, band=False)[-1]
     start = time.process_time()
-    finding = find(net, observe(net), prediction, Redraw(work, data))
+    finding = find(net, observe(net), prediction, Redraw(work, data, words))
     seen |= {"seconds": time.process_time() - start, "verdict": finding.verdict, "cause": finding.cause}
     seen |= {"factor": finding.factor, "trials": finding.trials, "remedies": [list(r) for r in finding.remedies]}
     if finding.verdict not in ("vanishing", "exploding"):

@@ -85,8 +85,14 @@ def _rest(f: Finding) -> str:
     """Say the cause, what else is known, and what to try."""
     cause = f" Cause: {f.because}." if f.because else ""
     facts = "".join(f" {fact}." for fact in f.facts)
-    tries = " or ".join(f"… {words} (×{_x(factor)} per layer)" for words, factor in f.remedies)
+    tries = " or ".join(f"… {_typed(words)}×{_x(factor)} per layer)" for words, factor in f.remedies)
     return cause + facts + (f" Try: {COMMAND} {tries}." if tries else "")
+
+
+def _typed(words: str) -> str:
+    """Return a command, and the opening of the brackets that follow it: what it is to be typed without."""
+    command, _, left_out = words.partition(" (")
+    return f"{command} ({left_out.replace(')', ', ')}"
 
 
 def _shallow(f: Finding, seen: Observation) -> str:

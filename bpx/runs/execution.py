@@ -95,7 +95,14 @@ class Execution:
         self.optimizer = optimizer.bind(net.store)
         record = directory / "gradient_flow.parquet"
         self.measurement = Measurement(
-            self.work, data, net, self.optimizer, self.report_schedule, record, remedies=not self.quiet
+            self.work,
+            data,
+            net,
+            self.optimizer,
+            self.report_schedule,
+            record,
+            typed=self.overrides,
+            remedies=not self.quiet,
         )
         self.training = Training(net, self.optimizer, self.batches, Progress(), {"probes": self.measurement.probe_set})
         self.recorder = FlightRecorder(self.training)

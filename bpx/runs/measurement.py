@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -42,10 +43,11 @@ class Measurement:
         report_schedule: ReportSchedule,
         path: Path,
         *,
+        typed: Sequence[str] = (),
         remedies: bool = True,
     ) -> None:
         self.net = net
-        self._redraw = Redraw(work, data) if remedies else None
+        self._redraw = Redraw(work, data, typed) if remedies else None
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:SAMPLES])
         self.probe_set = ProbeSet(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast, final
@@ -39,25 +39,29 @@ def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator
 @final
 @dataclass(frozen=True)
 class Redraw:
-    """Draw the network of a plan anew with one change, as a run would that is composed with it."""
+    """Draw the network of a plan anew with one change, as a run would that is composed with it.
+
+    ``typed`` holds the words of the plan's own command.
+    """
 
     work: Plan
     data: Dataset
+    typed: Sequence[str] = ()
 
     def __call__(self, key: str, value: str) -> Candidate | None:
         """Return the change, with the words that are typed for it after the plan's own command."""
         if "." not in key and not (CONF / key / f"{value}.yaml").exists():
             return None  # registered by a user, in no configuration
-        config, words = change(self.work.config, key, value)
+        config, words = change(self.work.config, key, value, self.typed)
         return None if config == self.work.config else Candidate(words, _draws(self.work, config, self.data))
 
 
-def change(config: DictConfig, key: str, value: str) -> tuple[DictConfig, str]:
+def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) -> tuple[DictConfig, str]:
     """Return the configuration with one change, and the words that make it when they follow those of ``config``.
 
-    A new option of a group comes with its own keys. ``bias_std`` and the widths stay; other keys that both options
-    have and that are set are set back by words, as the command line would carry them over; for those that the new
-    option does not have, the words say that they are to be left out.
+    A new option of a group comes with its own keys. ``bias_std`` and the widths stay. Other keys that both options
+    have are set back by words where they are ``typed`` or no option's default, as the command line would carry them
+    over; for those that the new option does not have, the words say that they are to be left out.
     """
     new = config.copy()
     OmegaConf.set_readonly(new, False)
@@ -68,11 +72,12 @@ def change(config: DictConfig, key: str, value: str) -> tuple[DictConfig, str]:
     before, after = config[group], _option(group, value).copy()
     usual = [_option(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))]
     words, left_out = [f"{group}={value}"], []
+    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
     for name, now in before.items():
         known = [option.get(name) for option in usual if option.get("_target_") == before.get("_target_")]
         if name in after and name in CARRIED:
             after[name] = now
-        elif name == "_target_" or name == "name" or now in known:
+        elif name == "_target_" or name == "name" or (now in known and f"{group}.{name}" not in keys):
             continue
         elif name not in after:
             left_out.append(f"{group}.{name}")

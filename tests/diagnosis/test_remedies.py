@@ -38,12 +38,14 @@ def finding(*words):
     with np.errstate(all="ignore"):
         net.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         net.backward()
-        return find(net, observe(net), predict_network(net, band=False)[-1], Redraw(work, data)), work, data
+        return find(net, observe(net), predict_network(net, band=False)[-1], Redraw(work, data, words)), work, data
 
 
 CASES = {
     "dropout": ["model.depth=26", "dropout=inverted", "dropout.rate=0.2"],
     "gain": ["model.depth=20", "initializer.gain=2"],
+    "default rate": ["model.depth=26", "dropout=inverted", "dropout.rate=0.5"],
+    "default std": ["model.depth=20", "model.width=50", "initializer=normal", "initializer.std=0.01"],
     "std": ["model.depth=20", "model.width=50", "initializer=normal", "initializer.std=0.5", "activation=tanh"],
     "sigmoid": ["model.depth=20", "activation=sigmoid", "initializer=xavier_normal"],
     "batch": ["model.depth=20", "normalization=batch"],
@@ -60,7 +62,8 @@ def test_what_is_printed_is_typed_and_heals(case):
     assert f.verdict in ("vanishing", "exploding") and f.remedies
     assert "Try: python -m bpx.train … " in f.sentence
     for remedy, factor in f.remedies:
-        assert f"… {remedy} (×" in f.sentence
+        command, _, left_out = remedy.partition(" (")
+        assert f"… {command} ({left_out.replace(')', ', ')}×" in f.sentence
         nets = benchmark["drawn"](plan(composed(*benchmark["typed"](words, remedy))), data, 10**6)
         slopes = [hidden_slope(net).slope for net in nets]
         hidden = f.hidden
@@ -90,6 +93,11 @@ def test_the_group_that_the_cause_asks_for_comes_first():
          "initializer=he_normal (without initializer.std)"),
         (["activation=leaky_relu", "activation.slope=0.2"], "activation", "tanh",
          "activation=tanh (without activation.slope)"),
+        (["dropout=inverted", "dropout.rate=0.5"], "dropout", "none", "dropout=none dropout.rate=0"),
+        (["initializer=normal", "initializer.std=0.01"], "initializer", "he_normal",
+         "initializer=he_normal (without initializer.std)"),
+        (["activation=leaky_relu", "activation.slope=0.01"], "activation", "tanh",
+         "activation=tanh (without activation.slope)"),
         (["model.depth=9", "model.width=30"], "model", "residual_mlp", "model=residual_mlp"),
         (["dropout=inverted"], "dropout", "none", "dropout=none"),
         (["dropout=inverted"], "dropout.rate", "0.1", "dropout.rate=0.1"),
@@ -97,7 +105,7 @@ def test_the_group_that_the_cause_asks_for_comes_first():
     ],
 )  # fmt: skip
 def test_a_change_is_what_its_words_compose(words, key, value, typed):
-    config, said = change(composed(*words), key, value)
+    config, said = change(composed(*words), key, value, words)
     assert said == typed
     assert config == composed(*benchmark["typed"](words, said))
 
