@@ -134,7 +134,7 @@ def report(runs: Sequence[Run]) -> None:
     out = terminal()
     for letter, run in zip(LETTERS, runs, strict=False):
         verdict = f", final verdict {run.verdict_final}" if run.verdict_final else ""
-        out.print(f"[bold]{letter}[/]         {run.name} ({run.outcome}{verdict})")
+        out.print(f"{letter}         {run.name} ({run.outcome}{verdict})", style="bold")
         out.print(f"          {run.finding or 'no finding'}")
     metrics = dict.fromkeys(name for run in runs for name in run.metrics if "/layer_" not in name and name != "lr")
     rows = {

@@ -104,25 +104,26 @@ def report(check: GradientCheck, picture: Path) -> None:
     wrong = [layer for layer in check.layers if not layer.passed]
     if wrong:
         for layer in wrong:
-            out(f"[bold red]wrong[/]     backward of {layer.name}: off by {layer.relative:.1e} of its gradient")
+            out(f"wrong     backward of {layer.name}: off by {layer.relative:.1e} of its gradient", style="bold red")
     elif not check.passed:
         names = ", ".join(t.name for t in check.tensors if not t.passed)
-        out(f"[bold red]wrong[/]     {names}; every layer passes the gradient on as it should")
+        out(f"wrong     {names}; every layer passes the gradient on as it should", style="bold red")
     out(f"figure    {picture}")
-    out(verdict(check))
+    text, color = verdict(check)
+    out(text, style=f"bold {color}")
 
 
-def verdict(check: GradientCheck) -> str:
-    """Return what the check shows, and how much of the network it could see."""
+def verdict(check: GradientCheck) -> tuple[str, str]:
+    """Return what the check shows, and how much of the network it could see; and the color of it."""
     if not check.passed:
-        return "[bold red]the gradient is WRONG[/]"
+        return "the gradient is WRONG", "red"
     n, unseen = len(check.tensors), sum(t.relative is None for t in check.tensors)
     if not unseen:
-        return "[bold green]the gradient is correct[/]"
+        return "the gradient is correct", "green"
     seen = f"{n - unseen} of {n} tensors, {unseen} below round-off"
     if unseen == n:
-        return f"[bold yellow]the gradient cannot be measured[/]: {seen}"
-    return f"[bold green]the gradient is correct where it can be measured[/]: {seen}"
+        return f"the gradient cannot be measured: {seen}", "yellow"
+    return f"the gradient is correct where it can be measured: {seen}", "green"
 
 
 def relative(t: TensorCheck) -> str:

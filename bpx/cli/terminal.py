@@ -16,7 +16,10 @@ WIDE = 10_000  # letters: no table has as many
 
 
 class Terminal(Console):
-    """rich's console; control characters in a text are escaped, and nothing is wrapped where stdout is no terminal.
+    """rich's console for plain text; nothing is wrapped where stdout is no terminal.
+
+    A text may be anybody's: brackets and colons in it are no markup and no emoji, and control characters are escaped.
+    What is styled is styled whole, by ``style``.
 
     Attributes
     ----------
@@ -26,7 +29,8 @@ class Terminal(Console):
 
     def __init__(self, quiet: bool = False) -> None:
         there = sys.stdout.isatty()
-        super().__init__(quiet=quiet, highlight=False, soft_wrap=not there, width=None if there else WIDE)
+        width = None if there else WIDE
+        super().__init__(quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=not there, width=width)
         self.on_closed: Callable[[], None] | None = None
 
     def render_str(self, text: str, **options: Any) -> Text:

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -41,9 +40,9 @@ class Console:
         self.norms = ""
         self.latest: dict[str, float] = {}
         columns = [
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
         ]
@@ -58,11 +57,11 @@ class Console:
 
     def data(self, text: str) -> None:
         """Say how the data were understood."""
-        self.terminal.print(f"data      {text}", markup=False)
+        self.terminal.print(f"data      {text}")
 
     def note(self, text: str) -> None:
         """Say something that is not part of the results."""
-        self.terminal.print(f"note      {text}", markup=False)
+        self.terminal.print(f"note      {text}")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -119,12 +118,12 @@ class Console:
         if seen.first is not None and seen.last is not None:
             out(self._table(seen.first, seen.last))
         if data.fallback:
-            out(f"[bold red]These are NOT the results of the data asked for: {data.name}[/]")
+            out(f"These are NOT the results of the data asked for: {data.name}", style="bold red")
         out(f"dataset   {data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test samples")
         if seen.finding is not None:
             out(f"finding   {' '.join(seen.sentences)}", style="bold")
         if diverged:
-            out(f"[bold red]diverged[/]: {diverged}")
+            out(f"diverged: {diverged}", style="bold red")
         for key, label in (("accuracy/test", "test"), ("accuracy/train", "train")):
             if key in final:
                 out(f"accuracy  {label} {100 * final[key]:.2f} %")
@@ -139,7 +138,7 @@ class Console:
             out(f"figures   {directory / 'figures'}")
         out(f"record    {directory}")
         if tracker.unsent:
-            out(f"[bold red]not sent[/]  {escape(tracker.unsent)}; what is left waits in {escape(str(directory))}")
+            out(f"not sent  {tracker.unsent}; what is left waits in {directory}", style="bold red")
             out(f"send      python -m bpx.sync {shlex.quote(str(directory))}")
         if tracker.link:
             if tracker.ui_command:

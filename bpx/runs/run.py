@@ -107,7 +107,7 @@ def send_rest(again: Resumed) -> dict[str, float]:
     more = (
         f"; a larger epochs than {again.config.epochs} goes on from there" if again.outcome == Outcome.FINISHED else ""
     )
-    out(f"note      {directory} is {again.outcome}, and nothing is left to do{more}", markup=False)
+    out(f"note      {directory} is {again.outcome}, and nothing is left to do{more}")
     return again.metrics
 
 

@@ -30,7 +30,11 @@ class Progress:
     def __init__(self, study: Study, opt: Options) -> None:
         self.study, self.opt = study, opt
         self.console = terminal()
-        columns = [TextColumn("[bold]{task.fields[state]}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}")]
+        columns = [
+            TextColumn("{task.fields[state]}", style="bold", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[rest]}", markup=False),
+        ]
         self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)
         total = study.budget if math.isfinite(study.budget) else None
         self.task = self.bar.add_task("", total=total, state="", rest="")
@@ -49,7 +53,7 @@ class Progress:
         else:
             self.console.print(f"the study {name}: {self.budget}")
         for key, grammar in self.study.space.described().items():
-            self.console.print(f"  {key} = {grammar}", markup=False)
+            self.console.print(f"  {key} = {grammar}")
         self.bar.start()
         return self
 
@@ -67,9 +71,9 @@ class Progress:
         rest = " · ".join([*parts, *self._best(), *self._left(done)])
         for trial in ended:
             self._warn(trial)
-            self.console.print(line(trial, self.opt), markup=False)
+            self.console.print(line(trial, self.opt))
         if ended and not self.console.is_terminal:
-            self.console.print(f"  {done}/{self.study.budget:g} done · {rest}", markup=False)
+            self.console.print(f"  {done}/{self.study.budget:g} done · {rest}")
         self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget:g}", rest=rest)
 
     def timed_out(self) -> None:
@@ -87,7 +91,7 @@ class Progress:
         dataset = trial.user_attrs.get(RUN, {}).get("dataset", "")
         if "fallback" in dataset and not self.fallback:
             self.fallback = True
-            self.console.print(f"[bold red]NOT THE DATA ASKED FOR:[/] the trials train on {dataset}")
+            self.console.print(f"NOT THE DATA ASKED FOR: the trials train on {dataset}", style="bold red")
 
     def _best(self) -> list[str]:
         best = self.study.best()

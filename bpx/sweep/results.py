@@ -127,7 +127,7 @@ class Results:
         draw_sweep(self.home, folder, failed)
         draw_plots(self.study.study, self.opt, folder, failed)
         for name, error in failed.items():
-            terminal().print(f"note      figure {name} could not be drawn: {error}", markup=False)
+            terminal().print(f"note      figure {name} could not be drawn: {error}")
         if failed:
             self.parent.tag("bpx.figures_failed", ", ".join(failed))
         self.parent.artifact(folder, "figures")
@@ -156,7 +156,7 @@ class Results:
         out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
         for i, trial in enumerate(best[:SHOWN]):
             title = "best" if len(best) == 1 else "front" if i == 0 else ""
-            out.print(f"{title:<9} {line(trial, self.opt)}", soft_wrap=True, markup=False)
+            out.print(f"{title:<9} {line(trial, self.opt)}", soft_wrap=True)
         if len(best) > SHOWN:
             out.print(f"          and {len(best) - SHOWN} more on the Pareto front, in trials.csv")
         if (self.home / "figures").exists():

@@ -77,7 +77,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     storage = storage if "://" in storage else os.path.abspath(storage)
     store = open_store(storage, opt.heartbeat)
     if store.note:
-        terminal().print(f"note      {store.note}", markup=False)
+        terminal().print(f"note      {store.note}")
     try:
         study = open_study(opt, name, where, store, flatten(base) | {"activation": choices.get("activation")})
         with store.exclusively():

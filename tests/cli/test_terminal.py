@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from rich.panel import Panel
 from rich.table import Table
 
 from bpx.cli.command import accept_any_text, terminal
@@ -19,6 +20,21 @@ def test_a_text_steers_no_terminal(capsys):
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\x07" not in said
     assert r"plain \x1b]0;title\x07" in said and r"a\x1b[2Jb" in said and r"c\x07d" in said
+
+
+def test_a_text_is_no_markup(capsys):
+    """Of "iris[final].csv" the terminal showed "iris.csv", and "a[/b].csv" ended a run with a traceback."""
+    names = ["iris[final].csv", "a[/b].csv", "[bold]x[/]", "at:smile:.csv"]
+    table = Table(title=names[0])
+    table.add_column(names[1])
+    table.add_row(names[2], names[3])
+    out = terminal()
+    for text in (*names, Panel(names[0]), table):
+        out.print(text, style="bold red")
+    out.print(table)
+    said = capsys.readouterr().out
+    assert said.startswith("\n".join(names) + "\n")
+    assert [said.count(name) for name in names] == [4, 3, 3, 3]
 
 
 def test_a_letter_that_the_encoding_lacks_is_an_escape(monkeypatch):
