@@ -18,13 +18,17 @@ TESTS = {
 
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays that a file gives: x and y, and where it has them those of the test part; ``key`` is y's name."""
+    """The arrays that a file gives: x and y, and where it has them those of the test part.
+
+    ``key`` and ``key_test`` are the names of y and y_test.
+    """
 
     x: Array
     y: Array
     key: str
     x_test: Array | None
     y_test: Array | None
+    key_test: str = ""
 
 
 def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
@@ -41,7 +45,7 @@ def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
     arrays = npz.read(path, tuple(wanted))
     if x_test is None or y_test is None:
         return Arrays(arrays[x], arrays[y], y, None, None)
-    return Arrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test])
+    return Arrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test], y_test)
 
 
 def _key(path: Path, held: tuple[str, ...], given: str | None, known: tuple[str, ...], setting: str) -> str:

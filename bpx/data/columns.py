@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 
 from bpx.data.dataset import Array, DataError
-from bpx.data.table import Table, missing, numbers
-from bpx.engine.features import Column
+from bpx.data.table import INTEGER, Table, missing, numbers
+from bpx.engine.features import EXACT, Column
 
 CATEGORICAL = ("error", "onehot")
 GAPS = ("error", "drop", "fill")
@@ -39,6 +41,8 @@ def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
             raise table.wrong(row, name, f"{table.cell(row, name)!r} is not finite (NaN or Inf)")
         if column.dtype.kind == "O":
             _check_commas(table, name, column)
+        elif (large := np.flatnonzero(np.abs(column) >= EXACT)).size:
+            _check_exact(table, name, large)
     wrong = []
     worded = [name for name, column in columns.items() if column.dtype.kind == "O"]
     if worded and categorical == "error":
@@ -70,6 +74,14 @@ def _check_commas(table: Table, name: str, column: Array) -> None:
     known = [str(cell).replace(",", ".") for cell in column if cell is not None]
     if "," in column[row] and not np.isnan(numbers(np.array(known, object))).any():
         raise table.wrong(row, name, f"{column[row]!r} has a comma where a number has a point")
+
+
+def _check_exact(table: Table, name: str, rows: Array) -> None:
+    """Raise DataError where one of the ``rows`` of a column of numbers holds an integer that float64 rounds."""
+    cells, column = table.cells(name), table.columns[name]
+    for row in rows:
+        if INTEGER.fullmatch(cells[row]) and Decimal(cells[row]) != Decimal(float(column[row])):
+            raise table.wrong(row, name, f"{cells[row]!r} has no exact float64; a point (.0) lets it be rounded")
 
 
 def fit(found: dict[str, Array], train: Array, fills: bool, where: str) -> tuple[Column, ...]:

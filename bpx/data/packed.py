@@ -9,7 +9,7 @@ from typing import Any
 from bpx.data.dataset import DataError
 from bpx.data.npz import LARGEST
 
-FLOOR, RATIO = 2**20, 100  # bytes that a packed file may unpack to, and times its own size
+FLOOR, RATIO = 2**26, 100  # bytes that a packed file may unpack to, and times its own size
 
 
 def opened(path: Path) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bpx.data import arrays, columns, table
 from bpx.data.dataset import Array, DataError
+from bpx.engine.features import exact
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
     train = Samples(*_shaped(path, found.x, found.y), found.key)
     if found.x_test is None or found.y_test is None:
         return train
-    test = Samples(*_shaped(path, found.x_test, found.y_test), found.key)
+    test = Samples(*_shaped(path, found.x_test, found.y_test), found.key_test)
     return replace(joined(train, test, path), notes=(f"the test part is the file's own: {len(test.y):,} samples",))
 
 
@@ -100,8 +101,10 @@ def from_text(
 
 def joined(train: Samples, test: Samples, path: Path) -> Samples:
     """Return the samples of both, those of ``test`` behind; raises DataError where they are of two kinds."""
-    if train.y.dtype.kind != test.y.dtype.kind or train.y.shape[1:] != test.y.shape[1:]:
-        raise DataError(f"{path}: the test part's labels are {test.y.dtype}, those to train on {train.y.dtype}")
+    y = _together(train.y, test.y)
+    if y is None:
+        said = [f"{part.y.dtype} of shape {part.y.shape}" for part in (test, train)]
+        raise DataError(f"{path}: {test.key} is {said[0]}, {train.key} {said[1]}: they must be of one kind")
     x: dict[str, Array] | Array
     if isinstance(train.x, dict) and isinstance(test.x, dict):
         for name in train.x:
@@ -114,8 +117,15 @@ def joined(train: Samples, test: Samples, path: Path) -> Samples:
         raise DataError(f"{path}: the test part has {test.x.shape[1]} features, the training part {train.x.shape[1]}")
     else:
         x = np.concatenate([train.x, test.x])
-    y = np.concatenate([train.y, test.y])
     return replace(train, x=x, y=y, n_test=len(test.y), notes=(*train.notes, *test.notes))
+
+
+def _together(a: Array, b: Array) -> Array | None:
+    """Return the values of ``a`` and behind them those of ``b``, None where they are of two kinds."""
+    if a.dtype != b.dtype:  # uint64 beside signed integers would become float64
+        a, b = (y.astype(np.int64) if y.dtype == np.uint64 and y.max() < 2**63 else y for y in (a, b))
+    integers = a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.result_type(a, b).kind in "iub"
+    return np.concatenate([a, b]) if a.shape[1:] == b.shape[1:] and (integers or a.dtype.kind == b.dtype.kind) else None
 
 
 def _shaped(path: Path, x: Array, y: Array) -> tuple[Array, Array]:
@@ -126,7 +136,10 @@ def _shaped(path: Path, x: Array, y: Array) -> tuple[Array, Array]:
         raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
     if y.dtype.kind not in "fiubUS":
         raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
-    x = x.reshape(len(x), -1).astype(np.float64)
+    try:
+        x = exact(x.reshape(len(x), -1))
+    except ValueError as error:
+        raise DataError(f"{path}: x: {error}") from error
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise DataError(f"{path}: x has NaN or Inf, first in sample {row}, feature {column}")

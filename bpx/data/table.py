@@ -68,8 +68,16 @@ class Table:
 
     def cell(self, row: int, name: str) -> str:
         """Return what stands in a cell of the text."""
+        return self.text.cell(int(self.records[row]), self._at(name))
+
+    def cells(self, name: str) -> list[str]:
+        """Return what stands in the cells of a column of the text."""
+        found = self.text.column(self._at(name))
+        return [found[record] for record in self.records]
+
+    def _at(self, name: str) -> int:
         behind = self.text.width - len(self.columns)  # an index that was left out
-        return self.text.cell(int(self.records[row]), behind + list(self.columns).index(name))
+        return behind + list(self.columns).index(name)
 
     def line(self, row: int) -> int:
         """Return the line of the file in which a row begins."""

@@ -49,6 +49,10 @@ class Text:
         """The number of cells in a record."""
         return len(self.first[0])
 
+    def column(self, column: int) -> list[str]:
+        """Return what stands in the cells of a column, the first record's too."""
+        return [cells[column].strip() for _, cells in _records(self.path, self.content, self.separator)]
+
     def cell(self, record: int, column: int) -> str:
         """Return what stands in a cell."""
         return next(islice(_records(self.path, self.content, self.separator), record, None))[1][column].strip()

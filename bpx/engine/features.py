@@ -101,7 +101,7 @@ def exact(values: Any) -> Array:
     elif array.dtype.kind not in KINDS:
         raise ValueError(f"its values are {array.dtype}")
     numbers = array.astype(np.float64)
-    if array.dtype.kind in "iuO" and array.size and np.nanmax(np.abs(numbers), initial=0) >= EXACT:
+    if array.dtype.kind in "iuO" and array.itemsize == 8 and np.nanmax(np.abs(numbers), initial=0) >= EXACT:
         wrong = [value for value in array.ravel().tolist() if isinstance(value, int) and int(float(value)) != value]
         if wrong:
             raise ValueError(f"{wrong[0]} has no exact float64")

@@ -1,7 +1,8 @@
 """Losses: the cost J, the batch mean of J_i, from the network's last pre-activation z.
 
 ``forward`` returns J and ``backward`` returns dJ/dz (batch, n_out), that is delta / batch.
-Class targets are integers (batch,); other targets are numbers (batch, n_out).
+Class targets are integers (batch,); other targets are numbers (batch, n_out), or (batch,) where
+n_out is 1.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Loss(ABC):
         return y
 
     def _targets(self, y: Array) -> Array:
+        if y.ndim == 1 and self.n_out == 1 and not self.classifies:
+            y = y[:, None]
         if y.ndim == 1:
             return self._eye[self._labels(y)]
         if y.shape != (self.n, self.n_out):

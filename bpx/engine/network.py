@@ -113,12 +113,13 @@ class Network:
     def evaluate(self, x: Array, y: Array) -> tuple[float, float | None]:
         """Return the mean cost and the accuracy (None where targets are no classes) in evaluation mode."""
         net, total, correct = self._evaluation(), 0.0, 0.0
+        classes = y.ndim == 1 and self.n_out > 1
         for rows, targets in zip(_pieces(x), _pieces(y), strict=True):
             z = net.forward(rows, train=False)
             total += net.loss.forward(z, targets) * len(rows)
-            if y.ndim == 1:
+            if classes:
                 correct += accuracy(z, targets) * len(rows)
-        return total / len(x), correct / len(x) if y.ndim == 1 else None
+        return total / len(x), correct / len(x) if classes else None
 
     def replica(self, batch: int) -> Network:
         """Return a frozen network that shares theta and running statistics and owns its buffers and gradient."""

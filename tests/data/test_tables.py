@@ -146,9 +146,17 @@ def test_gzip_is_known_by_its_bytes_and_not_by_its_name(write):
 
 
 def test_a_text_that_unpacks_to_far_more_than_it_is(write):
-    path = write(gzip.compress(b"a,label\n" + b"0,0\n" * 2**20), "bomb.csv.gz")
-    assert path.stat().st_size < 2**14
+    path = write(gzip.compress(b"a,label\n" + b"0,0\n" * 2**25), "bomb.csv.gz")
+    assert path.stat().st_size < 2**18
     refused(path, "holds more than .* bytes, which is the most that is read of it")
+
+
+def test_a_table_of_zeros_and_ones_may_pack_very_well(write):
+    text = lines("a,b,label", lambda i: f"{i % 2},0,{i % 2}", 300_000)
+    path = write(gzip.compress(text.encode()), "flags.csv.gz")
+    assert len(text) > 2**20 + 100 * path.stat().st_size
+    data = load(path)
+    assert len(data.x_train) + len(data.x_test) == 300_000
 
 
 def test_the_users_home_is_expanded(write, tmp_path, monkeypatch):
@@ -218,6 +226,21 @@ def test_neighbouring_integers_beyond_float64_in_an_npz(save):
     for kind, base in ((np.int64, 2**53), (np.uint64, 2**64 - 4)):
         y = np.array([base + k for k in range(3)], kind)[np.arange(60) % 3]
         assert load(save(x=np.ones((60, 1)), y=y)).class_names == tuple(str(base + k) for k in range(3))
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**64 - 1, 10**20 + 1])
+@pytest.mark.parametrize(("gap", "keys"), [("7", {}), ("", {"missing": "fill"}), ("", {"missing": "drop"})])
+def test_an_integer_without_an_exact_float64_is_no_feature(write, value, gap, keys):
+    path = write(lines("id,label", lambda i: f"{gap if i == 3 else value if i == 7 else i},{i % 2}"))
+    refused(path, rf"line 9, column id: '{value}' has no exact float64", **keys)
+    path = write(lines("id,label", lambda i: f"{gap if i == 3 else f'{value}.0' if i == 7 else 2**53 + 2 * i},{i % 2}"))
+    assert load(path, **keys).n_in == 1
+
+
+def test_an_integer_without_an_exact_float64_is_no_feature_of_an_npz(save):
+    x = np.arange(60).reshape(30, 2)
+    x[3, 1] = 2**53 + 1
+    refused(save(x=x, y=np.arange(30) % 2), "x: 9007199254740993 has no exact float64")
 
 
 def test_whole_numbers_written_with_a_point_are_the_same_class(write):
@@ -339,6 +362,25 @@ def test_an_npz_with_a_test_part_of_its_own(save, keys):
     data = load(save(**dict(zip(keys, arrays, strict=True))), scaling="none")
     assert (data.x_train == 0).all() and (data.x_test == 1).all() and len(data.x_train) == 20
     assert data.notes[0] == "the test part is the file's own: 8 samples"
+
+
+@pytest.mark.parametrize("test", [np.int64, np.int8, np.uint64, bool])
+@pytest.mark.parametrize("train", [np.uint8, np.int32, np.uint64, bool])
+def test_labels_of_both_parts_may_be_integers_of_any_type(save, train, test):
+    x = np.arange(60.0).reshape(30, 2)
+    path = save(x_train=x, y_train=(np.arange(30) % 2).astype(train), x_test=x[:10], y_test=np.ones(10, test))
+    data = load(path)
+    assert data.class_names == ("0", "1") and (data.y_test == 1).all() and data.y_train.sum() == 15
+
+
+@pytest.mark.parametrize("test", [np.ones(10), np.full(10, "1"), np.full(10, -1)])
+def test_labels_of_two_kinds_are_named_by_their_keys(save, test):
+    x = np.arange(60.0).reshape(30, 2)
+    large = np.array([2**64 - 1, 1], np.uint64)
+    data = load(save(x_train=x, y_train=large[np.arange(30) % 2], x_test=x[:10], y_test=large[[1] * 10]))
+    assert data.class_names == ("1", str(2**64 - 1))
+    path = save(x_train=x, train_labels=np.full(30, 2**64 - 1, np.uint64), x_test=x[:10], test_labels=test)
+    refused(path, rf"test_labels is {test.dtype} of shape \(10,\), train_labels uint64 of shape \(30,\)")
 
 
 @pytest.mark.parametrize(("x", "y"), [("X", "y"), ("data", "target"), ("x", "labels"), ("features", "Label")])

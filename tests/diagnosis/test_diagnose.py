@@ -64,6 +64,16 @@ def test_a_regression():
     assert f.slope is not None
 
 
+@pytest.mark.parametrize("y", [np.linspace(-1, 1, 40), np.arange(40) - 20])
+def test_a_regression_of_one_output_takes_targets_in_a_row(y):
+    x, _ = batch()
+    net = mlp(30, [8] * 4, 1, "tanh", loss="mean_squared_error", seed=0).bind(40)
+    assert bpx.diagnose(net, x, y).slope == bpx.diagnose(net, x, y[:, None]).slope
+    rows = x.astype("f")
+    assert net.cost(rows, y) == net.cost(rows, y[:, None])
+    assert net.evaluate(rows, y) == net.evaluate(rows, y[:, None])
+
+
 def test_one_hot_targets_are_classes():
     x, y = batch()
     net = mlp(30, [20] * 4, 5, "tanh")
