@@ -203,6 +203,11 @@ def _architecture(config: DictConfig, settings: Settings) -> tuple[dict[str, Any
     rate = _number("dropout.rate", config.dropout.rate)
     if not 0 <= rate < 1:
         raise UserError(f"dropout.rate must be in [0, 1), got {rate:g}")
+    name = config.dropout.get("name", "inverted")  # older runs have stored no name
+    if name not in ("inverted", "none"):
+        raise UserError(f"dropout.name must be inverted or none, got {brief(name)}")
+    if rate and name == "none":
+        raise UserError(f"dropout.rate must be 0 with dropout=none, got {rate:g}: give dropout=inverted too")
     if config.normalization.name == "batch" and settings.batch_size == 1:
         raise UserError("normalization=batch needs a batch_size of at least 2: one sample is its own mean")
     network = {

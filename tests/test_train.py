@@ -73,6 +73,11 @@ def test_the_demonstrations_are_to_the_letter():
         (["model=residual_mlp", "model.hidden=[3,4]"], "all equal"),
         (["dropout.rate=1"], r"dropout.rate must be in \[0, 1\)"),
         (["dropout.rate=-0.1"], r"dropout.rate must be in \[0, 1\)"),
+        (
+            ["dropout=none", "dropout.rate=0.5"],
+            "dropout.rate must be 0 with dropout=none, got 0.5: give dropout=inverted",
+        ),
+        (["dropout.name=half"], "dropout.name must be inverted or none, got half"),
         (["dtype=float16"], "dtype must be float32 or float64"),
         (["initializer.gain=1", "initializer.sigma_w=1"], "not both"),
         (["initializer.gain=auto", "activation=gelu"], "no gain for gelu"),
