@@ -122,8 +122,7 @@ class Execution:
         self.console = Console(s.progress and not self.quiet, self.total, per_epoch, net, self.quiet)
         if self.again is None:
             write_dataset(directory, data)
-        write_config(directory / "config" / "config.yaml", self.work.config)
-        if self.again is None:
+            self._write_config()
             with replaced(directory / "config" / "overrides.yaml") as file:
                 file.write("".join(f"- {masked(o)}\n" for o in self.overrides).encode())
         self.console.terminal.on_closed = lambda: self.stop.ask(signal.SIGPIPE)
@@ -257,16 +256,19 @@ class Execution:
                 directory,
             )
         if self.again is not None:
-            (directory / "result.json").unlink(missing_ok=True)
             if tracker.address:
                 self.console.note(f"tracked in {masked(tracker.address)}")
             self._go_on()
+            self._write_config()
+            (directory / "result.json").unlink(missing_ok=True)
+
+    def _write_config(self) -> None:
+        write_config(self.directory / "config" / "config.yaml", self.work.config)
 
     def _go_on(self) -> None:
         """Put the state back at which the run stopped, and say so."""
 
         def check(facts: dict[str, Any]) -> None:
-            tracker.compare(int(facts["metrics"]))
             self.measurement.recall(facts)
             self.latest, self.seconds = dict(facts["latest"]), float(facts["seconds"])
             tracker.non_finite = int(facts["non_finite"])
@@ -277,10 +279,10 @@ class Execution:
         for text in wrong:
             self.console.note(text)
         if not facts:  # there is none: once more from the start
-            tracker.compare(0)
             self.measurement.recall({})
             self.latest, self.seconds, tracker.non_finite = {}, 0.0, 0
             self.pruned, self.stopped = False, ""
+        tracker.compare(int(facts.get("metrics", 0)))
         step = self.training.progress.step
         self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
         for change in self.again.changes if self.again else ():

@@ -20,7 +20,9 @@ from bpx.system.files import inside
 from bpx.system.text import one_line
 from bpx.tracking import TrackingError
 from bpx.tracking.spool import FILE as SPOOL
-from bpx.tracking.spool import Spool
+from bpx.tracking.spool import METRICS, Spool
+from bpx.tracking.tracker import logged
+from bpx.training.checkpoint import newest_facts
 from bpx.training.fit import MAX_EVALUATIONS, evaluation_interval
 
 
@@ -90,6 +92,8 @@ def resumed(word: str, overrides: Sequence[str]) -> Resumed:
     if outcome in (Outcome.DIVERGED, Outcome.PRUNED) and "epochs" in changed:
         raise UserError(f"{directory} is {outcome}: more epochs change nothing")
     over = outcome if "epochs" not in changed else None
+    if over is None:
+        _check_metrics(directory)
     address, run_id = _tracked(directory)
     return Resumed(directory, after, tuple(words.values()), address, run_id, over, metrics)
 
@@ -147,6 +151,16 @@ def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
             f"with epochs={after} a run is evaluated every {wanted} epochs, "
             f"this one every {every}: it can take up to {every * MAX_EVALUATIONS}"
         )
+
+
+def _check_metrics(directory: Path) -> None:
+    """Raise UserError where the metrics are damaged, or shorter than at the newest checkpoint."""
+    path, least = directory / METRICS, newest_facts(directory / "checkpoints").get("metrics", 0)
+    if least or path.exists():
+        try:
+            logged(path, least)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _result(directory: Path) -> tuple[Outcome | None, dict[str, float]]:

@@ -18,7 +18,12 @@ from bpx.system.files import inside, replaced
 from bpx.tracking.errors import TrackingError
 
 FILE, METRICS = "delivery.json", "metrics.jsonl"
-KINDS = ("tag", "artifact", "model", "end")
+ARGUMENTS: dict[str, tuple[Any, ...]] = {  # of each kind of job
+    "tag": (str, str),
+    "artifact": (str, str),
+    "model": ((dict, list),),
+    "end": (str, int),
+}
 PIECE = 2**18  # bytes of metrics read at a time
 PRIVATE = 0o600  # its owner alone may read it: the target's address may hold a password
 
@@ -50,11 +55,15 @@ class Spool:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{directory / FILE} is damaged: {' '.join(str(error).split())}") from error
         for job in todo:
-            if job[0] not in KINDS:
-                raise TrackingError(f"{directory / FILE}: unknown job {job[0]!r}; known are {', '.join(KINDS)}")
-            if job[0] == "artifact":  # the directory may be anybody's: nothing from outside it is sent
+            kind, arguments = job[0], job[1:]
+            if kind not in tuple(ARGUMENTS):
+                raise TrackingError(f"{directory / FILE}: unknown job {kind!r}; known are {', '.join(ARGUMENTS)}")
+            expected = ARGUMENTS[kind]
+            if len(arguments) != len(expected) or not all(map(isinstance, arguments, expected)):
+                raise ValueError(f"{directory / FILE} is damaged: the arguments of a job {kind!r} are not of its kind")
+            if kind == "artifact":  # the directory may be anybody's: nothing from outside it is sent
                 try:
-                    inside(directory, str(job[1]) if len(job) > 1 else "..")
+                    inside(directory, arguments[0])
                 except ValueError as error:
                     raise TrackingError(f"{directory / FILE}: artifact {error}") from error
         spool = cls(directory, target, sent)
@@ -80,9 +89,13 @@ class Spool:
             self._save()
 
     def next_lines(self) -> tuple[list[Line], int]:
-        """Return some lines of metrics that have not arrived, on the disk by now, and the byte behind them."""
+        """Return some lines of metrics that have not arrived, on the disk by now, and the byte behind them.
+
+        Raises TrackingError where a line is damaged.
+        """
+        path = self.directory / METRICS
         try:
-            with (self.directory / METRICS).open("rb") as file:
+            with path.open("rb") as file:
                 os.fsync(file.fileno())  # what a server has must not be lost here
                 file.seek(self.sent)
                 text = file.read(PIECE)
@@ -91,7 +104,10 @@ class Spool:
         except FileNotFoundError:
             return [], self.sent
         whole = text[: text.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()], self.sent + len(whole)
+        try:
+            return [metric_line(line) for line in whole.splitlines()], self.sent + len(whole)
+        except ValueError as error:
+            raise TrackingError(f"{path} is damaged behind byte {self.sent:,}: {error}") from error
 
     @property
     def empty(self) -> bool:
@@ -109,3 +125,15 @@ class Spool:
         held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
         with replaced(path, PRIVATE) as file:
             file.write(json.dumps(held).encode() + b"\n")
+
+
+def metric_line(text: bytes) -> Line:
+    """Return a line of ``metrics.jsonl``; raises ValueError where it is not what a tracker writes."""
+    try:
+        line = json.loads(text)
+        step, at, metrics = line["step"], line["at"], line["metrics"]
+        if type(step) is type(at) is int and all(type(value) in (int, float) for value in metrics.values()):
+            return dict(line)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ValueError(f"expected step, at and metrics as JSON, got {text[:40].decode(errors='replace')!r}")

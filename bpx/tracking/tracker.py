@@ -13,8 +13,7 @@ from typing import IO, Any, BinaryIO
 from bpx.records import Outcome
 from bpx.system.files import naming
 from bpx.tracking import alive
-
-METRICS = "metrics.jsonl"
+from bpx.tracking.spool import METRICS, metric_line
 
 
 @dataclass(frozen=True)
@@ -194,15 +193,26 @@ def whole_lines(path: Path) -> int:
 
 
 def logged(path: Path, least: int) -> dict[tuple[int, str], float]:
-    """Return what ``metrics.jsonl`` holds, by step and name; raises ValueError where it has not ``least`` bytes."""
+    """Return what the whole lines of ``metrics.jsonl`` hold, by step and name.
+
+    Raises ValueError, naming the file and the line, where one is damaged or the file has not ``least`` bytes.
+    """
+    found: dict[tuple[int, str], float] = {}
     try:
         with path.open("rb") as file:
             if (size := file.seek(0, os.SEEK_END)) < least:
                 raise ValueError(f"expected at least {least:,} bytes, got {size:,}")
             file.seek(0)
-            lines = [json.loads(line) for line in file]
-        return {(line["step"], key): value for line in lines for key, value in line["metrics"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            for number, text in enumerate(file, 1):
+                if not text.endswith(b"\n"):
+                    break  # cut off when its process died
+                try:
+                    line = metric_line(text)
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from error
+                found |= {(line["step"], key): value for key, value in line["metrics"].items()}
+        return found
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 

@@ -51,6 +51,16 @@ class CheckpointSettings:
             raise ValueError(f"checkpoint.best must be null or one of {', '.join(METRICS)}, got {self.best}")
 
 
+def newest_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of the newest checkpoint in a folder that is whole, nothing where there is none."""
+    for path in _states(folder):
+        try:
+            return checkpoint_file.read(path)[0]
+        except Damaged:
+            pass
+    return {}
+
+
 class Checkpoints:
     """The checkpoints of one run: written on schedule, the newest few kept, and the best.
 
@@ -108,7 +118,7 @@ class Checkpoints:
             return path
         self.folder.mkdir(exist_ok=True)
         if self._resumed_at is not None:
-            for later in (p for p in self._states() if p > self._state(self._resumed_at)):
+            for later in (p for p in _states(self.folder) if p > self._state(self._resumed_at)):
                 later.unlink(missing_ok=True)
             self._resumed_at = None
         self._write_rows()
@@ -125,7 +135,7 @@ class Checkpoints:
         arrays = state.arrays | add_prefix("past", past.arrays)
         checkpoint_file.write(path, state.facts | self.facts() | own, arrays)
         self._written, self._at = time.monotonic(), step
-        for old in self._states()[self.settings.keep :]:
+        for old in _states(self.folder)[self.settings.keep :]:
             old.unlink(missing_ok=True)
         return path
 
@@ -136,7 +146,7 @@ class Checkpoints:
         are empty and the state is as it was.
         """
         start, wrong = self.training.capture(), list[str]()
-        for path in self._states():
+        for path in _states(self.folder):
             try:
                 facts = self._restore(path, check)
             except ValueError as error:
@@ -184,15 +194,16 @@ class Checkpoints:
             for step, epoch, row in zip(steps.tolist(), epochs.tolist(), values, strict=True):
                 yield step, epoch, keys, row
 
-    def _states(self) -> list[Path]:
-        """Return the checkpoints in the folder, the newest first."""
-        return sorted(self.folder.glob("step-" + 10 * "[0-9]" + ".bpx"), reverse=True)
-
     def _state(self, step: int) -> Path:
         return self.folder / f"step-{step:010d}.bpx"
 
     def _rows(self, part: int) -> Path:
         return self.folder / f"rows-{part:06d}.bpx"
+
+
+def _states(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest first."""
+    return sorted(folder.glob("step-" + 10 * "[0-9]" + ".bpx"), reverse=True)
 
 
 def numerics_fingerprint() -> dict[str, str]:

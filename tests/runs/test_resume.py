@@ -140,6 +140,33 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, whole,
 
 
 @pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: b"hello\n", "expected at least"),
+        (lambda content: content[:50], "expected at least"),
+        (lambda content: b"", "expected at least"),
+        (lambda content: b"hello\n" + content, "line 1: expected step, at and metrics"),
+        (lambda content: content.replace(b'"step": 2', b'"stop": 2', 1), "expected step, at and metrics"),
+        (lambda content: content + b"null\n", "expected step, at and metrics as JSON, got 'null"),
+    ],
+)
+def test_damaged_metrics_are_refused_before_anything_is_changed(damage, said, whole, tmp_path, resume):
+    directory = tmp_path / "outputs" / "default" / "finished"
+    shutil.copytree(whole, directory)
+    path = directory / "metrics.jsonl"
+    intact = path.read_bytes()
+    path.write_bytes(damage(intact))
+    assert path.read_bytes() != intact
+    before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    done = resume(directory, "epochs=7")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{path} is damaged: " in done.stderr and said in done.stderr
+    assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
+    path.write_bytes(intact)
+    assert "resumed at step 864 of 1008" in resume(directory, "epochs=7").stdout
+
+
+@pytest.mark.parametrize(
     ("more", "said"),
     [
         (["optimizer.lr=0.5"], "this changes optimizer.lr 0.001 -> 0.5"),
