@@ -98,9 +98,10 @@ class JournalStore(Store):
         self.path = path
         if journal.cut:
             self.note = f"{path}: its last line was torn; {journal.cut} bytes are cut off"
-        for left in path.parent.glob(f"{path.name}.worker-*"):
-            if not is_held(left):
-                left.unlink(missing_ok=True)  # of a process that was killed
+        with self.exclusively():  # a worker makes its file and locks it in a turn of its own
+            for left in path.parent.glob(f"{path.name}.worker-*"):
+                if not is_held(left):
+                    left.unlink(missing_ok=True)  # of a process that was killed
         self._pulse: Any = None
 
     def exclusively(self) -> Any:
@@ -110,7 +111,7 @@ class JournalStore(Store):
     def beat(self, trial_ids: Iterable[int]) -> None:
         """Hold the worker's lock, from the first time on."""
         if self._pulse is None:
-            self._pulse = lock(self._file(self.worker))
+            self._pulse = lock(self._file(self.worker), wait=True)  # another may be looking whether it is held
 
     def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

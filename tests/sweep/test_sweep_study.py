@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from bpx.sweep.space import space
 from bpx.sweep.storage import RETRIES, JournalStore, open_store, patiently, queue_again
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome_of
 from bpx.sweep.trial import WORST, Trial
+from bpx.system.locks import is_held, lock
 
 SPACE = {"optimizer.lr": "tag(log, interval(1e-3,1))"}
 TWO = {"objective": ["cost/val", "time/train_seconds"], "direction": ["minimize", "minimize"]}
@@ -306,6 +308,32 @@ def test_a_storage_that_cannot_be_used_is_one_line(tmp_path):
         with pytest.raises(UserError, match=r"hydra\.sweeper\.storage") as error:
             open_store(place, 20)
         assert "secret" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_worker_that_starts_takes_no_file_from_one_that_is_about_to_lock_it(path):
+    first = JournalStore(Path(path))
+    STORES.append(first)
+    mark = Path(f"{path}.worker-other")
+    with first.exclusively():
+        mark.touch()
+        starting = threading.Thread(target=lambda: STORES.append(JournalStore(Path(path))))
+        starting.start()
+        starting.join(0.5)
+        held = lock(mark)
+    starting.join()
+    assert len(STORES) == 2 and is_held(mark)
+    held.close()
+    STORES.append(JournalStore(Path(path)))
+    assert not mark.exists()
+
+
+def test_a_worker_waits_where_another_looks_whether_it_lives(path):
+    store = JournalStore(Path(path))
+    STORES.append(store)
+    looking = lock(Path(f"{path}.worker-{store.worker}"))
+    threading.Timer(0.3, looking.close).start()
+    store.beat([1])
+    assert is_held(Path(f"{path}.worker-{store.worker}"))
 
 
 def test_unknown_states_are_named():
