@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-_USER = re.compile(r"(?<=://)(?:[^\s/@'\"]*@|[^\s/:@'\"]*:(?!\d*[/?#])[^\s@'\"]*@)")
+# Up to the last @: behind a colon all is a password, but in a web address digits and a slash are a port and a path.
+_USER = re.compile(
+    r"""(?<=://)(?!/)(?:
+        (?<!http://)(?<!https://) [^\s/:'"]* : [^\s'"]* @
+        | [^\s/:'"]* : (?!\d*[/?#]) [^\s'"]* @
+        | [^\s/'"]* @
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _SECRET = re.compile(r"(?<=[?&])(password|passwd|token|secret)=[^&\s'\"]*", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 

@@ -104,6 +104,13 @@ def test_the_lock_of_a_name_is_this_users(monkeypatch):
         ("mysql://h/db?user=u&password=secret&x=1", "mysql://h/db?user=u&password=***&x=1"),
         ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("http://me:p@ss@host:5000", "http://host:5000"),
+        ("http://me:p@ss/w@rd@host:5000 'a@b'", "http://host:5000 'a@b'"),
+        ("http://me@firm:p/w@host", "http://host"),
+        ("https://token@host:5000/a@b", "https://host:5000/a@b"),
+        ("postgresql://u:12/3@h/db", "postgresql://h/db"),
+        ("postgresql+pg8000://u:1?2#3@h/db", "postgresql+pg8000://h/db"),
+        ("sqlite:///C:/a@b", "sqlite:///C:/a@b"),
     ],
 )
 def test_passwords_are_masked_and_nothing_else(text, said):
