@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,18 @@ def _logged_model(client: Any, spool: Spool) -> Any:
 JOBS: dict[str, Callable[..., None]] = {"tag": _tag, "artifact": _artifact, "model": _model, "end": _end}
 
 
+@dataclass
+class _Quiet:
+    """How many threads keep MLflow quiet now, and the environment that the last of them restores."""
+
+    users: int = 0
+    before: dict[str, str | None] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Keep MLflow from printing progress bars and links, and from sending again what is to be asked for first."""
@@ -190,13 +202,18 @@ def quietly() -> Iterator[None]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     }
-    before = {name: os.environ.get(name) for name in words}
-    os.environ.update(words)
+    with _QUIET.lock:
+        if not _QUIET.users:
+            _QUIET.before = {name: os.environ.get(name) for name in words}
+            os.environ.update(words)
+        _QUIET.users += 1
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        with _QUIET.lock:
+            _QUIET.users -= 1
+            for name, value in _QUIET.before.items() if not _QUIET.users else ():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,10 @@ def check(uri: str) -> None:
 
 def connect_args(uri: str) -> dict[str, Any]:
     """Return what keeps a database's driver from waiting for minutes for a server that is not there."""
-    return {"connect_timeout": int(ANSWER_WITHIN)} if uri.startswith(("postgresql", "mysql")) else {}
+    if not uri.startswith(("postgresql", "mysql")):
+        return {}
+    name = "timeout" if uri.startswith("postgresql+pg8000:") else "connect_timeout"
+    return {name: int(ANSWER_WITHIN)}
 
 
 def _check_database(uri: str) -> None:

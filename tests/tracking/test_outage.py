@@ -1,6 +1,7 @@
 """A tracking server that goes away, comes back, never does, or is slow."""
 
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -262,12 +263,55 @@ TARGET = '"target": {"uri": "u", "experiment": "e", "run": "r"}'
         f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["run", "rm"]]}}',
         f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["artifact", "/etc/passwd", ""]]}}',
         f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["artifact", "../x", ""]]}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["artifact"]]}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["tag", "a"]]}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["end", "FINISHED", "now"]]}}',
+        f'{{"format": 1, {TARGET}, "sent": 0, "todo": [["model", 1]]}}',
     ],
 )
 def test_a_damaged_spool_is_one_line(content, tmp_path, capsys):
     (tmp_path / "delivery.json").write_text(content)
     assert sync.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{tmp_path / 'delivery.json'}" in said and "cannot be used" not in said
+
+
+@pytest.mark.parametrize("line", ["hello", "null", '{"a":1}', '{"step": 1, "at": 2, "metrics": {"a": "b"}}'])
+def test_a_damaged_line_of_metrics_is_not_the_fault_of_the_store(line, tmp_path, capsys):
+    tracker = opened(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, DATA)
+    tracker.finish("finished")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    assert sync.main([str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{tmp_path / 'metrics.jsonl'} is damaged" in said and "cannot be used" not in said
+
+
+@pytest.mark.parametrize(
+    ("uri", "names"),
+    [
+        ("postgresql://h/db", ["connect_timeout"]),
+        ("postgresql+psycopg://h/db", ["connect_timeout"]),
+        ("postgresql+pg8000://h/db", ["timeout"]),  # pg8000.connect(..., timeout=None)
+        ("mysql+pymysql://h/db", ["connect_timeout"]),
+        ("sqlite:///mlflow.db", []),
+    ],
+)
+def test_the_timeout_has_the_name_that_the_driver_gives_it(uri, names):
+    assert list(store.connect_args(uri)) == names
+
+
+def test_the_environment_is_restored_when_the_last_thread_leaves(monkeypatch):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    before = dict(os.environ)
+    first, second = delivery.quietly(), delivery.quietly()
+    with first:
+        second.__enter__()  # as a thread does that leaves later
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+    second.__exit__(None, None, None)
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("words", [[], ["a", "b"], ["/nonexistent"], ["--what"]])
