@@ -1,6 +1,7 @@
 """A study in a real journal: its budget, how its trials end, what it says of a changed command."""
 
 import csv
+import fcntl
 import json
 import multiprocessing
 import os
@@ -314,12 +315,12 @@ def test_a_worker_that_starts_takes_no_file_from_one_that_is_about_to_lock_it(pa
     first = JournalStore(Path(path))
     STORES.append(first)
     mark = Path(f"{path}.worker-other")
+    held = mark.open("a")
     with first.exclusively():
-        mark.touch()
         starting = threading.Thread(target=lambda: STORES.append(JournalStore(Path(path))))
         starting.start()
         starting.join(0.5)
-        held = lock(mark)
+        fcntl.flock(held, fcntl.LOCK_EX)
     starting.join()
     assert len(STORES) == 2 and is_held(mark)
     held.close()
