@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bpx import data, engine, probes, records, theory
+    from bpx import data, engine, probes, records, testing, theory
     from bpx.diagnosis.diagnose import diagnose
     from bpx.diagnosis.finding import Finding
 
 __version__ = "0.1.0"
 
-__all__ = ["Finding", "__version__", "data", "diagnose", "engine", "probes", "records", "theory"]
+__all__ = ["Finding", "__version__", "data", "diagnose", "engine", "probes", "records", "testing", "theory"]
 
 
 def __getattr__(name: str) -> Any:

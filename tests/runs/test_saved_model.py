@@ -125,12 +125,12 @@ def test_integers_are_taken_where_they_are_exact(tmp_path):
         model.predict([[None, 4]])
 
 
-def test_mlflow_takes_the_same(people):
+def test_mlflow_takes_the_same(people, monkeypatch):
     import mlflow
 
     home, done, frame = people
     run_id = (done.directory / "mlflow_run_id").read_text().strip()
-    mlflow.set_tracking_uri(f"sqlite:///{home / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
