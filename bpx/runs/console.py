@@ -97,11 +97,12 @@ class Console:
             )
         elif record.step >= self.next_line and not record.measured:
             self.next_line = record.step + self.steps // LINES
-            self.terminal.print(f"epoch {record.epoch:g}/{epochs}  {state}")
+            self.terminal.print(f"epoch {record.epoch:.3g}/{epochs}  {state}")
 
     def _state(self) -> str:
         names = {"cost/train": "cost", "cost/val": "val", "accuracy/val": "accuracy"}
-        parts = [f"{name} {self.latest[key]:.4f}" for key, name in names.items() if key in self.latest]
+        known = {name: self.latest[key] for key, name in names.items() if key in self.latest}
+        parts = [f"{name} {_cost(value)}" for name, value in known.items()]
         return "  ".join([*parts, self.norms])
 
     def report(
@@ -130,9 +131,9 @@ class Console:
         for key in ("test", "train"):
             if f"rmse/{key}" in final:
                 r2 = f", R² {final[f'r2/{key}']:.4f}" if f"r2/{key}" in final else ""
-                out(f"error     {key} RMSE {final[f'rmse/{key}']:.6g}{r2}")
+                out(f"fit       {key} RMSE {final[f'rmse/{key}']:.6g}{r2}")
         if "cost/test" in final:
-            out(f"cost      test {final['cost/test']:.4f}")
+            out(f"cost      test {_cost(final['cost/test'])}")
         out(f"training  {final['time/train_seconds']:.1f} s")
         if (directory / "figures").exists():
             out(f"figures   {directory / 'figures'}")
@@ -161,3 +162,7 @@ class Console:
                 f"{end[index['update_ratio']]:.2e}",
             )
         return table
+
+
+def _cost(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"
