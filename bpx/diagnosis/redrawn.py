@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.diagnosis.architecture import orthogonal
+from bpx.diagnosis.architecture import drawn_at_random, orthogonal
 from bpx.diagnosis.remedies import Candidate
 from bpx.diagnosis.trials import root_mean_square
 from bpx.engine.activations import ACTIVATIONS
@@ -27,13 +27,17 @@ from bpx.theory import critical_sigma_w
 class FromSpec:
     """Draw a network anew by its ``spec``, with one change and its last batch.
 
-    Weights that the change does not touch are drawn at the scale that they have in ``net``.
+    Weights that the change does not touch are drawn at the scale that they have in ``net``; where they are neither
+    random nor orthogonal, only another initializer draws networks.
     """
 
     net: Network
 
-    def __call__(self, key: str, value: str) -> Candidate:
-        """Return the change, worded as for ``python -m bpx.train``."""
+    def __call__(self, key: str, value: str) -> Candidate | None:
+        """Return the change, worded as for ``python -m bpx.train``; None for scaling where the batch is standard."""
+        assert self.net.last_batch is not None
+        if key == "dataset.scaling" and _standard(self.net.last_batch[0]):
+            return None
         return Candidate(f"{key}={value}", _draws(self.net, key, value))
 
 
@@ -42,6 +46,9 @@ def _draws(net: Network, key: str, value: str) -> Iterator[Network]:
     assert net.last_batch is not None and net.spec is not None
     x, y = net.last_batch
     number = 0
+    weights = [dense.W.value for dense in net.dense]
+    if key != "initializer" and not all(drawn_at_random(W) or orthogonal(W) for W in weights):
+        return
     try:
         new = build(_changed(net.spec, key, value))
         biases = [dense.b.value for dense in net.dense[:-1] if dense.b is not None]
@@ -51,8 +58,8 @@ def _draws(net: Network, key: str, value: str) -> Iterator[Network]:
         return
     x = _standardized(x) if key == "dataset.scaling" else x
     while True:
-        weights, masks = np.random.SeedSequence((len(net.dense), number)).spawn(2)
-        rng = np.random.default_rng(weights)
+        draw, masks = np.random.SeedSequence((len(net.dense), number)).spawn(2)
+        rng = np.random.default_rng(draw)
         if initializer is None:
             for dense, like in zip(new.dense, net.dense, strict=True):
                 _draw_like(dense, like, bias_std, rng)
@@ -94,6 +101,13 @@ def _draw_like(dense: Dense, like: Dense, bias_std: float, rng: np.random.Genera
         W[...] = rng.standard_normal(W.shape) * root_mean_square(like.W.value)
     if dense.b is not None:
         dense.b.value[...] = rng.standard_normal(dense.b.shape) * bias_std
+
+
+def _standard(x: Array) -> bool:
+    """Return whether every feature may have mean 0 and variance 1, by five standard errors, or is zero."""
+    give, std = 5 / np.sqrt(len(x)), x.std(axis=0, dtype=np.float64)
+    mean = np.abs(x.mean(axis=0, dtype=np.float64))
+    return bool((((mean <= give) & (np.abs(std - 1) <= give)) | ((mean == 0) & (std == 0))).all())
 
 
 def _standardized(x: Array) -> Array:

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import bpx
+from bpx.diagnosis.redrawn import FromSpec
 from bpx.engine import mlp, residual_mlp, sgd
 
 
@@ -106,3 +107,21 @@ def test_bpx_itself_draws_nothing():
     assert done.stdout.strip() == "set()"
     with pytest.raises(AttributeError, match="no attribute 'diagnos'"):
         bpx.diagnos  # noqa: B018
+
+
+@pytest.mark.parametrize(("activation", "value", "norm"), [("tanh", 0.01, "none"), ("relu", 0.5, "layer")])
+def test_equal_weights_are_not_redrawn_as_random_ones(activation, value, norm):
+    """What the symmetry does would stay: only another initializer is a remedy."""
+    x, y = batch()
+    constant = {"name": "constant", "value": value}
+    net = mlp(30, [20] * 10, 5, activation, normalization=norm, initializer=constant)
+    words = [remedy for remedy, _ in bpx.diagnose(net, x, y).remedies]
+    assert words and all(word.startswith("initializer=") for word in words)
+
+
+def test_standard_inputs_are_not_to_be_standardized():
+    x, y = batch()
+    net = mlp(30, [20] * 4, 5, "tanh").bind(40)
+    for factor, shift, said in ((1, 0, False), (30, 0, True), (1, 30, True)):
+        net.cost((factor * x + shift).astype("f"), y)
+        assert (FromSpec(net)("dataset.scaling", "standard") is not None) is said
