@@ -37,6 +37,7 @@ CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "conf
 AUTO_LOSS = "bpx.engine.losses.default_loss"
 MAX_SHOWN = 80  # letters of a value
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
+DEFAULT_BATCH_SIZE = 32
 MOST_LAYERS = 10_000
 KINDS: dict[str, type] = {
     "model": engine.Network,
@@ -121,7 +122,7 @@ class Settings:
 class Plan:
     """A checked configuration: everything of it that can be built before the data are there.
 
-    ``probes`` holds the schedule of every family of probes that is measured.
+    ``probes`` holds the schedule of every family of probes that is measured, ``notes`` what the data have decided.
     """
 
     config: DictConfig
@@ -132,6 +133,7 @@ class Plan:
     tracker: Any
     initializer: Initializer
     _network: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def network(self, n_in: int, n_out: int) -> engine.Network:
         """Build the network between these widths, its weights still zero."""
@@ -148,8 +150,24 @@ class Plan:
             raise UserError(f"model: {' '.join(str(error).split())}") from error
         return typing.cast(engine.Network, _of_kind("model", network))
 
-    def decided(self, classifies: bool) -> Plan:
-        """Return the plan for data of classes, or of numbers: loss=auto becomes the loss of that task."""
+    def decided(self, classifies: bool, samples: int) -> Plan:
+        """Return the plan for data of classes, or of numbers, with so many training samples; raises UserError.
+
+        loss=auto becomes the loss of that task, a default batch_size beyond ``samples`` one batch of all.
+        """
+        return self._sized(samples)._with_loss(classifies)
+
+    def _sized(self, samples: int) -> Plan:
+        size = self.settings.batch_size
+        if size != DEFAULT_BATCH_SIZE or size <= samples:
+            return self
+        config = self.config.copy()
+        config.batch_size = samples
+        fitting = replace(self, settings=replace(self.settings, batch_size=samples)).changed(config)
+        note = f"batch_size {size} is more than the {samples} training samples: one batch holds all {samples}"
+        return replace(fitting, notes=(*self.notes, note))
+
+    def _with_loss(self, classifies: bool) -> Plan:
         if self.config.loss._target_ != AUTO_LOSS:
             return self
         loss = _construct("loss", self.config.loss, classifies=classifies)

@@ -37,7 +37,7 @@ def main(config: Any) -> int:
     except DataError as error:
         raise UserError(str(error)) from error
     net = build_network(work, data, rngs)
-    rows = min(ROWS, work.settings.batch_size)
+    rows = min(ROWS, net.batch)
     x, y = data.x_train[:rows], data.y_train[:rows]
     look(net, x, y)
     check = gradcheck(net, x, y, entries=ENTRIES)

@@ -88,3 +88,10 @@ def test_mistakes_are_one_line(tmp_path, command):
     done = command("bpx.gradcheck", "activation=step", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
+
+
+def test_fewer_samples_than_the_default_batch_size_are_all_checked(tmp_path, called):
+    (tmp_path / "xor.csv").write_text("x1,x2,label\n0,0,0\n0,1,1\n1,0,1\n1,1,0\n")
+    words = ["dataset=file", "dataset.path=xor.csv", "dataset.test_size=0", "activation=tanh"]
+    done = called("bpx.gradcheck", *words)
+    assert done.code == 0 and "the gradient is correct" in done.out, done.err

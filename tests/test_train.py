@@ -344,3 +344,37 @@ def test_readme_names_the_commands():
     text = (ROOT / "README.md").read_text()
     assert "pip install -e . && python -m bpx.train +experiment=mnist" in text
     assert "pip install -e '.[test]' && pytest" in text
+
+
+@pytest.mark.parametrize("words", [[], ["normalization=batch"], ["initializer=lsuv"]])
+def test_fewer_samples_than_the_default_batch_size_are_one_batch(tmp_path, called, words):
+    (tmp_path / "xor.csv").write_text("x1,x2,label\n0,0,0\n0,1,1\n1,0,1\n1,1,0\n")
+    given = ["dataset=file", "dataset.path=xor.csv", "dataset.test_size=0", "epochs=3", "tracking.figures=false"]
+    done = called("bpx.train", *given, *words)
+    said = "note      batch_size 32 is more than the 4 training samples: one batch holds all 4"
+    assert done.code == 0 and done.out.splitlines().count(said) == 1, done.err
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    assert yaml.safe_load((directory / "config" / "config.yaml").read_text())["batch_size"] == 4
+    assert yaml.safe_load((directory / "config" / "overrides.yaml").read_text()) == [*given, *words]
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("bpx").experiment_id])
+    assert run.data.params["batch_size"] == "4" and run.data.params["epochs"] == "3"
+    again = called("bpx.train", f"resume={directory}", "epochs=6")
+    assert again.code == 0 and "batch_size" not in again.out, again.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["batch_size=5"], "batch_size must be at most the 4 training samples, got 5"),
+        (["batch_size=33"], "batch_size must be at most the 4 training samples, got 33"),
+        (["dataset.train_size=1", "normalization=batch"], "normalization=batch needs a batch_size of at least 2"),
+    ],
+)
+def test_a_batch_that_the_samples_do_not_fill_is_refused(tmp_path, called, words, said):
+    (tmp_path / "xor.csv").write_text("x1,x2,label\n0,0,0\n0,1,1\n1,0,1\n1,1,0\n")
+    done = called("bpx.train", "dataset=file", "dataset.path=xor.csv", "dataset.test_size=0", *words)
+    assert done.code == 2 and done.err.count("\n") == 1 and said in done.err
+    assert not (tmp_path / "outputs").exists()

@@ -241,7 +241,7 @@ class Execution:
         """Open the run in the tracker, or go on with it from its newest checkpoint that is whole."""
         tracker, directory = self.work.tracker, self.directory
         left_out = [f"not measured: {probe.left_out}" for probe in self.measurement.probe_set.probes if probe.left_out]
-        for note in [*tracker.notes, *left_out]:
+        for note in [*self.work.notes, *tracker.notes, *left_out]:
             self.console.note(note)
         for name in tracker.abandoned:
             self.console.note(f"the run {name} was left by a process that died: it is KILLED now")

@@ -23,10 +23,11 @@ DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
     """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
+    work = work.decided(data.n_classes is not None, len(data.x_train))
     size = work.settings.batch_size
     if size > len(data.x_train):
         raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
-    net = work.decided(data.n_classes is not None).network(data.n_in, data.n_out)
+    net = work.network(data.n_in, data.n_out)
     if data.n_classes is None and net.loss.classifies:
         raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
     net.initialize(work.initializer, rngs["initialization"])

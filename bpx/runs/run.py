@@ -73,7 +73,7 @@ def train_run(
                 data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
             if again is not None:
                 check_dataset(again.directory, data)
-            work = work.decided(data.n_classes is not None)
+            work = work.decided(data.n_classes is not None, len(data.x_train))
             net = build_network(work, data, rngs)
             check_samples(work, data)
             work.tracker.connect(again.address if again else "")

@@ -105,8 +105,9 @@ class Study:
         The batch are ``batch_size`` random training samples; network and buffers are used again for the next seed.
         """
         work = self.plan(*overrides)
-        data, rows = self.data(work), work.settings.batch_size
-        net = work.decided(data.n_classes is not None).network(data.n_in, data.n_out)
+        data = self.data(work)
+        work = work.decided(data.n_classes is not None, len(data.x_train))
+        net, rows = work.network(data.n_in, data.n_out), work.settings.batch_size
         n = self.seeds if seeds is None else seeds
         self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
         for seed in range(n):
