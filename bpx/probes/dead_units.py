@@ -1,4 +1,4 @@
-"""DeadUnits that are out of work: dead over a fixed set of samples, or silent in a batch."""
+"""Units that are out of work: dead over a fixed set of samples, or silent in a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LostUpdates that come to nothing: lost to rounding, or zero to begin with."""
+"""Updates that come to nothing: lost to rounding, or zero to begin with."""
 
 from __future__ import annotations
 

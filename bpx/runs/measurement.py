@@ -1,4 +1,4 @@
-"""What a run measures of its gradients: the probe_set of probes, rows for the record, metrics, and the finding."""
+"""What a run measures of its gradients: the set of probes, rows for the record, metrics, and the finding."""
 
 from __future__ import annotations
 

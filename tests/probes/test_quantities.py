@@ -1,4 +1,4 @@
-"""Every fast quantity against a slow, obvious replica in float64."""
+"""Every fast quantity against a slow, obvious reference in float64."""
 
 import math
 
@@ -64,11 +64,11 @@ def test_scales(activation, dtype):
     values, _, optimizer = look("scales", net, x, y, optimizer, steps=2)
     update = net.store.views(optimizer.factor * np.asarray(optimizer.u, np.float64))
     close = {"rtol": 3e-6 if dtype == "float32" else 1e-12}
-    for quantity, replica in {
+    for quantity, reference in {
         "delta_rms": lambda d: np.sqrt(np.mean(d**2)),
         "delta_l2": lambda d: np.sqrt(np.mean(np.sum(d**2, axis=1))),
     }.items():
-        np.testing.assert_allclose(as_layer(net, values, quantity), [replica(d) for d in deltas(net)], **close)
+        np.testing.assert_allclose(as_layer(net, values, quantity), [reference(d) for d in deltas(net)], **close)
     for i, layer in enumerate(weight_layers(net)):
         dense = layer.dense
         z, a = np.array(dense.y, np.float64), np.array(layer.output.y, np.float64)
@@ -229,8 +229,8 @@ def test_updates_lost_to_rounding():
 def test_coherence_tells_cancelled_from_vanished():
     net, x, y = network(dtype="float64")
     values, _, _ = look("coherence", net, x, y)
-    replicas = [np.linalg.norm(d.mean(axis=0)) / np.sqrt(np.mean(np.sum(d**2, axis=1))) for d in deltas(net)]
-    np.testing.assert_allclose(as_layer(net, values, "delta_coherence"), replicas)
+    wanted = [np.linalg.norm(d.mean(axis=0)) / np.sqrt(np.mean(np.sum(d**2, axis=1))) for d in deltas(net)]
+    np.testing.assert_allclose(as_layer(net, values, "delta_coherence"), wanted)
     one, _, _ = look("coherence", *[network(dtype="float64", batch=1)][0])
     assert all(v == pytest.approx(1) for v in one.values())
 
@@ -352,8 +352,8 @@ def test_a_short_batch_and_a_net_without_hidden_layers(name):
 @pytest.mark.parametrize("name", PROBES)
 def test_every_key_is_there_once(name):
     _, probe, _ = look(name, *network(residual_mlp, normalization="layer"), sgd(0.1, clip_norm=1.0))
-    weight_layers = [key for key in probe.keys if key[2] != "branch_gain"]
-    assert len(set(weight_layers)) == len(weight_layers) and len(probe.values) == len(probe.keys)
+    keys = [key for key in probe.keys if key[2] != "branch_gain"]
+    assert len(set(keys)) == len(keys) and len(probe.values) == len(probe.keys)
     assert PROBES[name].__doc__ and PROBES[name].name == name
 
 
