@@ -50,9 +50,9 @@ class Jacobian(Probe):
 
 def jacobian(net: Network, x: Array, few: int) -> Array:
     """Return dz_L/dx of the first ``few`` rows of ``x`` as (few, n_out, n_in), in float64."""
+    assert net.blocks[0] is net.dense[0]  # so that dz_L/dx is W times what leaves the first block
     z = net.forward(x, train=True)
     out = np.empty((few, net.n_out, net.n_in))
-    first = net.blocks[0]
     W = np.asarray(net.dense[0].W.value, np.float64)
     dz = np.zeros_like(z)
     for i in range(few):
@@ -61,5 +61,4 @@ def jacobian(net: Network, x: Array, few: int) -> Array:
             net.backward_from(dz)
             out[i, k] = W @ np.asarray(net.blocks[1].dx[i] if len(net.blocks) > 1 else dz[i], np.float64)
             dz[i, k] = 0
-    assert first is net.dense[0]
     return out
