@@ -21,7 +21,9 @@ from bpx.theory import (
     weight_stds,
 )
 from bpx.theory.batchnorm import batch_factors, batch_moments
+from bpx.theory.finite_width import finite_width
 from bpx.theory.fluctuation import _moments, moments
+from bpx.theory.steps import step
 
 N_IN, N_OUT = 100, 10
 
@@ -249,6 +251,18 @@ def test_kappa_of_a_rectifier_is_conserved_through_its_layers():
         np.sum(d.y * after.dx, axis=1) for d, after in itertools.pairwise([*net.blocks, net.loss]) if d in net.dense
     ]
     assert np.allclose(products, products[-1], rtol=1e-10)
+
+
+def test_theory_keeps_z_delta_through_the_layers_of_a_rectifier():
+    """What a layer's part along z adds to ||delta||**2, 2 (kappa - 1) / n by AD = 2, it takes from kappa below."""
+    n, L, kappa = 40, 8, 6.0
+    fans = (30, *[n] * L, 5)
+    net = Architecture(ReLU(), fans, weight_stds(fans, INITIALIZERS["he_normal"]().weight_std))
+    found = finite_width(net, [1.0] * L, [step(net, layer, 1.0) for layer in range(L - 1)], Ends(kappa=kappa))
+    grown = np.exp([noise.shift for noise in found.noise[:-1]])  # of ||delta||**2, beyond the line
+    assert 1 + (grown[-1] - 1) * n / 2 == pytest.approx(kappa / (1 + 2 * (kappa - 1) / n), rel=1e-6)
+    kappas = 1 + (grown - 1) * n / 2
+    assert np.allclose(kappas[:-1] * grown[1:], kappas[1:], rtol=1e-6) and np.all(kappas > 1)
 
 
 def test_few_directions_under_batch_normalization_are_rough():
