@@ -29,7 +29,8 @@ class Observation:
     first and the last hidden delta (a residual block is one); ``saturation``: mean share over the
     hidden layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any;
     ``output_gain``: ||delta||_2 of the last hidden layer over that of the output, NaN where there is none of either;
-    ``update_ratios``: ||dW|| / ||W|| of every weight layer in the first step, empty where no step is proposed.
+    ``update_ratios``: ||dW|| / ||W|| of every weight layer in the first step, empty where no step is proposed;
+    ``dtype``: of the network.
     """
 
     delta_l2: Values
@@ -42,6 +43,7 @@ class Observation:
     enters: bool
     output_gain: float = math.nan
     update_ratios: tuple[float, ...] = ()
+    dtype: str = "float32"
 
 
 def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
@@ -67,6 +69,7 @@ def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
         finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_l2")]).all()),
         output_gain=float(l2[-1]) / output if len(l2) and output > 0 else math.nan,
         update_ratios=tuple(update_ratios),
+        dtype=np.dtype(net.dtype).name,
     )
 
 

@@ -14,6 +14,7 @@ from bpx.theory import Verdict, verdict
 
 COMMAND = "python -m bpx.train"
 PARTS = {"dense": "weights", "norm": "normalization", "residual": "residual blocks"}  # kinds of operations, for people
+NEAR_ZERO = 1e8  # times the smallest normal number: below, the next layer's delta may underflow
 _WITHOUT = {
     "weights": "rescaled to that",
     "dropout": "without it",
@@ -46,7 +47,7 @@ def sentence(f: Finding, seen: Observation) -> str:
 def because(f: Finding, net: Network) -> str:
     """Say what the trials showed of the cause."""
     if not f.trials:
-        return "no part of it can be taken out"
+        return "no single part: with each taken out nothing comes through"
     best = min(f.trials, key=lambda part: abs(math.log(f.trials[part])))
     if not f.cause:
         how = "rescaled" if best in ("weights", "inputs") else "taken out"
@@ -117,8 +118,9 @@ def _zeros(f: Finding, seen: Observation) -> str:
         layer, kind = seen.stop
         text += f", lost in the {PARTS.get(kind, kind)} of {layer}"
     positive = seen.delta_l2[seen.delta_l2 > 0]
-    if positive.size and positive.min() < 1e-30:
-        text += " because it is smaller than any float32 (dtype=float64 shows more)"
+    if positive.size and positive.min() < NEAR_ZERO * np.finfo(seen.dtype).tiny:
+        more = " (dtype=float64 shows more)" if seen.dtype == "float32" else ""
+        text += f" because it is smaller than any {seen.dtype}{more}"
     return text
 
 

@@ -112,7 +112,9 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         if not (0 < following.q < 1e300 and 0 < following.factor < 1e300):
             return Prediction(reason="the length of the signal leaves the range of numbers")
         if carriers(architecture, layer, q[-1]) < 1:
-            return Prediction(reason=f"nearly all of layer_{layer + 1:02d} is saturated: what passes is chance")
+            return Prediction(
+                reason=f"less than one unit of layer_{layer + 1:02d} carries delta: what passes is chance"
+            )
         steps.append(following)
         q.append(following.q)
     logs = np.cumsum([0.0, *(math.log(s.factor) for s in reversed(steps))])[::-1]

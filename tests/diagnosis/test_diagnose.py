@@ -125,3 +125,27 @@ def test_standard_inputs_are_not_to_be_standardized():
     for factor, shift, said in ((1, 0, False), (30, 0, True), (1, 30, True)):
         net.cost((factor * x + shift).astype("f"), y)
         assert (FromSpec(net)("dataset.scaling", "standard") is not None) is said
+
+
+@pytest.mark.parametrize(("dtype", "std"), [("float32", 1e-4), ("float64", 1e-12)])
+def test_an_underflow_names_the_dtype_in_which_it_happened(dtype, std):
+    net = mlp(30, [50] * 30, 5, "sigmoid", dtype=dtype, initializer={"name": "normal", "std": std})
+    said = bpx.diagnose(net, *batch()).sentence
+    assert f"because it is smaller than any {dtype}" in said
+    assert ("dtype=float64 shows more" in said) is (dtype == "float32")
+
+
+def test_zeros_far_from_underflow_are_not_said_to_be_one():
+    """1e-100 is no small number of float64."""
+    x, y = batch()
+    net = mlp(30, [20] * 6, 5, "relu", dtype="float64").bind(40)
+    net.dense[1].b.value[...], net.dense[2].b.value[...] = -1e6, 1
+    net.dense[-1].W.value *= 1e-100
+    said = bpx.diagnose(net, x, y).sentence
+    assert "delta is exactly zero in layer_01 to layer_02" in said and "smaller than any" not in said
+
+
+def test_where_nothing_comes_through_in_any_trial_it_is_said():
+    f = bpx.diagnose(mlp(30, [1] * 5, 5, "relu", seed=0), *batch())
+    assert f.trials == {} and "Cause: no single part: with each taken out nothing comes through." in f.sentence
+    assert "less than one unit of layer_01 carries delta" in f.sentence and "saturated:" not in f.sentence

@@ -228,7 +228,7 @@ def test_where_phi_is_a_line_or_two_its_moments_are_those_of_any_length():
 def test_saturated_layers_have_no_prediction_instead_of_an_absurd_one():
     """tanh at q = 1e18: of 100 units less than one is off saturation, and a gamma variable no model of their mean."""
     p = predict(Architecture(Tanh(), (3, *[100] * 20, 2), (2.5, *[0.25] * 20)), 1e18)
-    assert p.slope is None and p.reason == "nearly all of layer_01 is saturated: what passes is chance"
+    assert p.slope is None and p.reason == "less than one unit of layer_01 carries delta: what passes is chance"
     assert predict(Architecture(Tanh(), (3, *[100] * 20, 2), (2.5, *[0.25] * 20)), 1e2).slope is not None
 
 
