@@ -74,6 +74,7 @@ def check(groups, dataset, changes, sweep):
             assert done.err.startswith("error: ") and done.err.count("\n") == 1, done
             assert len(done.err) < 1500, f"not cut: {done}"
             assert not done.made, f"half made: {done}"
+            drawn = [*drawn, "dataset.path"] if dataset == "file" else drawn  # which that option asks for
             assert names_a_key(done.err, drawn), f"nameless: {done}, {words}"
             return
         for result in Path(home).glob("outputs/**/result.json"):
