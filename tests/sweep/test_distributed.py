@@ -78,17 +78,17 @@ def test_the_trial_of_a_killed_worker_is_finished_by_another(sweep, database, op
 
 
 def test_a_trial_is_pruned_by_what_other_workers_have_seen(sweep, database, opened):
-    sgd = "optimizer.lr=choice(0.1,1e-6)"
+    poor = [f"{n}e-6" for n in range(1, 20)]  # a point that has been tried is told again, not trained
+    sgd = f"optimizer.lr=choice(0.1,{','.join(poor)})"
     best = "hydra/sweeper/pruner=percentile"  # a median prunes nothing where most trials are the poor ones
-    many = "seed=range(0,10000)"  # a point that has been tried is told again, not trained
-    words = on(database, sgd, best, many, "epochs=6", "hydra.sweeper.n_trials=24", "hydra/sweeper/sampler=random")[1:]
+    words = on(database, sgd, best, "epochs=6", "hydra.sweeper.n_trials=24", "hydra/sweeper/sampler=random")[1:]
     workers = [sweep.start(*words) for _ in range(2)]
     with ended(*workers):
         for worker in workers:
             worker.communicate(timeout=300)
     trials = sweep.study(storage=opened()).trials
     pruned = [t for t in trials if outcome_of(t) == "pruned"]
-    assert pruned and {t.params["optimizer.lr"] for t in pruned} == {1e-6}
+    assert pruned and {t.params["optimizer.lr"] for t in pruned} <= {float(lr) for lr in poor}
     assert len({t.user_attrs["bpx.worker"] for t in trials}) == 2
 
 
