@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bpx.config import plan, spawn_rngs
+from bpx.config import make_plan, spawn_rngs
 from bpx.records import read, read_metrics
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
@@ -116,8 +116,8 @@ def main(seeds: int) -> None:
     print("| setup | accuracy, test | final verdicts but healthy | runs with an alarm | |\n|---|---:|---|---:|---|")
     every: list[Made] = []
     for label, words in HEALTHY.items():
-        work = plan(compose(*words, *PLAIN))
-        data = work.source.load(spawn_rngs(0)["data"], work.settings.dtype)
+        plan = make_plan(compose(*words, *PLAIN))
+        data = plan.source.load(spawn_rngs(0)["data"], plan.settings.dtype)
         with tempfile.TemporaryDirectory() as home:
             made = [alarms(words, seed, Path(home), data) for seed in range(seeds)]
         every += made

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bpx.config import UserError, plan, spawn_rngs
+from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis import find, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
@@ -63,11 +63,11 @@ def composition(number: int) -> list[str]:
     return words
 
 
-def drawn(work: Any, data: Dataset, first: int) -> Iterator[Network]:
+def drawn(plan: Any, data: Dataset, first: int) -> Iterator[Network]:
     """Yield networks of a plan, each after a pass with a batch of its own."""
     for number in range(first, first + DRAWN):
         rngs = spawn_rngs((number,))
-        net = build_network(work, data, rngs)
+        net = build_network(plan, data, rngs)
         rows = rngs["shuffle"].choice(len(data.x_train), net.batch, replace=False)
         net.cost(data.x_train[rows], data.y_train[rows])
         net.backward()
@@ -106,30 +106,30 @@ def look(number: int) -> dict[str, Any]:
     words = composition(number)
     seen: dict[str, Any] = {"number": number, "words": " ".join(words)}
     try:
-        work = plan(compose(*words))
+        plan = make_plan(compose(*words))
     except UserError as error:
         return seen | {"error": str(error)}
     rngs = spawn_rngs(number)
-    data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
-    net = build_network(work, data, rngs)
+    data = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
+    net = build_network(plan, data, rngs)
     net.cost(data.x_train[: net.batch], data.y_train[: net.batch])
     net.backward()
     prediction = predict_network(net, band=False)[-1]
     start = time.process_time()
-    finding = find(net, observe(net), prediction, Redraw(work, data, words))
+    finding = find(net, observe(net), prediction, Redraw(plan, data, words))
     seen |= {"seconds": time.process_time() - start, "verdict": finding.verdict, "cause": finding.cause}
     seen |= {"factor": finding.factor, "trials": finding.trials, "remedies": [list(r) for r in finding.remedies]}
     if finding.verdict not in ("vanishing", "exploding"):
         return seen
     seen["healthy"], cure = [], ""
     for remedy, _ in finding.remedies:
-        nets = [(healthy(n), decades(n)) for n in drawn(plan(compose(*typed(words, remedy))), data, 10**6)]
+        nets = [(healthy(n), decades(n)) for n in drawn(make_plan(compose(*typed(words, remedy))), data, 10**6)]
         seen["healthy"].append(sum(well for well, _ in nets))
         cure = cure or (remedy if max(d for _, d in nets) <= CURED else "")
     for key, value in changes(words) if not cure else ():
         try:
-            config, said = change(work.config, key, value)
-            if config != work.config and all(decades(n) <= CURED for n in drawn(work.changed(config), data, 2 * 10**6)):
+            config, said = change(plan.config, key, value)
+            if config != plan.config and all(decades(n) <= CURED for n in drawn(plan.changed(config), data, 2 * 10**6)):
                 cure = said
                 break
         except UserError:

@@ -25,7 +25,7 @@ from bpx.runs.keys import Use, uses
 
 OUTPUTS = Path("outputs")
 FOLDER = OUTPUTS / "compare"
-LETTERS = ascii_uppercase[:10]  # one for each run, and a colour
+RUN_LABELS = ascii_uppercase[:10]  # one for each run, and a colour
 T = TypeVar("T")
 
 
@@ -57,14 +57,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def compare(words: Sequence[str]) -> None:
     """Print the runs side by side and save their profiles in one figure; raises UserError."""
-    if not 2 <= len(words) <= len(LETTERS):
-        raise UserError(f"python -m bpx.compare takes 2 to {len(LETTERS)} runs, each a directory or an MLflow run id")
-    runs = [find(word) for word in words]
+    if not 2 <= len(words) <= len(RUN_LABELS):
+        raise UserError(
+            f"python -m bpx.compare takes 2 to {len(RUN_LABELS)} runs, each a directory or an MLflow run id"
+        )
+    runs = [find_run(word) for word in words]
     for i, run in enumerate(runs):
         if run.name in (other.name for other in runs[:i]):  # the name holds the run's id
             raise UserError(f"python -m bpx.compare: {words[i]} is given twice; give different runs")
     report(runs)
-    pairs = ((letter, run.records) for letter, run in zip(LETTERS, runs, strict=False) if run.records is not None)
+    pairs = ((letter, run.records) for letter, run in zip(RUN_LABELS, runs, strict=False) if run.records is not None)
     drawn = {letter: records for letter, records in pairs if "delta_l2" in records.quantity}
     if drawn:
         print(f"figure    {draw(drawn)}")
@@ -72,7 +74,7 @@ def compare(words: Sequence[str]) -> None:
         print("no figure: none of these runs has measured delta")
 
 
-def find(word: str) -> Run:
+def find_run(word: str) -> Run:
     """Return the run that ``word`` means; raises UserError."""
     from bpx.tracking import TrackingError
     from bpx.tracking.download import download
@@ -132,7 +134,7 @@ def report(runs: Sequence[Run]) -> None:
     from rich.table import Table
 
     out = terminal()
-    for letter, run in zip(LETTERS, runs, strict=False):
+    for letter, run in zip(RUN_LABELS, runs, strict=False):
         verdict = f", final verdict {run.verdict_final}" if run.verdict_final else ""
         out.print(f"{letter}         {run.name} ({run.outcome}{verdict})", style="bold")
         out.print(f"          {run.finding or 'no finding'}")
@@ -147,7 +149,7 @@ def report(runs: Sequence[Run]) -> None:
             continue
         table = Table(title=title, title_justify="left")
         table.add_column("")
-        for letter, _ in zip(LETTERS, runs, strict=False):
+        for letter, _ in zip(RUN_LABELS, runs, strict=False):
             table.add_column(letter, justify="right")
         for key, values in row.items():
             table.add_row(key, *values)

@@ -186,7 +186,7 @@ class Plan:
         return _construct("optimizer", self.config.optimizer, schedule=schedule), schedule
 
 
-def plan(config: DictConfig) -> Plan:
+def make_plan(config: DictConfig) -> Plan:
     """Check a composed configuration and build what it describes; raises UserError."""
     _check_resolvable(config)
     top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]

@@ -13,13 +13,13 @@ if __name__ == "__main__":
 import numpy as np
 
 from bpx.cli.command import command, exit_process, terminal
-from bpx.config import UserError, plan, spawn_rngs
+from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
 from bpx.probes import trace
 
 FOLDER = Path("outputs/gradcheck")
 ROWS, ENTRIES = 32, 100  # samples, and entries of each tensor, at most: enough for any wrong formula
-MOST = 1e140  # of what a step passes on: norms square it
+MAX_MAGNITUDE = 1e140  # of what a step passes on: norms square it
 
 
 @command
@@ -30,13 +30,13 @@ def main(config: Any) -> int:
     from bpx.runs.run import run_directory
 
     config.dtype = "float64"  # float32 has too few digits to take differences
-    work = plan(config)
-    rngs = spawn_rngs(work.settings.seed)
+    plan = make_plan(config)
+    rngs = spawn_rngs(plan.settings.seed)
     try:
-        data = work.source.load(rngs["data"], np.dtype("float64"))
+        data = plan.source.load(rngs["data"], np.dtype("float64"))
     except DataError as error:
         raise UserError(str(error)) from error
-    net = build_network(work, data, rngs)
+    net = build_network(plan, data, rngs)
     rows = min(ROWS, net.batch)
     x, y = data.x_train[:rows], data.y_train[:rows]
     look(net, x, y)
@@ -57,7 +57,7 @@ def look(net: Network, x: Any, y: Any) -> None:
     if not all(np.isfinite(v).all() for v in values):
         raise UserError(f"nothing can be checked: {trace(replica, None, 0, cost, backward=True)}")
     largest = max(float(np.abs(v).max(initial=0.0)) for v in values)
-    if largest > MOST:
+    if largest > MAX_MAGNITUDE:
         raise UserError(
             f"nothing can be checked: a step makes values up to {largest:.3g}, and float64 cannot hold their squares"
         )

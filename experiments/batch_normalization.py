@@ -21,12 +21,12 @@ SETUP = (
 def run(s: Study) -> str:
     """Send features of unlike scale through a batch-normalized layer, step by step, then evaluate."""
     before, after, errors, checks = [], [], [], []
-    work = s.plan(*SETUP)
+    plan = s.plan(*SETUP)
     for seed in range(s.seeds):
         rng = np.random.default_rng(seed)
         mean, std = rng.uniform(-3, 3, FEATURES), 10 ** rng.uniform(-1, 1, FEATURES)  # of the layer's input z
-        net = work.network(FEATURES, 1)
-        net.initialize(work.initializer, rng)
+        net = plan.network(FEATURES, 1)
+        net.initialize(plan.initializer, rng)
         net.bind(ROWS)
         norm = net.blocks[1]
         distance = []

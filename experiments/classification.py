@@ -7,7 +7,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion, draw_regions
 from bpx.figures.study import band
-from bpx.runs.study import Run, Study, study
+from bpx.runs.study import Study, TrainedRun, study
 
 LEARNED = 80.0  # per cent
 SMALL = ("initializer=normal", "initializer.std=0.01")
@@ -18,13 +18,13 @@ SETUPS = {
 }
 
 
-def evaluation(run: Run) -> dict[str, np.ndarray]:
+def evaluation(run: TrainedRun) -> dict[str, np.ndarray]:
     """Return what a run has kept of its decisions."""
     with np.load(run.directory / "evaluation.npz", allow_pickle=False) as file:
         return {key: file[key] for key in file}
 
 
-def first_over_last(run: Run) -> float:
+def first_over_last(run: TrainedRun) -> float:
     """Return ‖δ‖ at the first hidden layer over that at the last, at initialization."""
     first, last, _ = run.records().grid("delta_l2")[2][:, 0]
     return first / last

@@ -10,7 +10,7 @@ from bpx.data import Dataset
 from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Run, Study, study
+from bpx.runs.study import Study, TrainedRun, study
 
 SETUP = (
     "dataset=moons", "dataset.noise=0.1", "dataset.n_samples=500", "model.hidden=[3,3]", "activation=relu",
@@ -33,7 +33,7 @@ class End:
     gradient_further: float
 
 
-def end(run: Run, data: Dataset) -> End:
+def end(run: TrainedRun, data: Dataset) -> End:
     """Look at a trained run, then go on downhill with the exact gradient (L-BFGS) as far as it leads."""
     net = load_model(run.directory).net.bind(len(data.x_train))
 

@@ -9,7 +9,7 @@ from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion
 from bpx.figures.study import band
-from bpx.runs.study import Run, Study, study
+from bpx.runs.study import Study, TrainedRun, study
 from experiments.classification import evaluation
 
 EXPERIMENT, FLOW_SAMPLES = "+experiment=mnist_1k", 100
@@ -23,10 +23,10 @@ def gradient_norms(net, data: Dataset) -> tuple[list[float], list[float]]:
     return [np.linalg.norm(d.W.grad) for d in net.dense], [np.linalg.norm(d.b.grad) for d in net.dense]
 
 
-def flow(s: Study, made: list[Run]) -> dict[str, np.ndarray]:
+def flow(s: Study, made: list[TrainedRun]) -> dict[str, np.ndarray]:
     """Return the gradient norms at initialization and after training, (seeds, layers) for weights and biases."""
-    work = s.plan(EXPERIMENT)
-    data = s.data(work)
+    plan = s.plan(EXPERIMENT)
+    data = s.data(plan)
     before = [gradient_norms(net, data) for net, _, _ in s.draws(EXPERIMENT)]
     after = [gradient_norms(load_model(r.directory).net, data) for r in made]
     return {"before": np.array(before).swapaxes(0, 1), "after": np.array(after).swapaxes(0, 1)}

@@ -13,7 +13,7 @@ from conftest import DATA, ROOT
 from hydra import compose, initialize_config_dir
 
 from bpx import records
-from bpx.config import CONF, UserError, plan
+from bpx.config import CONF, UserError, make_plan
 from bpx.runs.console import Console
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -30,26 +30,26 @@ def composed(*overrides):
 )
 def test_every_option_composes_and_builds(option):
     more = ["dataset.path=x.csv"] if option == "dataset=file" else []
-    work = plan(composed(option, *more))
-    net = work.network(6, 3)
-    net.initialize(work.initializer, np.random.default_rng(0))
-    work.optimizer(100)
+    plan = make_plan(composed(option, *more))
+    net = plan.network(6, 3)
+    net.initialize(plan.initializer, np.random.default_rng(0))
+    plan.optimizer(100)
     assert net.n_out == 3
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_composes(name):
-    plan(composed(f"+experiment={name}"))
+    make_plan(composed(f"+experiment={name}"))
 
 
 def test_the_demonstrations_are_to_the_letter():
-    work = plan(composed("+experiment=mnist_1k"))
-    assert work.network(784, 10).spec.hidden == (128, 64)
-    assert (work.settings.epochs, work.settings.batch_size, work.source.subset) == (200, 32, 1000)
-    assert work.source.scaling == "standard" and work.config.optimizer.lr == 0.01
-    work = plan(composed("+experiment=classification"))
-    assert work.network(2, 3).spec.hidden == (10, 10) and work.settings.epochs == 1000
-    assert work.initializer.name == "he_normal" and work.settings.batch_size == 32
+    plan = make_plan(composed("+experiment=mnist_1k"))
+    assert plan.network(784, 10).spec.hidden == (128, 64)
+    assert (plan.settings.epochs, plan.settings.batch_size, plan.source.subset) == (200, 32, 1000)
+    assert plan.source.scaling == "standard" and plan.config.optimizer.lr == 0.01
+    plan = make_plan(composed("+experiment=classification"))
+    assert plan.network(2, 3).spec.hidden == (10, 10) and plan.settings.epochs == 1000
+    assert plan.initializer.name == "he_normal" and plan.settings.batch_size == 32
 
 
 @pytest.mark.parametrize(
@@ -104,20 +104,20 @@ def test_the_demonstrations_are_to_the_letter():
 )
 def test_mistakes_are_said_in_one_line_before_anything_begins(overrides, said):
     with pytest.raises(UserError, match=said) as error:
-        plan(composed(*overrides))
+        make_plan(composed(*overrides))
     assert "\n" not in str(error.value)
 
 
 def test_every_quantity_of_a_layer_may_be_tracked_whatever_is_probed():
-    assert plan(composed("tracking.per_layer=[]")).tracker.per_layer == []
+    assert make_plan(composed("tracking.per_layer=[]")).tracker.per_layer == []
     names = ["saturation", "log10_grad_norm_clipped", "log10_spectral_norm"]
     for words in (["tracking=none", "probes=none"], ["tracking=mlflow", "probes=light"]):
-        assert plan(composed(*words, f"tracking.per_layer=[{','.join(names)}]")).tracker.per_layer == names
+        assert make_plan(composed(*words, f"tracking.per_layer=[{','.join(names)}]")).tracker.per_layer == names
 
 
 def test_auto_gain_and_sigma_w():
-    assert plan(composed("initializer.gain=auto", "activation=tanh")).initializer.gain == pytest.approx(5 / 3)
-    initializer = plan(composed("initializer.sigma_w=1.5")).initializer
+    assert make_plan(composed("initializer.gain=auto", "activation=tanh")).initializer.gain == pytest.approx(5 / 3)
+    initializer = make_plan(composed("initializer.sigma_w=1.5")).initializer
     assert initializer.weight_std(100, 7) == pytest.approx(0.15)
 
 

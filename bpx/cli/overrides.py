@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from bpx.cli.errors import one_line
-from bpx.config import CONF, UserError, listed, plan
+from bpx.config import CONF, UserError, listed, make_plan
 
 MAX_JOBS = 10_000  # of a multirun
 MAX_CHECKED = 300  # compositions before a multirun begins
@@ -133,7 +133,7 @@ def check_values(words: Sequence[str], config_dir: str | None = None) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     def check(chosen: list[str]) -> None:
-        plan(hydra.compose("config", overrides=[*fixed, *chosen]))
+        make_plan(hydra.compose("config", overrides=[*fixed, *chosen]))
 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         refused = refused_value(dimensions, check)

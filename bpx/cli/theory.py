@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bpx.cli.command import command, terminal
-from bpx.config import Plan, UserError, hidden_widths, plan
+from bpx.config import Plan, UserError, hidden_widths, make_plan
 from bpx.engine import Activation
 from bpx.engine.initializers import Orthogonal
 from bpx.theory import (
@@ -29,7 +29,7 @@ TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 @command
 def main(config: Any) -> None:
     """Print what theory says of the configuration's network, and save the phase diagram of a plain one."""
-    checked = plan(config)
+    checked = make_plan(config)
     net = architecture(checked)
     console = terminal()
     scales, q1 = sigma_w_by_layer(net)

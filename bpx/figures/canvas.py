@@ -18,11 +18,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e07b39", "#3a8f5c", "#c0392b", "#7f8c8d"
 DPI = 110
 NOTHING = "every value is zero, not finite or not measured"
-NARROW = 0.02  # decades: a narrower axis would show rounding alone
-FOOT = 0.035  # of the height: the line that names the data
-LETTERS, LINE = 17, 0.155  # of a note: letters an inch, inches a line
-LABEL = 24  # letters of a label that somebody else has chosen
-LEAST, MOST = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
+MIN_DECADES = 0.02  # of a log axis: a narrower one would show rounding alone
+FOOTER_HEIGHT = 0.035  # of the height: the line that names the data
+CHARS_PER_INCH, INCHES_PER_LINE = 17, 0.155  # of a note under a title
+MAX_LABEL = 24  # characters of a label that a user has chosen
+LOG_AXIS_MIN, LOG_AXIS_MAX = 1e-250, 1e250  # what a log axis of matplotlib holds before its margins overflow
 
 
 @final
@@ -38,35 +38,37 @@ class Picture(Figure):
 
 def new_figure(name: str, title: str, width: float = 8.0, height: float = 4.2, note: str = "") -> Figure:
     """Return an empty figure: its title, a ``note`` wrapped under it, below on the right ``name``, what it is of."""
-    lines = textwrap.wrap(note, int(width * LETTERS))
-    top = 0.34 + LINE * len(lines) + (0.08 if lines else 0.0)  # inches
+    lines = textwrap.wrap(note, int(width * CHARS_PER_INCH))
+    top = 0.34 + INCHES_PER_LINE * len(lines) + (0.08 if lines else 0.0)  # inches
     figure = Picture(figsize=(width, height + (top if lines else 0.0)), layout="constrained")
     height = figure.get_figheight()
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12, y=1 - 0.06 / height, va="top").set_in_layout(False)
     for i, line in enumerate(lines):
-        figure.text(0.5, 1 - (0.34 + LINE * i) / height, line, ha="center", va="top", fontsize=8, color="#444444")
+        figure.text(
+            0.5, 1 - (0.34 + INCHES_PER_LINE * i) / height, line, ha="center", va="top", fontsize=8, color="#444444"
+        )
     engine = figure.get_layout_engine()
     if engine is not None:
-        engine.set(rect=(0, FOOT, 1, 1 - FOOT - top / height))  # type: ignore[call-arg]  # room for all of these
-    name = literal(name, int(width * LETTERS * 0.8))
+        engine.set(rect=(0, FOOTER_HEIGHT, 1, 1 - FOOTER_HEIGHT - top / height))  # type: ignore[call-arg]
+    name = literal(name, int(width * CHARS_PER_INCH * 0.8))
     figure.text(0.995, 0.005, name, ha="right", va="bottom", fontsize=9, color=GREY)
     return figure
 
 
-def literal(text: object, letters: int = LABEL) -> str:
+def literal(text: object, max_chars: int = MAX_LABEL) -> str:
     r"""Return ``text`` for matplotlib to draw as it is: ``$`` starts no formula, what is long is cut.
 
     >>> literal("$1_$2"), literal("x" * 30, 8)
     ('\\$1_\\$2', 'xxxxxxx…')
     """
-    return shortened(text, letters).replace("$", r"\$")
+    return shortened(text, max_chars).replace("$", r"\$")
 
 
-def shortened(text: object, letters: int = LABEL) -> str:
+def shortened(text: object, max_chars: int = MAX_LABEL) -> str:
     """Return ``text`` cut to so many letters, with spaces for what cannot be printed."""
     words = "".join(c if c.isprintable() else " " for c in str(text))
-    return words if len(words) <= letters else f"{words[: letters - 1]}…"
+    return words if len(words) <= max_chars else f"{words[: max_chars - 1]}…"
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -142,7 +144,7 @@ def figure_legend(figure: Figure, panels: Iterable[Any], columns: int) -> None:
 def positive(values: Any) -> Any:
     """Return the values with NaN in place of what a log axis cannot show."""
     values = np.asarray(values, float)
-    return np.where((values > LEAST) & (values < MOST), values, np.nan)
+    return np.where((values > LOG_AXIS_MIN) & (values < LOG_AXIS_MAX), values, np.nan)
 
 
 def log_y(axes: Any, values: Any) -> None:
@@ -158,7 +160,7 @@ def log_y(axes: Any, values: Any) -> None:
     axes.yaxis.set_major_locator(LogLocator(numticks=9))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: power(y)))
     axes.yaxis.set_minor_locator(NullLocator())  # hundreds of small ticks cost more than the figure
-    if decades < NARROW:
+    if decades < MIN_DECADES:
         axes.set_ylim(0.95 * good.min(), 1.05 * good.max())
     if decades < 2:
         few = MaxNLocator(6) if decades < 0.7 else LogLocator(subs=(1, 2, 5), numticks=20)

@@ -13,7 +13,17 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bpx.figures.canvas import BLUE, LEAST, MOST, NARROW, ORANGE, log10, new_figure, positive, style_axes
+from bpx.figures.canvas import (
+    BLUE,
+    LOG_AXIS_MAX,
+    LOG_AXIS_MIN,
+    MIN_DECADES,
+    ORANGE,
+    log10,
+    new_figure,
+    positive,
+    style_axes,
+)
 from bpx.records import Records
 
 DEPTH, STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
@@ -61,8 +71,8 @@ def first_and_last(axes: Any, records: Records, quantity: str, prefix: str, styl
         label = f"{prefix}{step_label(steps[column])}"
         axes.plot(at, positive(y), style, color=colour, marker=marker, ms=size, lw=1.3, label=label)
         mark(axes, at[y == 0], 0.02, "x", colour, "exactly zero")
-        mark(axes, at[(y > 0) & (y <= LEAST)], 0.02, "v", colour, f"below {LEAST}")
-        mark(axes, at[y >= MOST], 0.98, "^", colour, f"infinite or above {MOST}")
+        mark(axes, at[(y > 0) & (y <= LOG_AXIS_MIN)], 0.02, "v", colour, f"below {LOG_AXIS_MIN}")
+        mark(axes, at[y >= LOG_AXIS_MAX], 0.98, "^", colour, f"infinite or above {LOG_AXIS_MAX}")
     layer_axis(axes, len(at))
     return values[:, [column for column, _, _ in drawn]]
 
@@ -92,7 +102,7 @@ def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> 
     image = axes.imshow(
         logs, aspect="auto", origin="lower", interpolation="nearest", extent=(-0.5, m - 0.5, 0.5, n + 0.5),
         cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"),
-        vmin=min(low, high - NARROW), vmax=high,
+        vmin=min(low, high - MIN_DECADES), vmax=high,
     )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label + ("\n(grey: zero or not finite)" if bad else ""))
     record_axis(axes, steps)

@@ -29,7 +29,7 @@ LABELS = {
 }
 COST, ACCURACY, SLOPE = ("cost/val", "cost/train"), ("accuracy/val", "accuracy/test"), ("gradient_flow/slope",)
 TRAINABLE = 6  # depth scales: as deep as Schoenholz et al. (2017) could train
-NAMES = 14.0  # inches that a figure may grow to
+MAX_INCHES = 14.0  # of a figure's side
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def table(trials: Trials, x: str, y: str) -> Figure:
             good = here & np.isfinite(values)
             cells[i, j] = values[good].mean() if good.any() else np.nan
             diverged[i, j] = (here & trials.ended(Outcome.DIVERGED)).any()
-    width, height = min(NAMES, 2.6 + 0.75 * len(columns)), min(NAMES, 2.0 + 0.36 * len(rows))
+    width, height = min(MAX_INCHES, 2.6 + 0.75 * len(columns)), min(MAX_INCHES, 2.0 + 0.36 * len(rows))
     figure = new_figure(_name(trials), _label(objective), width, height)
     axes = figure.subplots()
     norm = _norm(objective, cells)

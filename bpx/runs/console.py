@@ -80,9 +80,9 @@ class Console:
     def show(self, record: Record, metrics: dict[str, float]) -> None:
         """Take note of a record and draw it."""
         self.latest |= metrics
-        for seen in record.measured:
-            if seen.probe == "scales":
-                norms = seen.values.reshape(-1, len(QUANTITIES))[:, QUANTITIES.index("grad_norm")]
+        for reading in record.measured:
+            if reading.probe == "scales":
+                norms = reading.values.reshape(-1, len(QUANTITIES))[:, QUANTITIES.index("grad_norm")]
                 self.norms = f"|dW| first {norms[0]:.1e} last {norms[-1]:.1e}"
         if not (self.live or self.lines):
             return
@@ -109,20 +109,20 @@ class Console:
         self,
         data: Dataset,
         final: dict[str, float],
-        seen: Measurement,
+        measurement: Measurement,
         directory: Path,
         tracker: Any,
         diverged: str,
     ) -> None:
         """Print the layers, the results, and where to look at the run."""
         out = self.terminal.print
-        if seen.first is not None and seen.last is not None:
-            out(self._table(seen.first, seen.last))
+        if measurement.first is not None and measurement.last is not None:
+            out(self._table(measurement.first, measurement.last))
         if data.fallback:
             out(f"These are NOT the results of the data asked for: {data.name}", style="bold red")
         out(f"dataset   {data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test samples")
-        if seen.finding is not None:
-            out(f"finding   {' '.join(seen.sentences)}", style="bold")
+        if measurement.finding is not None:
+            out(f"finding   {' '.join(measurement.sentences)}", style="bold")
         if diverged:
             out(f"diverged: {diverged}", style="bold red")
         for key, label in (("accuracy/test", "test"), ("accuracy/train", "train")):

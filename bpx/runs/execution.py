@@ -71,7 +71,7 @@ class Watcher(Protocol):
 class Execution:
     """The parts of one run while it lasts: opened or gone on with, trained, closed."""
 
-    work: Plan
+    plan: Plan
     data: Dataset
     net: Network
     rngs: dict[str, np.random.Generator]
@@ -81,21 +81,21 @@ class Execution:
     quiet: bool
     watcher: Watcher | None
     stop: Stop
-    again: Resumed | None
+    resume_from: Resumed | None
 
     def __post_init__(self) -> None:
-        s, data, net, directory = self.work.settings, self.data, self.net, self.directory
+        s, data, net, directory = self.plan.settings, self.data, self.net, self.directory
         self.batches = Batches(data.x_train, data.y_train, s.batch_size, self.rngs["shuffle"])
         per_epoch = math.ceil(len(data.x_train) / s.batch_size)
         self.total = min(s.epochs * per_epoch, s.max_steps or s.epochs * per_epoch)
         self.epochs = math.ceil(self.total / per_epoch)
         self.evaluate_every = evaluation_interval(self.epochs)
         self.report_schedule = ReportSchedule(per_epoch, self.evaluate_every)
-        optimizer, _ = self.work.optimizer(self.total)
+        optimizer, _ = self.plan.optimizer(self.total)
         self.optimizer = optimizer.bind(net.store)
         record = directory / "gradient_flow.parquet"
         self.measurement = Measurement(
-            self.work,
+            self.plan,
             data,
             net,
             self.optimizer,
@@ -108,7 +108,7 @@ class Execution:
         self.recorder = FlightRecorder(self.training)
         self.checkpoints = Checkpoints(
             directory / "checkpoints",
-            self.work.checkpoint,
+            self.plan.checkpoint,
             self.training,
             self.measurement.writer,
             self.recorder,
@@ -120,7 +120,7 @@ class Execution:
         self.seconds = 0.0  # of training, in processes that have ended
         self.started = time.perf_counter()
         self.console = Console(s.progress and not self.quiet, self.total, per_epoch, net, self.quiet)
-        if self.again is None:
+        if self.resume_from is None:
             write_dataset(directory, data)
             self._write_config()
             with replaced(directory / "config" / "overrides.yaml") as file:
@@ -144,7 +144,7 @@ class Execution:
             self.log.close()
 
     def _execute(self) -> RunResult:
-        work, data, directory, tracker = self.work, self.data, self.directory, self.work.tracker
+        plan, data, directory, tracker = self.plan, self.data, self.directory, self.plan.tracker
         self._begin()
         if self.watcher:
             self.watcher.started(tracker.run_id, directory, data.name)
@@ -167,7 +167,7 @@ class Execution:
             self.stop.check()
 
         def enough() -> bool:
-            self.stopped = self.stopped or seen.state.stop(work.settings.stop_when)
+            self.stopped = self.stopped or seen.state.stop(plan.settings.stop_when)
             return bool(self.stopped)
 
         with self._recorded(), self.console, self.stop.deferred():
@@ -179,12 +179,12 @@ class Execution:
                     self.optimizer,
                     self.batches,
                     epochs=self.epochs,
-                    max_steps=work.settings.max_steps,
+                    max_steps=plan.settings.max_steps,
                     validation=validation,
                     evaluate_every=self.evaluate_every,
                     report_schedule=self.report_schedule,
                     probe_set=seen.probe_set,
-                    patience=work.settings.early_stopping,
+                    patience=plan.settings.early_stopping,
                     progress=training.progress,
                     on_step_end=on_step_end,
                     enough=enough,
@@ -205,7 +205,7 @@ class Execution:
                         self.pruned = True
                         break
             if event is None:
-                self.checkpoints.write(anew=self.pruned)  # so that a run that is gone on with stays pruned
+                self.checkpoints.write(overwrite=self.pruned)  # so that a run that is gone on with stays pruned
         final = {"time/train_seconds": self._seconds()} | (
             {} if event is not None or self.pruned else evaluated(self.net, self.data)
         )
@@ -239,23 +239,23 @@ class Execution:
 
     def _begin(self) -> None:
         """Open the run in the tracker, or go on with it from its newest checkpoint that is whole."""
-        tracker, directory = self.work.tracker, self.directory
+        tracker, directory = self.plan.tracker, self.directory
         left_out = [f"not measured: {probe.left_out}" for probe in self.measurement.probe_set.probes if probe.left_out]
-        for note in [*self.work.notes, *tracker.notes, *left_out]:
+        for note in [*self.plan.notes, *tracker.notes, *left_out]:
             self.console.note(note)
         for name in tracker.abandoned:
             self.console.note(f"the run {name} was left by a process that died: it is KILLED now")
-        if self.again is not None and self.again.run_id:
-            tracker.reopen(self.again.run_id, directory)
+        if self.resume_from is not None and self.resume_from.run_id:
+            tracker.reopen(self.resume_from.run_id, directory)
         else:
             tracker.start(
                 f"{self.name} {directory.name}".strip(),
-                flatten(self.work.config),
+                flatten(self.plan.config),
                 {"bpx.dataset": self.data.name} | (self.watcher.tags if self.watcher else {}),
                 self.data,
                 directory,
             )
-        if self.again is not None:
+        if self.resume_from is not None:
             if tracker.address:
                 self.console.note(f"tracked in {masked(tracker.address)}")
             self._go_on()
@@ -263,7 +263,7 @@ class Execution:
             (directory / "result.json").unlink(missing_ok=True)
 
     def _write_config(self) -> None:
-        write_config(self.directory / "config" / "config.yaml", self.work.config)
+        write_config(self.directory / "config" / "config.yaml", self.plan.config)
 
     def _go_on(self) -> None:
         """Put the state back at which the run stopped, and say so."""
@@ -274,7 +274,7 @@ class Execution:
             tracker.non_finite = int(facts["non_finite"])
             self.pruned, self.stopped = bool(facts["pruned"]), str(facts["stopped"])
 
-        tracker = self.work.tracker
+        tracker = self.plan.tracker
         facts, wrong = self.checkpoints.resume(check)
         for text in wrong:
             self.console.note(text)
@@ -285,7 +285,7 @@ class Execution:
         tracker.compare(int(facts.get("metrics", 0)))
         step = self.training.progress.step
         self.console.note(f"resumed at step {step} of {self.total}, in {self.directory}")
-        for change in self.again.changes if self.again else ():
+        for change in self.resume_from.changes if self.resume_from else ():
             self.console.note(f"changed: {change}")
         now = numerics_fingerprint()
         for key, before in dict(facts.get("numerics_fingerprint", {})).items():
@@ -296,8 +296,8 @@ class Execution:
     def _facts(self) -> dict[str, Any]:
         """Return what a checkpoint has to know beside the state."""
         return self.measurement.facts() | {
-            "metrics": self.work.tracker.position,
-            "non_finite": self.work.tracker.non_finite,
+            "metrics": self.plan.tracker.position,
+            "non_finite": self.plan.tracker.non_finite,
             "latest": self.latest,
             "pruned": self.pruned,
             "stopped": self.stopped,
@@ -309,7 +309,7 @@ class Execution:
 
     def _found(self) -> None:
         """Say the finding as soon as it is made."""
-        finding, tracker = self.measurement.finding, self.work.tracker
+        finding, tracker = self.measurement.finding, self.plan.tracker
         assert finding is not None
         log.info("finding: %s", finding)
         self.console.found(finding)
@@ -320,18 +320,18 @@ class Execution:
     def _diverged(self, event: NonFinite) -> None:
         """Tell where the first non-finite value came from, and keep the frames of the last steps."""
         log.warning("diverged: %s", event)
-        self.work.tracker.tag("bpx.nonfinite", str(event))
+        self.plan.tracker.tag("bpx.nonfinite", str(event))
         path = self.directory / "nonfinite.json"
         frames = self.recorder.replay(event.step)
         with replaced(path) as file:
             file.write(json.dumps({"event": asdict(event), "frames": frames}, indent=1).encode() + b"\n")
-        self.work.tracker.artifact(path, "")
+        self.plan.tracker.artifact(path, "")
 
     def _close(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:
         """Draw, store the model, hand everything to the tracker."""
         from bpx.engine.model_files import save_model
 
-        data, directory, tracker = self.data, self.directory, self.work.tracker
+        data, directory, tracker = self.data, self.directory, self.plan.tracker
         save_evaluation(directory / "evaluation.npz", self.net, data, final.get("accuracy/test"))
         if tracker.figures:
             from bpx.figures import draw_all
@@ -375,9 +375,9 @@ class Execution:
             log.warning("figure %s could not be drawn: %s", name, error)
             self.console.note(f"figure {name} could not be drawn: {error}")
         if failed:
-            self.work.tracker.tag("bpx.figures_failed", ", ".join(failed))
+            self.plan.tracker.tag("bpx.figures_failed", ", ".join(failed))
 
     def _hand_over(self) -> None:
         """Give the tracker what the directory holds of the run, whatever its outcome."""
         for name, folder in (("config", "config"), ("train.log", ""), ("gradient_flow.parquet", "")):
-            self.work.tracker.artifact(self.directory / name, folder)
+            self.plan.tracker.artifact(self.directory / name, folder)

@@ -24,7 +24,7 @@ from bpx.runs.networks import Redraw
 from bpx.training import Record
 
 FLOW = frozenset(f"gradient_flow/{name}" for name in ("slope", "abs_slope", "ratio", "forward_slope", "zero_layers"))
-SAMPLES = 256  # of the training part: the fixed set that probes return to
+N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return to
 
 
 @final
@@ -36,7 +36,7 @@ class Measurement:
 
     def __init__(
         self,
-        work: Plan,
+        plan: Plan,
         data: Dataset,
         net: Network,
         optimizer: Optimizer,
@@ -47,11 +47,11 @@ class Measurement:
         remedies: bool = True,
     ) -> None:
         self.net = net
-        self._redraw = Redraw(work, data, typed) if remedies else None
+        self._redraw = Redraw(plan, data, typed) if remedies else None
         self.writer = RecordWriter(path)
-        context = ProbeContext(net, optimizer, data.x_train[:SAMPLES])
+        context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES])
         self.probe_set = ProbeSet(
-            [(PROBES[family](context), parse_schedule(when, report_schedule)) for family, when in work.probes.items()]
+            [(PROBES[family](context), parse_schedule(when, report_schedule)) for family, when in plan.probes.items()]
         )
         self.optimizer = optimizer
         self.finding: Finding | None = None
@@ -60,19 +60,19 @@ class Measurement:
         self.gone: frozenset[str] = frozenset()
         self.first: NDArray[np.float64] | None = None  # the scales, (layers, quantities), at the first record
         self.last: NDArray[np.float64] | None = None
-        self._wanted = work.tracker.per_layer
+        self._wanted = plan.tracker.per_layer
         self._named: dict[str, list[tuple[int, str, bool]]] = {}
         replica = net.replica(net.batch)
         replica.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         replica.loss.backward()
-        self._seen, _, self._prediction = predict_network(replica, band=work.tracker.figures)
-        self._about = about(net, self._seen) | {"dataset": data.name}
+        self._architecture, _, self._prediction = predict_network(replica, band=plan.tracker.figures)
+        self._about = about(net, self._architecture) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
         """Keep what a record measured, and return its metrics: those that go to the tracker, if it is reported."""
-        for seen in record.measured:
-            self.writer.append(record.step, record.epoch, seen.keys, seen.values)
-        scales = next((seen.values for seen in record.measured if seen.probe == "scales"), None)
+        for reading in record.measured:
+            self.writer.append(record.step, record.epoch, reading.keys, reading.values)
+        scales = next((reading.values for reading in record.measured if reading.probe == "scales"), None)
         if scales is not None:
             self.last = scales.reshape(-1, len(QUANTITIES))
             self.first = self.last if self.first is None else self.first
@@ -83,9 +83,9 @@ class Measurement:
             self.state.take(record.step, self.optimizer.lr, record.metrics, record.measured)
         possible: set[str] = set()
         if record.reported:
-            for seen in record.measured:
-                metrics |= self._per_layer(seen)
-                possible |= {name for _, name, _ in self._named[seen.probe]}
+            for reading in record.measured:
+                metrics |= self._per_layer(reading)
+                possible |= {name for _, name, _ in self._named[reading.probe]}
             if scales is not None and record.step > 0:
                 metrics |= self._flow()
                 possible |= FLOW
@@ -133,9 +133,9 @@ class Measurement:
             self.finding = Finding.undetermined(len(self.net.dense) - 1, text)
             return {}
         ratios = () if self.first is None else self.first[:, QUANTITIES.index("update_ratio")].tolist()
-        seen = observe(self.net, ratios)
-        self.finding = find(self.net, seen, self._prediction, self._redraw)
-        keys, values = predicted(self._prediction, seen)
+        observation = observe(self.net, ratios)
+        self.finding = find(self.net, observation, self._prediction, self._redraw)
+        keys, values = predicted(self._prediction, observation)
         self.writer.append(record.step, record.epoch, keys, values)
         return self.finding.metrics()
 

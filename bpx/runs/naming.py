@@ -9,7 +9,7 @@ from bpx.config import UserError
 from bpx.runs.keys import Use, uses
 
 OUTPUTS = Path("outputs")
-LONGEST = 40  # characters; the run's id comes behind
+MAX_NAME = 40  # characters; the run's id comes behind
 
 
 def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
@@ -25,10 +25,10 @@ def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
         plain = key in choices and value not in ("none", "null")
         words.append(value if plain else f"{key.rpartition('.')[2]}{equals}{value}")
     name = " ".join(words)
-    while len(name) > LONGEST and len(words) > 1:
+    while len(name) > MAX_NAME and len(words) > 1:
         words.pop()
         name = " ".join([*words, "…"])
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 
 def output_folder(key: str, name: str) -> Path:

@@ -21,18 +21,18 @@ ROWS = 4096  # standardized at a time
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 
-def build_network(work: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
+def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
     """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
-    work = work.decided(data.n_classes is not None, len(data.x_train))
-    size = work.settings.batch_size
+    plan = plan.decided(data.n_classes is not None, len(data.x_train))
+    size = plan.settings.batch_size
     if size > len(data.x_train):
         raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
-    net = work.network(data.n_in, data.n_out)
+    net = plan.network(data.n_in, data.n_out)
     if data.n_classes is None and net.loss.classifies:
         raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
-    net.initialize(work.initializer, rngs["initialization"])
+    net.initialize(plan.initializer, rngs["initialization"])
     net.bind(size, rngs["dropout"])
-    if work.initializer.needs_data:
+    if plan.initializer.needs_data:
         scale_to_unit_variance(net, data.x_train[:size])
     return net
 
@@ -45,7 +45,7 @@ class Redraw:
     ``typed`` holds the words of the plan's own command.
     """
 
-    work: Plan
+    plan: Plan
     data: Dataset
     typed: Sequence[str] = ()
 
@@ -53,8 +53,8 @@ class Redraw:
         """Return the change, with the words that are typed for it after the plan's own command."""
         if "." not in key and not (CONF / key / f"{value}.yaml").exists():
             return None  # registered by a user, in no configuration
-        config, words = change(self.work.config, key, value, self.typed)
-        return None if config == self.work.config else Candidate(words, _draws(self.work, config, self.data))
+        config, words = change(self.plan.config, key, value, self.typed)
+        return None if config == self.plan.config else Candidate(words, _draws(self.plan, config, self.data))
 
 
 def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) -> tuple[DictConfig, str]:
@@ -89,14 +89,14 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
     return new, f"{text} (without {' and '.join(left_out)})" if left_out else text
 
 
-def _draws(work: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
+def _draws(plan: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
     """Yield networks drawn anew for a changed plan, each after a pass with a batch, none where it is no plan."""
     try:
-        changed, number = work.changed(config), 0
-        if config.dataset.scaling != work.config.dataset.scaling:
+        changed, number = plan.changed(config), 0
+        if config.dataset.scaling != plan.config.dataset.scaling:
             data = _standardized(data)
         while True:
-            rngs = spawn_rngs((work.settings.seed, DRAWN_ANEW, number))
+            rngs = spawn_rngs((plan.settings.seed, DRAWN_ANEW, number))
             net = build_network(changed, data, rngs)
             rows = rngs["shuffle"].choice(len(data.x_train), net.batch, replace=False)
             net.cost(data.x_train[rows], data.y_train[rows])

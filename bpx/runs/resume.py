@@ -58,7 +58,7 @@ class Resumed:
         return self.directory.absolute().parent.name
 
 
-def resumed(word: str, overrides: Sequence[str]) -> Resumed:
+def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
     """Return the run that ``resume=word`` means, changed by the other overrides; raises UserError."""
     directory = _directory(word)
     path = directory / "config" / "config.yaml"
@@ -135,12 +135,12 @@ def _check_targets(path: Path, held: dict[str, Any], named: set[str]) -> None:
 
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
-    from bpx.config import plan
+    from bpx.config import make_plan
 
-    work = plan(config)
+    plan = make_plan(config)
     if after < before:
         raise UserError(f"a resumed run can take more epochs than {before}, not fewer: got {after}")
-    _, schedule = work.optimizer(1)
+    _, schedule = plan.optimizer(1)
     if schedule.needs_total_steps:
         raise UserError(f"schedule={schedule.name} is laid out over the whole run: epochs must stay {before}")
     if config.max_steps is not None:

@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import Plan, UserError, plan, spawn_rngs
+from bpx.config import Plan, UserError, make_plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution, RunResult, Watcher
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
-from bpx.runs.resume import Resumed, resumed
+from bpx.runs.resume import Resumed, find_run_to_resume
 from bpx.runs.stored import check_dataset
 from bpx.system.files import remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
@@ -37,10 +37,12 @@ def run(config: DictConfig) -> dict[str, float]:
     """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
     choices, overrides = _hydra()
     if config.resume is not None:
-        again = resumed(str(config.resume), overrides)
-        if again.outcome:
-            return send_rest(again)
-        return train_run(again.config, again.name, again.directory.parent, overrides, again=again).metrics
+        resume_from = find_run_to_resume(str(config.resume), overrides)
+        if resume_from.outcome:
+            return send_rest(resume_from)
+        return train_run(
+            resume_from.config, resume_from.name, resume_from.directory.parent, overrides, resume_from=resume_from
+        ).metrics
     name = choices.get("experiment") or "default"
     folder = output_folder("experiment", name)
     return train_run(config, run_name(choices, overrides), folder, overrides).metrics
@@ -55,63 +57,65 @@ def train_run(
     data: Dataset | None = None,
     quiet: bool = False,
     watcher: Watcher | None = None,
-    again: Resumed | None = None,
+    resume_from: Resumed | None = None,
 ) -> RunResult:
     """Train what ``config`` describes, in a new directory under ``parent``, on ``data`` if they are loaded already.
 
     Raises UserError before anything is begun, and Interrupted when a signal asked to stop. ``quiet`` prints nothing.
-    With ``again`` a run goes on in its own directory.
+    With ``resume_from`` a run goes on in its own directory.
     """
     with Stop() as stop:
-        work = plan(config)
+        plan = make_plan(config)
         try:
-            if again is not None:
-                work.tracker.claim(again.directory)
-                remove_temporaries(again.directory)
-            rngs = spawn_rngs(work.settings.seed)
+            if resume_from is not None:
+                plan.tracker.claim(resume_from.directory)
+                remove_temporaries(resume_from.directory)
+            rngs = spawn_rngs(plan.settings.seed)
             if data is None:
-                data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
-            if again is not None:
-                check_dataset(again.directory, data)
-            work = work.decided(data.n_classes is not None, len(data.x_train))
-            net = build_network(work, data, rngs)
-            check_samples(work, data)
-            work.tracker.connect(again.address if again else "")
-            directory = run_directory(parent) if again is None else again.directory
+                data = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
+            if resume_from is not None:
+                check_dataset(resume_from.directory, data)
+            plan = plan.decided(data.n_classes is not None, len(data.x_train))
+            net = build_network(plan, data, rngs)
+            check_samples(plan, data)
+            plan.tracker.connect(resume_from.address if resume_from else "")
+            directory = run_directory(parent) if resume_from is None else resume_from.directory
             # what is not finite is found and traced: NumPy need not warn of it
-            with threadpool_limits(work.settings.threads), np.errstate(all="ignore"):
-                return _ended(
+            with threadpool_limits(plan.settings.threads), np.errstate(all="ignore"):
+                return _report_failure(
                     lambda: Execution(
-                        work, data, net, rngs, directory, name, overrides, quiet, watcher, stop, again
+                        plan, data, net, rngs, directory, name, overrides, quiet, watcher, stop, resume_from
                     ).execute(),
-                    work.tracker,
+                    plan.tracker,
                     directory,
                 )
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
         finally:
-            work.tracker.finish(Outcome.CRASHED)  # does nothing where the run has ended
+            plan.tracker.finish(Outcome.CRASHED)  # does nothing where the run has ended
 
 
-def send_rest(again: Resumed) -> dict[str, float]:
+def send_rest(resume_from: Resumed) -> dict[str, float]:
     """Send what the tracker of a run that is over has not got, say so, and return the run's last metrics.
 
     Raises UserError where the tracker does not answer.
     """
-    out, directory = terminal().print, again.directory
+    out, directory = terminal().print, resume_from.directory
     if (directory / SPOOL).is_file():
         try:
             sync(directory)
         except TrackingError as error:
             raise UserError(str(error)) from error
     more = (
-        f"; a larger epochs than {again.config.epochs} goes on from there" if again.outcome == Outcome.FINISHED else ""
+        f"; a larger epochs than {resume_from.config.epochs} goes on from there"
+        if resume_from.outcome == Outcome.FINISHED
+        else ""
     )
-    out(f"note      {directory} is {again.outcome}, and nothing is left to do{more}")
-    return again.metrics
+    out(f"note      {directory} is {resume_from.outcome}, and nothing is left to do{more}")
+    return resume_from.metrics
 
 
-def _ended(execute: Callable[[], RunResult], tracker: Any, directory: Path) -> RunResult:
+def _report_failure(execute: Callable[[], RunResult], tracker: Any, directory: Path) -> RunResult:
     """Execute a run; whatever breaks it, its tracker is told, and a person how to go on."""
     try:
         return execute()
@@ -140,17 +144,17 @@ def _hydra() -> tuple[dict[str, Any], list[str]]:
     return dict(hydra.runtime.choices), as_given(hydra.overrides.task)
 
 
-def check_samples(work: Plan, data: Dataset) -> None:
+def check_samples(plan: Plan, data: Dataset) -> None:
     """Raise UserError where the configuration asks for samples that ``data`` do not have."""
-    s, n = work.settings, len(data.x_train)
-    schedule = work.optimizer(1)[1]
+    s, n = plan.settings, len(data.x_train)
+    schedule = plan.optimizer(1)[1]
     asked = {f"schedule={schedule.name}": schedule.follows_cost, "early_stopping": s.early_stopping is not None}
     for key in (key for key, given in asked.items() if given and data.x_val is None):
         raise UserError(
             f"{key} follows cost/val, and dataset {data.name} has no validation part: "
             "give dataset.val_size, such as 0.2"
         )
-    if work.config.normalization.name == "batch" and n % s.batch_size == 1:
+    if plan.config.normalization.name == "batch" and n % s.batch_size == 1:
         raise UserError(
             f"normalization=batch cannot train on one sample: {n} training samples leave a last batch of 1 at "
             f"batch_size={s.batch_size}; take another batch_size, or dataset.train_size={n - 1}"

@@ -26,7 +26,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpx.config import CONF, Plan, UserError, plan, spawn_rngs
+from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.engine import Network
 from bpx.engine.lsuv import scale_to_unit_variance
@@ -40,7 +40,7 @@ CHILD = ("tracking.figures=false", "tracking.model=false", "progress=false")
 
 @final
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A trained run: its outcome, its last metrics, and the record in its directory."""
 
     outcome: Outcome
@@ -89,14 +89,14 @@ class Study:
 
     def plan(self, *overrides: str) -> Plan:
         """Return the checked composition of ``overrides`` and the user's own."""
-        return plan(compose(*overrides, *self.overrides))
+        return make_plan(compose(*overrides, *self.overrides))
 
-    def data(self, work: Plan) -> Dataset:
+    def data(self, plan: Plan) -> Dataset:
         """Return a plan's dataset, loaded once in a study."""
-        key = (work.source, work.settings.dtype)
+        key = (plan.source, plan.settings.dtype)
         if key not in self._data:
-            rngs = spawn_rngs(work.settings.seed)
-            self._data[key] = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
+            rngs = spawn_rngs(plan.settings.seed)
+            self._data[key] = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
         return self._data[key]
 
     def draws(self, *overrides: str, seeds: int | None = None) -> Iterator[tuple[Network, NDArray[Any], NDArray[Any]]]:
@@ -104,32 +104,32 @@ class Study:
 
         The batch are ``batch_size`` random training samples; network and buffers are used again for the next seed.
         """
-        work = self.plan(*overrides)
-        data = self.data(work)
-        work = work.decided(data.n_classes is not None, len(data.x_train))
-        net, rows = work.network(data.n_in, data.n_out), work.settings.batch_size
+        plan = self.plan(*overrides)
+        data = self.data(plan)
+        plan = plan.decided(data.n_classes is not None, len(data.x_train))
+        net, rows = plan.network(data.n_in, data.n_out), plan.settings.batch_size
         n = self.seeds if seeds is None else seeds
         self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
         for seed in range(n):
             rngs = spawn_rngs(seed)
-            net.initialize(work.initializer, rngs["initialization"])
+            net.initialize(plan.initializer, rngs["initialization"])
             net.bind(rows, rngs["dropout"])
             chosen = rngs["shuffle"].choice(len(data.x_train), rows, replace=False)
             x, y = data.x_train[chosen], data.y_train[chosen]
-            if work.initializer.needs_data:
+            if plan.initializer.needs_data:
                 scale_to_unit_variance(net, x)
             net.cost(x, y)
             net.backward()
             yield net, x, y
 
-    def train(self, label: str, *overrides: str, seeds: int | None = None) -> list[Run]:
+    def train(self, label: str, *overrides: str, seeds: int | None = None) -> list[TrainedRun]:
         """Train the composed network for every seed and return the runs; the first is the parent's child in MLflow."""
         return [
             self._one(label, seed, [*overrides, f"seed={seed}"])
             for seed in range(self.seeds if seeds is None else seeds)
         ]
 
-    def _one(self, label: str, seed: int, overrides: list[str]) -> Run:
+    def _one(self, label: str, seed: int, overrides: list[str]) -> TrainedRun:
         from bpx.runs.run import train_run
 
         where = ["tracking=none"] if seed else [f"tracking.parent={self.parent.id or 'null'}"]
@@ -137,10 +137,10 @@ class Study:
         config = compose(*words)
         folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
         name = f"{self.name}: {label}"
-        done = train_run(config, name, folder, words, data=self.data(plan(config)), quiet=True)
-        cost = f", cost {done.metrics['cost/train']:.3g}" if "cost/train" in done.metrics else ""
-        self._say(f"{label}, seed {seed}: {done.outcome}{cost}")
-        return Run(done.outcome, done.metrics, done.directory)
+        trained = train_run(config, name, folder, words, data=self.data(make_plan(config)), quiet=True)
+        cost = f", cost {trained.metrics['cost/train']:.3g}" if "cost/train" in trained.metrics else ""
+        self._say(f"{label}, seed {seed}: {trained.outcome}{cost}")
+        return TrainedRun(trained.outcome, trained.metrics, trained.directory)
 
     def _say(self, line: str) -> None:
         if self.progress:
@@ -199,30 +199,30 @@ class Command:
                 overrides.append(word)
         seeds = seeds or (self.quick if quick else self.seeds)
         started = time.perf_counter()
-        work = plan(compose(*overrides))
+        plan = make_plan(compose(*overrides))
         directory = run_directory(Path("outputs") / self.name)
         try:
             params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
-            parent = Parent(work.tracker).open(f"study {self.name}", params, {"bpx.study": self.name}, directory)
+            parent = Parent(plan.tracker).open(f"study {self.name}", params, {"bpx.study": self.name}, directory)
             with parent:
-                made = Study(self.name, seeds, quick, work.settings.progress, tuple(overrides), directory, parent)
-                finding = " ".join(self.body(made).split())
-                told = StudyResult(
-                    self.name, self.question, finding, made.metrics, made.figure, time.perf_counter() - started
+                study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, parent)
+                finding = " ".join(self.body(study).split())
+                result = StudyResult(
+                    self.name, self.question, finding, study.metrics, study.figure, time.perf_counter() - started
                 )
-                self._keep(told, made)
+                self._keep(result, study)
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
-        return told
+        return result
 
-    def _keep(self, told: StudyResult, made: Study) -> None:
-        parent = made.parent
-        parent.log(told.metrics)
-        parent.tag("bpx.finding", told.finding)
-        parent.tag("mlflow.note.content", f"**{told.question}**\n\n{told.finding}")
-        parent.artifact(told.figure, "figures")
-        kept = {"question": told.question, "finding": told.finding, "metrics": told.metrics, "seeds": made.seeds}
-        path = made.directory / "study.json"
+    def _keep(self, result: StudyResult, study: Study) -> None:
+        parent = study.parent
+        parent.log(result.metrics)
+        parent.tag("bpx.finding", result.finding)
+        parent.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
+        parent.artifact(result.figure, "figures")
+        kept = {"question": result.question, "finding": result.finding, "metrics": result.metrics, "seeds": study.seeds}
+        path = study.directory / "study.json"
         path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         parent.artifact(path)
 
@@ -237,14 +237,14 @@ class Command:
             )
             return 0
 
-        def make() -> None:
-            told = self(words)
-            print(f"{told.question}\n\n{told.finding}\n")
-            for key, value in told.metrics.items():
+        def run_study() -> None:
+            result = self(words)
+            print(f"{result.question}\n\n{result.finding}\n")
+            for key, value in result.metrics.items():
                 print(f"{key:40s} {value:.6g}")
-            print(f"\nfigure    {told.figure}\ntime      {told.seconds:.1f} s")
+            print(f"\nfigure    {result.figure}\ntime      {result.seconds:.1f} s")
 
-        return run_cli(make)
+        return run_cli(run_study)
 
 
 def study(seeds: int, quick: int) -> Callable[[Callable[[Study], str]], Command]:

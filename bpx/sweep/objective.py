@@ -18,10 +18,10 @@ LOGGED = (
 )
 
 
-def check_objectives(opt: Options, sample: Plan) -> None:
+def check_objectives(options: Options, sample: Plan) -> None:
     """Raise UserError where no run of ``sample`` can log an objective; what its data decide is seen later."""
     validates = _validates(sample.source)
-    for name in opt.objectives:
+    for name in options.objectives:
         if name.endswith("/val") and name in LOGGED and not validates:
             raise UserError(
                 f"{MISSING} {name}, for dataset={sample.source.name} has no validation part: "

@@ -117,7 +117,7 @@ class Options:
         return UserError(f"hydra.sweeper.{part} ({given}): {text}")
 
 
-def options(node: Any) -> Options:
+def parse_options(node: Any) -> Options:
     """Return the options of a composed ``hydra.sweeper``; raises UserError."""
     plain = {
         str(key): OmegaConf.to_container(value, resolve=True) if isinstance(value, (DictConfig, ListConfig)) else value

@@ -21,12 +21,12 @@ from bpx.sweep.study import outcome_of
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
-PANEL, WORD, SPAN = 3.2, 0.24, 2.2  # inches: a slice, at least; a category in it; between two parallel axes
-LONGEST = 60  # letters of a choice
-LETTERS = 24  # of a panel's categories: as many stand side by side
+SLICE_INCHES, CATEGORY_INCHES, AXIS_INCHES = 3.2, 0.24, 2.2  # the least width of a slice, a category, a gap of axes
+MAX_CHOICE = 60  # characters
+MAX_HORIZONTAL = 24  # characters of all categories of a panel; longer ones are turned upright
 
 
-def draw_plots(study: optuna.Study, opt: Options, folder: Path, failed: dict[str, str] | None = None) -> list[Path]:
+def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict[str, str] | None = None) -> list[Path]:
     """Draw history, importances, parallel coordinates, slices and contour; of several objectives the Pareto front.
 
     A plot that Optuna cannot make of these trials (two are too few for importances) is left out. ``failed`` takes
@@ -40,7 +40,7 @@ def draw_plots(study: optuna.Study, opt: Options, folder: Path, failed: dict[str
     from matplotlib import pyplot
 
     try:
-        for name, draw in _plots(_plain(study), opt):
+        for name, draw in _plots(_plain(study), options):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
@@ -85,13 +85,13 @@ def _literal(figure: Any) -> None:
         text.set_parse_math(text in powers)
 
 
-def _plots(study: optuna.Study, opt: Options) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _plots(study: optuna.Study, options: Options) -> Iterator[tuple[str, Callable[[], Any]]]:
     from optuna.visualization import matplotlib as draw
 
-    one = len(opt.objectives) == 1
+    one = len(options.objectives) == 1
     if not one:
-        yield "pareto_front", lambda: draw.plot_pareto_front(study, target_names=opt.objectives)
-    for i, name in enumerate(opt.objectives):
+        yield "pareto_front", lambda: draw.plot_pareto_front(study, target_names=options.objectives)
+    for i, name in enumerate(options.objectives):
         suffix = "" if one else f"_{name.replace('/', '_')}"
         keywords = {"target_name": name} if one else {"target_name": name, "target": _value(i)}
         yield f"history{suffix}", partial(draw.plot_optimization_history, study, **keywords)
@@ -112,15 +112,15 @@ def _arrange_slices(figure: Any) -> None:
         if isinstance(axes.xaxis.get_major_formatter(), StrCategoryFormatter):
             words = [shortened(label.get_text().strip("'\"")) for label in axes.get_xticklabels()]
             most = max(most, len(words))
-            upright = len("".join(words)) > LETTERS
+            upright = len("".join(words)) > MAX_HORIZONTAL
             axes.set_xticks(range(len(words)), words, rotation=90 if upright else 0)
-    figure.set_figwidth(1.6 + len(panels) * max(PANEL, WORD * most))
+    figure.set_figwidth(1.6 + len(panels) * max(SLICE_INCHES, CATEGORY_INCHES * most))
 
 
 def _arrange_parallel(figure: Any) -> None:
     """Set the axes apart, their words on white, and the colour bar behind the words of the last one."""
     first, bar, *others = figure.axes
-    figure.set_figwidth(max(figure.get_figwidth(), SPAN * len(others) / first.get_position().width))
+    figure.set_figwidth(max(figure.get_figwidth(), AXIS_INCHES * len(others) / first.get_position().width))
     for label in first.get_xticklabels():
         label.set(ha="left", rotation_mode="anchor")
     for axes in others:
@@ -154,7 +154,7 @@ def _cut(trial: FrozenTrial) -> FrozenTrial:
     """Return a copy of a trial, its choices cut where one is too long to be a label."""
     new = deepcopy(trial)
     for key, d in trial.distributions.items():
-        if isinstance(d, CategoricalDistribution) and any(len(str(c)) > LONGEST for c in d.choices):
+        if isinstance(d, CategoricalDistribution) and any(len(str(c)) > MAX_CHOICE for c in d.choices):
             labels = [shortened(f"{i} {c}") for i, c in enumerate(d.choices)]
             new.distributions[key] = CategoricalDistribution(labels)
             new.params[key] = labels[d.choices.index(trial.params[key])]

@@ -12,30 +12,29 @@ from types import TracebackType
 from typing import Any, Self
 
 from optuna.trial import FrozenTrial
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, Progress, TextColumn
 
 from bpx.cli.command import terminal
 from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import FAILURES, RESULT, RUN, SAME_AS, Study, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, RUN, SAME_AS, SweepStudy, outcome_of
 
-LONGEST = 200  # letters of an error
+MAX_ERROR = 200  # characters
 REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
 
 
-class Progress:
+class SweepProgress:
     """A bar in a terminal, and a line for each trial of this process."""
 
-    def __init__(self, study: Study, opt: Options) -> None:
-        self.study, self.opt = study, opt
+    def __init__(self, study: SweepStudy, options: Options) -> None:
+        self.study, self.options = study, options
         self.console = terminal()
         columns = [
             TextColumn("{task.fields[state]}", style="bold", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[rest]}", markup=False),
         ]
-        self.bar = Bar(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         total = study.budget if math.isfinite(study.budget) else None
         self.task = self.bar.add_task("", total=total, state="", rest="")
         self.began, self.done_before = time.monotonic(), self._done(study.trials())
@@ -71,7 +70,7 @@ class Progress:
         rest = " · ".join([*parts, *self._best(), *self._left(done)])
         for trial in ended:
             self._warn(trial)
-            self.console.print(line(trial, self.opt))
+            self.console.print(line(trial, self.options))
         if ended and not self.console.is_terminal:
             self.console.print(f"  {done}/{self.study.budget:g} done · {rest}")
         self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget:g}", rest=rest)
@@ -80,7 +79,7 @@ class Progress:
         """Say that the time is up, unless the budget is used up, too."""
         if self.study.used() < self.study.budget:
             self.console.print(
-                f"timeout   hydra.sweeper.timeout={self.opt.timeout:g} ended the search after "
+                f"timeout   hydra.sweeper.timeout={self.options.timeout:g} ended the search after "
                 f"{self._done(self.study.trials())} of {self.budget}; the same command goes on"
             )
 
@@ -95,7 +94,7 @@ class Progress:
 
     def _best(self) -> list[str]:
         best = self.study.best()
-        if len(self.opt.objectives) > 1:
+        if len(self.options.objectives) > 1:
             return [f"{len(best)} on the Pareto front"] if best else []
         return [f"best {short(best[0].value)} (trial {best[0].number})"] if best else []
 
@@ -104,20 +103,20 @@ class Progress:
         if fresh < 1 or rest < 1:
             return []
         spent = time.monotonic() - self.began
-        seconds = min(spent / fresh * rest, (self.opt.timeout or math.inf) - spent)
+        seconds = min(spent / fresh * rest, (self.options.timeout or math.inf) - spent)
         return [f"{timedelta(seconds=max(0, round(seconds)))} left"]
 
 
-def line(trial: FrozenTrial, opt: Options) -> str:
+def line(trial: FrozenTrial, options: Options) -> str:
     """Return a trial as one line: its parameters, its objectives, and how it ended if it did not finish."""
     params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
     result = trial.user_attrs.get(RESULT, {})
     how, metrics = outcome_of(trial), result.get("metrics", {})
-    values = [f"{name} {short(metrics[name])}" for name in opt.objectives if name in metrics]
+    values = [f"{name} {short(metrics[name])}" for name in options.objectives if name in metrics]
     if SAME_AS in trial.user_attrs:
         values.append(f"as trial {trial.user_attrs[SAME_AS]}")
     if result.get("error"):
-        values.append(f"{how}: {shorten(result['error'], LONGEST)}")
+        values.append(f"{how}: {shorten(result['error'], MAX_ERROR)}")
     elif how != Outcome.FINISHED:
         values.append(how)
     return f"trial {trial.number:<4} {params}  ->  {'  '.join(values)}"

@@ -14,7 +14,7 @@ from bpx.config import Plan
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
-from bpx.sweep.study import FAILURES, RESULT, RUN, Study, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, RUN, SweepStudy, outcome_of
 from bpx.tracking import Parent
 
 COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
@@ -24,8 +24,8 @@ SHOWN = 10  # trials of a Pareto front that the terminal shows
 class Results:
     """The study's directory and its run in MLflow."""
 
-    def __init__(self, study: Study, opt: Options, parent: Parent, home: Path, sample: Plan) -> None:
-        self.study, self.opt, self.parent, self.home, self.sample = study, opt, parent, home, sample
+    def __init__(self, study: SweepStudy, options: Options, parent: Parent, home: Path, sample: Plan) -> None:
+        self.study, self.options, self.parent, self.home, self.sample = study, options, parent, home, sample
 
     def step(self) -> None:
         """Log how far the study is and its best value, so that the parent's charts show the search."""
@@ -36,7 +36,7 @@ class Results:
         best = self.study.best()
         values = {
             f"best/{name}": (min if direction == "minimize" else max)(trial.values[i] for trial in best)
-            for i, (name, direction) in enumerate(zip(self.opt.objectives, self.opt.directions, strict=True))
+            for i, (name, direction) in enumerate(zip(self.options.objectives, self.options.directions, strict=True))
             if best
         }
         self.parent.log(counts | values, step=int(sum(counts.values())))
@@ -68,7 +68,7 @@ class Results:
     def _leave(self, how: Outcome) -> None:
         """End the parent, unless others still work on the study."""
         if any(outcome_of(t) == Outcome.RUNNING for t in self.study.trials()):
-            self.parent.leave()
+            self.parent.detach()
         else:
             self.parent.finish(how)
 
@@ -91,8 +91,8 @@ class Results:
             writer.writerows(rows)
         about = {
             "name": self.study.study.study_name,
-            "objective": self.opt.objectives,
-            "direction": self.opt.directions,
+            "objective": self.options.objectives,
+            "direction": self.options.directions,
             "space": self.study.space.described(),
             "dataset": next((r["dataset"] for r in rows if r["dataset"]), ""),
             "depth_scale": self._depth_scale(rows),
@@ -125,7 +125,7 @@ class Results:
         folder.mkdir(exist_ok=True)
         failed: dict[str, str] = {}
         draw_sweep(self.home, folder, failed)
-        draw_plots(self.study.study, self.opt, folder, failed)
+        draw_plots(self.study.study, self.options, folder, failed)
         for name, error in failed.items():
             terminal().print(f"note      figure {name} could not be drawn: {error}")
         if failed:
@@ -145,8 +145,8 @@ class Results:
         if run_id:
             self.parent.tag("best.run_id", run_id)
         params = "\n".join(f"| {key} | {short(value)} |" for key, value in trial.params.items())
-        values = ", ".join(f"{name} {short(v)}" for name, v in zip(self.opt.objectives, trial.values, strict=True))
-        which = "Best trial" if len(self.opt.objectives) == 1 else "A trial of the Pareto front"
+        values = ", ".join(f"{name} {short(v)}" for name, v in zip(self.options.objectives, trial.values, strict=True))
+        which = "Best trial" if len(self.options.objectives) == 1 else "A trial of the Pareto front"
         note = f"{which}: **{trial.number}**, {values}.\n\n| key | value |\n|---|---|\n{params}\n"
         self.parent.tag("mlflow.note.content", note)
 
@@ -156,7 +156,7 @@ class Results:
         out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
         for i, trial in enumerate(best[:SHOWN]):
             title = "best" if len(best) == 1 else "front" if i == 0 else ""
-            out.print(f"{title:<9} {line(trial, self.opt)}", soft_wrap=True)
+            out.print(f"{title:<9} {line(trial, self.options)}", soft_wrap=True)
         if len(best) > SHOWN:
             out.print(f"          and {len(best) - SHOWN} more on the Pareto front, in trials.csv")
         if (self.home / "figures").exists():

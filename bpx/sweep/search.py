@@ -22,17 +22,17 @@ from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
 from bpx.cli.overrides import refused_value
-from bpx.config import EveryTrialFailed, Plan, UserError, flatten, plan
+from bpx.config import EveryTrialFailed, Plan, UserError, flatten, make_plan
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder
 from bpx.runs.run import as_given
 from bpx.sweep.objective import MISSING, check_objectives
-from bpx.sweep.options import Options, options
-from bpx.sweep.progress import Progress
+from bpx.sweep.options import Options, parse_options
+from bpx.sweep.progress import SweepProgress
 from bpx.sweep.results import Results
 from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
-from bpx.sweep.study import FAILURES, RESULT, Study, open_study, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, SweepStudy, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
 from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking import Parent, TrackingError
@@ -47,39 +47,39 @@ FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress"
 
 def search(given: Any, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
     """Run a study to its budget and return the best value; raises UserError."""
-    opt = options(given)
-    where = space(opt.params, arguments, context.config_loader)
+    options = parse_options(given)
+    where = space(options.params, arguments, context.config_loader)
     if any(word.startswith("hydra.sweep.dir=") for word in as_given(config.hydra.overrides.hydra)):
         raise UserError("hydra.sweep.dir has no effect on a search, which is in outputs/<study>: give study_name")
     choices = config.hydra.runtime.choices
-    name = opt.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
+    name = options.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
     home = output_folder("hydra.sweeper.study_name", name)
-    if opt.n_jobs > 1 and str(config.hydra.launcher._target_).endswith(ONE_BY_ONE):
+    if options.n_jobs > 1 and str(config.hydra.launcher._target_).endswith(ONE_BY_ONE):
         raise UserError(
-            f"hydra.sweeper.n_jobs={opt.n_jobs} needs a launcher that runs jobs side by side: give "
-            f"hydra/launcher=joblib, or start this command {opt.n_jobs} times"
+            f"hydra.sweeper.n_jobs={options.n_jobs} needs a launcher that runs jobs side by side: give "
+            f"hydra/launcher=joblib, or start this command {options.n_jobs} times"
         )
     with open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(home), "."
     launcher = Plugins.instance().instantiate_launcher(context, run_trial, config)
     base = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     sample = _sample(context, config, where)
-    check_objectives(opt, sample)
-    if where.size is None and opt.is_grid:
+    check_objectives(options, sample)
+    if where.size is None and options.is_grid:
         endless = next(d for d in where.dimensions if d.size is None)
         raise UserError(
             f"hydra/sweeper/sampler=grid needs values that can be listed, not {endless.key}={endless.grammar}: "
             "give choice(…) or range(…), or another sampler"
         )
-    opt.budget(where.size)
-    opt.try_out(where.distributions)
-    storage = opt.storage or str(Path(home, "optuna.journal"))
+    options.budget(where.size)
+    options.try_out(where.distributions)
+    storage = options.storage or str(Path(home, "optuna.journal"))
     storage = storage if "://" in storage else os.path.abspath(storage)
-    store = open_store(storage, opt.heartbeat)
+    store = open_store(storage, options.heartbeat)
     if store.note:
         terminal().print(f"note      {store.note}")
     try:
-        study = open_study(opt, name, where, store, flatten(base) | {"activation": choices.get("activation")})
+        study = open_study(options, name, where, store, flatten(base) | {"activation": choices.get("activation")})
         with store.exclusively():
             parent = Parent(sample.tracker).open(
                 name,
@@ -100,8 +100,8 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
         if parent.id is not None:
             shared.append(f"tracking.parent={parent.id}")
             shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(parent.tracker.address)}")
-        results = Results(study, opt, parent, home, sample)
-        return Search(study, opt, launcher, results, shared).run()
+        results = Results(study, options, parent, home, sample)
+        return Search(study, options, launcher, results, shared).run()
     except TrackingError as error:
         raise UserError(str(error)) from error
     finally:
@@ -116,7 +116,7 @@ def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
 
     def composed(chosen: Sequence[str]) -> Plan:
         sample = context.config_loader.load_sweep_config(config, [*where.fixed, *chosen])
-        return plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
+        return make_plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
 
     refused = refused_value({d.key: [d.override(value) for value in d.samples] for d in where.dimensions}, composed)
     if refused is not None:
@@ -156,20 +156,22 @@ def _raise_disk_error(job: Any) -> None:
 class Search:
     """The part of one process in a study."""
 
-    def __init__(self, study: Study, opt: Options, launcher: Launcher, results: Results, shared: Sequence[str]) -> None:
-        self.study, self.opt, self.launcher, self.results, self.shared = study, opt, launcher, results, shared
-        self.progress = Progress(study, opt)
+    def __init__(
+        self, study: SweepStudy, options: Options, launcher: Launcher, results: Results, shared: Sequence[str]
+    ) -> None:
+        self.study, self.options, self.launcher, self.results, self.shared = study, options, launcher, results, shared
+        self.progress = SweepProgress(study, options)
         self.running: list[optuna.Trial] = []
         self.ended: list[str] = []  # the outcomes of this process's trials
 
     def run(self) -> float | None:
         """Take trials until the budget is used and nobody runs one any more, then close the study."""
-        deadline = time.monotonic() + (self.opt.timeout or float("inf"))
+        deadline = time.monotonic() + (self.options.timeout or float("inf"))
         try:
             with Stop(), self.progress, warned_once():
                 while time.monotonic() < deadline:
                     self._requeue_lost()
-                    self.running = self.study.ask(self.opt.n_jobs)
+                    self.running = self.study.ask(self.options.n_jobs)
                     if self.running:
                         self._take()
                     elif self.study.trials(TrialState.RUNNING):
@@ -250,10 +252,10 @@ class Search:
         if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {Outcome.FAILED}):
             raise kind(last)
         failed = sum(self.ended.count(how) for how in FAILURES)
-        if failed > self.opt.max_failure_rate * max(FEWEST, len(self.ended)):
+        if failed > self.options.max_failure_rate * max(FEWEST, len(self.ended)):
             raise kind(
                 f"{failed} of {len(self.ended)} trials failed or crashed, more than hydra.sweeper.max_failure_rate="
-                f"{self.opt.max_failure_rate:g} allows; the last one: {last}"
+                f"{self.options.max_failure_rate:g} allows; the last one: {last}"
             )
 
     def _all_failed(self) -> bool:
@@ -286,7 +288,7 @@ class Search:
         ids = [trial._trial_id for trial in self.running]
 
         def beat() -> None:
-            while not done.wait(self.opt.heartbeat):
+            while not done.wait(self.options.heartbeat):
                 self.study.store.beat(ids)
 
         thread = threading.Thread(target=beat, daemon=True)

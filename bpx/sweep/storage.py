@@ -142,7 +142,7 @@ class DatabaseStore(Store):
             self._engine.connect().close()  # patience is for a study that is under way
             with self.exclusively():
                 super().__init__(
-                    PatientStorage(
+                    RetryingStorage(
                         url,
                         engine_kwargs={"pool_pre_ping": True, "connect_args": connect_args(url)},
                         heartbeat_interval=heartbeat,
@@ -164,7 +164,7 @@ class DatabaseStore(Store):
             with locked(machine_lock(self.url)):
                 yield
             return
-        connection = patiently(self._lock)
+        connection = retry(self._lock)
         try:
             yield
         finally:
@@ -235,7 +235,7 @@ def open_store(storage: str, heartbeat: int) -> Store:
         raise UserError(f"hydra.sweeper.storage: {error}") from error
 
 
-def patiently(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+def retry(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
     """Call again while the database is away: it may be restarting."""
     deadline, pause = time.monotonic() + RETURNS_WITHIN, 0.2
     while True:
@@ -257,13 +257,13 @@ def _away(error: BaseException) -> bool:
     )
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's RDBStorage, whose every transaction is tried again while the database is away."""
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute; a method of TRANSACTIONS as one that is patient."""
         value = super().__getattribute__(name)
-        return partial(patiently, value) if name in TRANSACTIONS else value
+        return partial(retry, value) if name in TRANSACTIONS else value
 
 
 # what opens a session of its own, and calls nothing that does

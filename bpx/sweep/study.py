@@ -21,7 +21,7 @@ DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the
 FAILURES = (Outcome.FAILED, Outcome.CRASHED)
 
 
-class Study:
+class SweepStudy:
     """Optuna's study with what bpx keeps in it."""
 
     def __init__(self, study: optuna.Study, store: Store, space: Space, budget: float) -> None:
@@ -116,7 +116,7 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
     return Outcome(trial.user_attrs.get(RESULT, {}).get("outcome", Outcome.LOST))
 
 
-def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> Study:
+def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> SweepStudy:
     """Create the study ``name`` or continue it; raises UserError where it was begun with something else."""
     budget = options.budget(space.size)
     sampler, pruner = options.make("sampler"), options.make("pruner")
@@ -148,7 +148,7 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
             load_if_exists=True,
         )
         study.set_user_attr(DEFINITION, definition)
-    return Study(study, store, space, budget)
+    return SweepStudy(study, store, space, budget)
 
 
 def _empty(study: optuna.Study) -> bool:

@@ -19,7 +19,7 @@ from bpx.config import UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.run import as_given, run_directory, train_run
 from bpx.sweep.objective import MISSING
-from bpx.sweep.options import Options, options
+from bpx.sweep.options import Options, parse_options
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN
 
@@ -30,7 +30,7 @@ WORST = 1e9  # what a diverged trial is worth where several objectives are searc
 def run_trial(config: DictConfig) -> None:
     """Train what the trial's configuration describes; how it ended stands in Optuna's storage and nowhere else."""
     hydra = HydraConfig.get()
-    trial = Trial(options(hydra.sweeper), int(os.environ[NUMBER]))
+    trial = Trial(parse_options(hydra.sweeper), int(os.environ[NUMBER]))
     try:
         words = as_given(hydra.overrides.task)
         done = train_run(config, f"trial {trial.number}", trial.home, words, quiet=True, watcher=trial)
@@ -55,15 +55,15 @@ def run_trial(config: DictConfig) -> None:
 class Trial:
     """What a run has to say to Optuna; ``bpx.runs.execution.Watcher`` is the other side of it."""
 
-    def __init__(self, opt: Options, number: int) -> None:
-        assert opt.storage is not None and opt.study_name is not None
-        storage = open_store(opt.storage, opt.heartbeat).storage
-        pruner = opt.make("pruner")
-        study = optuna.load_study(study_name=opt.study_name, storage=storage, pruner=pruner)
+    def __init__(self, options: Options, number: int) -> None:
+        assert options.storage is not None and options.study_name is not None
+        storage = open_store(options.storage, options.heartbeat).storage
+        pruner = options.make("pruner")
+        study = optuna.load_study(study_name=options.study_name, storage=storage, pruner=pruner)
         trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-        self.study, self.trial, self.opt = study, optuna.Trial(study, trial_id), opt
+        self.study, self.trial, self.options = study, optuna.Trial(study, trial_id), options
         self.number = number
-        self.home = Path("outputs", opt.study_name, f"trial_{number:04d}")
+        self.home = Path("outputs", options.study_name, f"trial_{number:04d}")
         self.reports = 0
         self.logged: set[str] = set()  # the objectives that had a value at any record
 
@@ -95,9 +95,9 @@ class Trial:
 
     def observed(self, metrics: dict[str, float]) -> bool:
         """Report the objective if it is among the metrics; true where the pruner wants the trial to end."""
-        self.logged.update(name for name in self.opt.objectives if name in metrics)
-        value = metrics.get(self.opt.objectives[0])
-        if value is None or not math.isfinite(value) or len(self.opt.objectives) > 1:
+        self.logged.update(name for name in self.options.objectives if name in metrics)
+        value = metrics.get(self.options.objectives[0])
+        if value is None or not math.isfinite(value) or len(self.options.objectives) > 1:
             return False
         self.trial.report(value, self.reports)
         self.reports += 1
@@ -110,21 +110,21 @@ class Trial:
         """
         error = ""
         if outcome == Outcome.FINISHED:
-            missing = [name for name in self.opt.objectives if name not in metrics]
+            missing = [name for name in self.options.objectives if name not in metrics]
             if missing and (missing[0] in self.logged or metrics.get("gradient_flow/zero_layers")):
                 outcome, error = Outcome.DIVERGED, f"{missing[0]} has no final value, the network ended {verdict_final}"
             elif missing:
                 known = ", ".join(sorted(name for name in metrics if "/layer_" not in name and name != "lr"))
                 raise UserError(f"{MISSING} {missing[0]}; it logs {known}")
-            elif not all(math.isfinite(metrics[name]) for name in self.opt.objectives):
+            elif not all(math.isfinite(metrics[name]) for name in self.options.objectives):
                 outcome = Outcome.DIVERGED
         kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
         result = {"outcome": outcome, "verdict_final": verdict_final, "metrics": kept, "error": error}
         self.trial.set_user_attr(RESULT, result)
         if outcome == Outcome.FINISHED:
-            self.study.tell(self.trial, [metrics[name] for name in self.opt.objectives])
-        elif len(self.opt.objectives) > 1:
-            self.study.tell(self.trial, [WORST if d == "minimize" else -WORST for d in self.opt.directions])
+            self.study.tell(self.trial, [metrics[name] for name in self.options.objectives])
+        elif len(self.options.objectives) > 1:
+            self.study.tell(self.trial, [WORST if d == "minimize" else -WORST for d in self.options.directions])
         else:
             self.study.tell(self.trial, state=TrialState.PRUNED)
 

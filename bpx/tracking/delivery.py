@@ -20,7 +20,7 @@ import numpy as np
 from bpx.records import Outcome
 from bpx.system.files import inside, remove_temporaries
 from bpx.system.text import masked, one_line
-from bpx.tracking import alive, store
+from bpx.tracking import liveness, store
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import FILE, Spool
 
@@ -232,7 +232,7 @@ def sync(directory: Path) -> Sent:
         inside(directory)
     except ValueError as error:
         raise TrackingError(str(error)) from error
-    lock = alive.hold(directory, alone=True)
+    lock = liveness.lock_run_directory(directory, alone=True)
     try:
         remove_temporaries(directory)
         return _sync(directory)

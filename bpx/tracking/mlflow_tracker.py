@@ -19,7 +19,7 @@ from bpx.engine.features import raw_cells
 from bpx.records import Outcome
 from bpx.system.files import replaced
 from bpx.system.text import masked, one_line
-from bpx.tracking import alive, store
+from bpx.tracking import liveness, store
 from bpx.tracking.delivery import Delivery, quietly
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import Spool
@@ -111,7 +111,7 @@ class MLflowTracker(Tracker):
         with self._reported(), quietly():
             run = self._run_of(directory) if before else None
             if run is None:
-                run = self._create_run(name, tags | alive.marks(directory), directory)
+                run = self._create_run(name, tags | liveness.liveness_tags(directory), directory)
             else:
                 self._mark_running(run.info.run_id, directory)
             self._run_id = run.info.run_id
@@ -194,13 +194,13 @@ class MLflowTracker(Tracker):
         rounded = [[round(value, n) for value, n in zip(row, digits, strict=True)] for row in example.tolist()]
         self._add("model", raw_cells(data.columns, np.array(rounded)) if data.columns else rounded)
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Send what waits and let the run go on: others work on it still."""
         if self._delivery is not None:
             self._delivery.finish(None)
             self._unsent = self._delivery.failure
             self._delivery = None
-        super().leave()
+        super().detach()
 
     def conclude(self, outcome: Outcome) -> None:
         """Put the run's end, the status of its outcome, into the spool: the first outcome told is the one."""
@@ -241,7 +241,7 @@ class MLflowTracker(Tracker):
 
     def _run_of(self, directory: Path) -> Any:
         """Return the run that was opened for a directory, None if there is none."""
-        place = alive.marks(directory)["bpx.run_directory"]
+        place = liveness.liveness_tags(directory)["bpx.run_directory"]
         if "'" in place:
             return None  # MLflow's filters have no way to write it
         found = self._client.search_runs([self._experiment_id], f"tags.`bpx.run_directory` = '{place}'", max_results=1)
@@ -260,7 +260,7 @@ class MLflowTracker(Tracker):
 
     def _mark_running(self, run_id: str, directory: Path) -> None:
         self._client.update_run(run_id, status="RUNNING")
-        for key, value in alive.marks(directory).items():
+        for key, value in liveness.liveness_tags(directory).items():
             self._client.set_tag(run_id, key, _tag_value(value))
 
     def _log_params(self, params: dict[str, Any]) -> None:
@@ -328,11 +328,13 @@ class MLflowTracker(Tracker):
 
     def _end_abandoned(self, client: Any) -> list[str]:
         """End the runs that processes of this machine left RUNNING when they died, and return their names."""
-        host = alive.HOST.replace("'", "")
+        host = liveness.HOST.replace("'", "")
         wanted = f"attributes.status = 'RUNNING' and tags.`bpx.host` = '{host}'"
         ended = []
         for run in client.search_runs([self._experiment_id], wanted, max_results=RUNS_A_PAGE):
-            gone = alive.dead(run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", ""))
+            gone = liveness.is_process_dead(
+                run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", "")
+            )
             # a run that has ended since it was listed has given its lock back, too
             if gone and client.get_run(run.info.run_id).info.status == "RUNNING":
                 client.set_tag(run.info.run_id, "bpx.outcome", Outcome.INTERRUPTED)

@@ -62,9 +62,9 @@ class Parent:
         """End a run of the study whose own process cannot do it any more."""
         self.tracker.end(child, outcome)
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Let the study go on without this process."""
-        self.tracker.leave()
+        self.tracker.detach()
 
     def finish(self, outcome: Outcome) -> None:
         """End the study as finished, interrupted or crashed; a second call does nothing."""

@@ -12,7 +12,7 @@ from typing import IO, Any, BinaryIO
 
 from bpx.records import Outcome
 from bpx.system.files import naming
-from bpx.tracking import alive
+from bpx.tracking import liveness
 from bpx.tracking.spool import METRICS, metric_line
 
 
@@ -77,7 +77,7 @@ class Tracker:
 
     def claim(self, directory: Path) -> None:
         """Keep every other process out of ``directory`` until the run ends; raises TrackingError."""
-        self._lock = alive.hold(directory, alone=True)
+        self._lock = liveness.lock_run_directory(directory, alone=True)
 
     def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run, ``data`` being its dataset or None; raises TrackingError."""
@@ -144,7 +144,7 @@ class Tracker:
     def save_model(self, directory: Path, data: Any) -> None:
         """Hand over the model files of ``directory``."""
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Send what waits and let the run go on: others work on it still."""
         for file in (self._file, self._lock):
             if file is not None:
@@ -159,7 +159,7 @@ class Tracker:
 
         ``within`` bounds the seconds that may pass.
         """
-        Tracker.leave(self)
+        Tracker.detach(self)
 
     @property
     def unsent(self) -> str:
@@ -168,7 +168,7 @@ class Tracker:
 
     def _open_files(self, directory: Path) -> None:
         if self._lock is None:
-            self._lock = alive.hold(directory, alone=False)
+            self._lock = liveness.lock_run_directory(directory, alone=False)
         self._path = directory / METRICS
         with naming(self._path):
             self._file = self._path.open("ab", buffering=0)

@@ -104,17 +104,17 @@ class Checkpoints:
             state = self.training.capture()
             self._best = State(state.arrays, state.facts | facts)
 
-    def write(self, anew: bool = False) -> Path | None:
+    def write(self, overwrite: bool = False) -> Path | None:
         """Write a checkpoint of this moment, between two steps; an OSError names the file.
 
-        One that was written at this step is kept, unless it is to be written ``anew``. What a resumed run found
+        One that was written at this step is kept, unless ``overwrite``. What a resumed run found
         behind the step at which it goes on was damaged or of another line: it goes, and pruning need not count it.
         """
         step = self.training.progress.step
         if not self.settings.keep:
             return None
         path = self._state(step)
-        if step == self._at and not anew:
+        if step == self._at and not overwrite:
             return path
         self.folder.mkdir(exist_ok=True)
         if self._resumed_at is not None:

@@ -12,8 +12,8 @@ from bpx.engine.network import Network
 from bpx.system.files import replaced
 
 GRID = 200
-SAMPLES = 9
-CONFUSABLE = 1000  # classes in a confusion matrix, at most
+N_SAMPLES = 9  # drawn with their predictions
+MAX_CONFUSION_CLASSES = 1000  # classes in a confusion matrix, at most
 
 
 def evaluated(net: Network, data: Dataset) -> dict[str, float]:
@@ -62,10 +62,10 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
     probabilities = net.predict(x) if data.n_classes is not None else np.full(1, np.nan)
     if data.n_classes is not None and np.isfinite(probabilities).all():  # a diverged network decides nothing
         predicted = probabilities.argmax(axis=1)
-        if data.n_classes <= CONFUSABLE:
+        if data.n_classes <= MAX_CONFUSION_CLASSES:
             arrays["confusion"] = np.zeros((data.n_classes, data.n_classes), np.int64)
             np.add.at(arrays["confusion"], (y, predicted), 1)
-        few = np.arange(min(SAMPLES, len(predicted)))
+        few = np.arange(min(N_SAMPLES, len(predicted)))
         arrays |= {
             "sample_x": data.scaler.inverse(x[few]),
             "sample_image_shape": np.array(data.image_shape or (), np.int64),

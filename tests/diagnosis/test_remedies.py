@@ -11,7 +11,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
 import bpx
-from bpx.config import CONF, plan, spawn_rngs
+from bpx.config import CONF, make_plan, spawn_rngs
 from bpx.diagnosis import find, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies
@@ -31,14 +31,14 @@ def composed(*words):
 @cache
 def finding(*words):
     """Return the finding of the network that the words compose, its plan and its data."""
-    work = plan(composed(*words))
-    rngs = spawn_rngs(work.settings.seed)
-    data = work.source.load(rngs["data"], np.dtype(work.settings.dtype))
-    net = build_network(work, data, rngs)
+    plan = make_plan(composed(*words))
+    rngs = spawn_rngs(plan.settings.seed)
+    data = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
+    net = build_network(plan, data, rngs)
     with np.errstate(all="ignore"):
         net.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         net.backward()
-        return find(net, observe(net), predict_network(net, band=False)[-1], Redraw(work, data, words)), work, data
+        return find(net, observe(net), predict_network(net, band=False)[-1], Redraw(plan, data, words)), plan, data
 
 
 CASES = {
@@ -64,7 +64,7 @@ def test_what_is_printed_is_typed_and_heals(case):
     for remedy, factor in f.remedies:
         command, _, left_out = remedy.partition(" (")
         assert f"… {command} ({left_out.replace(')', ', ')}×" in f.sentence
-        nets = benchmark["drawn"](plan(composed(*benchmark["typed"](words, remedy))), data, 10**6)
+        nets = benchmark["drawn"](make_plan(composed(*benchmark["typed"](words, remedy))), data, 10**6)
         slopes = [hidden_slope(net).slope for net in nets]
         hidden = f.hidden
         assert all(verdict(slope, hidden) == "healthy" for slope in slopes), (remedy, slopes)
@@ -111,10 +111,10 @@ def test_a_change_is_what_its_words_compose(words, key, value, typed):
 
 
 def test_what_depends_on_the_activation_is_resolved_anew():
-    work = plan(composed("initializer=critical", "activation=sigmoid"))
-    changed = work.changed(change(work.config, "activation", "tanh")[0])
-    assert changed.initializer.sigma_w == critical_sigma_w(bpx.engine.ACTIVATIONS["tanh"]()) != work.initializer.sigma_w
-    auto = plan(composed("initializer.gain=auto"))
+    plan = make_plan(composed("initializer=critical", "activation=sigmoid"))
+    changed = plan.changed(change(plan.config, "activation", "tanh")[0])
+    assert changed.initializer.sigma_w == critical_sigma_w(bpx.engine.ACTIVATIONS["tanh"]()) != plan.initializer.sigma_w
+    auto = make_plan(composed("initializer.gain=auto"))
     assert auto.changed(change(auto.config, "activation", "tanh")[0]).initializer.gain == 5 / 3
     data = auto.source.load(spawn_rngs(0)["data"], np.dtype("float32"))
     none = Redraw(auto, data)("activation", "softsign")  # the literature gives no gain for it: no network, no error
@@ -122,10 +122,10 @@ def test_what_depends_on_the_activation_is_resolved_anew():
 
 
 def test_a_change_that_changes_nothing_is_none():
-    f, work, data = finding("model.depth=3")
+    f, plan, data = finding("model.depth=3")
     assert f.verdict == "healthy" and f.remedies == ()
-    redraw = Redraw(work, data)
-    assert redraw("normalization", "none") is None and redraw("dataset.scaling", work.config.dataset.scaling) is None
+    redraw = Redraw(plan, data)
+    assert redraw("normalization", "none") is None and redraw("dataset.scaling", plan.config.dataset.scaling) is None
     assert redraw("normalization", "layer") is not None
 
 
@@ -251,8 +251,8 @@ def test_the_bars_of_the_benchmark():
 
 
 def test_standardizing_what_is_scaled_is_standardizing_the_raw_features():
-    _, work, data = finding("dataset.scaling=unit", "model.depth=3")
-    net = next(Redraw(work, data)("dataset.scaling", "standard").draws)
-    x = plan(composed("dataset.scaling=standard")).source.load(spawn_rngs(0)["data"], np.dtype("float32")).x_train
+    _, plan, data = finding("dataset.scaling=unit", "model.depth=3")
+    net = next(Redraw(plan, data)("dataset.scaling", "standard").draws)
+    x = make_plan(composed("dataset.scaling=standard")).source.load(spawn_rngs(0)["data"], np.dtype("float32")).x_train
     for row in net.last_batch[0]:
         assert np.abs(x - row).max(axis=1).min() < 1e-4

@@ -15,7 +15,7 @@ from bpx.diagnosis.training_state import TrainingState, named
 from bpx.engine import mlp
 from bpx.probes import Reading
 from bpx.records import read
-from bpx.runs.resume import resumed
+from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
 
@@ -218,7 +218,7 @@ def test_a_resumed_run_is_judged_as_the_untouched_one(result):
             path.unlink()
     for name in ("result.json", "gradient_flow.parquet", "model.npz"):
         (copy / name).unlink()
-    again = resumed(str(copy), [f"resume={copy}"])
+    again = find_run_to_resume(str(copy), [f"resume={copy}"])
     train_run(again.config, again.name, copy.parent, [], again=again, quiet=True)
     assert json.loads((copy / "result.json").read_text())["final"] == made["final"]
     assert read(copy / "gradient_flow.parquet").about == read(whole / "gradient_flow.parquet").about

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from bpx import records
-from bpx.config import CONF, plan
+from bpx.config import CONF, make_plan
 from bpx.probes import PROBES
 
 LIGHT = {"scales", "clipping"}
@@ -18,7 +18,7 @@ SIGMOID = ["activation=sigmoid", "initializer=xavier_normal", "model.depth=20"]
 
 def probes(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plan(compose("config", overrides=list(overrides))).probes
+        return make_plan(compose("config", overrides=list(overrides))).probes
 
 
 def test_presets():

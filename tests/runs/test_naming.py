@@ -4,7 +4,7 @@ import pytest
 
 from bpx.config import CONF, UserError, flatten
 from bpx.runs.keys import EVERYTHING, KEYS, NOTHING, Use, uses
-from bpx.runs.naming import LONGEST, OUTPUTS, output_folder, run_name
+from bpx.runs.naming import MAX_NAME, OUTPUTS, output_folder, run_name
 from bpx.runs.study import compose
 
 CHOICES = {"activation": "sigmoid", "initializer": "xavier_normal", "dropout": "none", "tracking": "mlflow"}
@@ -32,7 +32,7 @@ def test_a_name_says_what_was_changed(overrides, name):
 def test_the_experiment_comes_first_and_nothing_is_too_long():
     assert run_name({"experiment": "mnist"}, ["+experiment=mnist", "epochs=3"]) == "mnist epochs=3"
     long = run_name({}, [f"dataset.path=/{'far/' * 30}"])
-    assert len(long) == LONGEST and long.endswith("…")
+    assert len(long) == MAX_NAME and long.endswith("…")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from bpx import records
 from bpx.compare import compare
 from bpx.config import CONF, UserError
-from bpx.runs.resume import resumed
+from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import send_rest, train_run
 from bpx.system.interrupts import Interrupted
 from bpx.tracking import LocalTracker
@@ -83,7 +83,7 @@ def resume(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         code, errors = 0, ""
         try:
-            again = resumed(str(directory), [f"resume={directory}", *more])
+            again = find_run_to_resume(str(directory), [f"resume={directory}", *more])
             send_rest(again) if again.outcome else train_run(
                 again.config, again.name, again.directory.parent, more, again=again
             )
@@ -323,7 +323,7 @@ def test_a_damaged_checkpoint_makes_no_later_one_vanish(keep, whole, kept, tmp_p
     reached = []
     for _ in range(3):
         monkeypatch.setattr(Stopper, "seen", 0)
-        again = resumed(str(directory), [f"resume={directory}", f"checkpoint.keep={keep}"])
+        again = find_run_to_resume(str(directory), [f"resume={directory}", f"checkpoint.keep={keep}"])
         monkeypatch.chdir(tmp_path)
         with pytest.raises(Interrupted, match="goes on"):
             train_run(again.config, "", directory.parent, [], again=again, quiet=True, watcher=Stopper())

@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from bpx.config import UserError
-from bpx.sweep.options import options
+from bpx.sweep.options import parse_options
 from bpx.sweep.space import quoted, space
 
 
@@ -106,11 +106,11 @@ GIVEN = {
 )
 def test_a_wrong_option_is_one_line(key, value, words):
     with pytest.raises(UserError) as error:
-        options(GIVEN | {key: value})
+        parse_options(GIVEN | {key: value})
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("target", ["optuna.samplers.Nothing", "nowhere.at.all"])
 def test_a_sampler_that_is_not_there_is_one_line(target):
     with pytest.raises(UserError, match=r"hydra\.sweeper\.sampler"):
-        options(GIVEN | {"sampler": {"_target_": target}}).make("sampler")
+        parse_options(GIVEN | {"sampler": {"_target_": target}}).make("sampler")

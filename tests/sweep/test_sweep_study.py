@@ -19,14 +19,14 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DataError, OperationalError, PendingRollbackError
 from test_space import GIVEN
 
-from bpx.config import UserError, plan
+from bpx.config import UserError, make_plan
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
 from bpx.sweep.objective import LOGGED, check_objectives
-from bpx.sweep.options import options
-from bpx.sweep.progress import Progress
+from bpx.sweep.options import parse_options
+from bpx.sweep.progress import SweepProgress
 from bpx.sweep.space import space
-from bpx.sweep.storage import RETRIES, JournalStore, open_store, patiently, queue_again
+from bpx.sweep.storage import RETRIES, JournalStore, open_store, queue_again, retry
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome_of
 from bpx.sweep.trial import WORST, Trial
 from bpx.system.locks import is_held, lock
@@ -54,10 +54,10 @@ def test_a_database_that_is_away_is_asked_again_and_one_that_refuses_is_not(caus
         return "answer"
 
     if away:
-        assert patiently(ask) == "answer" and len(asked) == 3
+        assert retry(ask) == "answer" and len(asked) == 3
     else:
         with pytest.raises(StorageInternalError):
-            patiently(ask)
+            retry(ask)
 
 
 @pytest.fixture
@@ -76,13 +76,13 @@ def closed():
 
 
 def opened(path, params=SPACE, config=(("epochs", 3),), **changes):
-    opt = options(GIVEN | {"storage": path, "study_name": "s"} | changes)
+    opt = parse_options(GIVEN | {"storage": path, "study_name": "s"} | changes)
     STORES.append(JournalStore(Path(path)))
     return open_study(opt, "s", space(params, []), STORES[-1], dict(config))
 
 
 def trial_of(study, path, asked, **changes):
-    opt = options(GIVEN | {"storage": path, "study_name": "s"} | changes)
+    opt = parse_options(GIVEN | {"storage": path, "study_name": "s"} | changes)
     open_store.cache_clear()
     return Trial(opt, asked.number)
 
@@ -164,9 +164,9 @@ def test_an_objective_that_is_not_logged_is_said_with_what_is(path):
 )
 def test_a_dataset_without_a_validation_part_is_known_without_loading_it(words, validates, monkeypatch):
     monkeypatch.setattr("bpx.data.images._OpenMLImages.load", None)
-    sample = plan(compose(*words.split(), "tracking=none"))
-    check_objectives(options(GIVEN | {"objective": "cost/test"}), sample)
-    opt = options(GIVEN | {"objective": ["time/train_seconds", "accuracy/val"], "direction": ["minimize"] * 2})
+    sample = make_plan(compose(*words.split(), "tracking=none"))
+    check_objectives(parse_options(GIVEN | {"objective": "cost/test"}), sample)
+    opt = parse_options(GIVEN | {"objective": ["time/train_seconds", "accuracy/val"], "direction": ["minimize"] * 2})
     if validates:
         return check_objectives(opt, sample)
     with pytest.raises(UserError, match=r"no accuracy/val, for dataset=\w+ has no validation part"):
@@ -180,17 +180,17 @@ def test_every_metric_that_a_run_logs_may_be_searched_and_no_other(tmp_path):
     numbers = compose(*words)
     assert set(LOGGED) <= set(done.metrics) | set(train_run(numbers, "", tmp_path, [], quiet=True).metrics)
     for name in done.metrics:
-        check_objectives(options(GIVEN | {"objective": name}), plan(config))
+        check_objectives(parse_options(GIVEN | {"objective": name}), make_plan(config))
     for name in ("cost/vall", "gradient_flow/abs_slop", "grad_norm/layer_1", "delta_rms/layer_01", "grad_norm"):
         with pytest.raises(UserError, match=f"this run logs no {name}; it logs .*cost/val.*grad_norm/layer_01"):
-            check_objectives(options(GIVEN | {"objective": name}), plan(config))
+            check_objectives(parse_options(GIVEN | {"objective": name}), make_plan(config))
 
 
 @pytest.mark.parametrize(
     ("timeout", "left"), [(None, ["0:06:40 left"]), (110, ["0:00:10 left"]), (90, ["0:00:00 left"])]
 )
 def test_the_time_left_ends_with_the_timeout(path, timeout, left, monkeypatch):
-    progress = Progress(opened(path), options(GIVEN | {"timeout": timeout}))
+    progress = SweepProgress(opened(path), parse_options(GIVEN | {"timeout": timeout}))
     monkeypatch.setattr("bpx.sweep.progress.time.monotonic", lambda: progress.began + 100)
     assert progress._left(1) == left and progress._left(0) == progress._left(5) == []
 

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from sweeping import answers, ended, free_port
 
 from bpx.config import CONF
-from bpx.runs.resume import resumed
+from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
 from bpx.tracking import MLflowTracker, TrackingError, delivery, store
 from bpx.tracking.delivery import deliver, sync
@@ -210,7 +210,7 @@ def test_killed_at_every_call_of_opening(sqlite, tmp_path):
         try:
             tracker.start("run", {"a": 1, "b": 2}, {"bpx.dataset": "toy"}, DATA, home)
         except Killed:
-            tracker.leave()
+            tracker.detach()
             return None, client
         dying.left = 0  # from here on it lives
         tracker.finish("finished")
@@ -237,12 +237,12 @@ def test_killed_before_all_is_in_the_spool_it_ends_as_if_untouched(outcome, sqli
     untouched = train(tmp_path / "untouched", sqlite, outcome, monkeypatch)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(MLflowTracker, "conclude", lambda self, how: (_ for _ in ()).throw(Killed()))
-        patch.setattr(MLflowTracker, "finish", lambda self, how, within=None: self.leave())
+        patch.setattr(MLflowTracker, "finish", lambda self, how, within=None: self.detach())
         train(tmp_path / "killed", sqlite, outcome, patch)
     (killed,) = (tmp_path / "killed" / "outputs").iterdir()
     assert not (killed / "result.json").exists()
     monkeypatch.chdir(tmp_path)
-    again = resumed(str(killed), [f"resume={killed}"])
+    again = find_run_to_resume(str(killed), [f"resume={killed}"])
     assert again.outcome is None and again.address == sqlite
     assert train_run(again.config, "", killed.parent, [], again=again, quiet=True).outcome == outcome
     client = store.import_mlflow().MlflowClient(sqlite)

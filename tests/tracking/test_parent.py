@@ -70,7 +70,7 @@ def test_a_run_left_behind_is_ended(uri, tmp_path):
         (found,) = parent.children(running=True)
         parent.end(found, "interrupted")
         assert [(c.name, c.status) for c in parent.children()] == [("one", "FINISHED"), ("left", "KILLED")]
-        left.leave()
+        left.detach()
 
 
 def test_without_a_store_it_stays_in_the_directory(tmp_path):

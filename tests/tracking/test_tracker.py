@@ -155,7 +155,7 @@ def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri, tmp_path, 
             tracker.finish("finished")  # its lock is free from now on
         return directory == str(tmp_path)
 
-    monkeypatch.setattr("bpx.tracking.alive.dead", ends)
+    monkeypatch.setattr("bpx.tracking.liveness.is_process_dead", ends)
     later = MLflowTracker(uri=uri)
     later.connect()
     run = later._client.get_run(tracker._run_id)
@@ -196,13 +196,13 @@ def network(tmp_path):
     """Model files and a dataset as the training leaves them: 4 raw features, 3 classes."""
     from hydra import compose, initialize_config_dir
 
-    from bpx.config import CONF, plan
+    from bpx.config import CONF, make_plan
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        work = plan(compose("config", overrides=["model.depth=1", "model.width=5"]))
+        plan = make_plan(compose("config", overrides=["model.depth=1", "model.width=5"]))
     rng = np.random.default_rng(0)
-    net = work.network(4, 3)
-    net.initialize(work.initializer, rng)
+    net = plan.network(4, 3)
+    net.initialize(plan.initializer, rng)
     scaler = Scaler(np.full(4, 7.0), np.full(4, 3.0))
     model_files.save_model(tmp_path, net, scaler, ("a", "b", "c"))
     x = rng.normal(size=(9, 4)).astype(np.float32)

@@ -14,7 +14,7 @@ LOCK = ".lock"
 HOST = platform.node()
 
 
-def hold(directory: Path, *, alone: bool) -> IO[str]:
+def lock_run_directory(directory: Path, *, alone: bool) -> IO[str]:
     """Lock a run directory until the file that is returned is closed, or this process ends.
 
     Raises TrackingError where another process holds it and one of the two wants to be alone.
@@ -28,7 +28,7 @@ def hold(directory: Path, *, alone: bool) -> IO[str]:
         raise TrackingError(f"{path} cannot be locked: {error.strerror}") from error
 
 
-def dead(directory: str, pid: str) -> bool:
+def is_process_dead(directory: str, pid: str) -> bool:
     """Return whether the process that wrote into ``directory``, on this machine, is gone."""
     path = Path(directory, LOCK)
     if path.is_file():
@@ -42,6 +42,6 @@ def dead(directory: str, pid: str) -> bool:
     return False
 
 
-def marks(directory: Path) -> dict[str, Any]:
+def liveness_tags(directory: Path) -> dict[str, Any]:
     """Return the tags by which a later process can tell whether this one is alive."""
     return {"bpx.host": HOST, "bpx.pid": str(os.getpid()), "bpx.run_directory": os.fspath(directory.absolute())}
