@@ -120,6 +120,9 @@ def repeats(trials: Trials, x: str) -> Figure:
     at = trials.numbers(x)
     for axes, name in zip(figure.subplots(1, max(1, len(wanted)), squeeze=False)[0], wanted, strict=False):
         values = np.where(trials.ended(Outcome.DIVERGED), np.nan, trials.numbers(name))
+        spread = trials.numbers(f"std/{name}")
+        if np.isfinite(spread).any():
+            axes.errorbar(at, values, spread, fmt="none", ecolor=GREY, capsize=2, label="± std over seeds")
         axes.plot(at, values, ".", color=GREY, ms=6, label="a trial")
         places = np.unique(at[np.isfinite(values)])
         medians = [np.nanmedian(values[at == place]) for place in places]

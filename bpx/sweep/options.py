@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bpx.config import UserError, brief, check_call
 
 MAX_HEARTBEAT = 86_400  # seconds
+MAX_SEED = 2**32  # of the samplers' random numbers
+AGGREGATES = ("mean", "median")  # of a trial's repeats
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,18 @@ class Options:
     max_failure_rate: float
     heartbeat: int
     params: dict[str, Any]
+    repeats: int = 1
+    aggregate: str = "mean"
 
     def __post_init__(self) -> None:
-        for key, least in (("n_trials", 1), ("n_jobs", 1), ("heartbeat", 1)):
+        for key, least in (("n_trials", 1), ("n_jobs", 1), ("heartbeat", 1), ("repeats", 1)):
             value = getattr(self, key)
             if value is not None and value < least:
                 raise ValueError(f"hydra.sweeper.{key} must be at least {least}, got {value}")
         if self.heartbeat > MAX_HEARTBEAT:
             raise ValueError(f"hydra.sweeper.heartbeat must be at most {MAX_HEARTBEAT}, got {self.heartbeat}")
+        if self.aggregate not in AGGREGATES:
+            raise ValueError(f"hydra.sweeper.aggregate must be {' or '.join(AGGREGATES)}, got {brief(self.aggregate)}")
         if self.storage is not None and "://" not in self.storage:
             path = Path(self.storage)
             if not self.storage or (path.exists() and not path.is_file()):
@@ -84,6 +91,23 @@ class Options:
     def directions(self) -> list[str]:
         """Minimize or maximize, one for each objective."""
         return [self.direction] if isinstance(self.direction, str) else list(self.direction)
+
+    def seeded(self, seed: int) -> Options:
+        """Return the options with the sampler's seed, which is ``seed`` unless it is given."""
+        if self.sampler.get("seed", seed) is not None:
+            return self  # given, or a sampler without a seed
+        return replace(self, sampler=self.sampler | {"seed": seed % MAX_SEED})
+
+    def sampler_of(self, number: int) -> Any:
+        """Build the sampler of a trial, its random numbers a function of the seed and of the trial's number alone.
+
+        So a study that goes on, or that several processes share, draws new points; raises UserError.
+        """
+        seed = self.sampler.get("seed")
+        if seed is None:
+            return self.make("sampler")
+        drawn = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        return replace(self, sampler=self.sampler | {"seed": drawn}).make("sampler")
 
     def try_out(self, distributions: Mapping[str, Any]) -> None:
         """Ask sampler and pruner once, in a study of no account; raises UserError where they cannot answer."""

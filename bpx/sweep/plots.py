@@ -95,7 +95,8 @@ def _plots(study: optuna.Study, options: Options) -> Iterator[tuple[str, Callabl
         suffix = "" if one else f"_{name.replace('/', '_')}"
         keywords = {"target_name": name} if one else {"target_name": name, "target": _value(i)}
         yield f"history{suffix}", partial(draw.plot_optimization_history, study, **keywords)
-        yield f"importances{suffix}", partial(draw.plot_param_importances, study, **keywords)
+        keys = dict.fromkeys(key for trial in study.trials for key in trial.params if key != "seed")
+        yield f"importances{suffix}", partial(draw.plot_param_importances, study, params=list(keys), **keywords)
         yield f"parallel{suffix}", partial(draw.plot_parallel_coordinate, study, **keywords)
         yield f"slices{suffix}", partial(draw.plot_slice, study, **keywords)
         if set(CONTOUR) <= {key for trial in study.trials for key in trial.params}:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from bpx.cli.command import terminal
 from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import FAILURES, RESULT, RUN, SAME_AS, SweepStudy, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, RUN, SAME_AS, SPREAD, SweepStudy, outcome_of
 
 MAX_ERROR = 200  # characters
 REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
@@ -112,7 +112,12 @@ def line(trial: FrozenTrial, options: Options) -> str:
     params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
     result = trial.user_attrs.get(RESULT, {})
     how, metrics = outcome_of(trial), result.get("metrics", {})
-    values = [f"{name} {short(metrics[name])}" for name in options.objectives if name in metrics]
+    spread = trial.user_attrs.get(SPREAD, {})
+    values = [
+        f"{name} {short(metrics[name])}" + (f" ± {short(spread[name])}" if name in spread else "")
+        for name in options.objectives
+        if name in metrics
+    ]
     if SAME_AS in trial.user_attrs:
         values.append(f"as trial {trial.user_attrs[SAME_AS]}")
     if result.get("error"):

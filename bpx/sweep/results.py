@@ -14,7 +14,7 @@ from bpx.config import Plan
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
-from bpx.sweep.study import FAILURES, RESULT, RUN, SweepStudy, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, RUN, SPREAD, SweepStudy, outcome_of
 from bpx.tracking import Parent
 
 COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
@@ -137,7 +137,9 @@ class Results:
     def _tag_best(self, trial: FrozenTrial) -> None:
         metrics = trial.user_attrs[RESULT]["metrics"]
         done = len([t for t in self.study.trials() if outcome_of(t) in COUNTED])
-        self.parent.log({f"best/{name}": value for name, value in metrics.items()}, step=done)
+        spread = {f"std/{name}": value for name, value in trial.user_attrs.get(SPREAD, {}).items()}
+        best = {name: value for name, value in metrics.items() if name != "lr"}  # the tag best.optimizer.lr has it
+        self.parent.log({f"best/{name}": value for name, value in (best | spread).items()}, step=done)
         for key, value in trial.params.items():
             self.parent.tag(f"best.{key}", str(value))
         run_id = trial.user_attrs.get(RUN, {}).get("run_id")
@@ -182,4 +184,5 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
         "error": result.get("error", ""),
         **trial.params,
         **result.get("metrics", {}),
+        **{f"std/{name}": value for name, value in trial.user_attrs.get(SPREAD, {}).items()},
     }

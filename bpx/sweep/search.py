@@ -51,6 +51,10 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     where = space(options.params, arguments, context.config_loader)
     if any(word.startswith("hydra.sweep.dir=") for word in as_given(config.hydra.overrides.hydra)):
         raise UserError("hydra.sweep.dir has no effect on a search, which is in outputs/<study>: give study_name")
+    if options.repeats > 1 and "seed" in where.distributions:
+        raise UserError(
+            f"seed cannot be searched with hydra.sweeper.repeats={options.repeats}, which counts from seed on"
+        )
     choices = config.hydra.runtime.choices
     name = options.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
     home = output_folder("hydra.sweeper.study_name", name)
@@ -71,6 +75,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
             f"hydra/sweeper/sampler=grid needs values that can be listed, not {endless.key}={endless.grammar}: "
             "give choice(…) or range(…), or another sampler"
         )
+    options = options.seeded(sample.settings.seed)
     options.budget(where.size)
     options.try_out(where.distributions)
     storage = options.storage or str(Path(home, "optuna.journal"))

@@ -16,6 +16,7 @@ from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
+SPREAD, SEEDS = "bpx.spread", "bpx.seeds"  # with repeats: the objectives' standard deviations; each seed's outcome
 SAME_AS = "bpx.same_as"  # the number of the earlier trial whose parameters and result it has
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
 FAILURES = (Outcome.FAILED, Outcome.CRASHED)
@@ -24,8 +25,8 @@ FAILURES = (Outcome.FAILED, Outcome.CRASHED)
 class SweepStudy:
     """Optuna's study with what bpx keeps in it."""
 
-    def __init__(self, study: optuna.Study, store: Store, space: Space, budget: float) -> None:
-        self.study, self.store, self.space, self.budget = study, store, space, budget
+    def __init__(self, study: optuna.Study, store: Store, space: Space, budget: float, options: Options) -> None:
+        self.study, self.store, self.space, self.budget, self.options = study, store, space, budget, options
 
     @property
     def parent(self) -> str | None:
@@ -66,11 +67,13 @@ class SweepStudy:
     def ask(self, most: int) -> list[optuna.Trial]:
         """Return new trials, no more than ``most`` and than the budget has left; none at all if it is used up.
 
-        One process asks at a time: that keeps the budget, and two workers from the same point of a grid.
+        One process asks at a time: that keeps the budget, and two workers from the same point of a grid, and makes the
+        next trial's number known.
         """
         with self.store.exclusively():
             trials = []
             for _ in range(int(min(most, self.budget - self.used()))):
+                self.study.sampler = self.options.sampler_of(len(self.trials()))
                 trial = self.study.ask(self.space.distributions)
                 self.store.beat([trial._trial_id])  # first: a worker that shows no life counts as dead
                 trial.set_user_attr(WORKER, self.store.worker)
@@ -86,7 +89,7 @@ class SweepStudy:
         before = equal[0]
         for step, value in before.intermediate_values.items():
             trial.report(value, step)
-        for key in (RESULT, RUN):
+        for key in (RESULT, RUN, SPREAD, SEEDS):
             if key in before.user_attrs:
                 trial.set_user_attr(key, before.user_attrs[key])
         trial.set_user_attr(SAME_AS, before.user_attrs.get(SAME_AS, before.number))
@@ -119,10 +122,12 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
 def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> SweepStudy:
     """Create the study ``name`` or continue it; raises UserError where it was begun with something else."""
     budget = options.budget(space.size)
-    sampler, pruner = options.make("sampler"), options.make("pruner")
+    pruner = options.make("pruner")
     if len(options.objectives) > 1:
         pruner = optuna.pruners.NopPruner()  # Optuna prunes by one objective only
     settings = {key: str(value) for key, value in config.items() if Use.STUDY in uses(key)}
+    if options.repeats > 1:
+        settings |= {f"hydra.sweeper.{key}": str(getattr(options, key)) for key in ("repeats", "aggregate")}
     definition = {
         "objective": dict(zip(options.objectives, options.directions, strict=True)),
         "config": settings | space.described(),
@@ -142,13 +147,12 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
         study = optuna.create_study(
             storage=store.storage,
             study_name=name,
-            sampler=sampler,
             pruner=pruner,
             directions=[optuna.study.StudyDirection[d.upper()] for d in options.directions],
             load_if_exists=True,
         )
         study.set_user_attr(DEFINITION, definition)
-    return SweepStudy(study, store, space, budget)
+    return SweepStudy(study, store, space, budget, options)
 
 
 def _empty(study: optuna.Study) -> bool:

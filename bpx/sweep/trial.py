@@ -20,8 +20,9 @@ from bpx.records import Outcome
 from bpx.runs.run import as_given, run_directory, train_run
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, parse_options
+from bpx.sweep.repeats import Repeat, Repeats
 from bpx.sweep.storage import open_store
-from bpx.sweep.study import RESULT, RUN
+from bpx.sweep.study import RESULT, RUN, SEEDS, SPREAD
 
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
@@ -33,8 +34,13 @@ def run_trial(config: DictConfig) -> None:
     trial = Trial(parse_options(hydra.sweeper), int(os.environ[NUMBER]))
     try:
         words = as_given(hydra.overrides.task)
-        done = train_run(config, f"trial {trial.number}", trial.home, words, quiet=True, watcher=trial)
-        trial.ended(done.outcome, done.metrics, done.verdict_final)
+        base = int(config.seed)
+        while not trial.repeats.over:
+            config = config.copy()
+            config.seed = trial.next_seed(base)
+            name = f"trial {trial.number}" + (f" seed {config.seed}" if trial.options.repeats > 1 else "")
+            done = train_run(config, name, trial.home, words, quiet=True, watcher=trial)
+            trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
     except OSError:
@@ -65,6 +71,7 @@ class Trial:
         self.number = number
         self.home = Path("outputs", options.study_name, f"trial_{number:04d}")
         self.reports = 0
+        self.repeats, self.seed = Repeats(options), 0
         self.logged: set[str] = set()  # the objectives that had a value at any record
 
     @property
@@ -72,8 +79,15 @@ class Trial:
         """What the run's tags say of the trial."""
         return {"bpx.study": self.study.study_name, "bpx.trial": str(self.number)}
 
+    def next_seed(self, base: int) -> int:
+        """Return the next of the trial's seeds, which count from ``base`` on."""
+        self.seed = base + len(self.repeats.ended)
+        return self.seed
+
     def started(self, run_id: str | None, directory: Path, dataset: str) -> None:
-        """Note where the trial runs."""
+        """Note where the trial runs: the first of its seeds."""
+        if self.repeats.ended:
+            return
         where = {"run_id": run_id, "directory": os.fspath(directory.absolute()), "dataset": dataset}
         self.trial.set_user_attr(RUN, where)
 
@@ -99,14 +113,18 @@ class Trial:
         value = metrics.get(self.options.objectives[0])
         if value is None or not math.isfinite(value) or len(self.options.objectives) > 1:
             return False
-        self.trial.report(value, self.reports)
+        shared = self.repeats.observe(value)
+        if shared is None:
+            return False
+        self.trial.report(shared, self.reports)
         self.reports += 1
         return self.trial.should_prune()
 
     def ended(self, outcome: Outcome, metrics: dict[str, float], verdict_final: str = "") -> None:
-        """Tell Optuna the outcome; raises UserError where an objective was never logged.
+        """Take the end of a seed, and tell Optuna that of the trial with the last; raises UserError.
 
-        An objective that stopped existing (a slope of dead layers) has no final value: the trial counts as diverged.
+        It raises where an objective was never logged. One that stopped existing (a slope of dead layers) has no final
+        value: the seed counts as diverged.
         """
         error = ""
         if outcome == Outcome.FINISHED:
@@ -118,8 +136,20 @@ class Trial:
                 raise UserError(f"{MISSING} {missing[0]}; it logs {known}")
             elif not all(math.isfinite(metrics[name]) for name in self.options.objectives):
                 outcome = Outcome.DIVERGED
+        self.repeats.ended.append(Repeat(self.seed, outcome, error, metrics, verdict_final))
+        if self.repeats.over:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell Optuna what the trial's seeds are worth together."""
+        repeats = self.repeats
+        outcome, metrics = repeats.outcome, repeats.metrics
         kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
-        result = {"outcome": outcome, "verdict_final": verdict_final, "metrics": kept, "error": error}
+        error = repeats.error if outcome == Outcome.DIVERGED else ""
+        result = {"outcome": outcome, "verdict_final": repeats.verdict_final, "metrics": kept, "error": error}
+        if self.options.repeats > 1:
+            self.trial.set_user_attr(SPREAD, repeats.spread)
+            self.trial.set_user_attr(SEEDS, {str(r.seed): r.outcome for r in repeats.ended})
         self.trial.set_user_attr(RESULT, result)
         if outcome == Outcome.FINISHED:
             self.study.tell(self.trial, [metrics[name] for name in self.options.objectives])
