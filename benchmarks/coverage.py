@@ -49,7 +49,7 @@ def coverage(nets: int, cell: dict) -> str:
     found = []
     for seed in range(nets):
         slope, p = draw(seed, **cell)
-        if not p.rough:
+        if not p.caveat:
             found.append(1.96 * (slope - p.slope) / ((p.slope_high - p.slope_low) / 2))
     z, rough = np.array(found), 1 - len(found) / nets
     left = f", {100 * rough:.0f} % rough" if rough else ""

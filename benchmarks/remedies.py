@@ -23,14 +23,14 @@ from threadpoolctl import threadpool_limits
 
 from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.data import Dataset
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
-from bpx.diagnosis.remedies import CURED, option_values
+from bpx.diagnosis.remedies import CURED_DECADES, option_values
 from bpx.engine import ACTIVATIONS
 from bpx.engine.network import Network
 from bpx.runs.networks import Redraw, build_network, change
 from bpx.runs.study import compose
-from bpx.theory import verdict
+from bpx.theory import slope_verdict
 
 DRAWN = 10
 SEEN = Path("remedies.jsonl")
@@ -83,7 +83,7 @@ def decades(net: Network) -> float:
 def healthy(net: Network) -> bool:
     """Return whether the verdict on a network is healthy."""
     line = hidden_slope(net)
-    return line is not None and verdict(line.slope, len(net.dense) - 1) == "healthy"
+    return line is not None and slope_verdict(line.slope, len(net.dense) - 1) == "healthy"
 
 
 def typed(words: Sequence[str], remedy: str) -> list[str]:
@@ -116,7 +116,7 @@ def look(number: int) -> dict[str, Any]:
     net.backward()
     prediction = predict_network(net, band=False)[-1]
     start = time.process_time()
-    finding = find(net, observe(net), prediction, Redraw(plan, data, words))
+    finding = diagnose_pass(net, observe(net), prediction, Redraw(plan, data, words))
     seen |= {"seconds": time.process_time() - start, "verdict": finding.verdict, "cause": finding.cause}
     seen |= {"factor": finding.factor, "trials": finding.trials, "remedies": [list(r) for r in finding.remedies]}
     if finding.verdict not in ("vanishing", "exploding"):
@@ -125,11 +125,13 @@ def look(number: int) -> dict[str, Any]:
     for remedy, _ in finding.remedies:
         nets = [(healthy(n), decades(n)) for n in drawn(make_plan(compose(*typed(words, remedy))), data, 10**6)]
         seen["healthy"].append(sum(well for well, _ in nets))
-        cure = cure or (remedy if max(d for _, d in nets) <= CURED else "")
+        cure = cure or (remedy if max(d for _, d in nets) <= CURED_DECADES else "")
     for key, value in changes(words) if not cure else ():
         try:
             config, said = change(plan.config, key, value)
-            if config != plan.config and all(decades(n) <= CURED for n in drawn(plan.changed(config), data, 2 * 10**6)):
+            if config != plan.config and all(
+                decades(n) <= CURED_DECADES for n in drawn(plan.changed(config), data, 2 * 10**6)
+            ):
                 cure = said
                 break
         except UserError:

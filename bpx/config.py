@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bpx import engine
-from bpx.diagnosis.training_state import STOPS
+from bpx.diagnosis.training_state import STOP_RULES
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.optimizers import Optimizer
@@ -114,8 +114,8 @@ class Settings:
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         for word in self.stop_when:
-            if word not in STOPS:
-                raise ValueError(f"stop_when must hold only {', '.join(STOPS)}, got {word}")
+            if word not in STOP_RULES:
+                raise ValueError(f"stop_when must hold only {', '.join(STOP_RULES)}, got {word}")
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,7 @@ def _initializer(config: DictConfig, activation: engine.ActivationFunction, drop
             from bpx.theory import critical_sigma_w
 
             bias = _number("initializer.bias_std", node.bias_std)
-            node.sigma_w = critical_sigma_w(activation, bias, keep=1 - dropout)
+            node.sigma_w = critical_sigma_w(activation, bias, keep_prob=1 - dropout)
     except ValueError as error:
         raise UserError(f"initializer: {error}") from error
     return typing.cast(Initializer, _construct("initializer", node))

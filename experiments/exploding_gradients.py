@@ -7,7 +7,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
-from bpx.theory import verdict
+from bpx.theory import slope_verdict
 from experiments.signals import metric_name
 from experiments.vanishing_gradients import LAYERS, predicted, profiles
 
@@ -77,7 +77,7 @@ def run(s: Study) -> str:
     for axes in (left, middle, right):
         legend_below(axes, 1)
     s.draw(figure)
-    word = verdict(np.log10(growth["gain 2"]) / (HIDDEN - 1), HIDDEN)
+    word = slope_verdict(np.log10(growth["gain 2"]) / (HIDDEN - 1), HIDDEN)
     best = {name: f"{100 * np.nanmedian(v):.0f} %" if np.isfinite(v).any() else "nothing, all runs diverge,"
             for name, v in accuracy.items()}  # fmt: skip
     none = all(np.median(f) < 1 for f in measured)

@@ -9,7 +9,7 @@ from bpx.diagnosis import predict_network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
-from bpx.theory import verdict
+from bpx.theory import slope_verdict
 from experiments.signals import deltas, l2
 
 SETUP = ("dataset=digits", "model.depth=20", "model.width=100", "batch_size=128")
@@ -54,7 +54,7 @@ def run(s: Study) -> str:
             else "training diverges"
         )
         s.log(**{f"factor/{name}": 10**slope, f"predicted/{name}": theory.factor})
-        said.append(f"{label}: {verdict(slope, 20)}, ×{10**slope:.3f} per layer where theory says "
+        said.append(f"{label}: {slope_verdict(slope, 20)}, ×{10**slope:.3f} per layer where theory says "
                     f"×{theory.factor:.3f}; {then}")  # fmt: skip
     s.draw(figure)
     return f"""

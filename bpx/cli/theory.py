@@ -36,7 +36,7 @@ def main(config: Any) -> None:
     sigma_w = scales[-1] if max(scales) < (1 + SAME) * min(scales) else None
     answer = None
     if sigma_w is not None and _plain(net):
-        answer = mean_field(net.activation, sigma_w, net.bias_std, keep=net.keep, start=q1)
+        answer = mean_field(net.activation, sigma_w, net.bias_std, keep_prob=net.keep_prob, start=q1)
     console.print(table(net, scales, answer, predict(net, q1)))
     if sigma_w is None:
         console.print("no phase diagram: it is that of one σw, and here the layers have several")
@@ -74,7 +74,7 @@ def architecture(checked: Plan) -> Architecture:
         fans=fans,
         weight_std=std,
         bias_std=initializer.bias_std,
-        keep=1 - config.dropout.rate,
+        keep_prob=1 - config.dropout.rate,
         normalization=config.normalization.name,
         residual=str(config.model._target_).endswith("residual_mlp"),
         batch_size=checked.settings.batch_size,
@@ -94,7 +94,7 @@ def table(net: Architecture, scales: list[float], answer: MeanField | None, pred
         f"{scales[-1]:.6g}, {net.bias_std:.6g}" if one else f"{low:.4g} to {high:.4g} by layer, {net.bias_std:.6g}",
     )
     if answer is not None:
-        out.add_row("length fixed point q*", "any" if answer.fate == "any" else f"{answer.q_star:.6g}")
+        out.add_row("length fixed point q*", "any" if answer.limit == "any" else f"{answer.q_star:.6g}")
         out.add_row("χ₁: factor of ‖δ‖² per layer", f"{answer.chi_1:.6g}")
         out.add_row("ξq: memory of length, layers", _layers(answer.xi_q))
         out.add_row("ξc: memory of correlation, layers", _layers(answer.xi_c))
@@ -114,8 +114,8 @@ def table(net: Architecture, scales: list[float], answer: MeanField | None, pred
     )
     out.add_row("factor of ‖δ‖ per layer there", f"×{prediction.factor:.4g}")
     out.add_row("verdict", prediction.verdict)
-    if prediction.rough:
-        out.add_row("only roughly", prediction.rough)
+    if prediction.caveat:
+        out.add_row("only roughly", prediction.caveat)
     if prediction.note:
         out.add_row("note", prediction.note)
     return out
@@ -128,13 +128,13 @@ def draw(net: Architecture, sigma_w: float) -> Path:
 
     name, sigma_b = net.activation.name, net.bias_std
     figure = phase(
-        phase_diagram_around(net.activation, sigma_w, sigma_b, net.keep),
+        phase_diagram_around(net.activation, sigma_w, sigma_b, net.keep_prob),
         _title(net),
         f"{name}: where gradients vanish and explode",
         [(f"σw = {sigma_w:.4g}, σb = {sigma_b:.4g}", sigma_w, sigma_b)],
     )
     FOLDER.mkdir(parents=True, exist_ok=True)
-    return save(figure, FOLDER / f"{name}_w{sigma_w:.4g}_b{sigma_b:.4g}_keep{net.keep:.4g}.png")
+    return save(figure, FOLDER / f"{name}_w{sigma_w:.4g}_b{sigma_b:.4g}_keep{net.keep_prob:.4g}.png")
 
 
 def _plain(net: Architecture) -> bool:
@@ -144,7 +144,7 @@ def _plain(net: Architecture) -> bool:
 def _title(net: Architecture) -> str:
     parts = [net.activation.name]
     parts += [f"{net.normalization} normalization"] if net.normalization != "none" else []
-    parts += [f"dropout {1 - net.keep:g}"] if net.keep < 1 else []
+    parts += [f"dropout {1 - net.keep_prob:g}"] if net.keep_prob < 1 else []
     return ", ".join(parts + (["shortcuts"] if net.residual else []))
 
 
@@ -163,6 +163,6 @@ def _layers(depth: float | None, times: int = 1) -> str:
 
 def _critical(net: Architecture) -> str:
     try:
-        return f"{critical_sigma_w(net.activation, net.bias_std, net.keep):.6g}"
+        return f"{critical_sigma_w(net.activation, net.bias_std, net.keep_prob):.6g}"
     except ValueError:
         return "none: no stable edge of chaos"

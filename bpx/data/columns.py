@@ -8,7 +8,7 @@ import numpy as np
 
 from bpx.data.dataset import Array, DataError
 from bpx.data.table import INTEGER, Table, missing, numbers
-from bpx.engine.features import EXACT, Column
+from bpx.engine.features import MAX_EXACT_INTEGER, Column
 
 CATEGORICAL = ("error", "onehot")
 GAPS = ("error", "drop", "fill")
@@ -41,7 +41,7 @@ def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
             raise table.wrong(row, name, f"{table.cell(row, name)!r} is not finite (NaN or Inf)")
         if column.dtype.kind == "O":
             _check_commas(table, name, column)
-        elif (large := np.flatnonzero(np.abs(column) >= EXACT)).size:
+        elif (large := np.flatnonzero(np.abs(column) >= MAX_EXACT_INTEGER)).size:
             _check_exact(table, name, large)
     wrong = []
     worded = [name for name, column in columns.items() if column.dtype.kind == "O"]

@@ -15,10 +15,10 @@ from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual
 from bpx.theory import Architecture, Ends, Prediction, predict
 
-PAIRS = 256  # samples that are compared pair by pair, at most
-_STRAY = 6.0  # standard errors that the mean of drawn weights may be off zero
-_HEAVY = 10.0  # kurtosis of weights that are mostly zero; a normal has 3, a uniform 1.8
-_ORTHOGONAL = 1e-3
+MAX_PAIRED_SAMPLES = 256  # samples that are compared pair by pair, at most
+_MEAN_THRESHOLD = 6.0  # standard errors that the mean of drawn weights may be off zero
+_KURTOSIS_THRESHOLD = 10.0  # kurtosis of weights that are mostly zero; a normal has 3, a uniform 1.8
+_ORTHOGONALITY_TOLERANCE = 1e-3
 
 
 def architecture(net: Network, batch: int) -> Architecture | None:
@@ -39,7 +39,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
         fans=(net.n_in, *(dense.n_out for dense in net.dense)),
         weight_std=tuple(map(_rms, matrices)) if all(map(drawn_at_random, matrices)) else None,
         bias_std=math.sqrt(float(np.mean(np.concatenate(biases) ** 2))) if biases else 0.0,
-        keep=1 - max(rates, default=0.0),
+        keep_prob=1 - max(rates, default=0.0),
         normalization=next(iter(norms), "none"),
         residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=batch,
@@ -60,9 +60,9 @@ def first_variance(net: Network) -> float:
 
 def network_ends(net: Network) -> Ends:
     """Return what a pass forward and backward has left at both ends of ``net``."""
-    z = np.asarray(net.dense[0].y, np.float64)[:PAIRS]
+    z = np.asarray(net.dense[0].y, np.float64)[:MAX_PAIRED_SAMPLES]
     last = net.dense[-1]
-    a, out, delta = (np.asarray(v, np.float64)[:PAIRS] for v in (last.x, last.y, net.loss.dz))
+    a, out, delta = (np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES] for v in (last.x, last.y, net.loss.dz))
     with np.errstate(all="ignore"):
         delta = delta / np.abs(delta).max(initial=0.0)
         lengths = np.einsum("ij,ij->i", delta, delta)
@@ -91,12 +91,12 @@ def predict_network(net: Network, *, band: bool = True) -> tuple[Architecture | 
 
     ``net`` has made a pass forward and backward; the weights are taken as drawn at random.
     """
-    seen, q1 = architecture(net, len(net.dense[0].y)), first_variance(net)
-    if seen is None:
+    known, q1 = architecture(net, len(net.dense[0].y)), first_variance(net)
+    if known is None:
         return None, q1, Prediction(reason="theory has no answer for layers of several kinds")
     if not math.isfinite(q1):
-        return seen, q1, Prediction(reason="the first pre-activation is not finite")
-    return seen, q1, predict(seen, q1, band=band, ends=network_ends(net))
+        return known, q1, Prediction(reason="the first pre-activation is not finite")
+    return known, q1, predict(known, q1, band=band, ends=network_ends(net))
 
 
 def _rms(W: Array) -> float:
@@ -112,7 +112,7 @@ def drawn_at_random(W: Array) -> bool:
     W = W / largest
     square = float(np.mean(W * W))
     stray = abs(float(W.mean())) * math.sqrt(W.size / square)
-    return W.size < 16 or (stray < _STRAY and float(np.mean(W**4)) / (square * square) < _HEAVY)
+    return W.size < 16 or (stray < _MEAN_THRESHOLD and float(np.mean(W**4)) / (square * square) < _KURTOSIS_THRESHOLD)
 
 
 def orthogonal(W: Array) -> bool:
@@ -120,4 +120,8 @@ def orthogonal(W: Array) -> bool:
     W = np.asarray(W, np.float64)
     gram = W.T @ W if W.shape[0] >= W.shape[1] else W @ W.T
     scale = float(np.mean(np.diag(gram)))
-    return float(np.abs(gram / scale - np.eye(len(gram))).max()) < _ORTHOGONAL if scale > 0 and len(gram) > 1 else False
+    return (
+        float(np.abs(gram / scale - np.eye(len(gram))).max()) < _ORTHOGONALITY_TOLERANCE
+        if scale > 0 and len(gram) > 1
+        else False
+    )

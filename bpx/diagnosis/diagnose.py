@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bpx.diagnosis import Finding, find, observe, predict_network
+from bpx.diagnosis import Finding, diagnose_pass, observe, predict_network
 from bpx.diagnosis.redrawn import FromSpec
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine.network import Network
@@ -35,14 +35,14 @@ def diagnose(net: Network, x: Any, y: Any) -> Finding:
     replica = net.replica(len(x))
     replica.cost(x, y if y.ndim == 1 else y.astype(net.dtype))
     replica.backward()
-    seen, _, prediction = predict_network(replica)
-    observed = observe(replica)
-    finding = find(replica, observed, prediction, FromSpec(replica) if replica.spec else None)
+    known, _, prediction = predict_network(replica)
+    observation = observe(replica)
+    finding = diagnose_pass(replica, observation, prediction, FromSpec(replica) if replica.spec else None)
     rows = Rows()
     context = ProbeContext(replica)
     for probe in (Scales(context), Gains(context)):
         probe.on_gradient(0)
         rows.append(0, 0.0, probe.keys, probe.values)
-    rows.append(0, 0.0, *predicted(prediction, observed))
-    rows.about = about(replica, seen) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}
+    rows.append(0, 0.0, *predicted(prediction, observation))
+    rows.about = about(replica, known) | {"finding": finding.as_dict(), "dataset": f"{len(x)} samples"}
     return replace(finding, figure=layer_profile(rows.records(), finding=False))

@@ -22,7 +22,7 @@ class Finding:
     ----------
     verdict : Verdict
         exploding, vanishing, healthy or undetermined, by the rule of a decade between first and last hidden layer.
-    hidden : int
+    n_hidden : int
         Number of hidden layers.
     slope : float or None
         Slope of log10 of delta; None where delta is exactly zero somewhere.
@@ -30,7 +30,7 @@ class Finding:
         delta of the first hidden layer over that of the last.
     residual : float or None
         Root mean square distance from the line, in decades.
-    worst_layer, worst_by
+    worst_layer, worst_residual
         The layer farthest from the line, and its distance in decades.
     zero_layers : tuple of str
         Layers whose delta is exactly zero.
@@ -54,7 +54,7 @@ class Finding:
         Share of (sample, unit) with a slope below 5 % of the steepest, mean over the hidden layers.
     remedies : tuple of (str, float)
         Words to add to the command, and the median factor per layer of the networks drawn with them, all healthy.
-    rough : str
+    caveat : str
         Why theory's band does not hold here, empty where it does.
     because : str
         The cause in words.
@@ -67,12 +67,12 @@ class Finding:
     """
 
     verdict: Verdict
-    hidden: int
+    n_hidden: int
     slope: float | None
     ratio: float | None
     residual: float | None
     worst_layer: str | None
-    worst_by: float | None
+    worst_residual: float | None
     zero_layers: tuple[str, ...]
     forward_slope: float | None
     predicted_slope: float | None
@@ -86,23 +86,23 @@ class Finding:
     needed_gain: float | None
     saturation: float | None
     remedies: tuple[tuple[str, float], ...]
-    rough: str = ""
+    caveat: str = ""
     because: str = ""
     facts: tuple[str, ...] = ()
     sentence: str = ""
     figure: Any = field(default=None, compare=False, repr=False)
 
     @staticmethod
-    def undetermined(hidden: int, sentence: str) -> Finding:
+    def undetermined(n_hidden: int, sentence: str) -> Finding:
         """Return the finding of a network in which nothing could be measured."""
         return Finding(
             verdict=Verdict.UNDETERMINED,
-            hidden=hidden,
+            n_hidden=n_hidden,
             slope=None,
             ratio=None,
             residual=None,
             worst_layer=None,
-            worst_by=None,
+            worst_residual=None,
             zero_layers=(),
             forward_slope=None,
             predicted_slope=None,

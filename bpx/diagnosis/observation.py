@@ -23,14 +23,31 @@ from bpx.probes.scales import QUANTITIES, Scales
 class Observation:
     """One pass through a network of L hidden layers.
 
-    ``delta_l2`` (L,): of the hidden layers, from the input; ``enters``: whether any delta comes from the loss;
-    ``depth_slope``: the line through them, None where there is none; ``forward_slope``: of log10 of the RMS of a,
-    per layer, going forward; ``gains``: mean log10 of the backward gain per layer, by kind of operation, between the
-    first and the last hidden delta (a residual block is one); ``saturation``: mean share over the
-    hidden layers; ``stop``: layer and kind of the operation, from the output on, that let no gradient through, if any;
-    ``output_gain``: ||delta||_2 of the last hidden layer over that of the output, NaN where there is none of either;
-    ``update_ratios``: ||dW|| / ||W|| of every weight layer in the first step, empty where no step is proposed;
-    ``dtype``: of the network.
+    Attributes
+    ----------
+    delta_l2 : ndarray (L,)
+        ||delta||_2 of the hidden layers, from the input on.
+    depth_slope : DepthSlope or None
+        The line through them, where there is one.
+    forward_slope : float or None
+        Slope of log10 of the RMS of a per layer, going forward.
+    gains : dict of str to float
+        Mean log10 of the backward gain per layer, by kind of operation, between the first and the last hidden delta; a
+        residual block is one operation.
+    saturation : float
+        Share of saturated (sample, unit), mean over the hidden layers.
+    blocked_at : (str, str) or None
+        Layer and kind of the first operation, from the output on, that let no gradient through.
+    finite : bool
+        Whether every delta is finite.
+    loss_gradient_nonzero : bool
+        Whether any delta comes from the loss.
+    output_gain : float
+        ||delta||_2 of the last hidden layer over that of the output; NaN where there is none of either.
+    update_ratios : tuple of float
+        ||dW|| / ||W|| of every weight layer in the first step; empty where no step is proposed.
+    dtype : str
+        Of the network.
     """
 
     delta_l2: Values
@@ -38,9 +55,9 @@ class Observation:
     forward_slope: float | None
     gains: dict[str, float]
     saturation: float
-    stop: tuple[str, str] | None
+    blocked_at: tuple[str, str] | None
     finite: bool
-    enters: bool
+    loss_gradient_nonzero: bool
     output_gain: float = math.nan
     update_ratios: tuple[float, ...] = ()
     dtype: str = "float32"
@@ -55,7 +72,7 @@ def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
     hidden, outer = scales.table[:-1], scales.table[-1]
     l2, output = hidden[:, QUANTITIES.index("delta_l2")].copy(), float(outer[QUANTITIES.index("delta_l2")])
     saturation = hidden[:, QUANTITIES.index("saturation")]
-    stop = next(
+    blocked_at = next(
         (key[:2] for key, g in zip(gains.keys, gains.values, strict=True) if g == 0 and key[1] != "branch"), None
     )
     return Observation(
@@ -64,8 +81,8 @@ def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
         forward_slope=forward_slope(hidden[:, QUANTITIES.index("activation_rms")]),
         gains=_by_kind(net, gains),
         saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
-        stop=stop,
-        enters=output != 0,
+        blocked_at=blocked_at,
+        loss_gradient_nonzero=output != 0,
         finite=bool(np.isfinite(scales.table[:, QUANTITIES.index("delta_l2")]).all()),
         output_gain=float(l2[-1]) / output if len(l2) and output > 0 else math.nan,
         update_ratios=tuple(update_ratios),

@@ -19,14 +19,14 @@ from bpx.engine.models import MODELS
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS
 
-NAMED = 2  # remedies, of different groups
-CURED = 0.5  # decades between the first and the last hidden layer, in each drawn network
-FEWEST, MOST = 4, 10  # drawn networks that a remedy is named after
-MARGIN = 3.0  # standard deviations between the mean and the limit of healthy, for fewer than MOST
-SAME_SCALE = 5.0  # standard errors within which two networks' weights are drawn alike
-WORK = 3e10  # multiplications, at most about, of all passes: a second on one core
+MAX_REMEDIES = 2  # remedies, of different groups
+CURED_DECADES = 0.5  # decades between the first and the last hidden layer, in each drawn network
+MIN_DRAWS, MAX_DRAWS = 4, 10  # drawn networks that a remedy is named after
+MARGIN_STDS = 3.0  # standard deviations between the mean and the limit of healthy, for fewer than MAX_DRAWS
+SAME_SCALE_ERRORS = 5.0  # standard errors within which two networks' weights are drawn alike
+MAX_WORK = 3e10  # multiplications, at most about, of all passes: a second on one core
 
-TRIED = {  # the options that people know best come first, what is registered besides comes last
+ORDER = {  # the options that people know best come first, what is registered besides comes last
     "initializer": (
         *("he_normal", "xavier_normal", "lecun_normal", "critical", "orthogonal"),
         *("he_uniform", "xavier_uniform", "lecun_uniform", "lsuv"),
@@ -42,10 +42,10 @@ REGISTERED: dict[str, Iterable[str]] = {
     "model": MODELS,
 }
 NO_REMEDIES = ("zeros", "constant", "linear")  # equal weights keep their symmetry; a hundred linear layers are one
-OWN_GAIN = {"he": math.sqrt(2), "xavier": 1.0, "lecun": 1.0, "orthogonal": 1.0}  # the rest: what is needed
-LOWER_RATES = (2, 5, 10, 20)  # the rate is divided by these
+SCHEME_GAIN = {"he": math.sqrt(2), "xavier": 1.0, "lecun": 1.0, "orthogonal": 1.0}  # the rest: what is needed
+RATE_DIVISORS = (2, 5, 10, 20)  # the rate is divided by these
 GROUPS = ("initializer", "normalization", "model", "dropout", "dropout.rate", "dataset.scaling", "activation")
-FIRST = {  # the groups that a cause asks for first
+GROUPS_BY_CAUSE = {  # the groups that a cause asks for first
     "weights": ("initializer",),
     "symmetry": ("initializer",),
     "dropout": ("dropout", "dropout.rate"),
@@ -83,8 +83,8 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
     of them: four if the limit of a decade is three standard deviations away from their mean, else up to ten. Options
     that draw weights of the scale that ``net`` has are no change.
     """
-    asked = [group for cause in causes for group in FIRST.get(cause, ())]
-    work = WORK
+    asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ())]
+    work = MAX_WORK
     found: list[tuple[str, float]] = []
     for key in dict.fromkeys([*asked, *GROUPS]):
         for value in _options(net, key):
@@ -98,14 +98,14 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
                 break
             if work <= 0:
                 return tuple(found)
-        if len(found) == NAMED:
+        if len(found) == MAX_REMEDIES:
             break
     return tuple(found)
 
 
 def option_values(key: str) -> list[str]:
     """Return the options of a group that may be a remedy, in the order in which they are tried."""
-    return [name for name in dict.fromkeys([*TRIED[key], *REGISTERED[key]]) if name not in NO_REMEDIES]
+    return [name for name in dict.fromkeys([*ORDER[key], *REGISTERED[key]]) if name not in NO_REMEDIES]
 
 
 def _options(net: Network, key: str) -> Sequence[str]:
@@ -114,13 +114,13 @@ def _options(net: Network, key: str) -> Sequence[str]:
     spec = net.spec
     if key == "initializer":
         need = geometric_mean(needed_gains(net)[1:]) or 1.0
-        gain = {name: OWN_GAIN.get(name.partition("_")[0], need) for name in option_values(key)}
+        gain = {name: SCHEME_GAIN.get(name.partition("_")[0], need) for name in option_values(key)}
         far = {name: round(abs(math.log(gain[name] / need)), 1) for name in gain}
-        return sorted(gain, key=lambda name: (name not in TRIED[key], far[name]))
+        return sorted(gain, key=lambda name: (name not in ORDER[key], far[name]))
     if key == "dropout":
         return ("none",) if spec.dropout else ()
     if key == "dropout.rate":
-        return [f"{spec.dropout / share:.2g}" for share in LOWER_RATES] if spec.dropout else ()
+        return [f"{spec.dropout / share:.2g}" for share in RATE_DIVISORS] if spec.dropout else ()
     if key == "dataset.scaling":
         return ("standard",)
     now = {"normalization": spec.normalization, "model": spec.model, "activation": spec.activation.name}[key]
@@ -131,16 +131,16 @@ def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple
     """Return the slopes of the networks drawn with a candidate, none where it does not hold, and the work done."""
     slopes: list[float] = []
     cost = 0.0
-    for drawn in islice(candidate.draws, MOST):
+    for drawn in islice(candidate.draws, MAX_DRAWS):
         cost += _cost(drawn)
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
             return [], cost
         line, L = hidden_slope(drawn), len(drawn.dense) - 1
-        if line is None or abs(line.slope) * (L - 1) > CURED:
+        if line is None or abs(line.slope) * (L - 1) > CURED_DECADES:
             return [], cost
         slopes.append(line.slope)
         decades = np.array(slopes) * (L - 1)
-        if len(slopes) >= FEWEST and abs(decades.mean()) + MARGIN * decades.std(ddof=1) <= 1:
+        if len(slopes) >= MIN_DRAWS and abs(decades.mean()) + MARGIN_STDS * decades.std(ddof=1) <= 1:
             return slopes, cost
         if cost > work:
             return [], cost
@@ -160,7 +160,7 @@ def _drawn_alike(net: Network, other: Network) -> bool:
     if not all(a > 0 and b > 0 for a, b in scales):
         return False
     off = abs(sum(math.log(a / b) for a, b in scales))
-    if off > SAME_SCALE * math.sqrt(sum(1 / a.W.value.size for a, _ in pairs)) + 1e-9:
+    if off > SAME_SCALE_ERRORS * math.sqrt(sum(1 / a.W.value.size for a, _ in pairs)) + 1e-9:
         return False
     kinds = [(drawn_at_random(W), orthogonal(W)) for W in (n.dense[1].W.value for n in (net, other))]
     return kinds[0] == kinds[1]

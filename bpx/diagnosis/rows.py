@@ -11,7 +11,7 @@ from bpx.diagnosis.observation import Observation
 from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.network import Network
 from bpx.engine.parts import describe
-from bpx.probes.histograms import HIGHEST, LOWEST
+from bpx.probes.histograms import HIGHEST_DECADE, LOWEST_DECADE
 from bpx.records import Keys
 from bpx.theory import Architecture, Prediction
 
@@ -25,27 +25,27 @@ PREDICTED = (
 )
 
 
-def about(net: Network, seen: Architecture | None) -> dict[str, Any]:
+def about(net: Network, known: Architecture | None) -> dict[str, Any]:
     """Return what a record says of its network, as plain JSON: enough to draw its figures."""
     facts: dict[str, Any] = {
         "batch_size": len(net.dense[0].y),
         "dtype": str(net.dtype),
-        "histogram_decades": [LOWEST, HIGHEST],
+        "histogram_decades": [LOWEST_DECADE, HIGHEST_DECADE],
         "jacobian_rank": min(net.n_in, net.n_out),
     }
-    if seen is not None:
+    if known is not None:
         facts |= {
-            "activation": describe(seen.activation, ACTIVATIONS),
-            "normalization": seen.normalization,
-            "residual": seen.residual,
-            "keep": seen.keep,
-            "sigma_b": seen.bias_std,
-            "sigma_w": seen.sigma_w,
+            "activation": describe(known.activation, ACTIVATIONS),
+            "normalization": known.normalization,
+            "residual": known.residual,
+            "keep": known.keep_prob,
+            "sigma_b": known.bias_std,
+            "sigma_w": known.sigma_w,
         }
     return facts
 
 
-def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[np.float64]]:
+def predicted(prediction: Prediction, observation: Observation) -> tuple[Keys, NDArray[np.float64]]:
     """Return theory's line and band as rows: delta_l2, from the last measured one on, and the RMS of z."""
     L = len(prediction.q)
     keys = tuple((f"layer_{i:02d}", "", quantity, 0) for quantity in PREDICTED for i in range(1, L + 1))
@@ -53,6 +53,6 @@ def predicted(prediction: Prediction, seen: Observation) -> tuple[Keys, NDArray[
         return keys, np.zeros(0)
     profiles = (prediction.log10_delta, prediction.low, prediction.high)
     with np.errstate(all="ignore"):  # a band may end beyond all numbers
-        lines = [seen.delta_l2[-1] * 10 ** np.array(x) for x in profiles]
+        lines = [observation.delta_l2[-1] * 10 ** np.array(x) for x in profiles]
         lengths = [np.sqrt(q) for q in (prediction.q, prediction.q_low, prediction.q_high)]
     return keys, np.concatenate([*lines, *lengths])

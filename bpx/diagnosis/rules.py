@@ -11,16 +11,16 @@ import numpy as np
 
 from bpx.probes import fit_slope
 from bpx.probes.probe import Values
-from bpx.theory import Verdict, verdict
+from bpx.theory import Verdict, slope_verdict
 
 Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" stands for the whole network
 
-LEARNED_COST = 0.9  # of its start
-LEARNED_ACCURACY = 0.05  # of the way from the share of the largest class to 1
+LEARNED_COST_RATIO = 0.9  # of its start
+LEARNED_ACCURACY_SHARE = 0.05  # of the way from the share of the largest class to 1
 LEARNED_R2 = 0.05  # the constant answer has 0
-LEAST_RATE = 0.01  # of the peak learning rate: below it, small updates are what the schedule asks for
-USUAL_SATURATION = 0.25  # share of z ~ N(0, 1) with a slope near zero; it is 0 for tanh and 1/2 for ReLU
-CLIPPED_STEPS = 0.99
+MIN_RATE = 0.01  # of the peak learning rate: below it, small updates are what the schedule asks for
+MAX_USUAL_SATURATION = 0.25  # share of z ~ N(0, 1) with a slope near zero; it is 0 for tanh and 1/2 for ReLU
+CLIPPED_STEPS_THRESHOLD = 0.99
 
 
 @final
@@ -63,11 +63,11 @@ class Snapshot:
         """Whether the cost has fallen and more is right than in the constant answer; None: not known."""
         if self.grown is None:
             return None
-        learned = self.grown <= LEARNED_COST
+        learned = self.grown <= LEARNED_COST_RATIO
         if self.r2 is not None:
             learned &= self.r2 > LEARNED_R2
         if self.accuracy is not None and self.largest_class is not None:
-            learned &= self.accuracy - self.largest_class > LEARNED_ACCURACY * (1 - self.largest_class)
+            learned &= self.accuracy - self.largest_class > LEARNED_ACCURACY_SHARE * (1 - self.largest_class)
         return learned
 
     @property
@@ -97,7 +97,7 @@ class Snapshot:
         """The state of the gradients: healthy, vanishing, exploding, dead or undetermined."""
         if self.stopped:
             return Verdict.DEAD
-        return Verdict.UNDETERMINED if self.slope is None else verdict(self.slope, len(self.of("delta_l2")) - 1)
+        return Verdict.UNDETERMINED if self.slope is None else slope_verdict(self.slope, len(self.of("delta_l2")) - 1)
 
 
 @final
@@ -159,13 +159,13 @@ def _diverging(known: Snapshot, limit: float) -> Hits:
 
 def _stalled(known: Snapshot, limit: float) -> Hits:
     ratios = known.of("update_ratio")
-    if known.learned or known.stopped or known.rate < LEAST_RATE or not (ratios < limit).all():
+    if known.learned or known.stopped or known.rate < MIN_RATE or not (ratios < limit).all():
         return {}
     return _layers(known, "update_ratio", lambda v: v < limit)
 
 
 def _lost(known: Snapshot, limit: float) -> Hits:
-    if known.learned or known.rate < LEAST_RATE:
+    if known.learned or known.rate < MIN_RATE:
         return {}
     return _layers(known, "lost_updates", lambda v: v >= limit)
 
@@ -175,7 +175,7 @@ def _thrown(known: Snapshot, limit: float) -> Hits:
 
 
 def _clipped(known: Snapshot, limit: float) -> Hits:
-    if not (known.of("clipped_steps") >= CLIPPED_STEPS).any():
+    if not (known.of("clipped_steps") >= CLIPPED_STEPS_THRESHOLD).any():
         return {}
     return _layers(known, "clip_coefficient", lambda v: v < limit)
 
@@ -185,7 +185,7 @@ def _clipped_entries(known: Snapshot, limit: float) -> Hits:
 
 
 def _saturated(known: Snapshot, limit: float) -> Hits:
-    if known.usual_saturation > USUAL_SATURATION:
+    if known.usual_saturation > MAX_USUAL_SATURATION:
         return {}
     return _layers(known, "saturation", lambda v: v >= limit)
 
@@ -306,7 +306,7 @@ _RULES = (
     Rule(
         name="not learned",
         quantity="cost/train",
-        limit=LEARNED_COST,
+        limit=LEARNED_COST_RATIO,
         threshold="above {percent:g} % of its start, or the accuracy less than 5 % of the way from the share of the "
         "largest class to 1, or R² below 0.05",
         sentence="the network has not learned",

@@ -10,11 +10,15 @@ from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.trials import root_mean_square
 from bpx.engine.network import Network
-from bpx.theory import Verdict, verdict
+from bpx.theory import Verdict, slope_verdict
 
 COMMAND = "python -m bpx.train"
-PARTS = {"dense": "weights", "norm": "normalization", "residual": "residual blocks"}  # kinds of operations, for people
-NEAR_ZERO = 1e8  # times the smallest normal number: below, the next layer's delta may underflow
+PART_NAMES = {
+    "dense": "weights",
+    "norm": "normalization",
+    "residual": "residual blocks",
+}  # kinds of operations, for people
+UNDERFLOW_MARGIN = 1e8  # times the smallest normal number: below, the next layer's delta may underflow
 _WITHOUT = {
     "weights": "rescaled to that",
     "dropout": "without it",
@@ -25,22 +29,22 @@ _WITHOUT = {
 _VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
 
 
-def sentence(f: Finding, seen: Observation) -> str:
-    """Say what was found, from what was ``seen``."""
-    if not seen.finite:
+def sentence(f: Finding, observation: Observation) -> str:
+    """Say what was found."""
+    if not observation.finite:
         return "Undetermined: the first backward pass is not finite."
-    if not seen.enters:
+    if not observation.loss_gradient_nonzero:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
-    if f.hidden < 2:
-        return _shallow(f, seen) + _rest(f)
+    if f.n_hidden < 2:
+        return _shallow(f, observation) + _rest(f)
     if f.verdict == Verdict.UNDETERMINED:
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
-        return f"Gradients vanish: {_zeros(f, seen)} ({_theory(f)}).{_rest(f)}"
+        return f"Gradients vanish: {_zeros(f, observation)} ({_theory(f)}).{_rest(f)}"
     assert f.factor is not None and f.ratio is not None
     return (
         f"Gradients {_VERBS[f.verdict]}: going backward delta changes ×{_x(f.factor)} per layer, "
-        f"×{f.ratio:.2g} from the last to the first of {f.hidden} hidden layers ({_theory(f)}).{_rest(f)}"
+        f"×{f.ratio:.2g} from the last to the first of {f.n_hidden} hidden layers ({_theory(f)}).{_rest(f)}"
     )
 
 
@@ -54,7 +58,7 @@ def because(f: Finding, net: Network) -> str:
         return f"no single part (the best, {best} {how}: ×{_x(f.trials[best])} per layer)"
     parts = f.cause.split(" and ")
     said = "; ".join(f"{_blamed(part, f, net)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
-    enough = verdict(math.log10(f.trials[best]), f.hidden) == Verdict.HEALTHY
+    enough = slope_verdict(math.log10(f.trials[best]), f.n_hidden) == Verdict.HEALTHY
     return said if enough else f"{said}, {'each ' if len(parts) > 1 else ''}not enough alone"
 
 
@@ -73,10 +77,12 @@ def _blamed(part: str, f: Finding, net: Network) -> str:
     if part == "normalization" and spec:
         return f"{spec.normalization} normalization"
     if part == "shortcuts":
-        limit = 10 ** ((1 if f.verdict == Verdict.EXPLODING else -1) / (f.hidden - 1))
+        limit = 10 ** ((1 if f.verdict == Verdict.EXPLODING else -1) / (f.n_hidden - 1))
         side = "below" if limit > 1 else "above"
         block = _x(f.gains.get("residual blocks", 0.0))
-        return f"the sum at the shortcuts, ×{block} per block where {f.hidden} layers stay healthy {side} ×{_x(limit)}"
+        return (
+            f"the sum at the shortcuts, ×{block} per block where {f.n_hidden} layers stay healthy {side} ×{_x(limit)}"
+        )
     if part == "inputs" and net.last_batch is not None:
         return f"inputs of RMS {root_mean_square(net.last_batch[0]):.3g}"
     return part
@@ -96,39 +102,39 @@ def _typed(words: str) -> str:
     return f"{command} ({left_out.replace(')', ', ')}"
 
 
-def _shallow(f: Finding, seen: Observation) -> str:
+def _shallow(f: Finding, observation: Observation) -> str:
     """Say what is known of a network in which nothing can vanish or explode from layer to layer."""
     if f.zero_layers:
-        return f"One hidden layer: {_zeros(f, seen)}."
+        return f"One hidden layer: {_zeros(f, observation)}."
     known = []
-    if f.hidden:
-        known.append(f"going backward delta changes ×{_x(seen.output_gain)} from the output to layer_01")
+    if f.n_hidden:
+        known.append(f"going backward delta changes ×{_x(observation.output_gain)} from the output to layer_01")
         known += [f"{100 * f.saturation:.0f} % saturated"] if f.saturation is not None else []
-    if seen.update_ratios and all(map(math.isfinite, seen.update_ratios)):  # weights of zero have none
-        changes = " and ".join(f"{ratio:.1e}" for ratio in seen.update_ratios)
+    if observation.update_ratios and all(map(math.isfinite, observation.update_ratios)):  # weights of zero have none
+        changes = " and ".join(f"{ratio:.1e}" for ratio in observation.update_ratios)
         known.append(f"the first step changes the weights by {changes} of their norm")
-    start = "One hidden layer, so no slope" if f.hidden else "No hidden layer"
+    start = "One hidden layer, so no slope" if f.n_hidden else "No hidden layer"
     return f"{start}: {'; '.join(known)}." if known else f"{start}."
 
 
-def _zeros(f: Finding, seen: Observation) -> str:
+def _zeros(f: Finding, observation: Observation) -> str:
     where = f.zero_layers[0] if len(f.zero_layers) == 1 else f"{f.zero_layers[0]} to {f.zero_layers[-1]}"
-    text = f"delta is exactly zero in {where}" + (f" of {f.hidden} hidden layers" if f.hidden > 1 else "")
-    if seen.stop is not None:
-        layer, kind = seen.stop
-        text += f", lost in the {PARTS.get(kind, kind)} of {layer}"
-    positive = seen.delta_l2[seen.delta_l2 > 0]
-    if positive.size and positive.min() < NEAR_ZERO * np.finfo(seen.dtype).tiny:
-        more = " (dtype=float64 shows more)" if seen.dtype == "float32" else ""
-        text += f" because it is smaller than any {seen.dtype}{more}"
+    text = f"delta is exactly zero in {where}" + (f" of {f.n_hidden} hidden layers" if f.n_hidden > 1 else "")
+    if observation.blocked_at is not None:
+        layer, kind = observation.blocked_at
+        text += f", lost in the {PART_NAMES.get(kind, kind)} of {layer}"
+    positive = observation.delta_l2[observation.delta_l2 > 0]
+    if positive.size and positive.min() < UNDERFLOW_MARGIN * np.finfo(observation.dtype).tiny:
+        more = " (dtype=float64 shows more)" if observation.dtype == "float32" else ""
+        text += f" because it is smaller than any {observation.dtype}{more}"
     return text
 
 
 def _theory(f: Finding) -> str:
     if f.predicted_slope is None or f.predicted_factor is None:
         return f"theory has no prediction: {f.reason}"
-    if f.rough:
-        return f"theory predicts ×{_x(f.predicted_factor)}, but only roughly: {f.rough}"
+    if f.caveat:
+        return f"theory predicts ×{_x(f.predicted_factor)}, but only roughly: {f.caveat}"
     text = f"theory predicts ×{_x(f.predicted_factor)}"
     if f.slope is None or f.predicted_low is None or f.predicted_high is None or f.predicted_low == f.predicted_high:
         return text

@@ -15,13 +15,13 @@ from bpx.engine.network import Network
 from bpx.probes import Reading
 from bpx.records import Outcome
 
-STOPS = ("dead", "diverging", "stalled")  # the rules that can end a run
+STOP_RULES = ("dead", "diverging", "stalled")  # the rules that can end a run
 QUANTITIES = frozenset(rule.quantity for rule in RULES.values()) | {"clipped_steps"}
-_DEAD = ("dead layer", "dead")
-_FLOW = ("exploding", "vanishing")  # said of a network that learned, too, which is no alarm
-_EXPLAINED = ("dead", "dead layer", "dead units", "saturated")  # a step that threw the weights may be why
-_ENDED = {Outcome.DIVERGED: "diverged", Outcome.PRUNED: "was pruned"}
-_REMEMBERED = ("cost_start", "cost", "accuracy", "rate")  # of what is known, beside the values
+_DEAD_RULES = ("dead layer", "dead")
+_SLOPE_RULES = ("exploding", "vanishing")  # said of a network that learned, too, which is no alarm
+_THROWN_EXPLAINS = ("dead", "dead layer", "dead units", "saturated")  # a step that threw the weights may be why
+_OUTCOME_WORDS = {Outcome.DIVERGED: "diverged", Outcome.PRUNED: "was pruned"}
+_SNAPSHOT_FIELDS = ("cost_start", "cost", "accuracy", "rate")  # of what is known, beside the values
 
 
 @final
@@ -123,29 +123,31 @@ class TrainingState:
             found.pop("not learned", None)
             learned = False
         alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
-        spoken, factor = known.verdict, known.factor
-        state = ", and ".join(alarms[name].sentence for name in _DEAD if name in alarms)
+        verdict, factor = known.verdict, known.factor
+        state = ", and ".join(alarms[name].sentence for name in _DEAD_RULES if name in alarms)
         if factor is not None:
-            flow = RULES[spoken].sentence if spoken in RULES else "gradients are healthy, ×{values} per layer"
+            flow = RULES[verdict].sentence if verdict in RULES else "gradients are healthy, ×{values} per layer"
             state = f"{state}, " * bool(state) + flow.format(values=f"{factor:.3g}")
-        first = (*_DEAD, *_FLOW, "not learned")
+        first = (*_DEAD_RULES, *_SLOPE_RULES, "not learned")
         clauses = [state, *(alarm.sentence for name, alarm in alarms.items() if name not in first)]
-        if self.thrown is not None and any(name in found for name in _EXPLAINED):
+        if self.thrown is not None and any(name in found for name in _THROWN_EXPLAINS):
             ratio, at, lr = self.thrown
             clauses.append(RULES["thrown"].sentence.format(rate=f"{lr:g}", values=f"{ratio:.2g}", step=at))
         if learned is not None and outcome != Outcome.DIVERGED:
             clauses.append(self._learning(learned, "training" if "accuracy/train" in metrics else "validation"))
         step = self.judged.get("dead", self.judged.get("diverging", 0))
-        before = f"At step {step}, the last record before it {_ENDED[outcome]}," if outcome in _ENDED else ""
+        before = (
+            f"At step {step}, the last record before it {_OUTCOME_WORDS[outcome]}," if outcome in _OUTCOME_WORDS else ""
+        )
         told = "; ".join(clause for clause in clauses if clause)
         sentence = f"{before or 'After training'} {told}." if told else ""
-        return FinalState(spoken, step, factor, learned, tuple(alarms.values()), sentence)
+        return FinalState(verdict, step, factor, learned, tuple(alarms.values()), sentence)
 
     def facts(self) -> dict[str, Any]:
         """Return, as JSON, what a resumed run has to know of the records so far."""
         known = self.known
         values = {name: [list(layers), found.tolist()] for name, (layers, found) in known.values.items()}
-        ends = {key: getattr(known, key) for key in _REMEMBERED}
+        ends = {key: getattr(known, key) for key in _SNAPSHOT_FIELDS}
         own = {"peak": self.peak, "judged": self.judged, "since": self.since, "thrown": self.thrown}
         return own | ends | {"values": values}
 
@@ -153,7 +155,7 @@ class TrainingState:
         """Take what ``facts`` returned."""
         self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
         self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])
-        for key in _REMEMBERED:
+        for key in _SNAPSHOT_FIELDS:
             setattr(self.known, key, facts[key])
         self.known.values = {q: (tuple(layers), np.array(v, float)) for q, (layers, v) in facts["values"].items()}
 

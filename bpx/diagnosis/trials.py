@@ -21,9 +21,11 @@ from bpx.probes.probe import WeightLayer, weight_layers
 from bpx.theory import critical_sigma_w
 from bpx.theory.gaussian import slope_moment
 
-HELPS = 0.3  # of |slope|: what a part must take away with it, to be a cause; of three alike, each takes a third
-AS_GOOD = 0.9  # of what the best takes away: named beside it
-UNIT_SCALE = 2.0  # inputs whose root mean square is 1 within this factor are not rescaled
+CAUSE_THRESHOLD = (
+    0.3  # of |slope|: what a part must take away with it, to be a cause; of three alike, each takes a third
+)
+JOINT_CAUSE_THRESHOLD = 0.9  # of what the best takes away: named beside it
+UNIT_SCALE_RATIO = 2.0  # inputs whose root mean square is 1 within this factor are not rescaled
 Change = Callable[[Network, Array], Array]  # changes a replica and returns the inputs that it gets
 
 
@@ -59,7 +61,7 @@ def find_causes(net: Network, slope: float) -> Causes:
     before = min(max(abs(slope), 1e-12), most)
     healed = {part: 1 - s / before for part, s in sorted(left.items(), key=lambda item: item[1])}
     best = max(healed.values())
-    parts = tuple(part for part, h in healed.items() if h >= max(HELPS, AS_GOOD * best))
+    parts = tuple(part for part, h in healed.items() if h >= max(CAUSE_THRESHOLD, JOINT_CAUSE_THRESHOLD * best))
     return Causes(parts, slopes)
 
 
@@ -116,7 +118,7 @@ def _changes(net: Network) -> Iterator[tuple[str, Change]]:
         if kind in kinds:
             yield part, partial(_without, kind)
     assert net.last_batch is not None
-    if not 1 / UNIT_SCALE < root_mean_square(net.last_batch[0]) < UNIT_SCALE:
+    if not 1 / UNIT_SCALE_RATIO < root_mean_square(net.last_batch[0]) < UNIT_SCALE_RATIO:
         yield "inputs", _rescale_inputs
 
 

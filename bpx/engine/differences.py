@@ -9,8 +9,8 @@ import numpy as np
 
 ROUND_OFF = float(np.finfo(np.float64).eps)
 TOLERANCE = 1e-7  # of a relative difference, beyond the error of the difference itself
-SLACK = 4.0  # the error of a difference may be so many times its estimate
-RESOLVED = 1e-3  # what is left less than this by the error of the difference is not checked
+ERROR_FACTOR = 4.0  # the error of a difference may be so many times its estimate
+MAX_TOLERANCE = 1e-3  # what is left less than this by the error of the difference is not checked
 _STEPS = (0.5, 1.0, 2.0)  # times the step asked for
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-EXACT = 2**53  # integers beyond it may have no float64 of their own
-KINDS = "fiub"  # of NumPy's dtypes, those that are numbers
+MAX_EXACT_INTEGER = 2**53  # integers beyond it may have no float64 of their own
+NUMBER_KINDS = "fiub"  # of NumPy's dtypes, those that are numbers
 
 
 @final
@@ -70,7 +70,7 @@ class Column:
         return inputs
 
     def _numbers(self, cells: Array) -> Array:
-        if cells.dtype.kind not in KINDS:
+        if cells.dtype.kind not in NUMBER_KINDS:
             cells = np.array([np.nan if missing(cell) else cell for cell in cells.tolist()], object)
         try:
             numbers = exact(cells)
@@ -98,10 +98,10 @@ def exact(values: Any) -> Array:
     if array.dtype.kind == "O":
         if any(isinstance(value, str) for value in array.ravel().tolist()):
             raise ValueError("it holds words")
-    elif array.dtype.kind not in KINDS:
+    elif array.dtype.kind not in NUMBER_KINDS:
         raise ValueError(f"its values are {array.dtype}")
     numbers = array.astype(np.float64)
-    if array.dtype.kind in "iuO" and array.itemsize == 8 and np.nanmax(np.abs(numbers), initial=0) >= EXACT:
+    if array.dtype.kind in "iuO" and array.itemsize == 8 and np.nanmax(np.abs(numbers), initial=0) >= MAX_EXACT_INTEGER:
         wrong = [value for value in array.ravel().tolist() if isinstance(value, int) and int(float(value)) != value]
         if wrong:
             raise ValueError(f"{wrong[0]} has no exact float64")
@@ -127,7 +127,7 @@ def matrix(columns: Sequence[Column], raw: Any) -> Array:
             raise ValueError(f"the column {lacking[0]} is lacking; the model takes {', '.join(wanted)}")
         given = [raw[name] for name in wanted]
     else:
-        table = np.asarray(raw, None if names is None and np.asarray(raw).dtype.kind in KINDS else object)
+        table = np.asarray(raw, None if names is None and np.asarray(raw).dtype.kind in NUMBER_KINDS else object)
         if table.ndim != 2 or table.shape[1] != len(columns):
             raise ValueError(f"x must be (rows, {len(columns)}) with {', '.join(wanted)}, got {table.shape}")
         given = list(table.T)

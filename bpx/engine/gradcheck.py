@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bpx.engine.activations import Activation
-from bpx.engine.differences import RESOLVED, ROUND_OFF, SLACK, TOLERANCE, Difference, derivative
+from bpx.engine.differences import ERROR_FACTOR, MAX_TOLERANCE, ROUND_OFF, TOLERANCE, Difference, derivative
 from bpx.engine.layer import Array
 from bpx.engine.layercheck import LayerCheck, check_layers
 from bpx.engine.network import Network
@@ -139,7 +139,7 @@ def gradcheck(
         checks.append(
             TensorCheck(
                 p.name,
-                relative_difference(n, a) if scale > floor and tolerance < RESOLVED else None,
+                relative_difference(n, a) if scale > floor and tolerance < MAX_TOLERANCE else None,
                 tolerance,
                 len(chosen),
                 int((~smooth).sum()),
@@ -160,7 +160,7 @@ def gradcheck(
 def _tolerance(floor: float, error: Array, numeric: Array, analytic: Array) -> float:
     """Return the relative difference that the error of the differences, at least their round-off, explains."""
     total = float(np.linalg.norm(numeric + analytic))
-    return TOLERANCE + (SLACK * float(np.linalg.norm(np.maximum(error, floor))) / total if total else 0.0)
+    return TOLERANCE + (ERROR_FACTOR * float(np.linalg.norm(np.maximum(error, floor))) / total if total else 0.0)
 
 
 def _sides(net: Network) -> list[Array]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bpx.engine.activations import Activation
-from bpx.engine.differences import RESOLVED, ROUND_OFF, SLACK, TOLERANCE, derivative
+from bpx.engine.differences import ERROR_FACTOR, MAX_TOLERANCE, ROUND_OFF, TOLERANCE, derivative
 from bpx.engine.layer import Array, Layer
 from bpx.engine.network import Network
 
-_STEP, _DIRECTIONS, _TRIES = 1e-5, 3, 10
+_STEP, _N_DIRECTIONS, _MAX_TRIES = 1e-5, 3, 10
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _check(
     h = _STEP * (float(np.linalg.norm(x)) / math.sqrt(x.size) or 1.0)
     size, off = float(np.linalg.norm(dx)), []
     error = ROUND_OFF * float(np.linalg.norm(dy)) * max(float(np.linalg.norm(output(x))), 1.0) / h
-    for _ in range(_TRIES):
+    for _ in range(_MAX_TRIES):
         v = rng.standard_normal(x.shape)
 
         def change(step: float, v: Array = v) -> tuple[float, bool]:
@@ -120,10 +120,10 @@ def _check(
         if slope.smooth:
             off.append(abs(slope.value - float(np.vdot(dx, v))))
             error = max(error, slope.error)
-        if len(off) == _DIRECTIONS:
+        if len(off) == _N_DIRECTIONS:
             break
-    tolerance = TOLERANCE + (SLACK * error / size if size else 0.0)
-    if not off or size == 0 or tolerance > RESOLVED:
+    tolerance = TOLERANCE + (ERROR_FACTOR * error / size if size else 0.0)
+    if not off or size == 0 or tolerance > MAX_TOLERANCE:
         return LayerCheck(name, None, tolerance)
     return LayerCheck(name, max(off) / size, tolerance)
 

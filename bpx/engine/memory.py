@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGNED = 64  # bytes
+ALIGNMENT = 64  # bytes
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -19,8 +19,8 @@ def zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     runs with the same seed differ in the last digits of what is measured.
     """
     n = math.prod(shape) if isinstance(shape, tuple) else shape
-    room = np.zeros(n * dtype.itemsize + ALIGNED, np.uint8)
-    start = -room.ctypes.data % ALIGNED
+    room = np.zeros(n * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
     return room[start : start + n * dtype.itemsize].view(dtype).reshape(shape)
 
 

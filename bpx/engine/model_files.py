@@ -20,7 +20,7 @@ from bpx.engine.network import EVALUATION_ROWS, Network
 from bpx.engine.spec import NetworkSpec
 
 FORMAT = 2
-MOST_LAYERS = 20_000
+MAX_LAYERS = 20_000
 
 
 def save_model(
@@ -186,7 +186,7 @@ def _check_spec(spec: dict[str, Any], theta: NDArray[Any]) -> None:
     widths = [spec["n_in"], *spec["hidden"], spec["n_out"]]
     if not all(type(n) is int and n >= 1 for n in widths):
         raise ValueError("model.json has a width that is no positive integer")
-    if len(widths) > MOST_LAYERS:  # a layer of one unit takes far more than its weight
-        raise ValueError(f"model.json describes {len(widths):,} layers, a model has at most {MOST_LAYERS:,}")
+    if len(widths) > MAX_LAYERS:  # a layer of one unit takes far more than its weight
+        raise ValueError(f"model.json describes {len(widths):,} layers, a model has at most {MAX_LAYERS:,}")
     if sum(a * b for a, b in pairwise(widths)) > theta.size:
         raise ValueError(f"model.json describes more weights than the {theta.size:,} numbers of model.npz")

@@ -19,7 +19,9 @@ from bpx.engine.memory import Arrays, Stateful, add_prefix, select_prefix
 from bpx.engine.schedules import Constant, LRSchedule
 from bpx.engine.store import Store
 
-UNTHREADED = 10_000  # OpenBLAS shares longer vectors among threads, and SciPy's threads stall NumPy's: 40 times slower
+MAX_UNTHREADED = (
+    10_000  # OpenBLAS shares longer vectors among threads, and SciPy's threads stall NumPy's: 40 times slower
+)
 
 
 def norm(vector: Array) -> float:
@@ -30,8 +32,8 @@ def norm(vector: Array) -> float:
 def axpy(x: Array, y: Array, a: float) -> None:
     """Compute y += a x in place, in one pass."""
     f = saxpy if y.dtype == np.float32 else daxpy
-    for start in range(0, len(y), UNTHREADED):
-        piece = slice(start, start + UNTHREADED)
+    for start in range(0, len(y), MAX_UNTHREADED):
+        piece = slice(start, start + MAX_UNTHREADED)
         f(x[piece], y[piece], a=a)
 
 

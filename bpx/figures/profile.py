@@ -59,8 +59,8 @@ def _predicted(axes: Any, records: Records, quantity: str, label: str) -> Values
     low, high = (positive(end[:, 0]) if end.size else line for end in ends)  # a record may have no band
     if (high > low).any():
         axes.fill_between(at, low, high, color=GREY, alpha=0.3, lw=0)
-        rough = (records.about.get("finding") or {}).get("rough")
-        label += ", only roughly" if rough else ", 95 % band"
+        caveat = (records.about.get("finding") or {}).get("caveat")
+        label += ", only roughly" if caveat else ", 95 % band"
     axes.plot(at, line, "--", color=THEORY, lw=1.1, label=label, zorder=3)
     return np.asarray(line)
 

@@ -18,7 +18,7 @@ class DepthSlope:
     """The line through log10 delta_l2 of the hidden layers, signed going backward, from output to input.
 
     ``slope`` in decades a layer: negative vanishes, positive explodes; ``residual``: root mean square distance
-    from the line, in decades; ``worst``: the layer (from 1) farthest from it, by ``worst_by`` decades;
+    from the line, in decades; ``worst``: the layer (from 1) farthest from it, by ``worst_residual`` decades;
     ``ratio``: the first layer over the last; ``zeros``: the layers whose delta is exactly zero, which the line
     leaves out: they make slope -inf.
     """
@@ -27,7 +27,7 @@ class DepthSlope:
     ratio: float
     residual: float
     worst: int
-    worst_by: float
+    worst_residual: float
     zeros: tuple[int, ...]
 
     @property

@@ -9,8 +9,8 @@ import numpy as np
 from bpx.engine.layer import Array
 from bpx.probes.probe import Key, Probe, ProbeContext, Values, weight_layers
 
-LOWEST, HIGHEST, A_DECADE = -20, 6, 2  # decades that the bins span, and bins a decade
-BINS = (HIGHEST - LOWEST) * A_DECADE
+LOWEST_DECADE, HIGHEST_DECADE, BINS_PER_DECADE = -20, 6, 2  # decades that the bins span, and bins a decade
+BINS = (HIGHEST_DECADE - LOWEST_DECADE) * BINS_PER_DECADE
 SIZE = BINS + 4  # exactly zero, below, the bins, above, not finite
 ZERO, BELOW, ABOVE, NOT_FINITE = 0, 1, BINS + 2, BINS + 3
 
@@ -46,7 +46,7 @@ def log_histogram(x: Array) -> Values:
     """Return the share of the entries of ``x`` in each of the bins, (SIZE,)."""
     v = np.abs(np.asarray(x, np.float64).reshape(-1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        bins = np.floor((np.log10(v) - LOWEST) * A_DECADE) + BELOW + 1
+        bins = np.floor((np.log10(v) - LOWEST_DECADE) * BINS_PER_DECADE) + BELOW + 1
     bins = np.clip(bins, BELOW, ABOVE)
     bins[v == 0] = ZERO
     bins[~np.isfinite(v)] = NOT_FINITE
@@ -55,4 +55,4 @@ def log_histogram(x: Array) -> Values:
 
 def bin_edges() -> Values:
     """Return log10 of the edges between the bins 2 ... 53, (BINS + 1,)."""
-    return np.linspace(LOWEST, HIGHEST, BINS + 1)
+    return np.linspace(LOWEST_DECADE, HIGHEST_DECADE, BINS + 1)

@@ -10,9 +10,9 @@ from bpx.engine.layer import Array
 from bpx.engine.network import Network
 from bpx.probes.probe import Probe, ProbeContext
 
-SAMPLES = 4
+MAX_SAMPLES = 4
 MAX_PASSES = 500  # backward passes of one measurement: one for each output of each sample
-ROWS = 32  # of the fixed samples, so that batch normalization has a batch
+BATCH_SAMPLES = 32  # of the fixed samples, so that batch normalization has a batch
 
 
 @final
@@ -29,9 +29,9 @@ class Jacobian(Probe):
     other_quantities = ("jacobian_singular_value",)
 
     def __init__(self, context: ProbeContext) -> None:
-        self.samples = context.samples[:ROWS]
+        self.samples = context.samples[:BATCH_SAMPLES]
         self.replica = context.replica(len(self.samples))
-        self.few = min(SAMPLES, len(self.samples), MAX_PASSES // self.replica.n_out)
+        self.few = min(MAX_SAMPLES, len(self.samples), MAX_PASSES // self.replica.n_out)
         if self.few == 0:
             self.left_out = f"probes.jacobian: {self.replica.n_out:,} outputs are more than {MAX_PASSES}"
         k = min(self.replica.n_in, self.replica.n_out)

@@ -12,11 +12,11 @@ import numpy as np
 from scipy.linalg.blas import dasum, sasum
 
 from bpx.engine.layer import Array
-from bpx.engine.optimizers import UNTHREADED, norm
+from bpx.engine.optimizers import MAX_UNTHREADED, norm
 from bpx.probes.probe import Values
 
 BLOCK = 128
-_CANCELS = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 loses digits
+_CANCELLATION_THRESHOLD = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 loses digits
 
 
 class Moments:
@@ -32,7 +32,7 @@ class Moments:
         mean, rms = self._sum(x) / n, norm(flat) / math.sqrt(n)
         out[0], out[1], out[3] = mean, self._magnitudes(flat) / n, rms
         share = mean / rms if rms > 0 else 0.0  # squares of 1e166 would overflow
-        if 1 - share * share > _CANCELS:
+        if 1 - share * share > _CANCELLATION_THRESHOLD:
             out[2] = rms * math.sqrt(1 - share * share)
         elif 0 < rms < math.inf:
             out[2] = rms * float(np.std(np.divide(x, rms, dtype=np.float64)))
@@ -50,6 +50,6 @@ class Moments:
     def _magnitudes(self, v: Array) -> float:
         """Add up in pieces too short for BLAS to share among threads."""
         total = 0.0
-        for start in range(0, len(v), UNTHREADED):
-            total += float(self._asum(v[start : start + UNTHREADED]))
+        for start in range(0, len(v), MAX_UNTHREADED):
+            total += float(self._asum(v[start : start + MAX_UNTHREADED]))
         return total

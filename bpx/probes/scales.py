@@ -12,7 +12,7 @@ from bpx.engine.optimizers import Optimizer, norm
 from bpx.probes.moments import Moments
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
-SATURATED = 0.05  # of the largest slope
+SATURATION_THRESHOLD = 0.05  # of the largest slope
 
 QUANTITIES = (
     "delta_rms",
@@ -94,5 +94,5 @@ class Scales(Probe):
         function.df(x, activation.y, slope)
         if not function.monotone:
             np.abs(slope, out=slope)
-        np.less(slope, SATURATED * function.max_slope, out=under)
+        np.less(slope, SATURATION_THRESHOLD * function.max_slope, out=under)
         return np.count_nonzero(under) / x.size

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bpx.config import Plan
 from bpx.data import Dataset
-from bpx.diagnosis import Finding, find, observe, predict_network
+from bpx.diagnosis import Finding, diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
 from bpx.diagnosis.training_state import FinalState, TrainingState
 from bpx.engine.network import Network
@@ -134,7 +134,7 @@ class Measurement:
             return {}
         ratios = () if self.first is None else self.first[:, QUANTITIES.index("update_ratio")].tolist()
         observation = observe(self.net, ratios)
-        self.finding = find(self.net, observation, self._prediction, self._redraw)
+        self.finding = diagnose_pass(self.net, observation, self._prediction, self._redraw)
         keys, values = predicted(self._prediction, observation)
         self.writer.append(record.step, record.epoch, keys, values)
         return self.finding.metrics()

@@ -6,7 +6,7 @@ from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram
 from bpx.theory.finite_width import Ends
 from bpx.theory.gaussian import expectation, pair_expectation
 from bpx.theory.meanfield import Ensemble, MeanField, mean_field
-from bpx.theory.prediction import Prediction, Verdict, backward_slope, predict, verdict
+from bpx.theory.prediction import Prediction, Verdict, backward_slope, predict, slope_verdict
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,6 +26,6 @@ __all__ = [
     "phase_diagram",
     "phase_diagram_around",
     "predict",
-    "verdict",
+    "slope_verdict",
     "weight_stds",
 ]

@@ -17,7 +17,7 @@ class Architecture:
     """A network as theory sees it.
 
     ``fans`` (n_in, hidden widths ..., n_out); ``weight_std``: root mean square entry of every weight matrix,
-    one fewer than fans, None where weights are not drawn at random; ``keep``: share of units that dropout
+    one fewer than fans, None where weights are not drawn at random; ``keep_prob``: share of units that dropout
     keeps; ``normalization``: none, batch, layer or rms; ``residual``: shortcuts around all hidden layers but
     the first; ``batch_size``: the samples that delta_l2 is measured over.
     """
@@ -26,7 +26,7 @@ class Architecture:
     fans: tuple[int, ...]
     weight_std: tuple[float, ...] | None
     bias_std: float = 0.0
-    keep: float = 1.0
+    keep_prob: float = 1.0
     normalization: str = "none"
     residual: bool = False
     batch_size: int = 32

@@ -55,7 +55,7 @@ def _coordinate(dimension: int, cuts: Array) -> tuple[Array, Array]:
     return t, w * np.exp(power * np.log(inside) - betaln(0.5, power + 1))
 
 
-def batch_moments(function: ActivationFunction, batch: int, keep: float = 1.0) -> BatchMoments:
+def batch_moments(function: ActivationFunction, batch: int, keep_prob: float = 1.0) -> BatchMoments:
     """Return the moments for a batch of ``batch`` samples (at least 8), dropout included in A and D.
 
     The fixed point is that of Yang et al. 2019.
@@ -70,25 +70,25 @@ def batch_moments(function: ActivationFunction, batch: int, keep: float = 1.0) -
     y = radius * (c * t[:, None] + rest[:, None] * s)
     a, slope = phi(function, x), dphi(function, x)
     a_pair, slope_pair = phi(function, y), dphi(function, y)
-    D = float(w @ slope**2) / keep
+    D = float(w @ slope**2) / keep_prob
     return BatchMoments(
-        A=float(w @ a**2) / keep,
+        A=float(w @ a**2) / keep_prob,
         A_pair=float(w @ (a * np.sum(v * a_pair, axis=1))),
         D=D,
         D_pair=float(w @ (slope * np.sum(v * slope_pair, axis=1))),
-        M=float(w @ (x * slope) ** 2) / keep,
+        M=float(w @ (x * slope) ** 2) / keep_prob,
         M_pair=float(w @ (x * slope * np.sum(v * y * slope_pair, axis=1))),
     )
 
 
-def batch_factors(function: ActivationFunction, batch: int, keep: float = 1.0) -> tuple[float, float]:
+def batch_factors(function: ActivationFunction, batch: int, keep_prob: float = 1.0) -> tuple[float, float]:
     """Return (spread, slope), so that ||delta||**2 has the factor slope / spread per layer at any sigma_w.
 
     ``sigma_w**2 * spread`` is the variance of a unit over the batch, A - A_pair (B -> infinity: Var phi(z)).
     ``slope`` is what backward keeps, D less the parts along (1, ..., 1) and along x, times B / (B - 3) for
     the mean of 1 / variance (B -> infinity: E[phi'**2]). The limit is Yang et al.'s (2019).
     """
-    m = batch_moments(function, batch, keep)
+    m = batch_moments(function, batch, keep_prob)
     kept = m.D - (m.D - m.D_pair + m.M - m.M_pair) / batch
     return m.A - m.A_pair, kept * batch / (batch - 3)
 

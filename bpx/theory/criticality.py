@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 
 from bpx.engine.activations import ActivationFunction
 from bpx.theory.gaussian import Array, phi, scale_free, second_moment, second_moment_slope, slope_moment
-from bpx.theory.meanfield import HIGH, LOW, Ensemble
+from bpx.theory.meanfield import Q_MAX, Q_MIN, Ensemble
 
 _POINTS = 401
 _NARROWINGS = 5
@@ -23,28 +23,28 @@ def _edge(function: ActivationFunction, q: float) -> tuple[float, float]:
     return 1 / math.sqrt(D), q - second_moment(function, q) / D
 
 
-def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep: float = 1.0) -> float:
-    """Return the sigma_w on the edge of chaos: chi_1(q*) = 1 with q* a fixed point that lengths settle at.
+def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep_prob: float = 1.0) -> float:
+    """Return the sigma_w on the edge of chaos: chi_1(q*) = 1 with q* a fixed point that lengths converge to.
 
     For linear, ReLU and leaky ReLU any length will do; with sigma_b > 0 it grows linearly with depth. Raises
     ValueError where no sigma_w does it. (Schoenholz et al. 2017; Hayou et al. 2019.)
     """
-    Ensemble(function, 0.0, sigma_b, keep)  # checks the numbers
+    Ensemble(function, 0.0, sigma_b, keep_prob)  # checks the numbers
     if scale_free(function):
-        return math.sqrt(keep / slope_moment(function, 1.0))
+        return math.sqrt(keep_prob / slope_moment(function, 1.0))
     at_zero = float(phi(function, np.zeros(1))[0])
     if sigma_b == 0 and at_zero == 0:
         sigma_w = 1 / math.sqrt(slope_moment(function, 0.0))
         if Ensemble(function, sigma_w).growth(1e-3) <= 0:
-            return sigma_w * math.sqrt(keep)
+            return sigma_w * math.sqrt(keep_prob)
         raise _no_edge(function, sigma_b)
-    grid = np.geomspace(LOW, HIGH, 81)
+    grid = np.geomspace(Q_MIN, Q_MAX, 81)
     values = [_edge(function, float(q))[1] - sigma_b**2 for q in grid]
     for i in range(len(grid) - 1):
         if values[i] < 0 <= values[i + 1]:
             q = float(brentq(lambda x: _edge(function, x)[1] - sigma_b**2, grid[i], grid[i + 1], rtol=1e-14))
             if second_moment_slope(function, q) <= slope_moment(function, q):  # V' <= 1
-                return _edge(function, q)[0] * math.sqrt(keep)
+                return _edge(function, q)[0] * math.sqrt(keep_prob)
     raise _no_edge(function, sigma_b)
 
 
@@ -70,7 +70,7 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
 class PhaseDiagram:
     """chi_1 over the plane: ``sigma_w`` (n,), ``sigma_b`` (m,), ``chi_1`` (m, n), and the edge of chaos.
 
-    ``edge`` (2, k): sigma_w and sigma_b along chi_1 = 1; ``stable`` (k,): whether lengths settle there.
+    ``edge`` (2, k): sigma_w and sigma_b along chi_1 = 1; ``stable`` (k,): whether lengths converge there.
     """
 
     sigma_w: Array
@@ -80,19 +80,19 @@ class PhaseDiagram:
     stable: Array
 
 
-def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep: float = 1.0) -> PhaseDiagram:
+def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep_prob: float = 1.0) -> PhaseDiagram:
     """Return chi_1 over ``sigma_w`` (n,) by ``sigma_b`` (m,), from a start at sigma_w**2 + sigma_b**2.
 
     Lengths are looked up in a table of 20 a decade, which leaves chi_1 right to about 1e-3.
     (Poole et al. 2016; Schoenholz et al. 2017.)
     """
-    q = np.geomspace(LOW, HIGH, _POINTS)
+    q = np.geomspace(Q_MIN, Q_MAX, _POINTS)
     A = np.array([second_moment(function, float(x)) for x in q])
     D = np.array([slope_moment(function, float(x)) for x in q])
     chi_1 = np.empty((len(sigma_b), len(sigma_w)))
     rows = np.arange(len(sigma_b))
     for j, s in enumerate(sigma_w):
-        growth = np.log((s**2 / keep * A + sigma_b[:, None] ** 2) / q + 1e-300)  # (m, q)
+        growth = np.log((s**2 / keep_prob * A + sigma_b[:, None] ** 2) / q + 1e-300)  # (m, q)
         growth[np.abs(growth) < 1e-12] = 0
         start = np.clip(np.searchsorted(q, s**2 + sigma_b**2), 1, _POINTS - 2)
         up = growth[rows, start] > 0
@@ -103,7 +103,7 @@ def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, 
         before = np.clip(end + np.where(up, -1, 1), 0, _POINTS - 1)
         here, there = growth[rows, end], growth[rows, before]
         share = np.where(here * there < 0, here / np.where(here == there, 1, here - there), 0)
-        chi_1[:, j] = s**2 / keep * np.exp((1 - share) * np.log(D[end]) + share * np.log(D[before]))
+        chi_1[:, j] = s**2 / keep_prob * np.exp((1 - share) * np.log(D[end]) + share * np.log(D[before]))
     if scale_free(function):
         edge = np.array([np.full(len(sigma_b), 1 / math.sqrt(D[0])), sigma_b])
         stable = np.ones(len(sigma_b), bool)
@@ -111,21 +111,21 @@ def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, 
         fine, points = _edge_in_view(function, q, q - A / D, float(np.max(sigma_b)) ** 2)
         edge = np.array([points[:, 0], np.sqrt(np.maximum(points[:, 1], 0))])
         stable = np.array([second_moment_slope(function, x) <= slope_moment(function, x) for x in fine], bool)
-    edge[0] *= math.sqrt(keep)
+    edge[0] *= math.sqrt(keep_prob)
     return PhaseDiagram(sigma_w, sigma_b, chi_1, edge, stable)
 
 
 def phase_diagram_around(
-    function: ActivationFunction, sigma_w: float, sigma_b: float, keep: float = 1.0, points: int = 160
+    function: ActivationFunction, sigma_w: float, sigma_b: float, keep_prob: float = 1.0, points: int = 160
 ) -> PhaseDiagram:
     """Return a plane, ``points`` wide, that holds (sigma_w, sigma_b) and the critical sigma_w, if there is one."""
     widest = max(3.0, 1.3 * sigma_w)
     try:
-        widest = max(widest, 1.3 * critical_sigma_w(function, sigma_b, keep))
+        widest = max(widest, 1.3 * critical_sigma_w(function, sigma_b, keep_prob))
     except ValueError:
         pass  # the plane then shows where it would be, unstable, or not at all
     across, up = np.linspace(0.02, widest, points), np.linspace(0, max(1.0, 1.3 * sigma_b), 3 * points // 4)
-    return phase_diagram(function, across, up, keep)
+    return phase_diagram(function, across, up, keep_prob)
 
 
 def _edge_in_view(function: ActivationFunction, q: Array, squared: Array, highest: float) -> tuple[list[float], Array]:

@@ -58,7 +58,9 @@ class FiniteWidth:
     between: Array
 
 
-_OUTPUT = Step(q=1.0, factor=1.0, share=1.0, carry=0.0, feed=1.0, bend=0.0)  # what follows the last hidden layer
+_OUTPUT = Step(
+    q=1.0, factor=1.0, backward_share=1.0, dln_q=0.0, forward_share=1.0, dln_chi=0.0
+)  # what follows the last hidden layer
 
 
 @final
@@ -89,16 +91,16 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         back = length * second_moment_slope(f, length) / A  # d ln A / d ln q: what z . delta keeps on its way back
         s = steps[layer] if layer < L - 1 else _OUTPUT
         shortcut = net.residual and layer < L - 1
-        excess = s.feed * (kappa - 1)
-        comes_back = (m.AD / net.keep - (back * back * A / (length * D) if held else 0.0)) * excess / n
+        excess = s.forward_share * (kappa - 1)
+        comes_back = (m.AD / net.keep_prob - (back * back * A / (length * D) if held else 0.0)) * excess / n
         lost = scaled / (D * n) if held else 0.0  # the part along z, which the normalization's backward takes out
         weights_gain = max(1 + comes_back - lost, 1 / n)
-        straight = 2 * back * (1 - s.feed) * excess * s.q / (n * q[layer]) if shortcut and not held else 0.0
-        gain = (1 - s.share) * (1 + straight) + s.share * weights_gain
-        along = max(along, (kappa - 1) * m.AD / net.keep / n)
-        bend = -1.0 if held else s.bend
+        straight = 2 * back * (1 - s.forward_share) * excess * s.q / (n * q[layer]) if shortcut and not held else 0.0
+        gain = (1 - s.backward_share) * (1 + straight) + s.backward_share * weights_gain
+        along = max(along, (kappa - 1) * m.AD / net.keep_prob / n)
+        dln_chi = -1.0 if held else s.dln_chi
         own = 2 * (weight + (1 - weight) * c * c) / n  # variance of ln of the mean of z**2 over this layer's units
-        curved = 0.5 * (bend * bend - bend) * (at.single - at.mean) + (2 / n - 0.5 * own if held else 0.0)
+        curved = 0.5 * (dln_chi * dln_chi - dln_chi) * (at.single - at.mean) + (2 / n - 0.5 * own if held else 0.0)
         pairs = [(1 + (B - 1) * x) / B for x in (c * c, r2)]
         noise.append(
             LayerNoise(
@@ -107,21 +109,22 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                     n,
                     c,
                     r2,
-                    keep=net.keep,
+                    keep_prob=net.keep_prob,
                     weights=(at.weight, weight),
                     orthogonal=net.orthogonal,
                     fixed=(back if held or net.orthogonal else 0.0, log_slope(f, length) if held else 0.0),
                 ),
-                carry=s.carry,
-                feed=s.feed,
-                bend=bend,
-                share=s.share,
-                cross=(
-                    4 * (q[layer] / s.q) * s.feed * pairs[0] / n if shortcut else 0.0,
-                    4 * s.share * (1 - s.share) * pairs[1] / n + (s.share * s.share * own if held else 0.0),
+                dln_q=s.dln_q,
+                forward_share=s.forward_share,
+                dln_chi=dln_chi,
+                backward_share=s.backward_share,
+                cross_variance=(
+                    4 * (q[layer] / s.q) * s.forward_share * pairs[0] / n if shortcut else 0.0,
+                    4 * s.backward_share * (1 - s.backward_share) * pairs[1] / n
+                    + (s.backward_share * s.backward_share * own if held else 0.0),
                 ),
-                seen=2 * pairs[0] / n,
-                shift=math.log(gain) + s.share * curved if layer < L - 1 else 0.0,
+                q_variance=2 * pairs[0] / n,
+                mean_shift=math.log(gain) + s.backward_share * curved if layer < L - 1 else 0.0,
             )
         )
         if net.normalization == "batch":
@@ -129,13 +132,13 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         elif not shortcut:
             kappa = 0.0 if held else (back * back * A * excess + scaled) / (length * D * weights_gain)
         else:
-            kept, given = 1 - s.feed, s.feed
+            kept, given = 1 - s.forward_share, s.forward_share
             through = 0.0 if held else 2 * kept * back * excess + given * (back * back * excess + scaled / A)
-            kappa = s.q * (kept * kept * kappa + kept * given + through) * (1 - s.share) / (q[layer] * gain)
-        alone = s.share * s.share * (3 * m.D4 / net.keep - m.D22 * (1 + 2 * r2)) / n
+            kappa = s.q * (kept * kept * kappa + kept * given + through) * (1 - s.backward_share) / (q[layer] * gain)
+        alone = s.backward_share * s.backward_share * (3 * m.D4 / net.keep_prob - m.D22 * (1 + 2 * r2)) / n
         weight = _grown(weight, alone)
-        passed = 1 - s.share + s.share * net.keep * m.D11 / D
-        r2 = min(r2 * passed * passed + s.share * (1 - r2) * m.D22 / n, 1.0)  # random weights align the rest
+        passed = 1 - s.backward_share + s.backward_share * net.keep_prob * m.D11 / D
+        r2 = min(r2 * passed * passed + s.backward_share * (1 - r2) * m.D22 / n, 1.0)  # random weights align the rest
     return FiniteWidth(noise[::-1], along, _between(net, q, forward))
 
 
@@ -146,7 +149,7 @@ def first_along(net: Architecture, q: float, ends: Ends) -> float:
         return 0.0
     both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, q, f.kinks)
     apart = second_moment(f, q) * slope_moment(f, q)
-    return (ends.kappa - 1) * both / max(apart, 1e-300) / net.keep / net.hidden[-1]
+    return (ends.kappa - 1) * both / max(apart, 1e-300) / net.keep_prob / net.hidden[-1]
 
 
 def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends: Ends) -> list[_Forward]:
@@ -163,14 +166,20 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
         found.append(_Forward(m, c, math.sqrt(min(c * c + parted, 1.0)), weight, single, mean))
         if layer < len(q) - 1:
             s, n, A = steps[layer], net.hidden[layer], max(m.A, 1e-300)
-            one, pair = s.feed * s.feed * (m.A4 / net.keep - 1) / n, s.feed * s.feed * (m.A22 - 1) / n
-            single = s.carry * s.carry * single + one
-            mean = s.carry * s.carry * mean + weight * one + (1 - weight) * pair
+            one, pair = (
+                s.forward_share * s.forward_share * (m.A4 / net.keep_prob - 1) / n,
+                s.forward_share * s.forward_share * (m.A22 - 1) / n,
+            )
+            single = s.dln_q * s.dln_q * single + one
+            mean = s.dln_q * s.dln_q * mean + weight * one + (1 - weight) * pair
             weight = _grown(weight, max(one - pair, 0.0))
             kept = q[layer] / s.q if net.residual else 0.0
-            slope = s.feed * net.keep * length * m.D11 / A + kept
-            parted = slope * slope * parted + s.feed * s.feed * (m.A22 - (net.keep * m.A11 / A) ** 2) / n
-            c = s.feed * net.keep * m.A11 / A + net.bias_variance / s.q + kept * c
+            slope = s.forward_share * net.keep_prob * length * m.D11 / A + kept
+            parted = (
+                slope * slope * parted
+                + s.forward_share * s.forward_share * (m.A22 - (net.keep_prob * m.A11 / A) ** 2) / n
+            )
+            c = s.forward_share * net.keep_prob * m.A11 / A + net.bias_variance / s.q + kept * c
     return found
 
 

@@ -100,23 +100,39 @@ def _moments(function: ActivationFunction, q: float, c: float) -> Moments:
 @final
 @dataclass(frozen=True)
 class LayerNoise:
-    """How one hidden layer's noise enters: ln q of the next layer, and ln ||delta||**2 here.
+    """How one hidden layer's noise enters ln q of the next layer, and ln ||delta||**2 here.
 
-    ``cov`` (2, 2): of (epsilon_f, epsilon_b); x being the noise of ln q, the next layer's is
-    ``carry * x + feed * epsilon_f + cross_f``, and that of ln(||delta_l||**2 / ||delta_(l+1)||**2) is
-    ``share * (epsilon_b + bend * x) + cross_b``, with ``cross`` the variances of a residual's cross terms; ``seen`` is
-    the variance of ln of the mean of z**2 over this layer's units, its own q being given; ``shift`` is what the mean of
-    ln(||delta_l||**2 / ||delta_(l+1)||**2) has besides.
+    x being the noise of ln q, the next layer's is ``dln_q * x + forward_share * epsilon_f + cross_f``, and that of
+    ln(||delta_l||**2 / ||delta_(l+1)||**2) is ``backward_share * (epsilon_b + dln_chi * x) + cross_b``.
+
+    Attributes
+    ----------
+    cov : ndarray (2, 2)
+        Covariance of (epsilon_f, epsilon_b).
+    dln_q : float
+        d ln q_(l+1) / d ln q_l.
+    forward_share : float
+        Share of the weights in q_(l+1).
+    dln_chi : float
+        d ln chi / d ln q_l.
+    backward_share : float
+        Share of ||delta_l||**2 that comes through the weights, 1 without a shortcut.
+    cross_variance : (float, float)
+        Variances of a residual block's cross terms, cross_f and cross_b.
+    q_variance : float
+        Variance of ln of the mean of z**2 over this layer's units, its own q being given.
+    mean_shift : float
+        What the mean of ln(||delta_l||**2 / ||delta_(l+1)||**2) has besides.
     """
 
     cov: Array
-    carry: float
-    feed: float
-    bend: float
-    share: float = 1.0
-    cross: tuple[float, float] = (0.0, 0.0)
-    seen: float = 0.0
-    shift: float = 0.0
+    dln_q: float
+    forward_share: float
+    dln_chi: float
+    backward_share: float = 1.0
+    cross_variance: tuple[float, float] = (0.0, 0.0)
+    q_variance: float = 0.0
+    mean_shift: float = 0.0
 
 
 def layer_covariance(
@@ -125,7 +141,7 @@ def layer_covariance(
     c: float,
     r2: float,
     *,
-    keep: float,
+    keep_prob: float,
     weights: tuple[float, float],
     orthogonal: bool,
     fixed: tuple[float, float],
@@ -143,7 +159,7 @@ def layer_covariance(
         both = AD22 - 1 - 2 * fixed[0] * fixed[1] * c * c
         return np.array([[forward, both], [both, backward]]) / n
 
-    alone = one(m.A4 / keep, m.D4 / keep, m.AD / keep, 1, 1)
+    alone = one(m.A4 / keep_prob, m.D4 / keep_prob, m.AD / keep_prob, 1, 1)
     pair = one(m.A22, m.D22, m.AD22, c, r2)
     share = np.array([[weights[0], weights[1]], [weights[1], weights[1]]])
     return np.asarray(share * alone + (1 - share) * pair)
@@ -179,21 +195,21 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
         rho = float(np.clip(layer.cov[0, 1] / math.sqrt(v[0] * v[1]), -1, 1))
         cov_e[i, i], cov_e[L + i, L + i] = variance
         cov_e[i, L + i] = cov_e[L + i, i] = rho * math.sqrt(variance[0] * variance[1])
-        cov_e[2 * L + i, 2 * L + i], cov_e[3 * L + i, 3 * L + i] = layer.cross
+        cov_e[2 * L + i, 2 * L + i], cov_e[3 * L + i, 3 * L + i] = layer.cross_variance
     if between is not None:
         cov_e[:L, :L] += between[0]
         cov_e[L : 2 * L, L : 2 * L] += between[1]
     x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
     for i, layer in enumerate(layers[:-1]):
-        steps[i] = layer.share * layer.bend * x
-        steps[i, L + i] += layer.share
+        steps[i] = layer.backward_share * layer.dln_chi * x
+        steps[i, L + i] += layer.backward_share
         steps[i, 3 * L + i] = 1
-        x = layer.carry * x
-        x[i] += layer.feed
+        x = layer.dln_q * x
+        x[i] += layer.forward_share
         x[2 * L + i] = 1
         lengths[i + 1] = x
-    shift = np.cumsum([0.0, *(layer.shift for layer in layers[-2::-1])])[::-1]
+    shift = np.cumsum([0.0, *(layer.mean_shift for layer in layers[-2::-1])])[::-1]
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
-    variance = np.einsum("li,ij,lj->l", lengths, cov_e, lengths) + [layer.seen for layer in layers]
+    variance = np.einsum("li,ij,lj->l", lengths, cov_e, lengths) + [layer.q_variance for layer in layers]
     variance[0] = 0.0  # where the line starts
     return Spread(profile @ mean_e + shift, profile @ cov_e @ profile.T, lengths @ mean_e, variance)

@@ -24,10 +24,10 @@ from bpx.theory.gaussian import (
     slope_moment,
 )
 
-Fate = Literal["fixed", "any", "vanishes", "diverges"]
-LOW, HIGH = 1e-10, 1e10  # a length that leaves this range has vanished or diverged
-MOST = 1e60  # of a sigma: the fourth power, which V makes of it, is a number still
-_INFINITE = 1e20  # stands for q = inf in a limit
+Limit = Literal["fixed", "any", "vanishes", "diverges"]
+Q_MIN, Q_MAX = 1e-10, 1e10  # a length that leaves this range has vanished or diverged
+MAX_SIGMA = 1e60  # of a sigma: the fourth power, which V makes of it, is a number still
+_Q_INFINITE = 1e20  # stands for q = inf in a limit
 _STEP = 1.25
 _FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
 
@@ -35,7 +35,7 @@ _FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
 @final
 @dataclass(frozen=True)
 class Ensemble:
-    """Wide random layers: activation ``function``, ``sigma_w``, ``sigma_b``, the share ``keep`` of units.
+    """Wide random layers: activation ``function``, ``sigma_w``, ``sigma_b``, the share ``keep_prob`` of units.
 
     (Poole et al. 2016; Schoenholz et al. 2017.)
     """
@@ -43,29 +43,29 @@ class Ensemble:
     function: ActivationFunction
     sigma_w: float
     sigma_b: float = 0.0
-    keep: float = 1.0
+    keep_prob: float = 1.0
 
     def __post_init__(self) -> None:
         for key, value in (("sigma_w", self.sigma_w), ("sigma_b", self.sigma_b)):
-            if not 0 <= value <= MOST:
-                raise ValueError(f"{key} must be a number of at least 0 and at most {MOST:g}, got {value}")
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"keep must be in (0, 1], got {self.keep}")
+            if not 0 <= value <= MAX_SIGMA:
+                raise ValueError(f"{key} must be a number of at least 0 and at most {MAX_SIGMA:g}, got {value}")
+        if not 0 < self.keep_prob <= 1:
+            raise ValueError(f"keep_prob must be in (0, 1], got {self.keep_prob}")
 
     @property
     def _scale(self) -> float:
-        return self.sigma_w**2 / self.keep
+        return self.sigma_w**2 / self.keep_prob
 
     def length(self, q: float) -> float:
-        """Return V(q) = sigma_w**2 E[phi(sqrt(q) z)**2] / keep + sigma_b**2, the next layer's variance."""
+        """Return V(q) = sigma_w**2 E[phi(sqrt(q) z)**2] / keep_prob + sigma_b**2, the next layer's variance."""
         return self._scale * second_moment(self.function, q) + self.sigma_b**2
 
     def length_slope(self, q: float) -> float:
-        """Return V'(q) = sigma_w**2 E[phi'**2 + phi phi''] / keep."""
+        """Return V'(q) = sigma_w**2 E[phi'**2 + phi phi''] / keep_prob."""
         return self._scale * second_moment_slope(self.function, q)
 
     def chi(self, q: float) -> float:
-        """Return chi(q) = sigma_w**2 E[phi'(sqrt(q) z)**2] / keep, the factor of ||delta||**2 per layer."""
+        """Return chi(q) = sigma_w**2 E[phi'(sqrt(q) z)**2] / keep_prob, the factor of ||delta||**2 per layer."""
         return self._scale * slope_moment(self.function, q)
 
     def correlation(self, c: float, q: float) -> float:
@@ -82,14 +82,14 @@ class Ensemble:
         g = self.length(q) / q - 1
         return 0.0 if abs(g) < _FLAT else g
 
-    def settle(self, start: float) -> tuple[float, Fate]:
-        """Return the length that layers settle at from the variance ``start``, and what became of it.
+    def iterate_to_fixed_point(self, start: float) -> tuple[float, Limit]:
+        """Return the length that layers converge to from the variance ``start``, and what became of it.
 
         V is walked from ``start`` in the direction in which it moves; the first fixed point there is the one
         reached. ``any``: every length is a fixed point. ``vanishes`` and ``diverges`` come with 0 and inf.
         """
         if start <= 0:
-            start = max(self.length(0.0), LOW)
+            start = max(self.length(0.0), Q_MIN)
         g = self.growth(start)
         if g == 0 and self.growth(4 * start) == 0:
             return start, "any"
@@ -97,7 +97,7 @@ class Ensemble:
         while g != 0:
             following = q * _STEP if g > 0 else q / _STEP
             h = self.growth(following)
-            lost = following > HIGH if g > 0 else following < LOW
+            lost = following > Q_MAX if g > 0 else following < Q_MIN
             if lost or (h == 0 and self.growth(following * following / q) == 0):  # a drift below rounding
                 return (math.inf, "diverges") if g > 0 else (0.0, "vanishes")
             if h * g < 0:
@@ -129,7 +129,7 @@ class MeanField:
     """
 
     q_star: float
-    fate: Fate
+    limit: Limit
     chi_1: float
     slope: float
     c_star: float | None
@@ -144,7 +144,7 @@ def mean_field(
     sigma_w: float,
     sigma_b: float = 0.0,
     *,
-    keep: float = 1.0,
+    keep_prob: float = 1.0,
     start: float | None = None,
 ) -> MeanField:
     """Return q*, chi_1, c* and the depth scales xi = -1 / ln(slope) of the two maps.
@@ -152,22 +152,22 @@ def mean_field(
     ``start`` is the variance of the first pre-activation, sigma_w**2 + sigma_b**2 unless given (inputs of
     unit second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017.)
     """
-    net = Ensemble(function, sigma_w, sigma_b, keep)
-    q, fate = net.settle(sigma_w**2 + sigma_b**2 if start is None else start)
-    at = min(q, _INFINITE)
+    net = Ensemble(function, sigma_w, sigma_b, keep_prob)
+    q, limit = net.iterate_to_fixed_point(sigma_w**2 + sigma_b**2 if start is None else start)
+    at = min(q, _Q_INFINITE)
     chi_1, slope = net.chi(at), net.length_slope(at)
-    note = _note(net, fate, q)
-    if fate == "diverges":
-        return MeanField(q, fate, chi_1, slope, None, None, None, None, note)
+    note = _note(net, limit, q)
+    if limit == "diverges":
+        return MeanField(q, limit, chi_1, slope, None, None, None, None, note)
     c, chi_c = _correlation_fixed_point(net, q, chi_1)
-    return MeanField(q, fate, chi_1, slope, c, chi_c, _depth_scale(slope), _depth_scale(chi_c), note)
+    return MeanField(q, limit, chi_1, slope, c, chi_c, _depth_scale(slope), _depth_scale(chi_c), note)
 
 
 def _correlation_fixed_point(net: Ensemble, q: float, chi_1: float) -> tuple[float, float]:
     """Return the stable fixed point c* of the correlation map and its slope; the map is convex."""
-    q = max(q, LOW)
+    q = max(q, Q_MIN)
     top = 1 - 1e-9
-    if (net.keep == 1 and chi_1 <= 1 + 1e-6) or net.length(q) == 0 or net.correlation(top, q) >= top:
+    if (net.keep_prob == 1 and chi_1 <= 1 + 1e-6) or net.length(q) == 0 or net.correlation(top, q) >= top:
         return 1.0, net.correlation_slope(1.0, q)
     c = 0.0
     if net.correlation(0.0, q) > 1e-12:
@@ -182,13 +182,13 @@ def _depth_scale(slope: float) -> float:
     return -1 / math.log(slope) if slope > 0 else 0.0
 
 
-def _note(net: Ensemble, fate: Fate, q: float) -> str:
-    if fate == "any":
+def _note(net: Ensemble, limit: Limit, q: float) -> str:
+    if limit == "any":
         return "every length is a fixed point: a net keeps the one it starts with"
     unstable = [f"{u:.4g}" for u in net.unstable_lengths()]
     flee = f"; unstable fixed point at q = {', '.join(unstable)}, which no net shows" if unstable else ""
-    if fate == "diverges":
+    if limit == "diverges":
         return "the length grows without bound; chi_1 is its limit" + flee
-    if fate == "vanishes":
+    if limit == "vanishes":
         return "the length decays to 0; chi_1 is its limit" + flee
     return flee.removeprefix("; ")

@@ -29,11 +29,13 @@ class Verdict(StrEnum):
     DEAD = "dead"
 
 
-PARTED = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
-ALONG = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
-SHORTCUT_ALONG = 0.025  # with shortcuts, which keep it without loss: simulated nets leave the band from there on
-ALL_ALONG = 0.5  # the same over all layers, where the line leaves it out
-LOW_RANK = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
+PARTING_THRESHOLD = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
+ALONG_THRESHOLD = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
+SHORTCUT_ALONG_THRESHOLD = (
+    0.025  # with shortcuts, which keep it without loss: simulated nets leave the band from there on
+)
+TOTAL_ALONG_THRESHOLD = 0.5  # the same over all layers, where the line leaves it out
+RANK_THRESHOLD = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
 _TWO_SIDED_95 = 1.96
 
 
@@ -44,7 +46,7 @@ class Prediction:
 
     ``q``, ``q_low``, ``q_high`` (L,): variance of the pre-activations, and 95 % of nets of this width;
     ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_l2 relative to the last hidden layer, and the same;
-    ``slope``, ``slope_low``, ``slope_high``: its least-squares slope per layer, signed backward; ``rough``: why the
+    ``slope``, ``slope_low``, ``slope_high``: its least-squares slope per layer, signed backward; ``caveat``: why the
     band does not hold here, empty where it does; ``note``: what else to know about the line.
     """
 
@@ -58,7 +60,7 @@ class Prediction:
     slope_low: float | None = None
     slope_high: float | None = None
     reason: str | None = None
-    rough: str = ""
+    caveat: str = ""
     note: str = ""
 
     @property
@@ -69,10 +71,10 @@ class Prediction:
     @property
     def verdict(self) -> Verdict:
         """The verdict that this slope would bring."""
-        return Verdict.UNDETERMINED if self.slope is None else verdict(self.slope, len(self.q))
+        return Verdict.UNDETERMINED if self.slope is None else slope_verdict(self.slope, len(self.q))
 
 
-def verdict(slope: float, hidden: int) -> Verdict:
+def slope_verdict(slope: float, hidden: int) -> Verdict:
     """Return exploding or vanishing where the slope makes a decade over ``hidden`` layers, else healthy.
 
     Below two hidden layers it is undetermined.
@@ -96,7 +98,7 @@ def _slope_weights(L: int) -> Array:
 def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: Ends | None = None) -> Prediction:
     """Return the predicted profile of delta, from ``q1``, the measured variance of the first pre-activation.
 
-    E ||delta_l||**2 = n_l std_(l+1)**2 E[phi'(sqrt(q_l) z)**2] / keep * E ||delta_(l+1)||**2, n_l the fan_in of
+    E ||delta_l||**2 = n_l std_(l+1)**2 E[phi'(sqrt(q_l) z)**2] / keep_prob * E ||delta_(l+1)||**2, n_l the fan_in of
     W_(l+1): the widths drop out where Var W = 1 / fan_in. With a shortcut 1 + that; a normalization divides by the
     variance that it sees. With batch normalization q1 is the variance over the batch, mean over units. ``band=False``
     leaves finite width out (low = high = line). ``ends``: what a pass has measured of the batch and of the loss.
@@ -127,7 +129,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         shift, covariance = noise.mean, noise.covariance + _unknown(architecture, measured=ends is not None)
         q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
     elif L > 1:  # the line is drawn without what comes back: is it small over all layers?
-        along = first_along(architecture, q[-1], known) * L * ALONG / ALL_ALONG
+        along = first_along(architecture, q[-1], known) * L * ALONG_THRESHOLD / TOTAL_ALONG_THRESHOLD
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
     half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
@@ -146,7 +148,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         slope=slope,
         slope_low=slope - give,
         slope_high=slope + give,
-        rough=_rough(architecture, steps, known.rank, along),
+        caveat=_caveat(architecture, steps, known.rank, along),
         note=_note(architecture),
     )
 
@@ -175,21 +177,21 @@ def _note(net: Architecture) -> str:
     return ""
 
 
-def _rough(net: Architecture, steps: Sequence[Step], rank: float, along: float) -> str:
+def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float) -> str:
     """Say why nets leave the line by more than the band, if they do.
 
     The lengths of a batch's samples part, with batch normalization or without; batch normalization of samples that
     span few directions; or a part of delta along z, ``along``, too large to stand for a small correction.
     """
     if net.normalization == "batch":
-        if rank < LOW_RANK:
+        if rank < RANK_THRESHOLD:
             return f"the batch spans only {rank:.1f} directions, batch normalization's line takes samples as spread out"
-        if length_growth(net.activation) ** len(steps) > PARTED:
+        if length_growth(net.activation) ** len(steps) > PARTING_THRESHOLD:
             return "a sample's length departs from the batch's, layer by layer"
         return ""
-    if math.prod(max(s.carry, 1.0) for s in steps) > PARTED:
+    if math.prod(max(s.dln_q, 1.0) for s in steps) > PARTING_THRESHOLD:
         return "lengths are unstable (V' > 1), so that the samples of a batch part"
-    if along > (SHORTCUT_ALONG if net.residual else ALONG):
+    if along > (SHORTCUT_ALONG_THRESHOLD if net.residual else ALONG_THRESHOLD):
         return "much of delta comes back along z"
     return ""
 

@@ -19,10 +19,10 @@ class Step:
 
     q: float  # the next layer's length
     factor: float  # E ||delta_l||**2 / E ||delta_(l+1)||**2
-    share: float  # of it that comes through the weights (1 without a shortcut)
-    carry: float  # d ln q_(l+1) / d ln q_l
-    feed: float  # share of the weights in q_(l+1)
-    bend: float  # d ln chi / d ln q_l
+    backward_share: float  # of it that comes through the weights (1 without a shortcut)
+    dln_q: float  # d ln q_(l+1) / d ln q_l
+    forward_share: float  # share of the weights in q_(l+1)
+    dln_chi: float  # d ln chi / d ln q_l
 
 
 def step(net: Architecture, layer: int, q: float) -> Step:
@@ -32,17 +32,17 @@ def step(net: Architecture, layer: int, q: float) -> Step:
     std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
     scale = n * std2  # fan_in times the variance: the factor of the weights, forward and backward alike
     if net.normalization == "none":
-        A, D = second_moment(f, q) / net.keep, slope_moment(f, q) / net.keep
-        carry, bend = second_moment_slope(f, q) / net.keep, log_slope(f, q)
+        A, D = second_moment(f, q) / net.keep_prob, slope_moment(f, q) / net.keep_prob
+        dln_q, dln_chi = second_moment_slope(f, q) / net.keep_prob, log_slope(f, q)
         chi = scale * D
     elif net.normalization == "batch":
-        A, slope = batch_factors(f, net.batch_size, net.keep)
-        carry, bend = 0.0, 0.0
+        A, slope = batch_factors(f, net.batch_size, net.keep_prob)
+        dln_q, dln_chi = 0.0, 0.0
         chi = scale * slope / q
     else:
         lost = float(net.normalization == "layer")  # the mean over units, which backward takes out
-        A, D = second_moment(f, 1.0) / net.keep, slope_moment(f, 1.0) / net.keep
-        carry, bend = 0.0, -1.0
+        A, D = second_moment(f, 1.0) / net.keep_prob, slope_moment(f, 1.0) / net.keep_prob
+        dln_q, dln_chi = 0.0, -1.0
         chi = scale * D * max(1 - lost / n, 1 / n) / q
     through = scale * A
     kept = q if net.residual else 0.0
@@ -50,10 +50,10 @@ def step(net: Architecture, layer: int, q: float) -> Step:
     return Step(
         q=q_next,
         factor=float(net.residual) + chi,
-        share=chi / (float(net.residual) + chi) if chi > 0 else 1.0,
-        carry=(kept + scale * carry * q) / q_next if q_next > 0 else 0.0,
-        feed=through / q_next if q_next > 0 else 0.0,
-        bend=bend,
+        backward_share=chi / (float(net.residual) + chi) if chi > 0 else 1.0,
+        dln_q=(kept + scale * dln_q * q) / q_next if q_next > 0 else 0.0,
+        forward_share=through / q_next if q_next > 0 else 0.0,
+        dln_chi=dln_chi,
     )
 
 

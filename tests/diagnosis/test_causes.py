@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.trials import find_causes, gains, needed_gains, without
 from bpx.engine import mlp, residual_mlp
@@ -25,7 +25,7 @@ def passed(net, x=None, batch=128, seed=0):
 
 def finding(net, x=None, batch=128, seed=0):
     passed(net, x, batch, seed)
-    return find(net, observe(net), predict_network(net)[-1])
+    return diagnose_pass(net, observe(net), predict_network(net)[-1])
 
 
 def scaled(name, **settings):
@@ -33,7 +33,7 @@ def scaled(name, **settings):
 
 
 @pytest.mark.parametrize(
-    ("build", "options", "spoken", "cause"),
+    ("build", "options", "verdict", "cause"),
     [
         (mlp, {"activation": "tanh", "initializer": scaled("lecun_normal", gain=0.5)}, "vanishing", "weights"),
         (mlp, {"activation": "tanh", "initializer": scaled("lecun_normal", gain=4.0)}, "exploding", "weights"),
@@ -48,9 +48,9 @@ def scaled(name, **settings):
         (residual_mlp, {"activation": "relu"}, "exploding", "shortcuts"),
     ],
 )
-def test_the_cause(build, options, spoken, cause):
+def test_the_cause(build, options, verdict, cause):
     f = finding(build(100, [100] * 26, 10, **options))
-    assert f.verdict == spoken and cause in f.cause.split(" and "), f.cause
+    assert f.verdict == verdict and cause in f.cause.split(" and "), f.cause
     if cause != "shortcuts":  # beside which smaller weights in the branches would do as well
         assert f.cause == cause
 

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.judge import usual_saturation
 from bpx.engine import mlp
 from bpx.engine.activations import ReLU, Tanh
 from bpx.probes import fit_slope
-from bpx.theory import verdict
+from bpx.theory import slope_verdict
 
 B = 256
 
@@ -23,7 +23,7 @@ def finding(depth, width=200, batch=B, model=mlp, seed=0, **options):
     net.bind(batch)
     net.cost(x.astype(net.dtype), y)
     net.backward()
-    return find(net, observe(net), predict_network(net)[-1])
+    return diagnose_pass(net, observe(net), predict_network(net)[-1])
 
 
 def gain(value, name="he_normal"):
@@ -81,7 +81,7 @@ def test_it_reports_what_was_measured_where_intuition_is_wrong():
 )
 def test_where_the_line_is_rough_it_is_said_and_no_band_is_claimed(options, reason):
     f = finding(20, 100, 128, initializer="he_normal", **options)
-    assert f"but only roughly: {f.rough}" in f.sentence and reason in f.rough
+    assert f"but only roughly: {f.caveat}" in f.sentence and reason in f.caveat
     assert "95 % band" not in f.sentence
 
 
@@ -90,7 +90,7 @@ def test_where_the_line_is_rough_it_is_said_and_no_band_is_claimed(options, reas
 def test_elsewhere_the_band_stands(activation, normalization):
     options = {"activation": activation, "normalization": normalization, "initializer": "xavier_normal"}
     found = [finding(20, 100, 128, seed=seed, **options) for seed in range(6)]
-    assert all(f.rough == "" and "95 % band" in f.sentence for f in found)
+    assert all(f.caveat == "" and "95 % band" in f.sentence for f in found)
     assert sum(f.predicted_low <= f.slope <= f.predicted_high for f in found) >= 4  # fewer: 0.2 % of the time
     width = np.mean([f.predicted_high - f.predicted_low for f in found]) / (2 * 1.96)
     assert width < 5 * np.std([f.slope for f in found], ddof=1)
@@ -102,7 +102,7 @@ def test_no_gradient_that_enters_is_none_that_vanishes():
     net = mlp(20, [30] * 6, 3, "tanh", loss="mean_squared_error", dtype="float64").bind(64)
     net.cost(x, net.predict(x))
     net.backward()
-    f = find(net, observe(net), predict_network(net)[-1])
+    f = diagnose_pass(net, observe(net), predict_network(net)[-1])
     assert f.verdict == "undetermined" and "no gradient enters" in f.sentence and f.remedies == ()
 
 
@@ -124,7 +124,7 @@ def test_one_hidden_layer_has_no_verdict_and_the_sentence_gives_what_is_known():
     net = mlp(20, [50], 4, "relu", dtype="float64").bind(64)
     net.cost(rng.standard_normal((64, 20)), rng.integers(0, 4, 64))
     net.backward()
-    f = find(net, observe(net, [1e-3, 2e-2]), predict_network(net)[-1])
+    f = diagnose_pass(net, observe(net, [1e-3, 2e-2]), predict_network(net)[-1])
     hidden, output = net.blocks[1].dx, net.loss.dx
     gain = np.linalg.norm(hidden) / np.linalg.norm(output)
     assert f.verdict == "undetermined" and f.slope is None
@@ -139,7 +139,7 @@ def test_a_dead_hidden_layer_alone_is_said_to_be_one():
     net.dense[0].b.value.fill(-1e6)
     net.cost(rng.standard_normal((64, 20)).astype("f"), rng.integers(0, 4, 64))
     net.backward()
-    f = find(net, observe(net), predict_network(net)[-1])
+    f = diagnose_pass(net, observe(net), predict_network(net)[-1])
     assert f.sentence == "One hidden layer: delta is exactly zero in layer_01, lost in the activation of layer_01."
 
 
@@ -177,7 +177,9 @@ def test_the_line_through_the_layers():
     a, b = np.polyfit(np.arange(4), logs, 1)
     off = logs - (a * np.arange(4) + b)
     assert bent.slope == pytest.approx(-a) and bent.residual == pytest.approx(np.sqrt(np.mean(off**2)))
-    assert bent.worst == int(np.argmax(np.abs(off))) + 1 and abs(bent.worst_by) == pytest.approx(np.abs(off).max())
+    assert bent.worst == int(np.argmax(np.abs(off))) + 1 and abs(bent.worst_residual) == pytest.approx(
+        np.abs(off).max()
+    )
     assert (
         fit_slope(np.array([1.0])) is None
         and fit_slope(np.array([1.0, np.nan])) is None
@@ -217,7 +219,7 @@ def test_the_forward_slope_grows_with_the_signal():
 
 
 @pytest.mark.parametrize(
-    ("slope", "hidden", "spoken"),
+    ("slope", "hidden", "verdict"),
     [
         (0.11, 11, "exploding"),
         (0.09, 11, "healthy"),
@@ -226,8 +228,8 @@ def test_the_forward_slope_grows_with_the_signal():
         (-5, 1, "undetermined"),
     ],
 )
-def test_the_rule(slope, hidden, spoken):
-    assert verdict(slope, hidden) == spoken
+def test_the_rule(slope, hidden, verdict):
+    assert slope_verdict(slope, hidden) == verdict
 
 
 def test_usual_saturation():

@@ -12,13 +12,13 @@ from hydra import compose, initialize_config_dir
 
 import bpx
 from bpx.config import CONF, make_plan, spawn_rngs
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies
 from bpx.engine import mlp
 from bpx.runs.networks import Redraw, build_network, change
 from bpx.runs.run import train_run
-from bpx.theory import critical_sigma_w, verdict
+from bpx.theory import critical_sigma_w, slope_verdict
 
 benchmark = runpy.run_path(str(ROOT / "benchmarks" / "remedies.py"))
 
@@ -38,7 +38,11 @@ def finding(*words):
     with np.errstate(all="ignore"):
         net.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         net.backward()
-        return find(net, observe(net), predict_network(net, band=False)[-1], Redraw(plan, data, words)), plan, data
+        return (
+            diagnose_pass(net, observe(net), predict_network(net, band=False)[-1], Redraw(plan, data, words)),
+            plan,
+            data,
+        )
 
 
 CASES = {
@@ -66,8 +70,8 @@ def test_what_is_printed_is_typed_and_heals(case):
         assert f"… {command} ({left_out.replace(')', ', ')}×" in f.sentence
         nets = benchmark["drawn"](make_plan(composed(*benchmark["typed"](words, remedy))), data, 10**6)
         slopes = [hidden_slope(net).slope for net in nets]
-        hidden = f.hidden
-        assert all(verdict(slope, hidden) == "healthy" for slope in slopes), (remedy, slopes)
+        hidden = f.n_hidden
+        assert all(slope_verdict(slope, hidden) == "healthy" for slope in slopes), (remedy, slopes)
         assert np.median(slopes) == pytest.approx(np.log10(factor), abs=0.5 / (hidden - 1)), remedy
 
 
@@ -163,7 +167,7 @@ def test_every_network_that_is_drawn_has_to_be_healthy_by_half_a_decade(slopes, 
 
 def test_half_a_decade_from_the_first_to_the_last_layer_is_the_limit():
     """×0.321 per layer with three hidden layers is a decade less two hundredths: healthy, and no cure."""
-    assert verdict(np.log10(0.321), 3) == "healthy"
+    assert slope_verdict(np.log10(0.321), 3) == "healthy"
     net = mlp(20, [20] * 3, 3, "tanh")
     assert find_remedies(net, stand_in([np.log10(0.321)] * 10), []) == ()
 
@@ -233,11 +237,11 @@ def test_no_wide_network_is_drawn_for_minutes():
 
         return Candidate(f"{key}={value}", nets())
 
-    work, remedies.WORK = remedies.WORK, 1.0
+    work, remedies.MAX_WORK = remedies.MAX_WORK, 1.0
     try:
         assert find_remedies(net, redraw, []) == () and len(drawn) == 1
     finally:
-        remedies.WORK = work
+        remedies.MAX_WORK = work
 
 
 @pytest.mark.slow

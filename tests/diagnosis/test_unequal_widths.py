@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.engine import ACTIVATIONS, INITIALIZERS, mlp, residual_mlp
 from bpx.engine.normalization import NORMALIZATIONS
 from bpx.probes import ProbeContext, between_hidden
@@ -75,7 +75,7 @@ def test_funnels_are_healthy_both_ways_where_theory_says_so(case, widths):
     slopes, predicted, healthy = [], [], 0
     for seed in range(16):
         net = passed(mlp, widths, 64, seed, activation=activation, initializer=initializer)
-        finding = find(net, observe(net), predict_network(net)[-1])
+        finding = diagnose_pass(net, observe(net), predict_network(net)[-1])
         assert finding.slope is not None and finding.predicted_slope is not None
         slopes.append(finding.slope)
         predicted.append(finding.predicted_slope)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
 from bpx.engine import mlp, residual_mlp
 from bpx.engine.optimizers import sgd
@@ -51,7 +51,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
         if step == 0:
             observation = observe(net)
             writer.append(0, 0.0, *predicted(prediction, observation))
-            finding = find(net, observation, prediction)
+            finding = diagnose_pass(net, observation, prediction)
             writer.about = about(net, seen) | {"dataset": "sixes", "finding": finding.as_dict()}
         optimizer.apply()
     writer.close()

@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from bpx.diagnosis import find, observe, predict_network
+from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import predicted
 from bpx.engine import ACTIVATIONS, LOSSES, adam, mlp, residual_mlp
 from bpx.probes import PROBES, ProbeContext
@@ -57,7 +57,7 @@ def test_no_network_makes_a_probe_or_the_finding_raise(part):
             net.backward()
             prediction = predict_network(net)[-1]
             seen = observe(net)
-            finding = find(net, seen, prediction)
+            finding = diagnose_pass(net, seen, prediction)
             predicted(prediction, seen)
             optimizer = adam().bind(net.store)
             probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]

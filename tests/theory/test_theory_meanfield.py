@@ -38,7 +38,7 @@ ROOT5 = math.sqrt(0.05)
 )
 def test_fixed_points_to_every_printed_digit(function, sigma_w, sigma_b, q, q_digit, chi, chi_digit):
     answer = mean_field(function, sigma_w, sigma_b)
-    assert answer.fate == "fixed"
+    assert answer.limit == "fixed"
     assert abs(answer.q_star - q) <= q_digit / 2
     assert abs(answer.chi_1 - chi) <= chi_digit / 2
 
@@ -48,18 +48,18 @@ def test_fixed_points_to_every_printed_digit(function, sigma_w, sigma_b, q, q_di
 )
 def test_any_length_is_a_fixed_point_of_a_critical_rectifier(function, sigma_w):
     answer = mean_field(function, sigma_w, start=3.7)
-    assert (answer.fate, answer.q_star) == ("any", 3.7)
+    assert (answer.limit, answer.q_star) == ("any", 3.7)
     assert answer.chi_1 == pytest.approx(1, abs=1e-12)
 
 
 def test_lengths_vanish_and_diverge():
     answer = mean_field(ReLU(), 1)
-    assert (answer.fate, answer.q_star) == ("vanishes", 0)
+    assert (answer.limit, answer.q_star) == ("vanishes", 0)
     assert answer.chi_1 == pytest.approx(0.5)
-    assert mean_field(ReLU(), 2).fate == "diverges"
-    assert mean_field(ReLU(), math.sqrt(2), 0.1).fate == "diverges"
-    assert mean_field(Softplus(), math.sqrt(2)).fate == "diverges"
-    assert mean_field(Tanh(), 1).fate == "vanishes"
+    assert mean_field(ReLU(), 2).limit == "diverges"
+    assert mean_field(ReLU(), math.sqrt(2), 0.1).limit == "diverges"
+    assert mean_field(Softplus(), math.sqrt(2)).limit == "diverges"
+    assert mean_field(Tanh(), 1).limit == "vanishes"
     assert mean_field(Tanh(), 0, 0.5).q_star == pytest.approx(0.25)
 
 
@@ -68,9 +68,9 @@ def test_an_unstable_fixed_point_is_named_and_not_returned():
     above = mean_field(GELU(), 1.5, 0.1, start=5.0)
     unstable = Ensemble(GELU(), 1.5, 0.1).unstable_lengths()
     assert len(unstable) == 1 and 0.5 < unstable[0] < 5
-    assert below.q_star < unstable[0] and above.fate == "diverges"
+    assert below.q_star < unstable[0] and above.limit == "diverges"
     assert f"{unstable[0]:.4g}" in below.note and "no net shows" in below.note
-    assert mean_field(GELU(), 1.5, 0.1, start=unstable[0] * 1.01).fate == "diverges"
+    assert mean_field(GELU(), 1.5, 0.1, start=unstable[0] * 1.01).limit == "diverges"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_rectifiers_are_critical_where_the_closed_form_says():
 def test_dropout_scales_the_critical_sigma_w():
     for function in (Tanh(), ReLU()):
         assert critical_sigma_w(function, 0.2, 0.64) == pytest.approx(0.8 * critical_sigma_w(function, 0.2))
-    answer = mean_field(Tanh(), critical_sigma_w(Tanh(), 0.2, 0.64), 0.2, keep=0.64)
+    answer = mean_field(Tanh(), critical_sigma_w(Tanh(), 0.2, 0.64), 0.2, keep_prob=0.64)
     assert answer.chi_1 == pytest.approx(1, abs=1e-9)
 
 
@@ -138,7 +138,7 @@ def test_ordered_phase_forgets_at_chi_1_and_criticality_never():
     assert ordered.c_star == 1 and ordered.xi_c == pytest.approx(-1 / math.log(ordered.chi_1), rel=1e-9)
     assert mean_field(Tanh(), critical_sigma_w(Tanh(), 0.2), 0.2).xi_c == pytest.approx(math.inf, abs=1e9)
     # Schoenholz et al. 2017: with dropout two samples never become equal
-    assert (mean_field(Tanh(), 0.9, 0.2, keep=0.9).c_star or 1) < 0.999
+    assert (mean_field(Tanh(), 0.9, 0.2, keep_prob=0.9).c_star or 1) < 0.999
 
 
 def test_xi_q_is_the_decay_of_the_length():
@@ -171,7 +171,7 @@ def test_the_edge_in_the_diagram_is_the_critical_sigma_w():
     assert not gelu.stable[gelu.edge[1] < 0.4].any() and gelu.stable[gelu.edge[1] > 0.43].all()
 
 
-@pytest.mark.parametrize(("sigma_w", "sigma_b", "keep"), [(-1, 0, 1), (1, -1, 1), (1, 0, 0), (math.nan, 0, 1)])
-def test_what_is_no_ensemble_is_refused(sigma_w, sigma_b, keep):
-    with pytest.raises(ValueError, match=r"sigma|keep"):
-        mean_field(Tanh(), sigma_w, sigma_b, keep=keep)
+@pytest.mark.parametrize(("sigma_w", "sigma_b", "keep_prob"), [(-1, 0, 1), (1, -1, 1), (1, 0, 0), (math.nan, 0, 1)])
+def test_what_is_no_ensemble_is_refused(sigma_w, sigma_b, keep_prob):
+    with pytest.raises(ValueError, match=r"sigma|keep_prob"):
+        mean_field(Tanh(), sigma_w, sigma_b, keep_prob=keep_prob)

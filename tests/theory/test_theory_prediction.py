@@ -17,7 +17,7 @@ from bpx.theory import (
     backward_slope,
     mean_field,
     predict,
-    verdict,
+    slope_verdict,
     weight_stds,
 )
 from bpx.theory.batchnorm import batch_factors, batch_moments
@@ -56,7 +56,7 @@ def measure(activation, initializer, depth, width, seed, *, batch=32, residual=F
         fans,
         weight_stds(fans, initializer.weight_std),
         bias_std=initializer.bias_std,
-        keep=1 - dropout,
+        keep_prob=1 - dropout,
         normalization=normalization,
         residual=residual,
         batch_size=batch,
@@ -184,9 +184,9 @@ def test_a_signal_out_of_range_is_a_reason_and_no_overflow():
 
 
 def test_verdict_takes_a_decade_between_first_and_last():
-    assert verdict(0.051, 21) == "exploding" and verdict(0.049, 21) == "healthy"
-    assert verdict(-0.051, 21) == "vanishing" and verdict(-5.0, 2) == "vanishing"
-    assert verdict(-5.0, 1) == "undetermined"
+    assert slope_verdict(0.051, 21) == "exploding" and slope_verdict(0.049, 21) == "healthy"
+    assert slope_verdict(-0.051, 21) == "vanishing" and slope_verdict(-5.0, 2) == "vanishing"
+    assert slope_verdict(-5.0, 1) == "undetermined"
 
 
 def test_slope_is_signed_backward():
@@ -204,7 +204,7 @@ def test_every_scale_has_an_answer_or_a_reason(name, scale):
         net = Architecture(function, (100,) * 7, (sigma_w / 10,) * 6, bias_std=sigma_b)
         predicted = predict(net, sigma_w**2 + sigma_b**2)
         assert predicted.reason or math.isfinite(predicted.slope_high - predicted.slope_low)
-        assert mean_field(function, sigma_w, sigma_b).fate in ("fixed", "any", "vanishes", "diverges")
+        assert mean_field(function, sigma_w, sigma_b).limit in ("fixed", "any", "vanishes", "diverges")
     assert time.perf_counter() - start < 20  # gelu and softplus at 1e30 took minutes
 
 
@@ -238,7 +238,7 @@ def test_delta_that_squared_error_sends_back_along_z_grows_as_measured(n_out, fa
     net = Architecture(ACTIVATIONS["linear"](), (256, *[256] * 20, n_out), (1 / 16,) * 21)
     assert predict(net, 1.0, ends=Ends(kappa=n_out / 2)).factor == pytest.approx(factor, abs=0.004)
     assert predict(net, 1.0, ends=Ends(kappa=1.0)).factor == pytest.approx(1.0, abs=0.004)
-    assert ("along z" in predict(net, 1.0, ends=Ends(kappa=n_out / 2)).rough) == (n_out > 51.2)
+    assert ("along z" in predict(net, 1.0, ends=Ends(kappa=n_out / 2)).caveat) == (n_out > 51.2)
 
 
 def test_kappa_of_a_rectifier_is_conserved_through_its_layers():
@@ -259,7 +259,7 @@ def test_theory_keeps_z_delta_through_the_layers_of_a_rectifier():
     fans = (30, *[n] * L, 5)
     net = Architecture(ReLU(), fans, weight_stds(fans, INITIALIZERS["he_normal"]().weight_std))
     found = finite_width(net, [1.0] * L, [step(net, layer, 1.0) for layer in range(L - 1)], Ends(kappa=kappa))
-    grown = np.exp([noise.shift for noise in found.noise[:-1]])  # of ||delta||**2, beyond the line
+    grown = np.exp([noise.mean_shift for noise in found.noise[:-1]])  # of ||delta||**2, beyond the line
     assert 1 + (grown[-1] - 1) * n / 2 == pytest.approx(kappa / (1 + 2 * (kappa - 1) / n), rel=1e-6)
     kappas = 1 + (grown - 1) * n / 2
     assert np.allclose(kappas[:-1] * grown[1:], kappas[1:], rtol=1e-6) and np.all(kappas > 1)
@@ -267,12 +267,12 @@ def test_theory_keeps_z_delta_through_the_layers_of_a_rectifier():
 
 def test_few_directions_under_batch_normalization_are_rough():
     net = Architecture(ReLU(), (2, *[50] * 8, 2), (1.0, *[0.2] * 8), normalization="batch")
-    assert "spans only 1.9 directions" in predict(net, 1.0, ends=Ends(rank=1.9)).rough
-    assert predict(net, 1.0, ends=Ends(rank=12.0)).rough == ""
+    assert "spans only 1.9 directions" in predict(net, 1.0, ends=Ends(rank=1.9)).caveat
+    assert predict(net, 1.0, ends=Ends(rank=12.0)).caveat == ""
 
 
 def test_funnels_of_either_kind_are_not_rough():
     for hidden in ([512, 256, 128, 64, 32], [32, 64, 128, 256, 512]):
         fans = (100, *hidden, 10)
         net = Architecture(ReLU(), fans, weight_stds(fans, INITIALIZERS["he_normal"]().weight_std))
-        assert predict(net, 2.0, ends=Ends(kappa=1.7)).rough == ""
+        assert predict(net, 2.0, ends=Ends(kappa=1.7)).caveat == ""
