@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bpx.system.interrupts import end_without_traceback
+
+if TYPE_CHECKING:
+    from bpx.runs.precheck import Precheck
 
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
@@ -10,8 +15,7 @@ if __name__ == "__main__":
 from bpx.cli.command import command, exit_process
 
 
-@command
-def main(config: object) -> None:
+def train(config: object) -> None:
     """Train the network that the configuration describes."""
     from omegaconf import DictConfig
 
@@ -19,6 +23,16 @@ def main(config: object) -> None:
 
     assert isinstance(config, DictConfig)
     run(config)
+
+
+def precheck() -> Precheck:
+    """Return what checks the configurations of a multirun, together with their data."""
+    from bpx.runs.precheck import Precheck
+
+    return Precheck()
+
+
+main = command(train, precheck)
 
 
 if __name__ == "__main__":

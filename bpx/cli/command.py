@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bpx.cli.errors import one_line, similar
-from bpx.cli.overrides import prepared
-from bpx.config import CONF, PACKAGE, UserError
+from bpx.cli.overrides import Checks, prepared
+from bpx.config import CONF, PACKAGE, UserError, make_plan
 from bpx.system.interrupts import Stop
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
 
 
-def command(task: Callable[[Any], Any]) -> Callable[[], int]:
-    """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number."""
+def command(task: Callable[[Any], Any], check: Checks = lambda: make_plan) -> Callable[[], int]:
+    """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number.
+
+    ``check`` returns what the configurations of a multirun are checked with before it begins.
+    """
 
     def run() -> int:
         import hydra
@@ -28,7 +31,7 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
         accept_any_text()
         try:
-            _look_over(task)
+            _look_over(task, check)
         except UserError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
@@ -67,8 +70,8 @@ def command(task: Callable[[Any], Any]) -> Callable[[], int]:
             errors.append(UserError(f"{' '.join(words) or 'Hydra'}: {type(error).__name__}: {one_line(error)}"))
         except KeyboardInterrupt as error:
             return interrupted(error)
-        for said in errors:
-            print(f"error: {one_line(said)}", file=sys.stderr)
+        for said in dict.fromkeys(map(one_line, errors)):  # the jobs of a multirun may all say the same
+            print(f"error: {said}", file=sys.stderr)
         return next((error.code for error in errors if isinstance(error, UserError)), 2) if errors else code
 
     return run
@@ -138,7 +141,7 @@ def _from_hydra(error: BaseException) -> bool:
     return own <= {os.path.realpath(__file__)}
 
 
-def _look_over(task: Callable[[Any], Any]) -> None:
+def _look_over(task: Callable[[Any], Any], check: Checks) -> None:
     """Check the command line's words and put them in the order in which Hydra takes them; raises UserError.
 
     ``--help`` gets the command's own header.
@@ -166,4 +169,4 @@ def _look_over(task: Callable[[Any], Any]) -> None:
         return
     extended = bool(known.config_dir or known.config_path) or any("hydra.searchpath" in word for word in overrides)
     multirun = known.multirun or any(word.lstrip("+") == "hydra.mode=MULTIRUN" for word in overrides)
-    sys.argv[1:] = [*prepared(overrides, multirun, extended, known.config_dir), *flags]
+    sys.argv[1:] = [*prepared(overrides, multirun, extended, check, known.config_dir), *flags]

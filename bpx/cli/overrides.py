@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from bpx.cli.errors import one_line
-from bpx.config import CONF, UserError, listed, make_plan
+from bpx.config import CONF, UserError, listed
 
 MAX_JOBS = 10_000  # of a multirun
 MAX_CHECKED = 300  # compositions before a multirun begins
 OPTIONAL = ("experiment", "sweep")  # groups that the defaults list does without
+Checks = Callable[[], Callable[[Any], Any]]  # make what checks a composed configuration; that raises UserError
 WITHOUT_EFFECT = {
     "hydra.sweep.subdir": "every run has its own directory, outputs/<experiment>/<id>, every trial one in its study's"
 }
@@ -27,7 +28,9 @@ def options_of(group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
 
 
-def prepared(words: Sequence[str], multirun: bool, extended: bool, config_dir: str | None = None) -> list[str]:
+def prepared(
+    words: Sequence[str], multirun: bool, extended: bool, check: Checks, config_dir: str | None = None
+) -> list[str]:
     """Return the overrides as Hydra takes them; raises UserError.
 
     A key of a group that is swept becomes a choice of one value, so that Hydra looks for it in the option that is
@@ -63,7 +66,7 @@ def prepared(words: Sequence[str], multirun: bool, extended: bool, config_dir: s
                 f"{', '.join(sorted(swept))}: {n_jobs:,.0f} combinations are more than {MAX_JOBS:,}; "
                 "hydra/sweeper=bpx_optuna searches among them"
             )
-        check_values(out, config_dir)
+        check_values(out, check, config_dir)
     return out
 
 
@@ -103,8 +106,8 @@ def number_of_values(sweep: Any) -> int | None:
     return None
 
 
-def check_values(words: Sequence[str], config_dir: str | None = None) -> None:
-    """Compose and check each value of each sweep of a multirun, the other keys at their first; raises UserError.
+def check_values(words: Sequence[str], check: Checks, config_dir: str | None = None) -> None:
+    """Compose and ``check`` each value of each sweep of a multirun, the other keys at their first; raises UserError.
 
     Options are looked for in ``config_dir``, too.
     """
@@ -132,17 +135,19 @@ def check_values(words: Sequence[str], config_dir: str | None = None) -> None:
         fixed.append(f"hydra.searchpath=[{place}]")
     from hydra.core.global_hydra import GlobalHydra
 
-    def check(chosen: list[str]) -> None:
-        make_plan(hydra.compose("config", overrides=[*fixed, *chosen]))
+    checks = check()
+
+    def composed(chosen: list[str]) -> None:
+        checks(hydra.compose("config", overrides=[*fixed, *chosen]))
 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        refused = refused_value(dimensions, check)
+        refused = refused_value(dimensions, composed)
     GlobalHydra.instance().clear()
     if refused is not None:
         raise refused
 
 
-def refused_value(dimensions: dict[str, list[str]], check: Any) -> UserError | None:
+def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]], Any]) -> UserError | None:
     """Return why a value of a sweep can never run: it fails beside every value of the other keys, one at a time."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

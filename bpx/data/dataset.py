@@ -139,7 +139,9 @@ class Source(ABC):
         rest, val = train[: len(train) - n], train[len(train) - n :]
         if self.train_size is not None:
             if self.train_size > len(rest):
-                raise DataError(f"dataset.train_size must be at most {len(rest)}, got {self.train_size}")
+                raise DataError(
+                    f"dataset.train_size must be at most the {len(rest)} training samples, got {self.train_size}"
+                )
             rest = rest[: self.train_size]
         return rest, val
 

@@ -21,8 +21,8 @@ ROWS = 4096  # standardized at a time
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 
-def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
-    """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
+def empty_network(plan: Plan, data: Dataset) -> Network:
+    """Return a plan's network for these data, its weights still zero; raises UserError where they do not fit."""
     plan = plan.decided(data.n_classes is not None, len(data.x_train))
     size = plan.settings.batch_size
     if size > len(data.x_train):
@@ -30,6 +30,13 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
     net = plan.network(data.n_in, data.n_out)
     if data.n_classes is None and net.loss.classifies:
         raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
+    return net
+
+
+def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator]) -> Network:
+    """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
+    plan = plan.decided(data.n_classes is not None, len(data.x_train))
+    net, size = empty_network(plan, data), plan.settings.batch_size
     net.initialize(plan.initializer, rngs["initialization"])
     net.bind(size, rngs["dropout"])
     if plan.initializer.needs_data:

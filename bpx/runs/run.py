@@ -16,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import Plan, UserError, make_plan, spawn_rngs
+from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution, RunResult, Watcher
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
+from bpx.runs.precheck import check_samples
 from bpx.runs.resume import Resumed, find_run_to_resume
 from bpx.runs.stored import check_dataset
 from bpx.system.files import remove_temporaries
@@ -142,23 +143,6 @@ def _hydra() -> tuple[dict[str, Any], list[str]]:
         return {}, []
     hydra = HydraConfig.get()
     return dict(hydra.runtime.choices), as_given(hydra.overrides.task)
-
-
-def check_samples(plan: Plan, data: Dataset) -> None:
-    """Raise UserError where the configuration asks for samples that ``data`` do not have."""
-    s, n = plan.settings, len(data.x_train)
-    schedule = plan.optimizer(1)[1]
-    asked = {f"schedule={schedule.name}": schedule.follows_cost, "early_stopping": s.early_stopping is not None}
-    for key in (key for key, given in asked.items() if given and data.x_val is None):
-        raise UserError(
-            f"{key} follows cost/val, and dataset {data.name} has no validation part: "
-            "give dataset.val_size, such as 0.2"
-        )
-    if plan.config.normalization.name == "batch" and n % s.batch_size == 1:
-        raise UserError(
-            f"normalization=batch cannot train on one sample: {n} training samples leave a last batch of 1 at "
-            f"batch_size={s.batch_size}; take another batch_size, or dataset.train_size={n - 1}"
-        )
 
 
 def run_directory(parent: Path) -> Path:

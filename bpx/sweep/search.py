@@ -22,9 +22,10 @@ from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
 from bpx.cli.overrides import refused_value
-from bpx.config import EveryTrialFailed, Plan, UserError, flatten, make_plan
+from bpx.config import EveryTrialFailed, Plan, UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder
+from bpx.runs.precheck import Precheck
 from bpx.runs.run import as_given
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, parse_options
@@ -114,14 +115,15 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
 
 
 def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
-    """Compose and check a configuration from the space's midst, and every value of a choice beside it.
+    """Compose and check a configuration from the space's midst, and every value of a choice beside it, with their data.
 
     What no trial can do is said at once: a value that fails whatever the other keys are.
     """
+    check = Precheck()
 
     def composed(chosen: Sequence[str]) -> Plan:
         sample = context.config_loader.load_sweep_config(config, [*where.fixed, *chosen])
-        return make_plan(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
+        return check(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
 
     refused = refused_value({d.key: [d.override(value) for value in d.samples] for d in where.dimensions}, composed)
     if refused is not None:

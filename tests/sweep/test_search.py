@@ -96,15 +96,19 @@ def test_a_crash_does_not_stop_the_study(sweep, planted):
 
 
 def test_a_trial_that_comes_to_no_run_is_a_failed_run_of_the_study(sweep):
-    words = ["batch_size=choice(8,100000)", "epochs=2", "tracking=mlflow", *GRID]  # what only the data tell
+    open_ = [
+        "batch_size=choice(8,200)",
+        "dataset.train_size=choice(100,400)",
+    ]  # each value runs beside one of the other
+    words = [*open_, "epochs=2", "tracking=mlflow", *GRID]
     done = sweep(*words)
     assert done.returncode == 0, done.stderr
     client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "bpx"]
     runs = client.search_runs([experiment.experiment_id], "tags.`mlflow.parentRunId` LIKE '%'")
-    assert {(run.data.params["batch_size"], run.info.status) for run in runs} == {
-        ("8", "FINISHED"),
-        ("100000", "FAILED"),
+    ended = {(r.data.params["batch_size"], r.data.params["dataset.train_size"]): r.info.status for r in runs}
+    assert ended == {(size, n): "FINISHED" for size in ("8", "200") for n in ("100", "400")} | {
+        ("200", "100"): "FAILED"
     }
     (failed,) = [run for run in runs if run.info.status == "FAILED"]
     (row,) = [row for row in rows(sweep.home) if row["outcome"] == "failed"]
@@ -214,6 +218,11 @@ def test_several_objectives(sweep):
         (["seed=choice(-1,1)"], "seed must be at least 0, got -1"),
         (["model.depth=range(0,1e9)"], "model.depth must be between 0 and 10,000"),
         (["optimizer=momentum,adam", "optimizer.momentum=choice(0.5,0.9)"], "optimizer=adam has no key momentum"),
+        (
+            ["+sweep=lr_batch_depth", "dataset=digits"],
+            "dataset.train_size must be at most the 1149 training samples, got",
+        ),
+        ([LR, "batch_size=choice(32,99999)"], "batch_size must be at most the "),
     ],
 )
 def test_what_is_wrong_is_one_line(sweep, called, words, said):

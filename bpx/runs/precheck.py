@@ -1,0 +1,61 @@
+"""What can be wrong with a configuration for its data, known before a run, a multirun or a study is begun."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from bpx.config import Plan, UserError, make_plan, spawn_rngs
+from bpx.data import DataError, Dataset
+from bpx.runs.networks import empty_network
+
+
+def check_samples(plan: Plan, data: Dataset) -> None:
+    """Raise UserError where the configuration asks for samples that ``data`` do not have."""
+    s, n = plan.settings, len(data.x_train)
+    schedule = plan.optimizer(1)[1]
+    asked = {f"schedule={schedule.name}": schedule.follows_cost, "early_stopping": s.early_stopping is not None}
+    for key in (key for key, given in asked.items() if given and data.x_val is None):
+        raise UserError(
+            f"{key} follows cost/val, and dataset {data.name} has no validation part: "
+            "give dataset.val_size, such as 0.2"
+        )
+    if plan.config.normalization.name == "batch" and n % s.batch_size == 1:
+        raise UserError(
+            f"normalization=batch cannot train on one sample: {n} training samples leave a last batch of 1 at "
+            f"batch_size={s.batch_size}; take another batch_size, or dataset.train_size={n - 1}"
+        )
+
+
+class Precheck:
+    """Check configurations together with their data, which are loaded once for all that share them."""
+
+    def __init__(self) -> None:
+        self._loaded: tuple[Any, Dataset] | None = None
+
+    def __call__(self, config: DictConfig) -> Plan:
+        """Return the plan of ``config``; raises UserError where it, its data, or both together cannot be used."""
+        plan = make_plan(config)
+        data = self._data(plan)
+        decided = plan.decided(data.n_classes is not None, len(data.x_train))
+        empty_network(decided, data)
+        check_samples(decided, data)
+        return plan
+
+    def _data(self, plan: Plan) -> Dataset:
+        key = (OmegaConf.to_container(plan.config.dataset, resolve=True), plan.settings.dtype)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # before others take its place in memory
+            log = logging.getLogger("bpx.data")
+            before, log.disabled = log.disabled, True  # each run says it itself
+            try:
+                rng = spawn_rngs(plan.settings.seed)["data"]
+                self._loaded = key, plan.source.load(rng, np.dtype(plan.settings.dtype))
+            except DataError as error:
+                raise UserError(str(error)) from error
+            finally:
+                log.disabled = before
+        return self._loaded[1]
