@@ -6,6 +6,7 @@ import numpy as np
 
 from bpx.engine.gradcheck import GradientCheck, gradcheck, relative_difference
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, legend_below, new_figure, style_axes
+from bpx.figures.gradient_check import gradient_bars
 from bpx.figures.study import band
 from bpx.runs.study import Study, study
 
@@ -46,11 +47,7 @@ def run(s: Study) -> str:
     names = [f"{t.name[6:8]}.{t.name[-1]}" for t in first.tensors for _ in t.analytic]
     figure = new_figure(f"2-2-1, sigmoid, {s.seeds} networks", "the gradient checked by central differences", 11.5, 4.2)
     bars, scatter, curve = figure.subplots(1, 3)
-    at = np.arange(len(names))
-    bars.bar(at - 0.2, analytic, 0.4, color=BLUE, label="backpropagation")
-    bars.bar(at + 0.2, numeric, 0.4, color=ORANGE, label="numerical, ε = 1e-7")
-    bars.set_xticks(at, names, rotation=60)
-    style_axes(bars, "parameter", "∂J/∂θ", "one network, all nine gradients")
+    gradient_bars(bars, names, analytic, numeric, "one network, all nine gradients, ε = 1e-7")
     low, high = min(analytic.min(), 0), max(analytic.max(), 0)
     scatter.plot([low, high], [low, high], color=GREY, lw=1, label="equal")
     scatter.plot(analytic, numeric, "o", color=BLUE, ms=5, label=f"relative difference {first.relative:.0e}")
@@ -62,7 +59,6 @@ def run(s: Study) -> str:
     curve.set_xscale("log")
     curve.set_yscale("log")
     style_axes(curve, "ε", "relative difference", "round-off on the left, curvature on the right")
-    bars.legend(fontsize=8, frameon=False)
     scatter.legend(fontsize=8, frameon=False)
     legend_below(curve, 3)
     s.draw(figure)

@@ -1,7 +1,7 @@
 """Figures, drawn with matplotlib from logged records only."""
 
 from bpx.figures.agreement import gradient_agreement
-from bpx.figures.evaluation import confusion, decision, samples
+from bpx.figures.evaluation import confusion, decision, regression, samples
 from bpx.figures.flow import draw_flow, flow_figures
 from bpx.figures.gains import backward_gains
 from bpx.figures.histograms import magnitude_histograms
@@ -29,6 +29,7 @@ __all__ = [
     "layer_profile",
     "magnitude_histograms",
     "phase_of_run",
+    "regression",
     "samples",
     "update_ratios",
 ]

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, final
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-BLUE, ORANGE, GREEN, RED, GREY = "#2f6db3", "#e07b39", "#3a8f5c", "#c0392b", "#7f8c8d"
+# Okabe and Ito (2008), Color Universal Design: seen apart with every kind of colour vision
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+GREY = "#666666"
+PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
+FORMATS = ("png", "pdf", "svg")  # of a picture's file
 DPI = 110
 NOTHING = "every value is zero, not finite or not measured"
 MIN_DECADES = 0.02  # of a log axis: a narrower one would show rounding alone
@@ -72,8 +77,17 @@ def shortened(text: object, max_chars: int = MAX_LABEL) -> str:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG and return its path."""
-    _print(figure, path)
+    """Write a figure in the format of the path's suffix, one of ``FORMATS``, and return the path.
+
+    The same figure makes the same bytes; the fonts are part of a PDF file.
+    """
+    if path.suffix == ".png":
+        _print(figure, path)
+        return path
+    undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Date": None}
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "bpx"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, metadata=undated, dpi=2 * DPI)  # of what is no vector: heat maps
     return path
 
 
@@ -86,9 +100,12 @@ def _print(figure: Figure, file: Path | BinaryIO) -> None:
 
 
 def save_all(
-    figures: Mapping[str, Callable[[], Figure | None]], folder: Path, failed: dict[str, str] | None = None
+    figures: Mapping[str, Callable[[], Figure | None]],
+    folder: Path,
+    failed: dict[str, str] | None = None,
+    suffix: str = "png",
 ) -> list[Path]:
-    """Draw each figure into ``folder`` under its name, and return the paths; None is no figure.
+    """Draw each figure into ``folder`` under its name and ``suffix``, and return the paths; None is no figure.
 
     ``failed`` takes the error of each figure that cannot be drawn, in one line; without it the error is raised.
     """
@@ -97,7 +114,7 @@ def save_all(
         try:
             figure = draw()
             if figure is not None:
-                paths.append(save(figure, folder / f"{name}.png"))
+                paths.append(save(figure, folder / f"{name}.{suffix}"))
         except OSError:  # of the disk, not of the figure
             raise
         except Exception as error:
@@ -183,6 +200,11 @@ def ranges(values: Any) -> bool:
     good = np.asarray(values, float)
     good = good[np.isfinite(good)]
     return bool(good.size and good.min() > 0 and good.max() / 30 > good.min())
+
+
+def colours(n: int) -> list[str]:
+    """Return ``n`` colours to tell things apart by: the palette; of more things, shades that grow lighter."""
+    return list(PALETTE[:n]) if n <= len(PALETTE) else shades(n)
 
 
 def shades(n: int, name: str = "viridis") -> list[str]:

@@ -8,9 +8,11 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, literal, new_figure, shades, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, RED, colours, figure_legend, literal, new_figure, style_axes
 
 Arrays = dict[str, Any]
+RIGHT, COUNTED = "#d4e6f1", 20  # the colour of the diagonal; classes whose counts are written
+PER_TARGET = 3.6  # inches
 
 
 def part(arrays: Arrays) -> str:
@@ -19,26 +21,35 @@ def part(arrays: Arrays) -> str:
 
 
 def confusion(arrays: Arrays) -> Figure:
-    """Draw the confusion matrix: counts, coloured by the share of the true class."""
-    figure = new_figure(
-        f"dataset: {arrays['name']}", f"confusion on {arrays['confusion'].sum():,} {part(arrays)} samples", 6.4, 5.4
-    )
+    """Draw the confusion matrix: counts, and errors coloured by their share of the true class."""
+    counts = arrays["confusion"]
+    total, wrong = int(counts.sum()), int(counts.sum() - np.trace(counts))
+    title = f"confusion on {total:,} {part(arrays)} samples: {wrong:,} error{'' if wrong == 1 else 's'}"
+    figure = new_figure(f"dataset: {arrays['name']}", title, 6.4, 5.4)
     axes = figure.subplots()
-    figure.colorbar(draw_confusion(axes, arrays), ax=axes, label="share of the true class", shrink=0.85)
+    image = draw_confusion(axes, arrays)
+    if wrong:
+        figure.colorbar(image, ax=axes, label="errors: share of the true class / %", shrink=0.85)
     return figure
 
 
 def draw_confusion(axes: Any, arrays: Arrays) -> Any:
-    """Draw the confusion matrix into ``axes`` and return the image."""
+    """Draw the confusion matrix into ``axes`` and return the image of the errors, which have the scale to themselves.
+
+    The diagonal, what is right, is light blue.
+    """
     counts, names = arrays["confusion"], [literal(n) for n in arrays["class_names"]]
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     k = len(names)
-    if k <= 20:
+    right = np.eye(k, dtype=bool)
+    axes.imshow(np.where(right, 1.0, np.nan), cmap=ListedColormap([RIGHT]))
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    largest = float(share[~right].max(initial=0.0)) or 1.0
+    image = axes.imshow(np.where(right | (counts == 0), np.nan, share), cmap="YlOrBr", vmin=0, vmax=largest)
+    if k <= COUNTED:
         for i, j in np.ndindex(k, k):
             if counts[i, j]:
-                colour = "white" if share[i, j] > 0.5 else "#333333"
-                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
+                colour = "white" if i != j and share[i, j] > 0.6 * largest else "#222222"
+                axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", fontsize=8, color=colour)
         long = max(map(len, names)) > 3
         axes.set_xticks(range(k), names, rotation=45 if long else 0, ha="right" if long else "center")
         axes.set_yticks(range(k), names)
@@ -48,13 +59,21 @@ def draw_confusion(axes: Any, arrays: Arrays) -> Any:
 
 
 def samples(arrays: Arrays) -> Figure:
-    """Draw test images with prediction, probability and true label; red where the prediction is wrong."""
+    """Draw images with prediction, probability and true label, the worst errors first; right ones are green."""
     names, shape = [literal(n) for n in arrays["class_names"]], tuple(arrays["sample_image_shape"])
+    wrong = int(np.sum(arrays["sample_pred"] != arrays["sample_true"]))
+    kind = "the worst errors" if wrong == len(arrays["sample_pred"]) else "the worst first"
     figure = new_figure(
-        f"dataset: {arrays['name']}", f"{part(arrays)} samples: prediction (probability) and true label", 6.4, 7.0
+        f"dataset: {arrays['name']}",
+        f"{part(arrays)} samples, {kind}: prediction (probability) and true label",
+        6.4,
+        7.0,
     )
+    panels = list(figure.subplots(3, 3).flat)
+    for axes in panels:
+        axes.set_axis_off()
     for axes, x, true, predicted, p in zip(
-        figure.subplots(3, 3).flat,
+        panels,
         arrays["sample_x"],
         arrays["sample_true"],
         arrays["sample_pred"],
@@ -67,7 +86,6 @@ def samples(arrays: Arrays) -> Figure:
             fontsize=9,
             color=GREEN if predicted == true else RED,
         )
-        axes.set_axis_off()
     return figure
 
 
@@ -79,7 +97,7 @@ def decision(arrays: Arrays) -> Figure:
     )
     figure = new_figure(f"dataset: {arrays['name']}", title, 6.4, 5.2)
     draw_regions(figure.subplots(), arrays)
-    figure.legend(loc="outside right upper", frameon=False, title="class")
+    figure.legend(loc="outside right center", frameon=False, title="class")
     return figure
 
 
@@ -87,13 +105,40 @@ def draw_regions(axes: Any, arrays: Arrays) -> None:
     """Draw the decision regions and the test points into ``axes``, one labelled colour a class."""
     names = [literal(n) for n in arrays["class_names"]]
     k = len(names)
-    colours = [BLUE, ORANGE, GREEN, RED, *shades(max(k - 4, 0))][:k]
+    own_colours = colours(k)
     axes.pcolormesh(
         arrays["grid_x"], arrays["grid_y"], arrays["grid_class"],
-        cmap=ListedColormap(colours), vmin=-0.5, vmax=k - 0.5, alpha=0.3, shading="nearest", rasterized=True,
+        cmap=ListedColormap(own_colours), vmin=-0.5, vmax=k - 0.5, alpha=0.3, shading="nearest", rasterized=True,
     )  # fmt: skip
-    for c, colour in enumerate(colours):
+    for c, colour in enumerate(own_colours):
         own = arrays["points"][arrays["points_label"] == c]
         axes.scatter(own[:, 0], own[:, 1], s=14, color=colour, edgecolor="white", lw=0.4, label=names[c])
     style_axes(axes, "feature 1 (raw units)", "feature 2 (raw units)")
     axes.grid(False)
+
+
+def regression(arrays: Arrays) -> Figure:
+    """Draw predicted against true values of every target, in the units of the data, beside the line where they agree.
+
+    R^2 = 1 - sum (a - t)^2 / sum (t - mean t)^2 is the title of each panel.
+    """
+    true, predicted = arrays["target_true"], arrays["target_pred"]
+    names = [literal(n) for n in arrays["target_names"]]
+    figure = new_figure(
+        f"dataset: {arrays['name']}",
+        f"{len(true):,} {part(arrays)} samples: predicted against true",
+        max(5.0, 0.8 + PER_TARGET * true.shape[1]),
+        4.6,
+    )
+    for axes, name, t, a in zip(
+        figure.subplots(1, len(names), squeeze=False)[0], names, true.T, predicted.T, strict=True
+    ):
+        ends = [float(min(t.min(), a.min())), float(max(t.max(), a.max()))]
+        axes.plot(ends, ends, color=GREY, lw=1.2, label="equal")
+        axes.plot(t, a, ".", color=BLUE, ms=5, alpha=0.6, label="a sample", rasterized=len(t) > 2000)
+        spread = float(np.sum((t - t.mean()) ** 2))
+        r2 = f"R² = {1 - float(np.sum((a - t) ** 2)) / spread:.3f}" if spread > 0 else "R² undefined: one value"
+        axes.locator_params(nbins=6)
+        style_axes(axes, f"true {name}", f"predicted {name}", r2)
+    figure_legend(figure, [axes], 2)
+    return figure

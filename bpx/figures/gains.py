@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, dots, figure_legend, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, dots, figure_legend, style_axes
 from bpx.figures.layers import Values, layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
@@ -17,8 +17,9 @@ KINDS = {  # of operations: name and colour
     "activation": ("activation", ORANGE),
     "norm": ("normalization", GREEN),
     "dropout": ("dropout", GREY),
-    "residual": ("residual block", "#8e5ea8"),
+    "residual": ("residual block", PURPLE),
 }
+FEW = 4  # layers whose gains stand side by side
 TOWARDS = "layer of δ, from output to input"
 
 
@@ -41,7 +42,7 @@ class Gains:
 
 
 def backward_gains(records: Records) -> Figure:
-    """Draw log10 of every operation's backward gain, stacked by layer, and their sums from the output on.
+    """Draw log10 of every operation's backward gain by layer, stacked if many, and their sums from the output on.
 
     In a residual network the operations inside the branches stand in a panel of their own.
     """
@@ -51,10 +52,10 @@ def backward_gains(records: Records) -> Figure:
     branches = gains_of(records, "branch_gain", int(steps[0])) if "branch_gain" in records.quantity else None
     panels = "AC;BC" if branches else "AC"
     axes = figure.subplot_mosaic(panels, height_ratios=[1] * (1 + panels.count(";")))
-    _stack(axes["A"], first)
+    _draw_gains(axes["A"], first)
     style_axes(axes["A"], "" if branches else TOWARDS, "log10 gain", f"by layer, {step_label(first.step)}")
     if branches:
-        _stack(axes["B"], branches)
+        _draw_gains(axes["B"], branches)
         style_axes(axes["B"], TOWARDS, "log10 gain", "inside the residual branches")
     _sums(axes["C"], first, last)
     style_axes(axes["C"], TOWARDS, "log10 of δ over δ at the output", "added up from the output")
@@ -77,6 +78,23 @@ def gains_of(records: Records, quantity: str, step: int) -> Gains:
             zero.add(at)
         logs.setdefault(kind, np.zeros(n))[at - 1] += np.log10(gain) if gain > 0 else np.nan
     return Gains(step, logs, sorted(zero))
+
+
+def _draw_gains(axes: Any, g: Gains) -> None:
+    (_side_by_side if len(g.total) <= FEW else _stack)(axes, g)
+
+
+def _side_by_side(axes: Any, g: Gains) -> None:
+    """Draw the logs of a few layers as bars side by side, each with its factor, and their sum last."""
+    bars = [(*KINDS[kind], logs) for kind, logs in g.logs.items()] + [("sum", "black", g.total)]
+    width = 0.8 / len(bars)
+    axes.margins(y=0.12)
+    for i, (name, colour, logs) in enumerate(bars):
+        at = np.arange(len(logs)) + 1 + width * ((len(bars) - 1) / 2 - i)  # the axis runs from output to input
+        drawn = axes.bar(at, np.nan_to_num(logs), 0.9 * width, color=colour, label=name)
+        factors = [f"×{10**log:.3g}" if np.isfinite(log) else "" for log in logs]
+        axes.bar_label(drawn, factors, fontsize=8 if len(logs) * len(bars) <= 9 else 6, padding=2)
+    _finish(axes, g)
 
 
 def _stack(axes: Any, g: Gains) -> None:

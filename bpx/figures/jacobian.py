@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, log_y, positive, style_axes
-from bpx.figures.layers import MOMENTS, STEPS, Values, record_axis, record_figure, step_label
+from bpx.figures.layers import MOMENTS, Values, record_figure, step_label
+from bpx.figures.steps import STEP, step_axis
 from bpx.records import Records
 
 
@@ -33,10 +34,10 @@ def jacobian_spectrum(records: Records) -> Figure:
         (logs.mean(axis=1), "geometric mean", BLUE),
         (logs[:, -1], "smallest", GREEN),
     ):
-        right.plot(10**line, color=colour, marker=dots(len(steps)), lw=1.3, label=name)
-    record_axis(right, steps)
+        right.plot(steps, 10**line, color=colour, marker=dots(len(steps)), lw=1.3, label=name)
+    step_axis(right, steps)
     log_y(right, 10**logs)
-    style_axes(right, STEPS, "singular value", "over time, mean of the logarithms")
+    style_axes(right, STEP, "singular value", "over time, mean of the logarithms")
     legend_below(right, 3)
     return figure
 

@@ -24,9 +24,10 @@ from bpx.figures.canvas import (
     positive,
     style_axes,
 )
+from bpx.figures.steps import STEP, step_axis, step_edges
 from bpx.records import Records
 
-DEPTH, STEPS = "layer, from the input", "optimizer step (records evenly spaced)"
+DEPTH = "layer, from the input"
 FEW = 5  # records whose points are drawn large, lest they be lost
 MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
 Values = NDArray[np.float64]
@@ -94,25 +95,24 @@ def mark(axes: Any, layers: Any, height: float, marker: str, colour: str, text: 
 
 
 def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> None:
-    """Draw log10 of values (layers, steps), one column a record, whatever lies between their steps."""
-    n, m = values.shape
+    """Draw log10 of values (layers, steps), one column a record, each around its step."""
+    n = len(values)
     logs = log10(values)
     bad = not np.isfinite(logs).all()
     low, high = (np.nanmin(logs), np.nanmax(logs)) if np.isfinite(logs).any() else (0.0, 1.0)
-    image = axes.imshow(
-        logs, aspect="auto", origin="lower", interpolation="nearest", extent=(-0.5, m - 0.5, 0.5, n + 0.5),
-        cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"),
-        vmin=min(low, high - MIN_DECADES), vmax=high,
+    image = axes.pcolormesh(
+        step_edges(steps), np.arange(n + 1) + 0.5, logs, cmap=colormaps["magma"].with_extremes(bad="#b8c4c9"),
+        vmin=min(low, high - MIN_DECADES), vmax=high, rasterized=True,
     )  # fmt: skip
     figure.colorbar(image, ax=axes, label=label + ("\n(grey: zero or not finite)" if bad else ""))
-    record_axis(axes, steps)
+    step_axis(axes, steps)
     axes.set_yticks(layer_ticks(n))
-    style_axes(axes, STEPS, DEPTH)
+    style_axes(axes, STEP, DEPTH)
     axes.grid(False)
 
 
 def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[Values], Any] = positive) -> Values:
-    """Draw a quantity over the records, a line for each layer, from dark at the input to bright at the output.
+    """Draw a quantity over the steps, a line for each layer, from dark at the input to bright at the output.
 
     Of one record alone the layers stand side by side, from the input on. ``show`` prepares the values (layers, steps)
     for the axis; what it returns is returned.
@@ -121,7 +121,7 @@ def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[V
     shown: Values = np.asarray(show(values), float)
     few, alone = len(steps) <= FEW, len(steps) == 1
     place, n = np.array([number(layer) - 1 for layer in layers], int), depth(records)
-    at = np.arange(len(steps)) + alone * ((place + 0.5) / n - 0.5)[:, None]
+    at = steps + alone * ((place + 0.5) / n - 0.5)[:, None]
     colours = _by_depth(n)[place]
     paths = [np.column_stack(pair) for pair in zip(at, shown, strict=True)]
     axes.add_collection(LineCollection(paths, colors=colours, lw=1.3 if len(layers) <= 12 else 0.9))
@@ -129,10 +129,10 @@ def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[V
         size = 30 if alone else 14 if few else 8 if len(layers) <= 12 else 3
         colour = np.repeat(colours, len(steps), axis=0)
         axes.scatter(at.reshape(-1), shown.reshape(-1), s=size, color=colour, lw=0)
+    step_axis(axes, steps)
     axes.autoscale_view()
     if alone:
-        axes.set_xlim(-0.55, 0.55)
-    record_axis(axes, steps)
+        axes.set_xlim(steps[0] - 0.55, steps[0] + 0.55)
     return shown
 
 
@@ -145,13 +145,6 @@ def depth_bar(figure: Figure, axes: Any, records: Records) -> None:
     n = depth(records)
     scale = ScalarMappable(Normalize(0.5, n + 0.5), ListedColormap(_by_depth(n)))
     figure.colorbar(scale, ax=axes, label=DEPTH, ticks=layer_ticks(n), pad=0.02)
-
-
-def record_axis(axes: Any, steps: Any) -> None:
-    """Label an axis of evenly spaced records, dense at first and sparse later, with some of their steps."""
-    n = len(steps)
-    shown = np.unique(np.linspace(0, n - 1, min(n, 6)).round().astype(int))
-    axes.set_xticks(shown, [f"{steps[i]:,}" for i in shown])
 
 
 def layer_ticks(n: int) -> list[int]:

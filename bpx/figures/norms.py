@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bpx.figures.canvas import dots, legend_below, log_y, positive, shades, style_axes
-from bpx.figures.layers import DEPTH, STEPS, first_and_last, heat_map, record_axis, record_figure
+from bpx.figures.layers import DEPTH, first_and_last, heat_map, record_figure
+from bpx.figures.steps import STEP, step_axis
 from bpx.records import Records
 
 LINES = 8  # more layers than these are drawn as a heat map
@@ -27,10 +28,10 @@ def gradient_norms(records: Records) -> Figure:
     else:
         for i, (row, colour) in enumerate(zip(values, shades(len(values)), strict=True), 1):
             label = f"layer {i}" if np.isfinite(positive(row)).any() else f"layer {i} (zero or not finite)"
-            right.plot(positive(row), color=colour, lw=1.2, marker=dots(len(row)), label=label)
-        record_axis(right, steps)
+            right.plot(steps, positive(row), color=colour, lw=1.2, marker=dots(len(row)), label=label)
+        step_axis(right, steps)
         log_y(right, values)
-        style_axes(right, STEPS, "L2 norm of ∂J/∂W")
+        style_axes(right, STEP, "L2 norm of ∂J/∂W")
         legend_below(right, 4)
     right.set_title("over time", fontsize=10, y=1.0)
     return figure

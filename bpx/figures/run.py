@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, new_figure, ranges, save_all, style_axes
-from bpx.figures.evaluation import Arrays, confusion, decision, samples
+from bpx.figures.evaluation import Arrays, confusion, decision, regression, samples
 from bpx.figures.flow import flow_drawings
 from bpx.records import read, read_metrics
 
@@ -19,6 +19,7 @@ FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
     "confusion": ("confusion", confusion),
     "samples": ("sample_image_shape", samples),
     "decision": ("grid_class", decision),
+    "regression": ("target_true", regression),
 }
 
 

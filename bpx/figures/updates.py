@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bpx.figures.canvas import RED, legend_below, log_y, style_axes
-from bpx.figures.layers import STEPS, depth_bar, lines_by_depth, record_figure
+from bpx.figures.layers import depth_bar, lines_by_depth, record_figure
+from bpx.figures.steps import STEP
 from bpx.records import Records
 
 SOUND = 1e-3  # what a ratio is usually hoped to be near
@@ -19,7 +20,7 @@ def update_ratios(records: Records) -> Figure:
     shown = lines_by_depth(axes, records, "update_ratio")
     axes.axhline(SOUND, ls="--", lw=1, color=RED, label="10⁻³, the rule of thumb")
     log_y(axes, np.append(shown, SOUND) if np.isfinite(shown).any() else shown)
-    style_axes(axes, STEPS, "|ΔW| / |W|")
+    style_axes(axes, STEP, "|ΔW| / |W|")
     legend_below(axes, 1)
     depth_bar(figure, axes, records)
     return figure

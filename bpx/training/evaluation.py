@@ -13,6 +13,7 @@ from bpx.system.files import replaced
 
 GRID = 200
 N_SAMPLES = 9  # drawn with their predictions
+MAX_SCATTER, MAX_TARGETS = 2000, 4  # samples and targets of a regression whose predictions are kept, at most
 MAX_CONFUSION_CLASSES = 1000  # classes in a confusion matrix, at most
 
 
@@ -53,7 +54,8 @@ def errors(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, float]:
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:
     """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file.
 
-    Of more classes than a figure can show, there is no confusion matrix.
+    The nine are the worst: errors first, the least probability of the true class first. Of more classes than a figure
+    can show, there is no confusion matrix. Of numbers, predicted and true values are written, in the units of the data.
     They are of the test part, or of the training part where there is none.
     """
     arrays: dict[str, Any] = {"name": data.name, "class_names": np.array(data.class_names, dtype=str)}
@@ -65,7 +67,7 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
         if data.n_classes <= MAX_CONFUSION_CLASSES:
             arrays["confusion"] = np.zeros((data.n_classes, data.n_classes), np.int64)
             np.add.at(arrays["confusion"], (y, predicted), 1)
-        few = np.arange(min(N_SAMPLES, len(predicted)))
+        few = np.lexsort([probabilities[np.arange(len(y)), y], predicted == y])[:N_SAMPLES]
         arrays |= {
             "sample_x": data.scaler.inverse(x[few]),
             "sample_image_shape": np.array(data.image_shape or (), np.int64),
@@ -76,8 +78,22 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
         }
         if data.n_in == 2:
             arrays |= _regions(net, data, x, y)
+    if data.n_classes is None:
+        arrays |= _scatter(net, data, x, y)
     with replaced(path) as file:
         np.savez(file, **arrays)
+
+
+def _scatter(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, Any]:
+    few = np.unique(np.linspace(0, len(y) - 1, min(len(y), MAX_SCATTER)).astype(int))
+    k = min(y.shape[1], MAX_TARGETS)
+    true, predicted = y[few].astype(np.float64), net.predict(x[few]).astype(np.float64)
+    if not np.isfinite(predicted).all():  # a diverged network predicts nothing
+        return {}
+    if data.target_scaler is not None:
+        true, predicted = data.target_scaler.inverse(true), data.target_scaler.inverse(predicted)
+    names = ["value"] if y.shape[1] == 1 else [f"value {i}" for i in range(1, k + 1)]
+    return {"target_true": true[:, :k], "target_pred": predicted[:, :k], "target_names": np.array(names)}
 
 
 def _regions(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, Any]:

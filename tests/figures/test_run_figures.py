@@ -146,10 +146,14 @@ def test_costs_that_range_over_decades_get_a_log_axis_and_the_title_says_how_it_
     assert figure.axes[1].lines[0].get_ydata().tolist() == [10.0, 90.0]
 
 
-def test_the_confusion_matrix_shows_counts_and_the_share_of_each_true_class():
+def test_the_confusion_matrix_shows_counts_and_errors_have_the_scale_to_themselves():
     figure = confusion(IMAGES | {"name": np.array("x")})
+    assert "20 test samples: 3 errors" in figure.get_suptitle()
     axes = figure.axes[0]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0.1, 0.9, 0], [0, 0, 0]])
+    right, errors = (np.ma.masked_invalid(image.get_array()) for image in axes.images)
+    assert (~right.mask == np.eye(3, dtype=bool)).all()
+    np.testing.assert_allclose(errors.filled(0), [[0, 20, 0], [10, 0, 0], [0, 0, 0]])  # % of the true class
+    assert errors.mask[2, 0] and axes.images[1].get_clim() == (0, 20)
     assert {(t.get_text(), t.get_position()) for t in axes.texts} == {
         ("8", (0, 0)), ("2", (1, 0)), ("1", (0, 1)), ("9", (1, 1)),
     }  # fmt: skip
@@ -193,12 +197,15 @@ def test_a_zero_gradient_is_marked_and_not_lost(tmp_path):
 @pytest.mark.parametrize(("depth", "images"), [(8, 0), (9, 1)])
 def test_many_layers_over_time_are_a_heat_map(tmp_path, depth, images):
     rows = record(tmp_path / "r.parquet", np.ones(depth))
-    assert len(gradient_norms(rows).axes[1].images) == images
+    assert len(gradient_norms(rows).axes[1].collections) == images
 
 
 def test_the_heat_map_holds_log10_of_delta_one_column_a_record(tmp_path):
     axes = delta_heatmap(record(tmp_path / "r.parquet", np.array([0.0, 1e-3, 1.0]))).axes[0]
-    drawn = np.ma.masked_invalid(axes.images[0].get_array())
+    (mesh,) = axes.collections
+    drawn = np.ma.masked_invalid(mesh.get_array())
+    edges = mesh.get_coordinates()[0, :, 0]
+    assert (edges[:-1] < [0, 1, 10, 100]).all() and (edges[1:] > [0, 1, 10, 100]).all()  # each around its step
     np.testing.assert_allclose(drawn[1:], [[-3], [0]] - np.log10([1, 2, 4, 8]), atol=1e-12)
     assert drawn.mask[0].all()
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0", "1", "10", "100"]
