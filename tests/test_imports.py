@@ -39,7 +39,7 @@ ONLY_IN = {
         "tracking/pyfunc_model.py",
     ),
     "optuna": ("sweep",),
-    "hydra": ("cli", "config.py", "runs", "sweep"),
+    "hydra": ("cli", "config", "runs", "sweep"),
 }
 ENGINE_STANDS_ON = ("numpy", "scipy.linalg.blas", "scipy.special")
 HEAVY = {"mlflow", "matplotlib", "sklearn", "optuna"}
@@ -131,7 +131,7 @@ def test_a_circle_is_seen(tmp_path, monkeypatch):
         ("records.py", "from bpx.engine import mlp"),
         ("tracking/x.py", "import mlflow.pyfunc"),
         ("training/x.py", "from matplotlib import pyplot"),
-        ("config.py", "def f():\n    from bpx.runs import run"),
+        ("config/x.py", "def f():\n    from bpx.runs import run"),
         ("cli/x.py", "from bpx.sweep.options import Options"),
         ("runs/x.py", "from bpx import train"),
         ("train.py", "from bpx.gradcheck import main"),

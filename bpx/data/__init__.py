@@ -1,7 +1,7 @@
 """The data: sources, splits, scaling and batches."""
 
 from bpx.data.batches import Batches
-from bpx.data.dataset import DataError, Dataset, Source
+from bpx.data.dataset import DataError, Dataset, Source, SupportsLoad
 from bpx.data.digits import Digits
 from bpx.data.file import File
 from bpx.data.images import EMNIST, KMNIST, MNIST, FashionMNIST
@@ -21,4 +21,4 @@ SOURCES: dict[str, type[Source]] = {
     "file": File,
 }
 
-__all__ = ["SOURCES", "Batches", "DataError", "Dataset", "Scaler", "Source"]
+__all__ = ["SOURCES", "Batches", "DataError", "Dataset", "Scaler", "Source", "SupportsLoad"]

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,14 @@ class Dataset:
     def n_out(self) -> int:
         """The number of classes, or of target columns."""
         return self.n_classes or int(self.y_train.shape[1])
+
+
+@runtime_checkable
+class SupportsLoad(Protocol):
+    """A source of data: what ``dataset._target_`` has to build."""
+
+    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+        """Return the dataset, its features of ``dtype``; raises DataError."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import CONF, UserError, flatten
+from bpx.config import CONF, UserError, flatten, make_plan, walk
 from bpx.records import Outcome
 from bpx.runs.keys import Use, uses
-from bpx.runs.stored import read_config, walk
+from bpx.runs.stored import read_config
 from bpx.system.files import inside
 from bpx.system.text import one_line
 from bpx.tracking import TrackingError
@@ -135,8 +135,6 @@ def _check_targets(path: Path, held: dict[str, Any], named: set[str]) -> None:
 
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
-    from bpx.config import make_plan
-
     plan = make_plan(config)
     if after < before:
         raise UserError(f"a resumed run can take more epochs than {before}, not fewer: got {after}")

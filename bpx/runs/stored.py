@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import UserError
+from bpx.config import UserError, walk
 from bpx.data import Dataset
 from bpx.system.files import replaced
 from bpx.system.text import masked, one_line
@@ -47,15 +46,6 @@ def read_config(path: Path) -> dict[str, Any]:
         if "${" in here or (isinstance(value, str) and "${" in value):
             raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")
     return cast(dict[str, Any], held)
-
-
-def walk(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key below a node, with dots between the levels, and its value."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        here = f"{place}.{key}" if place else str(key)
-        yield here, value
-        if isinstance(value, (dict, list)):
-            yield from walk(value, here)
 
 
 def write_dataset(directory: Path, data: Dataset) -> None:

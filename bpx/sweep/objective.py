@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from bpx.config import Plan, UserError
-from bpx.data import SOURCES
+from bpx.data import SOURCES, Source, SupportsLoad
 from bpx.sweep.options import Options
 
 MISSING = "hydra.sweeper.objective: this run logs no"
@@ -24,7 +23,7 @@ def check_objectives(options: Options, sample: Plan) -> None:
     for name in options.objectives:
         if name.endswith("/val") and name in LOGGED and not validates:
             raise UserError(
-                f"{MISSING} {name}, for dataset={sample.source.name} has no validation part: "
+                f"{MISSING} {name}, for dataset={getattr(sample.source, 'name', '')} has no validation part: "
                 "give dataset.val_size, such as 0.2"
             )
         quantity, _, layer = name.rpartition("/")
@@ -35,6 +34,6 @@ def check_objectives(options: Options, sample: Plan) -> None:
             raise UserError(f"{MISSING} {name}; it logs {', '.join(known)}")
 
 
-def _validates(source: Any) -> bool:
+def _validates(source: SupportsLoad) -> bool:
     """Return whether a source holds samples out, true where only its data or its author know."""
-    return type(source) not in SOURCES.values() or bool(source.holds_out)
+    return type(source) not in SOURCES.values() or not isinstance(source, Source) or source.holds_out

@@ -148,5 +148,4 @@ def parse_options(node: Any) -> Options:
         for key, value in node.items()
         if not str(key).startswith("_")
     }
-    result: Options = check_call("hydra.sweeper", Options, plain)
-    return result
+    return check_call("hydra.sweeper", Options, plain)

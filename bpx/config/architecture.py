@@ -1,0 +1,91 @@
+"""The network and the initializer of a configuration, checked and built as far as they can be without data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast, final
+
+from omegaconf import DictConfig
+
+from bpx import engine
+from bpx.config.calls import construct, number
+from bpx.config.errors import UserError, brief
+from bpx.engine.initializers import Initializer
+from bpx.engine.losses import Loss
+
+DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
+MAX_LAYERS = 10_000
+
+
+@final
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The arguments of ``bpx.engine.mlp`` and ``residual_mlp`` that do not depend on the data."""
+
+    hidden: list[int]
+    activation: engine.ActivationFunction
+    normalization: str
+    dropout: float
+    loss: Loss
+    dtype: str
+
+
+def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[NetworkSettings, Initializer]:
+    """Return the settings of the network, and its initializer; raises UserError."""
+    activation = cast(engine.ActivationFunction, construct("activation", config.activation))
+    rate = number("dropout.rate", config.dropout.rate)
+    if not 0 <= rate < 1:
+        raise UserError(f"dropout.rate must be in [0, 1), got {rate:g}")
+    name = config.dropout.get("name", "inverted")  # older runs have stored no name
+    if name not in ("inverted", "none"):
+        raise UserError(f"dropout.name must be inverted or none, got {brief(name)}")
+    if rate and name == "none":
+        raise UserError(f"dropout.rate must be 0 with dropout=none, got {rate:g}: give dropout=inverted too")
+    if config.normalization.name == "batch" and batch_size == 1:
+        raise UserError("normalization=batch needs a batch_size of at least 2: one sample is its own mean")
+    loss = cast(Loss, construct("loss", config.loss))
+    network = NetworkSettings(hidden_widths(config.model), activation, config.normalization.name, rate, loss, dtype)
+    return network, _initializer(config, activation, rate)
+
+
+def hidden_widths(model: DictConfig) -> list[int]:
+    """Return the hidden layers' widths from model.hidden, or from model.depth and model.width; raises UserError."""
+    depth, width, hidden = model.depth, model.width, model.hidden
+    widths: list[int]
+    residual = str(model._target_).endswith("residual_mlp")
+    if hidden is not None:
+        if depth is not None or width is not None:
+            other = "depth" if depth is not None else "width"
+            raise UserError(f"give model.hidden or model.{other}, not both: model.{other}=null takes it back")
+        widths = cast(list[int], [hidden] if isinstance(hidden, (int, float, str)) else list(hidden))
+    else:
+        for key, value in (("depth", depth), ("width", width)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+                raise UserError(f"model.{key} must be an integer, got {brief(value)}")
+        if depth is not None and not int(residual) <= depth <= MAX_LAYERS:
+            raise UserError(f"model.depth must be between {int(residual)} and {MAX_LAYERS:,}, got {brief(depth)}")
+        if width is not None and width < 1:
+            raise UserError(f"model.width must be at least 1, got {width}")
+        widths = [DEFAULT_WIDTH if width is None else width] * (DEFAULT_DEPTH if depth is None else depth)
+    for n in widths:
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise UserError(f"model.hidden must be a list of integers of at least 1, got {brief(n)}")
+    if residual and (not widths or len(set(widths)) > 1):
+        raise UserError("model.hidden must hold at least one width, all equal, for residual_mlp")
+    return widths
+
+
+def _initializer(config: DictConfig, activation: engine.ActivationFunction, dropout: float) -> Initializer:
+    """Return the initializer, ``gain=auto`` and ``sigma_w=critical`` resolved; raises UserError."""
+    node = config.initializer.copy()
+    try:
+        if node.get("gain") == "auto":
+            node.gain = engine.recommended_gain(activation)
+        if node.get("sigma_w") == "critical":
+            from bpx.theory import critical_sigma_w
+
+            bias = number("initializer.bias_std", node.bias_std)
+            node.sigma_w = critical_sigma_w(activation, bias, keep_prob=1 - dropout)
+    except ValueError as error:
+        raise UserError(f"initializer: {error}") from error
+    return cast(Initializer, construct("initializer", node))

@@ -1,0 +1,128 @@
+"""A group's ``_target_`` called with the group's keys, which are checked by the annotations of what is called."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+
+from omegaconf import DictConfig
+
+from bpx import engine
+from bpx.config.errors import UserError, brief
+from bpx.config.tree import RENAMED, plain
+from bpx.data import SupportsLoad
+from bpx.engine.initializers import Initializer
+from bpx.engine.losses import Loss
+from bpx.engine.optimizers import Optimizer
+from bpx.engine.schedules import LRSchedule
+from bpx.tracking.tracker import Tracker
+
+T = typing.TypeVar("T")
+KINDS: dict[str, type] = {
+    "model": engine.Network,
+    "activation": engine.ActivationFunction,
+    "initializer": Initializer,
+    "dataset": SupportsLoad,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "schedule": LRSchedule,
+    "tracking": Tracker,
+}
+TYPE_NAMES = {
+    int: "an integer",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+    types.NoneType: "null",
+    list: "a list",
+    dict: "keys with values",
+}
+
+
+def construct(group: str, node: DictConfig, **more: object) -> object:
+    """Return what a group describes, an instance of the group's kind; raises UserError."""
+    settings = plain(node)
+    settings.pop("_target_")
+    return check_kind(group, check_call(group, target(group, node), settings, **more))
+
+
+def target(group: str, node: DictConfig) -> Callable[..., object]:
+    """Import what a group's ``_target_`` names; raises UserError."""
+    from hydra.utils import get_object
+
+    name = node.get("_target_")
+    if not isinstance(name, str):
+        raise UserError(f"{group}._target_ must be a word, got {brief(name)}")
+    logger = logging.getLogger("hydra.utils")
+    before, logger.disabled = logger.disabled, True  # it would log the error in a line of its own
+    try:
+        found = get_object(name)
+    except Exception as error:
+        raise UserError(f"{group}._target_={brief(name)} cannot be imported: {brief(error)}") from error
+    finally:
+        logger.disabled = before
+    if not callable(found):
+        raise UserError(f"{group}._target_ must be a class or a function, got {brief(found)}")
+    return typing.cast(Callable[..., object], found)
+
+
+def check_kind(group: str, made: object) -> object:
+    """Return what a group's ``_target_`` has made if it is an instance of the group's kind; raises UserError."""
+    kind = KINDS[group]
+    if not isinstance(made, kind):
+        raise UserError(f"{group}._target_ must build what {kind.__name__} is, got {type(made).__name__}")
+    return made
+
+
+def check_call(group: str, build: Callable[..., T], settings: Mapping[str, object], **more: object) -> T:
+    """Call ``build`` with the keys of a group, checked by its annotations; raises UserError."""
+    prefix = f"{group}." if group else ""
+    parameters = inspect.signature(build).parameters
+    hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in settings.items():
+        if key in hints:
+            check_type(prefix + key, value, hints[key])
+        elif prefix + key in RENAMED:
+            raise UserError(f"{prefix}{key} was renamed to {RENAMED[prefix + key]}")
+        elif not open_ended:
+            known = ", ".join(k for k in parameters if k not in more)
+            raise UserError(f"unknown key {prefix}{key}; {group or 'the configuration'} has: {known}")
+    try:
+        return build(**settings, **more)
+    except (ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(text if text.startswith((prefix, "give ")) else f"{group}: {text}") from error
+
+
+def check_type(key: str, value: object, hint: object) -> None:
+    """Raise UserError where a value is not of the annotated type, ``int | None`` and the like."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = [typing.get_origin(kind) or kind for kind in allowed]
+    if float in kinds and isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{key} must be a number, got nan")
+    if not any(_fits(value, kind) for kind in kinds):
+        wanted = " or ".join(TYPE_NAMES.get(kind, str(kind)) for kind in kinds)
+        raise UserError(f"{key} must be {wanted}, got {brief(value)}")
+
+
+def number(key: str, value: object) -> float:
+    """Return a value that has to be a number; raises UserError."""
+    check_type(key, value, float)
+    return float(typing.cast(float, value))
+
+
+def _fits(value: object, kind: object) -> bool:
+    if kind is typing.Any:
+        return True
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (list, tuple, typing.Sequence, Sequence):
+        return isinstance(value, list)
+    return inspect.isclass(kind) and isinstance(value, kind)

@@ -1,0 +1,210 @@
+"""Plan: a checked configuration, and everything of it that can be built before the data are there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from bpx import engine
+from bpx.config.architecture import NetworkSettings, architecture
+from bpx.config.calls import check_call, check_kind, construct, target
+from bpx.config.errors import UserError, brief
+from bpx.config.tree import check_resolvable, plain
+from bpx.data import SupportsLoad
+from bpx.diagnosis.training_state import STOP_RULES
+from bpx.engine.initializers import Initializer
+from bpx.engine.losses import Loss
+from bpx.engine.optimizers import Optimizer
+from bpx.engine.schedules import LRSchedule
+from bpx.probes import PROBES, ReportSchedule, parse_schedule
+from bpx.tracking.tracker import Tracker
+from bpx.training.checkpoint import CheckpointSettings
+
+AUTO_LOSS = "bpx.engine.losses.default_loss"
+DEFAULT_BATCH_SIZE = 32
+MAX_THREADS = 1024
+COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+STREAMS = ("initialization", "shuffle", "dropout", "data")  # of random numbers
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys that stand outside every group."""
+
+    seed: int
+    epochs: int
+    max_steps: int | None
+    batch_size: int
+    dtype: str
+    threads: int
+    early_stopping: int | None
+    stop_when: list[str]
+    progress: bool
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, least in (("seed", 0), *((key, 1) for key in ("epochs", "max_steps", "batch_size", "threads"))):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise ValueError(f"{key} must be at least {least}, got {value}")
+        if self.threads > MAX_THREADS:
+            raise ValueError(f"threads must be at most {MAX_THREADS}, got {brief(self.threads)}")
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise ValueError(f"early_stopping must be at least 1, got {self.early_stopping}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        for word in self.stop_when:
+            if word not in STOP_RULES:
+                raise ValueError(f"stop_when must hold only {', '.join(STOP_RULES)}, got {word}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration.
+
+    Attributes
+    ----------
+    config : DictConfig
+        The configuration itself.
+    settings : Settings
+        The keys that stand outside every group.
+    source : SupportsLoad
+        Where the data come from.
+    probes : dict
+        The schedule of every family of probes that is measured.
+    checkpoint : CheckpointSettings
+        When checkpoints are written.
+    tracker : Tracker
+        Where the run is recorded.
+    initializer : Initializer
+        Of the weights.
+    notes : tuple of str
+        What the data have changed, a line each.
+    """
+
+    config: DictConfig
+    settings: Settings
+    source: SupportsLoad
+    probes: dict[str, int | str]
+    checkpoint: CheckpointSettings
+    tracker: Tracker
+    initializer: Initializer
+    _network: NetworkSettings
+    notes: tuple[str, ...] = ()
+
+    def network(self, n_in: int, n_out: int) -> engine.Network:
+        """Build the network between these widths, its weights still zero; raises UserError."""
+        build = target("model", self.config.model)
+        widths = [n_in, *self._network.hidden, n_out]
+        weights = sum(a * b for a, b in pairwise(widths))
+        if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:
+            raise UserError(f"model: {weights:,} weights do not fit into the memory of this machine")
+        try:
+            network = build(n_in, n_out=n_out, seed=None, **vars(self._network))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        except TypeError as error:
+            raise UserError(f"model: {' '.join(str(error).split())}") from error
+        return cast(engine.Network, check_kind("model", network))
+
+    def decided(self, classifies: bool, samples: int) -> Plan:
+        """Return the plan for data of classes, or of numbers, with so many training samples; raises UserError.
+
+        loss=auto becomes the loss of that task, a default batch_size beyond ``samples`` one batch of all.
+        """
+        return self._sized(samples)._with_loss(classifies)
+
+    def changed(self, config: DictConfig) -> Plan:
+        """Return the plan with the network and the initializer of another configuration; raises UserError."""
+        network, initializer = architecture(config, self.settings.dtype, self.settings.batch_size)
+        return replace(self, config=config, initializer=initializer, _network=network)
+
+    def optimizer(self, total_steps: int) -> tuple[Optimizer, LRSchedule]:
+        """Build the optimizer and its schedule for a run of ``total_steps``; raises UserError."""
+        schedule = cast(LRSchedule, construct("schedule", self.config.schedule, total_steps=total_steps))
+        return cast(Optimizer, construct("optimizer", self.config.optimizer, schedule=schedule)), schedule
+
+    def _sized(self, samples: int) -> Plan:
+        size = self.settings.batch_size
+        if size != DEFAULT_BATCH_SIZE or size <= samples:
+            return self
+        config = self.config.copy()
+        config.batch_size = samples
+        fitting = replace(self, settings=replace(self.settings, batch_size=samples)).changed(config)
+        note = f"batch_size {size} is more than the {samples} training samples: one batch holds all {samples}"
+        return replace(fitting, notes=(*self.notes, note))
+
+    def _with_loss(self, classifies: bool) -> Plan:
+        if self.config.loss._target_ != AUTO_LOSS:
+            return self
+        loss = cast(Loss, construct("loss", self.config.loss, classifies=classifies))
+        config = self.config.copy()
+        config.loss = {"_target_": f"{type(loss).__module__}.{type(loss).__name__}", **asdict(cast(Any, loss))}
+        return replace(self, config=config, _network=replace(self._network, loss=loss))
+
+
+def make_plan(config: DictConfig) -> Plan:
+    """Check a composed configuration and build what it describes; raises UserError."""
+    check_resolvable(config)
+    top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]
+    settings = check_call("", Settings, plain(OmegaConf.masked_copy(config, top)))
+    network, initializer = architecture(config, settings.dtype, settings.batch_size)
+    plan = Plan(
+        config=config,
+        settings=settings,
+        source=cast(SupportsLoad, construct("dataset", config.dataset)),
+        probes=_probes(plain(config.probes)),
+        checkpoint=check_call("checkpoint", CheckpointSettings, plain(config.checkpoint)),
+        tracker=_tracker(config.tracking),
+        initializer=initializer,
+        _network=network,
+    )
+    unseen = [word for word in settings.stop_when if word != "diverging"]
+    if unseen and "scales" not in plan.probes:
+        raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
+    plan.optimizer(1)  # so that a wrong key is reported before the data are read
+    spec = plan.network(2, 2).spec
+    try:
+        if spec is not None:
+            spec.as_dict()  # so that a model that cannot be saved is reported before it is trained
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return plan
+
+
+def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
+    """Return one independent random stream for each use, all from one seed."""
+    children = np.random.SeedSequence(seed).spawn(len(STREAMS))
+    return {use: np.random.default_rng(child) for use, child in zip(STREAMS, children, strict=True)}
+
+
+def _tracker(node: DictConfig) -> Tracker:
+    """Return the tracker, its quantities of every layer known ones; raises UserError."""
+    tracker = cast(Tracker, construct("tracking", node))
+    known = sorted({quantity for probe in PROBES.values() for quantity in probe.layer_quantities})
+    for name in tracker.per_layer:
+        if str(name).removeprefix("log10_") not in known:
+            raise UserError(
+                f"tracking.per_layer: unknown quantity {name}; known are {', '.join(known)}, each also as log10_..."
+            )
+    return tracker
+
+
+def _probes(settings: dict[str, int | str | None]) -> dict[str, int | str]:
+    """Return the schedule of every family of probes that is measured; raises UserError."""
+    every = settings.pop("every", None)
+    for key, when in {"every": every, **settings}.items():
+        if key != "every" and key not in PROBES:
+            raise UserError(f"unknown key probes.{key}; probes has: every, {', '.join(PROBES)}")
+        if when is not None:
+            try:
+                parse_schedule(when, ReportSchedule(1, 1))
+            except ValueError as error:
+                raise UserError(f"probes.{key} {error}") from error
+    return {family: when if every is None else every for family, when in settings.items() if when is not None}

@@ -1,0 +1,61 @@
+"""The composed configuration as a tree of keys: where it is kept, its plain values, its keys by their full names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bpx.config.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
+RENAMED = {
+    "schedule.rise": "schedule.pct_start",
+    "schedule.start_div": "schedule.div_factor",
+    "schedule.end_div": "schedule.final_div_factor",
+    "schedule.every": "schedule.step_size (schedule=step)",
+    "schedule.factor": "schedule.gamma (schedule=step)",
+}
+
+
+def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the full name, with dots between the levels, and the value of every key below a plain node."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        name = f"{prefix}.{key}" if prefix else str(key)
+        yield name, value
+        if isinstance(value, (dict, list)):
+            yield from walk(value, name)
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """Return a node as plain values, interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+
+
+def flatten(config: DictConfig) -> dict[str, Any]:
+    """Return the value of every key by its full name, and what each group builds by the group's name."""
+
+    def leaves(prefix: str, node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from leaves(f"{prefix}{key}.", value)
+            elif key == "_target_":
+                yield prefix[:-1], str(value).rpartition(".")[2]
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(leaves("", plain(config)))
+
+
+def check_resolvable(config: DictConfig) -> None:
+    """Raise UserError, naming the key, where a value is missing or refers to a key that does not exist."""
+    for name, value in walk(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, str) and ("${" in value or value == "???"):
+            try:
+                OmegaConf.select(config, name, throw_on_missing=True, throw_on_resolution_failure=True)
+            except OmegaConfBaseException as error:
+                raise UserError(f"{name}: {str(error).splitlines()[0]}") from error
