@@ -5,9 +5,10 @@ import sys
 import numpy as np
 
 from bpx.engine import gradcheck
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, legend_below, new_figure, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data, percentiles
 
 FEATURES, ROWS, STEPS = 8, 100, 60
 SETUP = (
@@ -17,8 +18,7 @@ SETUP = (
 )  # fmt: skip
 
 
-@study(seeds=100, quick=10)
-def run(s: Study) -> str:
+def measure(s: Study) -> Data:
     """Send features of unlike scale through a batch-normalized layer, step by step, then evaluate."""
     before, after, errors, checks = [], [], [], []
     plan = s.plan(*SETUP)
@@ -39,38 +39,62 @@ def run(s: Study) -> str:
         errors.append(distance)
         x, target = rng.standard_normal((ROWS, FEATURES)), rng.standard_normal((ROWS, 1))
         checks.append(gradcheck(net, x, target, entries=10, directions=1).relative)
-    z, y, errors = np.array(before), np.array(after), np.array(errors)
+    z, y, off = np.array(before), np.array(after), np.array(errors)
+    spread = z.std(axis=1)
     s.log(mean_after=np.abs(y.mean(axis=1)).max(), std_after=y.std(axis=1).mean(), gradient_check=max(checks))
-    s.log(evaluation_differs_at_first=np.median(errors[:, 0]), evaluation_differs_at_last=np.median(errors[:, -1]))
+    s.log(evaluation_differs_at_first=np.median(off[:, 0]), evaluation_differs_at_last=np.median(off[:, -1]))
+    return {
+        "before": z[0],
+        "after": y[0],
+        "difference": percentiles(off),
+        "first_difference": off[:, 0].mean(),
+        "mean_after": np.abs(y.mean(axis=1)).max(),
+        "std_after": y.std(axis=1).mean(),
+        "std_before": [spread.min(), spread.max()],
+        "gradient_check": max(checks),
+    }
 
-    figure = new_figure(f"{s.seeds} layers of {FEATURES} units, batches of {ROWS}", "batch normalization", 11.5, 4.2)
+
+def draw(data: Data) -> Picture:
+    """Draw one layer's values before and after, and how far evaluation is from training."""
+    name = f"{data['seeds']} layers of {FEATURES} units, batches of {ROWS}"
+    figure = new_figure(name, "batch normalization", 11.5, 4.2)
     left, middle, right = figure.subplots(1, 3)
+    before, after = data["before"], data["after"]
     bins = np.linspace(-8, 8, 81)
-    left.hist(z[0].ravel(), bins, color=ORANGE, alpha=0.6, density=True, label="before")
-    left.hist(y[0].ravel(), bins, color=BLUE, alpha=0.6, density=True, label="after")
+    left.hist(before.ravel(), bins, color=ORANGE, alpha=0.6, density=True, label="before")
+    left.hist(after.ravel(), bins, color=BLUE, alpha=0.6, density=True, label="after")
     style_axes(left, "value", "density", "one layer's values, all units")
     at = np.arange(1, FEATURES + 1)
-    middle.bar(at - 0.2, z[0].std(axis=0), 0.4, color=ORANGE, label="before")
-    middle.bar(at + 0.2, y[0].std(axis=0), 0.4, color=BLUE, label="after")
+    middle.bar(at - 0.2, before.std(axis=0), 0.4, color=ORANGE, label="before")
+    middle.bar(at + 0.2, after.std(axis=0), 0.4, color=BLUE, label="after")
     middle.set_yscale("log")
     style_axes(middle, "unit", "standard deviation", "one layer's units")
     steps = np.arange(1, STEPS + 1)
-    band(right, steps, errors, "measured", GREEN)
-    right.plot(steps, errors[:, 0].mean() * 0.9 ** (steps - 1), "--", color=GREY, label="0.9 to the steps")
+    band(right, steps, data["difference"], "measured", GREEN)
+    right.plot(steps, data["first_difference"] * 0.9 ** (steps - 1), "--", color=GREY, label="0.9 to the steps")
     right.set_yscale("log")
     style_axes(right, "training step", "mean |difference|", "evaluation against training")
     for axes in (left, middle, right):
         legend_below(axes, 2)
-    s.draw(figure)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say what comes out in training and in evaluation, and whether the gradient is right."""
+    low, high = data["std_before"]
+    first, last = data["difference"][1, 0], data["difference"][1, -1]
     return f"""
-    In training every unit comes out with mean {np.abs(y.mean(axis=1)).max():.0e} and standard deviation
-    {y.std(axis=1).mean():.4f}, whatever went in (standard deviations from {z.std(axis=1).min():.2f} to
-    {z.std(axis=1).max():.0f}); scale and shift then start at 1 and 0. Evaluation uses the running averages, which are
-    wrong at first (values differ by {np.median(errors[:, 0]):.1f}) and forget their start as 0.9 to the number of
-    steps, units of small variance last, until the noise of a batch of {ROWS} is left
-    ({np.median(errors[:, -1]):.2f}). The backward pass through the
-    batch statistics agrees with central differences to {max(checks):.0e} in the worst of {s.seeds} networks.
+    In training every unit comes out with mean {data["mean_after"]:.0e} and standard deviation
+    {data["std_after"]:.4f}, whatever went in (standard deviations from {low:.2f} to {high:.0f}); scale and shift then
+    start at 1 and 0. Evaluation uses the running averages, which are wrong at first (values differ by {first:.1f}) and
+    forget their start as 0.9 to the number of steps, units of small variance last, until the noise of a batch of
+    {ROWS} is left ({last:.2f}). The backward pass through the batch statistics agrees with central differences to
+    {data["gradient_check"]:.0e} in the worst of {data["seeds"]} networks.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=100, quick=10)
 
 
 if __name__ == "__main__":

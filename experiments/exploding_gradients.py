@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, legend_below, new_figure, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data, percentiles
 from bpx.theory import slope_verdict
 from experiments.signals import metric_name
 from experiments.vanishing_gradients import LAYERS, predicted, profiles
@@ -31,8 +32,7 @@ def factor(delta: np.ndarray) -> np.ndarray:
     return (delta[:, 0] / delta[:, -2]) ** (1 / (LAYERS - 2))
 
 
-@study(seeds=1000, quick=50)
-def run(s: Study) -> str:
+def measure(s: Study) -> Data:
     """Measure the factor per layer for weights of every scale, then explode a network in earnest and cure it."""
     measured = [factor(profiles(s, std)["delta"]) for std in STDS]
     theory = np.array([predicted(std) for std in STDS])
@@ -45,56 +45,73 @@ def run(s: Study) -> str:
     delta = {name: np.array([r.records().grid("delta_l2")[2][:, 0] for r in made]) for name, made in runs.items()}
     growth = {name: np.median(d[:, 0] / d[:, -2]) for name, d in delta.items()}
     accuracy = {name: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for name, made in runs.items()}
+    accuracy = {name: np.nanmedian(values) for name, values in accuracy.items() if np.isfinite(values).any()}
     diverged = sum(r.outcome == "diverged" for r in runs["gain 2"])
     s.log(growth_gain_2=growth["gain 2"], growth_he=growth["gain √2 (He)"], diverged_gain_2=diverged / repeats)
-    for name, values in accuracy.items():
-        if np.isfinite(values).any():
-            s.log(**{f"accuracy/{metric_name(name)}": np.nanmedian(values)})
+    s.log(**{f"accuracy/{metric_name(name)}": value for name, value in accuracy.items()})
+    costs = {}
+    for name, made in runs.items():
+        finished = [r.history("cost/train") for r in made if r.outcome == "finished"]
+        if finished:
+            costs[name] = {"step": finished[0][0], "cost": percentiles([cost for _, cost in finished])}
+    return {"factor": percentiles(np.array(measured).T), "theory": theory, "share": share, "repeats": repeats,
+            "delta": {name: percentiles(d) for name, d in delta.items()}, "growth": growth["gain 2"],
+            "diverged": diverged, "accuracy": accuracy, "costs": costs}  # fmt: skip
 
+
+def draw(data: Data) -> Picture:
+    """Draw the factor by the weights' scale, δ of the networks that grow, and their training."""
     figure = new_figure("gaussian, 10×5 sigmoid; digits, 20×100 ReLU", "where δ explodes, and what cures it", 11.5, 4.4)
     left, middle, right = figure.subplots(1, 3)
-    highest = int(np.argmax([np.median(f) for f in measured]))
-    band(left, STDS, np.array(measured).T, "measured", BLUE)
-    left.plot(STDS, theory, "--", color=GREY, label="theory")
+    band(left, STDS, data["factor"], "measured", BLUE)
+    left.plot(STDS, data["theory"], "--", color=GREY, label="theory")
     left.axhline(1, color="black", lw=0.8)
     left.axvline(2, color=RED, lw=0.8, ls=":", label="N(0, 2²)")
     left.set_xscale("log")
     left.set_yscale("log")
     style_axes(left, "std of the weights", "factor of ‖δ‖ per layer", "10 layers of 5 sigmoid units")
-    for (name, d), colour in zip(delta.items(), (RED, ORANGE, BLUE, GREEN), strict=True):
-        band(middle, np.arange(1, d.shape[1] + 1), d, name, colour, "--" if "clipped" in name else "-")
-    middle.set_yscale("log")
-    style_axes(middle, "layer, from the input", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
-    for (name, made), colour in zip(runs.items(), (RED, ORANGE, BLUE, GREEN), strict=True):
-        finished = [r for r in made if r.outcome == "finished"]
-        costs = [r.history("cost/train") for r in finished]
-        if costs:
-            band(right, costs[0][0], np.array([c for _, c in costs]), name, colour)
+    for name, colour in zip(CURES, (RED, ORANGE, BLUE, GREEN), strict=True):
+        delta = data["delta"][name]
+        at = np.arange(1, delta.shape[1] + 1)
+        band(middle, at, delta, name, colour, "--" if "clipped" in name else "-")
+        if name in data["costs"]:
+            band(right, data["costs"][name]["step"], data["costs"][name]["cost"], name, colour)
         else:
             right.plot([], [], color=colour, label=f"{name}: diverged")
+    middle.set_yscale("log")
+    style_axes(middle, "layer, from the input", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
     right.set_yscale("log")
     style_axes(right, "optimizer step", "training cost", "and in training")
     for axes in (left, middle, right):
         legend_below(axes, 1)
-    s.draw(figure)
-    word = slope_verdict(np.log10(growth["gain 2"]) / (HIDDEN - 1), HIDDEN)
-    best = {name: f"{100 * np.nanmedian(v):.0f} %" if np.isfinite(v).any() else "nothing, all runs diverge,"
-            for name, v in accuracy.items()}  # fmt: skip
-    none = all(np.median(f) < 1 for f in measured)
-    grows = float(np.median(measured[-1]) / np.median(measured[two]))
-    vanishes = np.median(measured[two]) < 1
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say whether N(0, 2²) explodes, what does, and what cures it."""
+    factors, two = data["factor"][1], STDS.index(2.0)
+    highest = int(factors.argmax())
+    outcome = slope_verdict(np.log10(data["growth"]) / (HIDDEN - 1), HIDDEN)
+    best = {name: f"{100 * data['accuracy'][name]:.0f} %" if name in data["accuracy"]
+            else "nothing, all runs diverge," for name in CURES}  # fmt: skip
+    grows = factors[-1] / factors[two]
+    vanishes = factors[two] < 1
     return f"""
     {"No" if vanishes else "Yes"}: with N(0, 2²) δ {"vanishes" if vanishes else "grows"}, by a factor of
-    {np.median(measured[two]):.2f} per layer (theory for five units:
-    {theory[two]:.2f}; for wide layers 0.67); in {100 * share:.1f} % of {s.seeds} networks does it grow. Large weights
-    saturate the sigmoid: from N(0, 2²) to N(0, {STDS[-1]:g}²) the weights grow {STDS[-1] / 2:g} times, and the factor
-    {"grows" if grows > 1 else "falls"} to {grows:.2f} of what it was. {"No" if none else "Some"} scale tried makes
-    these layers explode, the largest median factor is {np.median(measured[highest]):.2f}, at N(0, {STDS[highest]:g}²).
-    A network that does grow: {HIDDEN} ReLU layers of 100 with gain 2, where δ is {growth["gain 2"]:.0f} times larger at
-    the first hidden layer than at the last ({word}; √2 per layer would make {2 ** ((HIDDEN - 1) / 2):.0f}); {diverged}
-    of {repeats} runs diverge. Clipped to norm 1 it reaches {best["gain 2, clipped to norm 1"]} on the digits, with
-    layer normalization {best["gain 2, layer normalization"]}, with He's gain {best["gain √2 (He)"]}.
+    {factors[two]:.2f} per layer (theory for five units: {data["theory"][two]:.2f}; for wide layers 0.67); in
+    {100 * data["share"]:.1f} % of {data["seeds"]} networks does it grow. Large weights saturate the sigmoid: from
+    N(0, 2²) to N(0, {STDS[-1]:g}²) the weights grow {STDS[-1] / 2:g} times, and the factor
+    {"grows" if grows > 1 else "falls"} to {grows:.2f} of what it was. {"No" if factors.max() < 1 else "Some"} scale
+    tried makes these layers explode, the largest median factor is {factors[highest]:.2f}, at
+    N(0, {STDS[highest]:g}²). A network that does grow: {HIDDEN} ReLU layers of 100 with gain 2, where δ is
+    {data["growth"]:.0f} times larger at the first hidden layer than at the last ({outcome}; √2 per layer would make
+    {2 ** ((HIDDEN - 1) / 2):.0f}); {data["diverged"]} of {data["repeats"]} runs diverge. Clipped to norm 1 it reaches
+    {best["gain 2, clipped to norm 1"]} on the digits, with layer normalization {best["gain 2, layer normalization"]},
+    with He's gain {best["gain √2 (He)"]}.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=1000, quick=50)
 
 
 if __name__ == "__main__":

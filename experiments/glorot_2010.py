@@ -9,9 +9,10 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREY, ORANGE, legend_below, new_figure, shades, style_axes
+from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data, percentiles
 from experiments.signals import activations, deltas, l2, rms
 
 SETUP = (
@@ -39,10 +40,9 @@ def singular_value(net) -> float:
     return float(np.mean(found))
 
 
-@study(seeds=10, quick=2)
-def run(s: Study) -> str:
+def measure(s: Study) -> Data:
     """Measure five tanh layers of 1,000 at initialization, then watch sigmoid layers in the first steps."""
-    forward, backward, values = {}, {}, {}
+    data: Data = {"forward": {}, "backward": {}, "singular_value": {}, "shrink": {}}
     for name, more in SCHEMES.items():
         a, d, v = [], [], []
         for i, (net, _, _) in enumerate(s.draws(*SETUP, *more)):
@@ -50,49 +50,65 @@ def run(s: Study) -> str:
             d.append([l2(x) for x in deltas(net)[:-1]])
             if i < 2:
                 v.append(singular_value(net))
-        forward[name], backward[name], values[name] = np.array(a), np.array(d), float(np.mean(v))
-        s.log(**{f"singular_value/{name}": values[name]})
+        backward = np.array(d) / np.array(d)[:, -1:]
+        data["forward"][name] = percentiles(a)
+        data["backward"][name] = percentiles(backward)
+        data["singular_value"][name] = np.mean(v)
+        data["shrink"][name] = 1 / np.median(backward[:, 0])
+        s.log(**{f"singular_value/{name}": np.mean(v), f"delta_shrinks_{name}": data["shrink"][name]})
     made = [r.records() for r in s.train("sigmoid", *SIGMOID, *(("max_steps=400",) if s.quick else ()))]
-    steps = made[0].grid("activation_mean")[0]
     means = np.array([r.grid("activation_mean")[2] for r in made])  # (seeds, layers, steps)
-    mean = np.median(means, axis=0)
-    lowest = int(mean[3].argmin())
+    s.log(lowest_top_activation=np.median(means, axis=0)[3].min())
+    return data | {
+        "step": made[0].grid("activation_mean")[0],
+        "activation_mean": {f"layer {i}": percentiles(means[:, i - 1]) for i in range(1, 5)},
+    }
 
+
+def draw(data: Data) -> Picture:
+    """Draw activations and δ by layer, and the sigmoid layers' activations by step."""
     figure = new_figure("mnist, 5×1000 tanh; 4×200 sigmoid", "standard and normalized initialization", 11.5, 4.3)
     left, middle, right = figure.subplots(1, 3)
     at = np.arange(1, 6)
     for name, colour in (("standard", ORANGE), ("normalized", BLUE)):
-        band(left, at, forward[name], name, colour)
-        band(middle, at, backward[name] / backward[name][:, -1:], name, colour)
+        band(left, at, data["forward"][name], name, colour)
+        band(middle, at, data["backward"][name], name, colour)
     left.set_ylim(0, None)
     middle.set_yscale("log")
     style_axes(left, "hidden layer", "RMS of the activations", "forward")
     style_axes(middle, "hidden layer", "‖δ‖, relative to the last", "backward")
-    for i, colour in enumerate(shades(4), 1):
-        band(right, steps, means[:, i - 1], f"layer {i}", colour)
+    for (name, mean), colour in zip(data["activation_mean"].items(), shades(4), strict=True):
+        band(right, data["step"], mean, name, colour)
     right.axhline(0, color=GREY, lw=0.8)
-    style_axes(right, "optimizer step", "mean activation", f"sigmoid, standard initialization, {s.seeds} seeds")
+    seeds = f"{data['seeds']} seeds"
+    style_axes(right, "optimizer step", "mean activation", f"sigmoid, standard initialization, {seeds}")
     for axes in (left, middle, right):
         legend_below(axes, 2)
-    s.draw(figure)
-    shrink = {n: 1 / np.median(backward[n][:, 0] / backward[n][:, -1]) for n in SCHEMES}
-    s.log(delta_shrinks_standard=shrink["standard"], delta_shrinks_normalized=shrink["normalized"],
-          lowest_top_activation=mean[3].min())  # fmt: skip
-    low = np.flatnonzero(mean[3] < 0.1)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say singular values and δ beside the published ones, and what the top sigmoid layer does."""
+    steps, first, top = data["step"], data["activation_mean"]["layer 1"][1], data["activation_mean"]["layer 4"][1]
+    low = np.flatnonzero(top < 0.1)
     if low.size:
-        top = f"""is driven towards 0 at once, as published: its mean activation falls from {mean[3, 0]:.2f} below 0.1
-        by step {steps[low[0]]}, while the first layer's stays at {mean[0, lowest]:.2f}. There it left 0 again after
-        about 100 epochs; in these {steps[-1]} steps it {"stays" if mean[3, -1] < 0.1 else "leaves it"} (at
-        {mean[3, -1]:.2f}; medians of {s.seeds} seeds)"""
+        said = f"""is driven towards 0 at once, as published: its mean activation falls from {top[0]:.2f} below 0.1
+        by step {steps[low[0]]}, while the first layer's stays at {first[top.argmin()]:.2f}. There it left 0 again after
+        about 100 epochs; in these {steps[-1]} steps it {"stays" if top[-1] < 0.1 else "leaves it"} (at
+        {top[-1]:.2f}; medians of {data["seeds"]} seeds)"""
     else:
-        top = f"""does not saturate in these {steps[-1]} steps (published: at 0, at once): its mean activation goes from
-        {mean[3, 0]:.2f} to {mean[3].min():.2f} at the lowest"""
+        said = f"""does not saturate in these {steps[-1]} steps (published: at 0, at once): its mean activation goes
+        from {top[0]:.2f} to {top.min():.2f} at the lowest"""
+    values, shrink = data["singular_value"], data["shrink"]
     return f"""
     Mean singular values of ∂z'/∂z: {values["standard"]:.2f} with standard initialization (published about 0.5),
     {values["normalized"]:.2f} with normalized (about 0.8). From the fifth to the first hidden layer δ shrinks
     {shrink["standard"]:.1f} times with standard, {shrink["normalized"]:.1f} times with normalized initialization. With
-    sigmoid the top hidden layer {top}.
+    sigmoid the top hidden layer {said}.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=10, quick=2)
 
 
 if __name__ == "__main__":

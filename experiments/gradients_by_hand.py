@@ -4,8 +4,9 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREY, ORANGE, new_figure
-from bpx.runs.study import Study, study
+from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, new_figure
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data
 from experiments.signals import deltas
 
 SETUP = (
@@ -94,15 +95,20 @@ def heat(figure, axes, values: np.ndarray, title: str) -> None:
     figure.colorbar(image, ax=axes, shrink=0.9).ax.tick_params(labelsize=7)
 
 
-@study(seeds=1, quick=1)
-def run(s: Study) -> str:
-    """Compute both passes by hand and by the engine, print them side by side, and draw them."""
+def measure(s: Study) -> Data:
+    """Compute both passes by hand and by the engine, and print them side by side."""
     hand, engine = by_hand(), by_engine(s)
     off = max(float(np.abs(hand[key] - engine[key]).max()) for key in hand)
     for key in hand:
         print(f"{key:4s} {show(hand[key])}")
     print()
     s.log(largest_difference=off, cost=0.5 * (hand["a2"][0] - 1) ** 2)
+    return {"hand": hand, "engine": engine, "difference": off}
+
+
+def draw(data: Data) -> Picture:
+    """Draw the network with its values, and weights and gradients as numbers."""
+    engine = data["engine"]
     figure = new_figure("2-2-1, sigmoid", "one forward and one backward pass, every number", 11.5, 5.4)
     panels = figure.subplot_mosaic([["net", "net", "W1", "dW1"], ["net", "net", "b1", "db1"],
                                     ["net", "net", "W2", "dW2"], ["net", "net", "b2", "db2"]],
@@ -111,14 +117,22 @@ def run(s: Study) -> str:
     for name, values in (("W1", W1), ("b1", B1), ("W2", W2), ("b2", B2)):
         heat(figure, panels[name], values, f"{name}" + (" (rows: units)" if name == "W1" else ""))
         heat(figure, panels[f"d{name}"], engine[f"d{name}"], f"∂J/∂{name}")
-    s.draw(figure)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say every value, and how near the engine is to the equations."""
+    hand = data["hand"]
     first = float(np.linalg.norm(hand["δ1"]) / np.linalg.norm(hand["δ2"]))
     return f"""
     Forward z1 = {show(hand["z1"])}, a1 = {show(hand["a1"])}, z2 = {show(hand["z2"])}, a2 = {show(hand["a2"])};
-    backward δ2 = {show(hand["δ2"], 5)}, δ1 = {show(hand["δ1"], 5)}. The engine agrees with the equations to {off:.0e}.
-    Every gradient is negative: more of any weight would bring the output nearer to 1. Even here δ shrinks on its way
-    back, to {first:.2f} of its length.
+    backward δ2 = {show(hand["δ2"], 5)}, δ1 = {show(hand["δ1"], 5)}. The engine agrees with the equations to
+    {data["difference"]:.0e}. Every gradient is negative: more of any weight would bring the output nearer to 1. Even
+    here δ shrinks on its way back, to {first:.2f} of its length.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=1, quick=1)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import GREEN, RED, legend_below, new_figure, style_axes
-from bpx.runs.study import Study, study
+from bpx.figures.canvas import GREEN, RED, Picture, legend_below, new_figure, style_axes
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data
 
 LAYERS, START, TARGET = 50, 0.5, 0.7
 SETUP = (
@@ -57,8 +58,7 @@ def descend(shared: Shared, start: np.ndarray, limit: float) -> np.ndarray:
     return np.array(path)
 
 
-@study(seeds=20, quick=3)
-def run(s: Study) -> str:
+def measure(s: Study) -> Data:
     """Map the cost, walk over it with and without clipping, and train an exploding network both ways."""
     shared = Shared(s)
     J = np.array([[shared.cost(float(w), float(b)) for w in W] for b in B])
@@ -66,48 +66,73 @@ def run(s: Study) -> str:
     paths = {"clipped": descend(shared, FROM, LIMIT), "not clipped": descend(shared, FROM, np.inf)}
     jump = {k: float(np.linalg.norm(np.diff(p, axis=0), axis=1).max()) for k, p in paths.items()}
     late = [shared.cost(*at) for at in paths["clipped"][-100:]]
-    low, high = min(late), max(late)
     end = {k: shared.cost(*p[-1]) for k, p in paths.items()}
     s.log(steepest=slope.max(), median_slope=np.median(slope), jump_not_clipped=jump["not clipped"],
           jump_clipped=jump["clipped"], cost_not_clipped=end["not clipped"], cost_clipped=end["clipped"])  # fmt: skip
-    runs = {limit: s.train(f"clip {limit}", *DEEP, f"optimizer.clip_norm={limit}") for limit in ("null", "1")}
-    diverged = {k: float(np.mean([r.outcome == "diverged" for r in made])) for k, made in runs.items()}
-    accuracy = {k: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for k, made in runs.items()}
-    s.log(diverged_not_clipped=diverged["null"], diverged_clipped=diverged["1"])
+    training = {}
+    for name, limit in (("not clipped", "null"), ("clipped", "1")):
+        runs = s.train(f"clip {limit}", *DEEP, f"optimizer.clip_norm={limit}")
+        accuracy = [r.metrics["accuracy/test"] for r in runs if "accuracy/test" in r.metrics]
+        histories = {}
+        for seed, r in enumerate(runs):
+            steps, cost = r.history("cost/train")
+            histories[f"seed {seed}"] = {"step": steps, "cost": cost}
+        training[name] = {"diverged": np.mean([r.outcome == "diverged" for r in runs]), "runs": histories,
+                          "accuracy": np.median(accuracy) if accuracy else None}  # fmt: skip
+        s.log(**{f"diverged_{name.replace(' ', '_')}": training[name]["diverged"]})
+    return {
+        "log10_cost": np.log10(np.maximum(J, 1e-8)).round(3),
+        "slope": [np.median(slope), slope.max()],
+        "paths": paths,
+        "jump": jump,
+        "end": end["not clipped"],
+        "late": [min(late), max(late)],
+        "training": training,
+    }
 
+
+def draw(data: Data) -> Picture:
+    """Draw the two paths over the cost, and the training costs."""
     figure = new_figure(f"{LAYERS} layers, h = σ(w h + b); digits", "the cliff, and clipping", 11.5, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
-    mesh = left.pcolormesh(W, B, np.log10(np.maximum(J, 1e-8)), cmap="viridis", shading="nearest", rasterized=True)
+    mesh = left.pcolormesh(W, B, data["log10_cost"], cmap="viridis", shading="nearest", rasterized=True)
     figure.colorbar(mesh, ax=left, label="log10 J")
-    for (name, path), colour in zip(paths.items(), ("white", RED), strict=True):
-        left.plot(*path.T, ".-", color=colour, lw=1.2, ms=4, label=f"{name}: longest step {jump[name]:.2g}")
+    for (name, path), colour in zip(data["paths"].items(), ("white", RED), strict=True):
+        left.plot(*path.T, ".-", color=colour, lw=1.2, ms=4, label=f"{name}: longest step {data['jump'][name]:.2g}")
     left.plot(*FROM, "*", color="gold", ms=12, mec="black")
     left.set_xlim(W[0], W[-1])
     left.set_ylim(B[0], B[-1])
     style_axes(left, "w", "b", "gradient descent from the star")
     left.grid(False)
     left.legend(loc="upper right", fontsize=8, facecolor="#888888", labelcolor="white")
-    for (limit, made), colour, name in zip(runs.items(), (RED, GREEN), ("not clipped", "clipped to 1"), strict=True):
-        for i, r in enumerate(made):
-            steps, cost = r.history("cost/train")
-            label = f"{name}: {100 * diverged[limit]:.0f} % diverge" if i == 0 else "_"
-            right.plot(steps, cost, color=colour, lw=0.8, alpha=0.7, label=label)
+    for (name, found), colour in zip(data["training"].items(), (RED, GREEN), strict=True):
+        label = f"{name}{' to 1' * (name == 'clipped')}: {100 * found['diverged']:.0f} % diverge"
+        for i, history in enumerate(found["runs"].values()):
+            right.plot(history["step"], history["cost"], color=colour, lw=0.8, alpha=0.7, label="_" if i else label)
     right.set_yscale("log")
-    style_axes(right, "optimizer step", "training cost", f"8 ReLU layers, gain 2, {s.seeds} seeds")
+    style_axes(right, "optimizer step", "training cost", f"8 ReLU layers, gain 2, {data['seeds']} seeds")
     legend_below(right, 1)
-    s.draw(figure)
-    test = f"{100 * np.nanmedian(accuracy['1']):.0f} %" if np.isfinite(accuracy["1"]).any() else "none"
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say how steep the cliff is, and what clipping changes there and in training."""
+    median, steepest = data["slope"]
+    low, high = data["late"]
+    free, clipped = data["training"]["not clipped"], data["training"]["clipped"]
+    test = "none" if clipped["accuracy"] is None else f"{100 * clipped['accuracy']:.0f} %"
     return f"""
-    {"Yes" if slope.max() > 1000 * np.median(slope) else "No"}: on this patch of (w, b) the gradient's norm is
-    {np.median(slope):.1g} in the median and up to
-    {slope.max():.0e} on the wall, on which the minimum lies. Plain descent comes to the wall and is thrown
-    {jump["not clipped"]:.1f} away, to a cost of {end["not clipped"]:.2g} in the end; with the gradient clipped to norm
-    {LIMIT} no step is longer than
-    {jump["clipped"]:.2f}: it stays at the wall, at a cost between {low:.1g} and {high:.2g} over its last 100 steps. In
-    training (8 ReLU layers with gain 2): {100 * diverged["null"]:.0f} % of {s.seeds} runs diverge without clipping,
-    {100 * diverged["1"]:.0f} % with clipping to norm 1, which reach {test} of the
-    test images.
+    {"Yes" if steepest > 1000 * median else "No"}: on this patch of (w, b) the gradient's norm is
+    {median:.1g} in the median and up to {steepest:.0e} on the wall, on which the minimum lies. Plain descent comes to
+    the wall and is thrown {data["jump"]["not clipped"]:.1f} away, to a cost of {data["end"]:.2g} in the end; with the
+    gradient clipped to norm {LIMIT} no step is longer than {data["jump"]["clipped"]:.2f}: it stays at the wall, at a
+    cost between {low:.1g} and {high:.2g} over its last 100 steps. In training (8 ReLU layers with gain 2):
+    {100 * free["diverged"]:.0f} % of {data["seeds"]} runs diverge without clipping, {100 * clipped["diverged"]:.0f} %
+    with clipping to norm 1, which reach {test} of the test images.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=20, quick=3)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 
 from bpx.engine import ACTIVATIONS
-from bpx.figures.canvas import GREY, legend_below, new_figure, shades, style_axes
+from bpx.figures.canvas import GREY, Picture, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data, percentiles
 from bpx.theory import mean_field, phase_diagram
 from bpx.theory.meanfield import Ensemble
 
@@ -49,27 +50,38 @@ def predicted(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     return np.array(q), np.array(c)
 
 
-@study(seeds=20, quick=3)
-def run(s: Study) -> str:
+def measure(s: Study) -> Data:
     """Send two inputs through networks of four scales and compare with the maps."""
-    figure = new_figure(
-        f"tanh, width {WIDTH}, σb = {SIGMA_B}, {s.seeds} networks", "length and correlation maps", 15, 4.4
-    )
-    left, middle, right, plane = figure.subplots(1, 4)
-    at, off_q, off_c, ends = np.arange(1, DEPTH + 1), 0.0, 0.0, []
-    for sigma, colour in zip(SIGMAS, shades(len(SIGMAS)), strict=True):
+    data: Data = {"length": {}, "correlation": {}}
+    off_q, off_c = 0.0, 0.0
+    for sigma in SIGMAS:
         (q, c), (q_map, c_map) = measured(s, sigma), predicted(sigma)
-        field = mean_field(ACTIVATIONS["tanh"](), sigma, SIGMA_B)
         off_q = max(off_q, float(np.abs(np.median(q, axis=0) / q_map - 1).max()))
         off_c = max(off_c, float(np.abs(np.median(c, axis=0) - c_map).max()))
-        ends.append(f"{np.median(c[:, -1]):.2f} at σw = {sigma:.3g} (c* = {field.c_star:.2f})")
-        s.log(**{f"correlation_end/{sigma:g}": np.median(c[:, -1]), f"c_star/{sigma:g}": field.c_star or np.nan})
-        band(left, at, q, f"σw = {sigma:.3g}", colour)
+        data["length"][f"{sigma:g}"] = percentiles(q)
+        data["correlation"][f"{sigma:g}"] = percentiles(c)
+        c_star = mean_field(ACTIVATIONS["tanh"](), sigma, SIGMA_B).c_star or np.nan
+        s.log(**{f"correlation_end/{sigma:g}": np.median(c[:, -1]), f"c_star/{sigma:g}": c_star})
+    s.log(largest_error_q=off_q, largest_error_c=off_c)
+    return data | {"error_q": off_q, "error_c": off_c}
+
+
+def draw(data: Data) -> Picture:
+    """Draw lengths, correlations, the correlation map, and the plane of both scales."""
+    name = f"tanh, width {WIDTH}, σb = {SIGMA_B}, {data['seeds']} networks"
+    figure = new_figure(name, "length and correlation maps", 15, 4.4)
+    left, middle, right, plane = figure.subplots(1, 4)
+    at, tanh = np.arange(1, DEPTH + 1), ACTIVATIONS["tanh"]()
+    for sigma, colour in zip(SIGMAS, shades(len(SIGMAS)), strict=True):
+        q_map, c_map = predicted(sigma)
+        field, net = mean_field(tanh, sigma, SIGMA_B), Ensemble(tanh, sigma, SIGMA_B)
+        c = data["correlation"][f"{sigma:g}"]
+        band(left, at, data["length"][f"{sigma:g}"], f"σw = {sigma:.3g}", colour)
         band(middle, at, c, f"σw = {sigma:.3g}", colour)
         left.plot(at, q_map, "--", color=GREY, lw=1)
         middle.plot(at, c_map, "--", color=GREY, lw=1)
-        grid, net = np.linspace(0, 1, 60), Ensemble(ACTIVATIONS["tanh"](), sigma, SIGMA_B)
-        plane.plot(sigma, SIGMA_B, "o", ms=9, color=colour, mec="black", label=f"c → {np.median(c[:, -1]):.2f}")
+        grid = np.linspace(0, 1, 60)
+        plane.plot(sigma, SIGMA_B, "o", ms=9, color=colour, mec="black", label=f"c → {c[1, -1]:.2f}")
         right.plot(grid, [net.correlation(float(g), field.q_star) for g in grid], color=colour,
                    label=f"σw = {sigma:.3g}, χ₁ = {field.chi_1:.2f}")  # fmt: skip
     right.plot([0, 1], [0, 1], color="black", lw=0.8)
@@ -77,7 +89,7 @@ def run(s: Study) -> str:
     style_axes(left, "layer", "length q", "dashed: the map")
     style_axes(middle, "layer", "correlation c of two inputs", "dashed: the map")
     style_axes(right, "c in one layer", "c in the next", "the correlation map at q*")
-    diagram = phase_diagram(ACTIVATIONS["tanh"](), np.linspace(0.5, 4.5, 100), np.linspace(0, 1, 60))
+    diagram = phase_diagram(tanh, np.linspace(0.5, 4.5, 100), np.linspace(0, 1, 60))
     chi = np.clip(np.log10(diagram.chi_1), -0.5, 0.5)
     mesh = plane.pcolormesh(diagram.sigma_w, diagram.sigma_b, chi, cmap="RdBu_r", shading="nearest", rasterized=True)
     plane.plot(*diagram.edge, color="black", lw=1.4, label="edge of chaos")
@@ -88,15 +100,25 @@ def run(s: Study) -> str:
     plane.grid(False)
     for axes in (left, middle, right, plane):
         legend_below(axes, 2)
-    s.draw(figure)
-    s.log(largest_error_q=off_q, largest_error_c=off_c)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say how near measurement and maps are, and where two inputs end."""
+    ends = []
+    for sigma in SIGMAS:
+        c_star = mean_field(ACTIVATIONS["tanh"](), sigma, SIGMA_B).c_star
+        ends.append(f"{data['correlation'][f'{sigma:g}'][1, -1]:.2f} at σw = {sigma:.3g} (c* = {c_star:.2f})")
+    close = data["error_q"] < 0.1 and data["error_c"] < 0.1
     return f"""
-    {"They do" if off_q < 0.1 and off_c < 0.1 else "Not closely"}: over {DEPTH} layers the median of {s.seeds} networks
-    stays within {100 * off_q:.1f} % of the length map and
-    within {off_c:.3f} of the correlation map. Two inputs that start with correlation {START} end at
-    {"; ".join(ends)}. Theory: below the edge of chaos all inputs become one, above it they part whatever they were, and
-    only at the edge is the way there long.
+    {"They do" if close else "Not closely"}: over {DEPTH} layers the median of {data["seeds"]} networks stays within
+    {100 * data["error_q"]:.1f} % of the length map and within {data["error_c"]:.3f} of the correlation map. Two inputs
+    that start with correlation {START} end at {"; ".join(ends)}. Theory: below the edge of chaos all inputs become
+    one, above it they part whatever they were, and only at the edge is the way there long.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=20, quick=3)
 
 
 if __name__ == "__main__":

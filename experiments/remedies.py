@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, new_figure, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, new_figure, style_axes
 from bpx.probes import fit_slope
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data
 from experiments.signals import metric_name
 
 HIDDEN = 10
@@ -41,60 +42,77 @@ REMEDIES = {
 LEARNED = 90.0  # per cent
 
 
-@study(seeds=5, quick=1)
-def run(s: Study) -> str:
+def healthy(factor: float) -> bool:
+    """Return whether δ changes by less than a decade in nine layers."""
+    return 0.774 < factor < 1.292
+
+
+def measure(s: Study) -> Data:
     """Train the failing network with each remedy; look at δ at initialization and at the test accuracy."""
     short = ("epochs=2",) if s.quick else ()
-    accuracy, slopes = {}, {}
+    accuracy, factors = {}, {}
     for name, more in REMEDIES.items():
         start = () if any(word.startswith("initializer=") for word in more) else SMALL
         made = s.train(name, *BASE, *start, *more, *short)
         accuracy[name] = 100 * np.array([r.metrics.get("accuracy/test", 0.1) for r in made])
         found = [fit_slope(r.records().grid("delta_l2")[2][:HIDDEN, 0]) for r in made]
-        slopes[name] = np.array([f.slope for f in found if f is not None])
-        word = metric_name(name)
-        s.log(**{f"accuracy/{word}": np.median(accuracy[name]), f"factor/{word}": 10 ** np.median(slopes[name])})
-        print(f"{name:32s} δ ×{10 ** np.median(slopes[name]):.3f} a layer   {np.median(accuracy[name]):5.1f} %")
+        factors[name] = 10 ** float(np.median([f.slope for f in found if f is not None]))
+        key = metric_name(name)
+        s.log(**{f"accuracy/{key}": np.median(accuracy[name]), f"factor/{key}": factors[name]})
+        print(f"{name:32s} δ ×{factors[name]:.3f} a layer   {np.median(accuracy[name]):5.1f} %")
+    return {"accuracy": accuracy, "factor": factors}
 
+
+def draw(data: Data) -> Picture:
+    """Draw the decades of δ per layer and the accuracy, remedy by remedy."""
     names = list(REMEDIES)[::-1]
     at = np.arange(len(names))
-    name = f"digits, {HIDDEN} hidden layers of 50, {s.seeds} seeds"
+    name = f"digits, {HIDDEN} hidden layers of 50, {data['seeds']} seeds"
     figure = new_figure(name, "one failing network and its remedies", 11, 6)
     left, right = figure.subplots(1, 2, sharey=True)
-    factors = [10 ** np.median(slopes[n]) for n in names]
-    left.barh(at, np.log10(factors), color=[BLUE if 0.774 < f < 1.292 else ORANGE for f in factors])
+    factors = [data["factor"][n] for n in names]
+    left.barh(at, np.log10(factors), color=[BLUE if healthy(f) else ORANGE for f in factors])
     left.axvline(0, color="black", lw=0.8)
     left.set_yticks(at, names)
     style_axes(left, "decades of ‖δ‖ per hidden layer, at initialization", "", "backward: 0 is healthy, −1 vanishes")
-    middle = [np.median(accuracy[n]) for n in names]
-    spread = [[m - accuracy[n].min() for n, m in zip(names, middle, strict=True)],
-              [accuracy[n].max() - m for n, m in zip(names, middle, strict=True)]]  # fmt: skip
+    accuracy = [data["accuracy"][n] for n in names]
+    middle = [np.median(values) for values in accuracy]
+    spread = [[m - values.min() for values, m in zip(accuracy, middle, strict=True)],
+              [values.max() - m for values, m in zip(accuracy, middle, strict=True)]]  # fmt: skip
     right.barh(at, middle, xerr=spread, color=[GREEN if m > LEARNED else GREY for m in middle], ecolor="#444444")
     right.axvline(10, color="black", lw=0.8, ls=":")
     right.set_xlim(0, 100)
     style_axes(right, "test accuracy / % (bars: all seeds; dots: chance)", "", "after training")
-    s.draw(figure)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say which remedies are enough, which help, and whether they are those that mend δ."""
+    accuracy = {name: float(np.median(values)) for name, values in data["accuracy"].items()}
 
     def said(chosen: list[str]) -> str:
-        return ", ".join(f"{n} ({np.median(accuracy[n]):.0f} %)" for n in chosen) or "none"
+        return ", ".join(f"{n} ({accuracy[n]:.0f} %)" for n in chosen) or "none"
 
     alone = [n for n in REMEDIES if n not in ("nothing", "all together")]
-    good = [n for n in alone if np.median(accuracy[n]) > LEARNED]
-    useless = [n for n in alone if np.median(accuracy[n]) < 20]
+    good = [n for n in alone if accuracy[n] > LEARNED]
+    useless = [n for n in alone if accuracy[n] < 20]
     some = [n for n in alone if n not in good and n not in useless]
-    together, best = np.median(accuracy["all together"]), max(np.median(accuracy[n]) for n in alone)
-    healthy = {n for n in alone if 0.774 < 10 ** np.median(slopes[n]) < 1.292}
-    if good and set(good) <= healthy and not healthy & set(useless):
+    together, best = accuracy["all together"], max(accuracy[n] for n in alone)
+    mended = [n for n in alone if healthy(data["factor"][n])]
+    if good and set(good) <= set(mended) and not set(mended) & set(useless):
         told = """What is enough changes δ's factor per layer to near 1; what only changes how an existing gradient is
         used (step, schedule, batch, clipping, decay) leaves it where it was."""
     else:
-        told = f"Near 1 is δ's factor per layer with: {said([n for n in alone if n in healthy])}."
+        told = f"Near 1 is δ's factor per layer with: {said(mended)}."
     return f"""
-    Without a remedy δ shrinks by ×{10 ** np.median(slopes["nothing"]):.2f} per layer and the network stays at
-    {np.median(accuracy["nothing"]):.0f} %. Enough alone: {said(good)}. Some help: {said(some)}. No help:
+    Without a remedy δ shrinks by ×{data["factor"]["nothing"]:.2f} per layer and the network stays at
+    {accuracy["nothing"]:.0f} %. Enough alone: {said(good)}. Some help: {said(some)}. No help:
     {said(useless)}. All together, {HIDDEN} layers of dropout among them:
     {together:.0f} %, {"less than" if together < best else "no less than"} the best alone. {told}
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=5, quick=1)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import sys
 import numpy as np
 
 from bpx.engine import ACTIVATIONS
-from bpx.figures.canvas import BLUE, GREY, ORANGE, legend_below, new_figure, style_axes
+from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import BAND, Data, percentiles
 from bpx.theory import Architecture, predict
 from experiments.signals import activations, deltas
 
@@ -37,47 +38,56 @@ def predicted(std: float) -> float:
     return math.nan if factor is None else factor
 
 
-@study(seeds=1000, quick=100)
-def run(s: Study) -> str:
+def measure(s: Study) -> Data:
     """Draw many networks, pass one sample through each, and compare the scale of δ with theory."""
     s.train("one epoch", *SETUP, f"initializer.std={STD}", "epochs=1", seeds=1)
     measured = profiles(s, STD)
     delta = measured["delta"]
     ratio = delta[:, 0] / delta[:, -1]
     # the output layer's δ has another formula: the factor is that of the hidden layers
-    factor = (delta[:, 0] / delta[:, -2]) ** (1 / (LAYERS - 2))
+    factor = float(np.median((delta[:, 0] / delta[:, -2]) ** (1 / (LAYERS - 2))))
     theory = predicted(STD)
-    s.log(ratio_first_to_last=np.median(ratio), factor_per_layer=np.median(factor), predicted_factor=theory)
+    s.log(ratio_first_to_last=np.median(ratio), factor_per_layer=factor, predicted_factor=theory)
+    profile = {key: percentiles(values) for key, values in measured.items()}
+    return profile | {"ratio": np.percentile(ratio, BAND), "factor": factor, "theory": theory}
 
-    figure = new_figure(f"{s.seeds} networks, one sample each", "ten sigmoid layers, W ~ N(0, 0.1²): δ vanishes", 11, 4)
+
+def draw(data: Data) -> Picture:
+    """Draw error signal, activations and weights by layer."""
+    name = f"{data['seeds']} networks, one sample each"
+    figure = new_figure(name, "ten sigmoid layers, W ~ N(0, 0.1²): δ vanishes", 11, 4)
     left, middle, right = figure.subplots(1, 3)
     at = np.arange(1, LAYERS + 1)
-    band(left, at, delta, "measured", BLUE)
-    line = np.median(delta[:, -2]) * theory ** (LAYERS - 1 - at[:-1])
-    left.plot(at[:-1], line, "--", color=GREY, label=f"theory: ×{theory:.3f} a layer")
+    band(left, at, data["delta"], "measured", BLUE)
+    line = data["delta"][1, -2] * data["theory"] ** (LAYERS - 1 - at[:-1])
+    left.plot(at[:-1], line, "--", color=GREY, label=f"theory: ×{data['theory']:.3f} a layer")
     left.set_yscale("log")
     style_axes(left, "layer, from the input", "‖δ‖", "error signal")
-    band(middle, at[:-1], measured["activation"], "measured", ORANGE)
+    band(middle, at[:-1], data["activation"], "measured", ORANGE)
     middle.set_ylim(0, 1)
     style_axes(middle, "layer, from the input", "mean |a|", "activations")
-    band(right, at, measured["weight"], "measured", ORANGE)
+    band(right, at, data["weight"], "measured", ORANGE)
     right.set_ylim(0, None)
     style_axes(right, "layer, from the input", "‖W‖", "weights")
     for axes in (left, middle, right):
         legend_below(axes, 2)
-    s.draw(figure)
-    vanish = np.median(factor) < 1
-    middle_a = np.median(measured["activation"], axis=0)
-    low, high = middle_a.min(), middle_a.max()
-    fewest, most = 1 / np.percentile(ratio, (90, 10))
-    spread = f"80 % of {s.seeds} networks: {fewest:.0e} to {most:.0e}" if s.seeds > 1 else "one network"
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say whether δ vanishes, how far, and whether the forward pass shows it."""
+    low, high = data["activation"][1].min(), data["activation"][1].max()
+    most, ratio, fewest = 1 / data["ratio"]
+    spread = f"80 % of {data['seeds']} networks: {fewest:.0e} to {most:.0e}" if data["seeds"] > 1 else "one network"
     return f"""
-    {"Yes" if vanish else "No"}: δ reaches the first layer {1 / np.median(ratio):.1e} times smaller than it leaves the
-    output ({spread}), a factor of
-    {np.median(factor):.3f} per layer where theory says {theory:.3f}. Activations ({low:.2f} to {high:.2f} in the
-    median)
-    and weights are alike in every layer: nothing in the forward pass tells of it.
+    {"Yes" if data["factor"] < 1 else "No"}: δ reaches the first layer {ratio:.1e} times smaller than it leaves the
+    output ({spread}), a factor of {data["factor"]:.3f} per layer where theory says {data["theory"]:.3f}. Activations
+    ({low:.2f} to {high:.2f} in the median) and weights are alike in every layer: nothing in the forward pass tells of
+    it.
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=1000, quick=100)
 
 
 if __name__ == "__main__":

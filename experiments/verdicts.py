@@ -6,12 +6,14 @@ import numpy as np
 
 from bpx import diagnose
 from bpx.diagnosis import predict_network
-from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, legend_below, new_figure, style_axes
+from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, study
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data, percentiles
 from bpx.theory import slope_verdict
 from experiments.signals import deltas, l2
 
+AT = np.arange(1, 21)  # hidden layers
 SETUP = ("dataset=digits", "model.depth=20", "model.width=100", "batch_size=128")
 NETWORKS = {
     "healthy": (("activation=relu", "initializer=he_normal"), BLUE, "ReLU, He"),
@@ -20,46 +22,66 @@ NETWORKS = {
 }
 
 
-@study(seeds=20, quick=2)
-def run(s: Study) -> str:
-    """Draw three networks, measure δ by layer, and set theory's band beside it."""
-    figure = new_figure(
-        f"digits, 20 layers of 100, {s.seeds} seeds", "three networks before their first step", 11.5, 4.2
-    )
-    said, epochs = [], 1 if s.quick else 10
-    panels = figure.subplots(1, 3, sharey=True)  # one scale: what vanishes lies far below what is healthy
-    for axes, (name, (setup, colour, label)) in zip(panels, NETWORKS.items(), strict=True):
+def measure(s: Study) -> Data:
+    """Draw three networks, measure δ by layer, predict it, and train them."""
+    data: Data = {"epochs": 1 if s.quick else 10}
+    for name, (setup, _, _) in NETWORKS.items():
         profiles, first = [], None
         for net, x, y in s.draws(*SETUP, *setup):
             profiles.append([l2(d) for d in deltas(net)[:-1]])
             first = first or diagnose(net, x, y)
         theory = predict_network(net)[2]  # of the last: it is the same but for the variance of its first z
-        delta, at = np.array(profiles), np.arange(1, 21)
-        slope = float(np.median(-np.polyfit(at, np.log10(delta).T, 1)[0]))
-        line, low, high = (np.median(delta[:, -1]) * 10 ** np.array(x)
-                           for x in (theory.log10_delta, theory.low, theory.high))  # fmt: skip
-        axes.fill_between(at, low, high, color=GREY, alpha=0.2, lw=0, label="theory: 95 % of networks")
-        axes.plot(at, line, "--", color="black", lw=1.3, zorder=4, label=f"theory: ×{theory.factor:.3f} a layer")
-        band(axes, at, delta, f"measured: ×{10**slope:.3f} a layer", colour)
+        delta = np.array(profiles)
+        slope = float(np.median(-np.polyfit(AT, np.log10(delta).T, 1)[0]))
+        made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={data['epochs']}", seeds=min(3, s.seeds))
+        ends = [r.metrics["accuracy/test"] for r in made if r.outcome == "finished"]
+        s.log(**{f"factor/{name}": 10**slope, f"predicted/{name}": theory.factor})
+        data[name] = {
+            "delta": percentiles(delta),
+            "theory": np.median(delta[:, -1]) * 10.0 ** np.array([theory.low, theory.log10_delta, theory.high]),
+            "slope": slope,
+            "predicted_factor": theory.factor,
+            "accuracy": np.median(ends) if ends else None,
+            "sentence": first.sentence,
+        }
+    return data
+
+
+def draw(data: Data) -> Picture:
+    """Draw δ by layer, and theory's band beside it."""
+    name = f"digits, 20 layers of 100, {data['seeds']} seeds"
+    figure = new_figure(name, "three networks before their first step", 11.5, 4.2)
+    panels = figure.subplots(1, 3, sharey=True)  # one scale: what vanishes lies far below what is healthy
+    for axes, (name, (_, colour, label)) in zip(panels, NETWORKS.items(), strict=True):
+        found = data[name]
+        low, line, high = found["theory"]
+        axes.fill_between(AT, low, high, color=GREY, alpha=0.2, lw=0, label="theory: 95 % of networks")
+        factor = f"×{found['predicted_factor']:.3f} a layer"
+        axes.plot(AT, line, "--", color="black", lw=1.3, zorder=4, label=f"theory: {factor}")
+        band(axes, AT, found["delta"], f"measured: ×{10 ** found['slope']:.3f} a layer", colour)
         axes.set_yscale("log")
         style_axes(axes, "hidden layer, from the input", "" if name != "healthy" else "‖δ‖₂", f"{name}: {label}")
         legend_below(axes, 1)
-        made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={epochs}",
-                       seeds=min(3, s.seeds))  # fmt: skip
-        ends = [r.metrics["accuracy/test"] for r in made if r.outcome == "finished"]
-        then = (
-            f"training reaches {100 * np.median(ends):.0f} % in {epochs} epoch{'s' if epochs > 1 else ''}"
-            if ends
-            else "training diverges"
-        )
-        s.log(**{f"factor/{name}": 10**slope, f"predicted/{name}": theory.factor})
-        said.append(f"{label}: {slope_verdict(slope, 20)}, ×{10**slope:.3f} per layer where theory says "
-                    f"×{theory.factor:.3f}; {then}")  # fmt: skip
-    s.draw(figure)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say the verdicts beside theory's factors, what training reaches, and the finding of the last network."""
+    said, epochs = [], data["epochs"]
+    for name, (_, _, label) in NETWORKS.items():
+        found = data[name]
+        then = "training diverges"
+        if found["accuracy"] is not None:
+            then = f"training reaches {100 * found['accuracy']:.0f} % in {epochs} epoch{'s' if epochs > 1 else ''}"
+        said.append(f"{label}: {slope_verdict(found['slope'], 20)}, ×{10 ** found['slope']:.3f} per layer where theory says "
+                    f"×{found['predicted_factor']:.3f}; {then}")  # fmt: skip
     return f"""
     {". ".join(said)}. The verdict needs no training: one backward pass on one batch tells. What bpx says of the last,
-    seed 0: “{first.sentence}”
+    seed 0: “{data["exploding"]["sentence"]}”
     """
+
+
+run = StudyCommand(measure, draw, word, seeds=20, quick=2)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from conftest import DATA, ROOT
 
 from experiments.gallery import CLASSICS, DEMONSTRATIONS
 
-STUDIES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "@study(" in p.read_text())
+STUDIES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "StudyCommand(" in p.read_text())
 GALLERY = (ROOT / "experiments" / "README.md").read_text()
 
 
@@ -29,6 +29,10 @@ def test_every_study_runs(name, tmp_path):
     assert "figure    outputs" in done.stdout and "nan" not in done.stdout.split("\n\n")[-2]
     (picture,) = (tmp_path / "outputs" / name).glob(f"*/{name}.png")
     assert picture.stat().st_size > 20_000
+    kept = picture.with_name("study.json")
+    assert kept.stat().st_size < 300_000
+    again = import_module(f"experiments.{name}").run.redraw(kept, tmp_path / "again.png")
+    assert again.finding in done.stdout and again.figure.read_bytes() == picture.read_bytes()
 
 
 @pytest.mark.parametrize(("name", "said"), [("dropout", "(in one batch)"), ("vanishing_gradients", "(one network)")])

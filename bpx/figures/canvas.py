@@ -41,7 +41,7 @@ class Picture(Figure):
         return file.getvalue()
 
 
-def new_figure(name: str, title: str, width: float = 8.0, height: float = 4.2, note: str = "") -> Figure:
+def new_figure(name: str, title: str, width: float = 8.0, height: float = 4.2, note: str = "") -> Picture:
     """Return an empty figure: its title, a ``note`` wrapped under it, below on the right ``name``, what it is of."""
     lines = textwrap.wrap(note, int(width * CHARS_PER_INCH))
     top = 0.34 + INCHES_PER_LINE * len(lines) + (0.08 if lines else 0.0)  # inches

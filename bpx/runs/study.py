@@ -1,27 +1,29 @@
 """A study: a question, several composed runs under one parent run, one figure, one finding.
 
-A study is a function on a ``Study`` that returns its finding, made a command by ``@study(seeds=..., quick=...)``::
+A study is three functions, made a command by ``StudyCommand``: ``measure`` trains and measures on a ``Study`` and
+returns the data, which are saved; ``draw`` makes the figure of the saved data, and ``word`` the finding::
 
     python -m experiments.NAME [seeds=N] [--quick] [key=value ...]
+    python -m experiments.NAME --draw
 
-``key=value`` reaches every run. A trained setup is repeated over seeds: the first is a run in MLflow, the others
-leave their local record only (measured: MLflow costs 0.08 s a run, the rest of a run 0.1 s beside its training).
-What needs no training is measured on one network that is drawn anew for every seed, 0.15 ms for ten layers of
-five units. Seeds are not vectorized: ten 2-10-10-3 networks in one batched step took 0.093 ms against ten times
-0.035, at the price of one more axis all through the engine, and the gain ends where the products begin to cost.
+``key=value`` reaches every run; ``--draw`` draws and words again what is saved, without training. A trained setup is
+repeated over seeds: the first is a run in MLflow, the others leave their local record only (measured: MLflow costs
+0.08 s a run, the rest of a run 0.1 s beside its training). What needs no training is measured on one network that is
+drawn anew for every seed, 0.15 ms for ten layers of five units. Seeds are not vectorized: ten 2-10-10-3 networks in
+one batched step took 0.093 ms against ten times 0.035, at the price of one more axis all through the engine, and the
+gain ends where the products begin to cost.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,11 @@ from bpx.data import DataError, Dataset
 from bpx.engine import Network
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Outcome, Records, read, read_metrics
+from bpx.runs.study_data import FILE, Data, StudyResult
 from bpx.tracking import Parent, TrackingError
+
+if TYPE_CHECKING:
+    from bpx.figures.canvas import Picture
 
 Values = NDArray[np.float64]
 SPARING = ("probes=light", "checkpoint.keep=0")  # unless a study asks for more
@@ -54,19 +60,6 @@ class TrainedRun:
     def records(self) -> Records:
         """Return the tidy record of the layers."""
         return read(self.directory / "gradient_flow.parquet")
-
-
-@final
-@dataclass(frozen=True)
-class StudyResult:
-    """What a study has found: in words, in numbers, and in a picture."""
-
-    name: str
-    question: str
-    finding: str
-    metrics: dict[str, float]
-    figure: Path
-    seconds: float
 
 
 @final
@@ -150,36 +143,45 @@ class Study:
         """Keep numbers of the study itself, on the parent run."""
         self.metrics |= {key: float(value) for key, value in metrics.items()}
 
-    def draw(self, figure: Any) -> None:
-        """Keep the study's figure."""
-        from bpx.figures.canvas import save
-
-        save(figure, self.figure)
-
-    @property
-    def figure(self) -> Path:
-        """Where the study's figure is."""
-        return self.directory / f"{self.name}.png"
-
 
 @final
 @dataclass(frozen=True)
-class Command:
-    """A study as a command; ``seeds`` and ``quick`` are its repeats, in full and in continuous integration."""
+class StudyCommand:
+    """A study as a command: measure, save the data, draw, word.
 
-    body: Callable[[Study], str]
+    Attributes
+    ----------
+    measure : callable
+        Trains and measures on a ``Study``, logs the study's numbers and returns its data: numbers, text, arrays and
+        dictionaries of these, by name.
+    draw : callable
+        Makes the figure of the saved data; ``data["seeds"]`` is the number of repeats.
+    word : callable
+        Makes the finding of the saved data.
+    seeds, quick : int
+        The repeats, in full and with ``--quick``.
+    """
+
+    measure: Callable[[Study], Data]
+    draw: Callable[[Data], Picture]
+    word: Callable[[Data], str]
     seeds: int
     quick: int
 
     @property
+    def path(self) -> Path:
+        """The study's file."""
+        return Path(inspect.getfile(self.measure))
+
+    @property
     def name(self) -> str:
         """The name of the study's file."""
-        return Path(inspect.getfile(self.body)).stem
+        return self.path.stem
 
     @property
     def question(self) -> str:
         """The first line of the study's file."""
-        text = inspect.getdoc(inspect.getmodule(self.body)) or ""
+        text = inspect.getdoc(inspect.getmodule(self.measure)) or ""
         return text.split("\n")[0]
 
     def __call__(self, words: Sequence[str] = ()) -> StudyResult:
@@ -190,7 +192,7 @@ class Command:
         for word in (w for w in words if w != "--quick"):
             key, equals, value = word.partition("=")
             if not equals:
-                raise UserError(f"a study takes seeds=N, --quick and key=value, got {word}")
+                raise UserError(f"a study takes seeds=N, --quick and key=value, or --draw alone, got {word}")
             if key == "seeds":
                 if not value.isdecimal() or int(value) < 1:
                     raise UserError(f"seeds must be an integer of at least 1, got {value}")
@@ -198,7 +200,6 @@ class Command:
             else:
                 overrides.append(word)
         seeds = seeds or (self.quick if quick else self.seeds)
-        started = time.perf_counter()
         plan = make_plan(compose(*overrides))
         directory = run_directory(Path("outputs") / self.name)
         try:
@@ -206,50 +207,60 @@ class Command:
             parent = Parent(plan.tracker).open(f"study {self.name}", params, {"bpx.study": self.name}, directory)
             with parent:
                 study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, parent)
-                finding = " ".join(self.body(study).split())
-                result = StudyResult(
-                    self.name, self.question, finding, study.metrics, study.figure, time.perf_counter() - started
-                )
-                self._keep(result, study)
+                data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE
+                StudyResult(self.name, self.question, "", seeds, quick, study.metrics, data, figure).write(path)
+                result = self.redraw(path, figure)
+                parent.log(result.metrics)
+                parent.tag("bpx.finding", result.finding)
+                parent.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
+                parent.artifact(figure, "figures")
+                parent.artifact(path)
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
         return result
 
-    def _keep(self, result: StudyResult, study: Study) -> None:
-        parent = study.parent
-        parent.log(result.metrics)
-        parent.tag("bpx.finding", result.finding)
-        parent.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
-        parent.artifact(result.figure, "figures")
-        kept = {"question": result.question, "finding": result.finding, "metrics": result.metrics, "seeds": study.seeds}
-        path = study.directory / "study.json"
-        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        parent.artifact(path)
+    def redraw(self, path: Path, figure: Path) -> StudyResult:
+        """Draw and word the data saved in ``path``, write ``figure`` and the finding; raises UserError."""
+        from bpx.figures.canvas import save
+
+        kept = StudyResult.read(path, figure)
+        data = kept.data | {"seeds": kept.seeds}
+        save(self.draw(data), figure)
+        result = replace(kept, question=self.question, finding=" ".join(self.word(data).split()))
+        result.write(path)
+        return result
+
+    def saved(self) -> tuple[Path, Path]:
+        """Return the paths of the latest data and their figure: of a study made here, or else of the gallery."""
+        own = sorted((Path("outputs") / self.name).glob(f"*/{FILE}"))
+        if own:
+            return own[-1], own[-1].with_name(f"{self.name}.png")
+        gallery = self.path.parents[1] / "docs" / "gallery"
+        if not (gallery / f"{self.name}.json").exists():
+            raise UserError(f"no data of {self.name} here (outputs/{self.name}); python -m experiments.{self.name}")
+        return gallery / f"{self.name}.json", gallery / f"{self.name}.png"
 
     def main(self) -> int:
-        """Make the study that the command line asks for, print what it found, and return the exit code."""
+        """Make or redraw the study as the command line asks, print what it found, and return the exit code."""
         from bpx.cli.command import run_cli
 
         words = sys.argv[1:]
         if "--help" in words or "-h" in words:
             print(
-                f"{self.question}\n\npython -m experiments.{self.name} [seeds={self.seeds}] [--quick] [key=value ...]"
+                f"{self.question}\n\npython -m experiments.{self.name} [seeds={self.seeds}] [--quick] [key=value ...]\n"
+                f"python -m experiments.{self.name} --draw    draw the saved data again, without training"
             )
             return 0
 
         def run_study() -> None:
-            result = self(words)
+            started = time.perf_counter()
+            result = self.redraw(*self.saved()) if words == ["--draw"] else self(words)
             print(f"{result.question}\n\n{result.finding}\n")
             for key, value in result.metrics.items():
                 print(f"{key:40s} {value:.6g}")
-            print(f"\nfigure    {result.figure}\ntime      {result.seconds:.1f} s")
+            print(f"\nfigure    {result.figure}\ntime      {time.perf_counter() - started:.1f} s")
 
         return run_cli(run_study)
-
-
-def study(seeds: int, quick: int) -> Callable[[Callable[[Study], str]], Command]:
-    """Make a function on a Study a command that repeats over ``seeds``, ``quick`` in continuous integration."""
-    return lambda body: Command(body, seeds, quick)
 
 
 def compose(*overrides: str) -> Any:

@@ -1,0 +1,115 @@
+"""``study.json``: what a study has measured and found, enough to draw and to word it again without training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bpx.config import UserError
+from bpx.system.files import replaced
+
+Data = dict[str, Any]
+FILE, FORMAT = "study.json", 1
+DIGITS = 6  # significant digits of a saved number
+BAND = (10, 50, 90)  # percentiles over the seeds
+
+
+def percentiles(samples: ArrayLike) -> NDArray[np.float64]:
+    """Return the 10th, 50th and 90th percentile over the seeds: (seeds, n) becomes (3, n); NaN is left out."""
+    found: NDArray[np.float64] = np.nanpercentile(np.atleast_2d(np.asarray(samples, float)), BAND, axis=0)
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study measured, and what it found: in words, in numbers, and in a picture.
+
+    ``write`` saves everything but the picture as JSON, ``read`` returns it. The keys of the file are ``format`` (1)
+    and the attributes below. Numbers have six significant digits; NaN and Infinity are written so, as Python's
+    ``json`` does.
+
+    Attributes
+    ----------
+    name : str
+        The study: the name of its file in ``experiments/``.
+    question : str
+        What it asks.
+    finding : str
+        Its answer; empty until it has been worded.
+    seeds : int
+        How often it was repeated.
+    quick : bool
+        Whether it was a first look (``--quick``).
+    metrics : dict of str to float
+        The numbers that its parent run logs.
+    data : dict
+        What figure and finding are made of, by name: numbers, text, arrays (lists in the file) and dictionaries of
+        these. An array of three rows that is drawn as a band holds the 10th, 50th and 90th percentile over seeds.
+    figure : Path
+        Where its picture is.
+    """
+
+    name: str
+    question: str
+    finding: str
+    seeds: int
+    quick: bool
+    metrics: dict[str, float]
+    data: Data
+    figure: Path = field(compare=False)
+
+    def write(self, path: Path) -> None:
+        """Write the file, one line for each entry of the data."""
+        head = {"format": FORMAT, "name": self.name, "question": self.question, "finding": self.finding,
+                "seeds": self.seeds, "quick": self.quick, "metrics": _plain(self.metrics)}  # fmt: skip
+        text = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+        entries = (f"  {json.dumps(key, ensure_ascii=False)}: {_line(value)}" for key, value in self.data.items())
+        with replaced(path) as file:
+            file.write((text + ',\n "data": {\n' + ",\n".join(entries) + "\n }\n}\n").encode())
+
+    @staticmethod
+    def read(path: Path, figure: Path) -> StudyResult:
+        """Return what ``write`` wrote, the lists of numbers as arrays; raises UserError."""
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["format"] != FORMAT:
+                raise UserError(f"{path}: format {kept['format']}, expected {FORMAT}")
+            fields = {key: kept[key] for key in ("name", "question", "finding", "seeds", "quick", "metrics")}
+            return StudyResult(**fields, data=_arrays(kept["data"]), figure=figure)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: no data of a study: {type(error).__name__}: {error}") from error
+
+
+def _line(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, numbers rounded."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _arrays(value: Any) -> Any:
+    """Return a value with arrays in place of its lists of numbers."""
+    if isinstance(value, dict):
+        return {key: _arrays(item) for key, item in value.items()}
+    if isinstance(value, list) and not _has_text(value):
+        return np.array(value)
+    return value
+
+
+def _has_text(value: Any) -> bool:
+    return any(map(_has_text, value)) if isinstance(value, list) else isinstance(value, str)
