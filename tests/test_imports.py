@@ -16,7 +16,7 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "engine": (),
     "data": ("engine.features", "system"),
     "records": ("system",),
-    "testing": ("engine",),
+    "testing": ("engine", "data", "probes"),
     "theory": ("engine.activations", "engine.numbers"),
     "probes": ("engine", "theory"),
     "figures": ("engine.parts", "records", "theory"),

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 import bpx
 from bpx.engine import mlp
-from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction
+from bpx.engine.activations import ACTIVATIONS, ELU
 from bpx.engine.features import Scaler
 from bpx.engine.model_files import load_model, save_model
 from bpx.engine.parts import describe
@@ -141,89 +141,3 @@ def test_what_is_no_activation_is_not_called(target, said, tmp_path, monkeypatch
 
 def test_a_registered_activation_is_described_by_its_name_and_parameters():
     assert describe(ELU(0.5), ACTIVATIONS) == {"name": "elu", "alpha": 0.5}
-
-
-class Twice(ActivationFunction):
-    """phi(z) = 2 z, right but for what a test changes."""
-
-    name = "twice"
-    max_slope = 2.0
-
-    def f(self, z, out):
-        np.multiply(z, 2 if np.abs(z).max() < 1e9 else 0.5, out=out)
-
-    def df(self, z, a, out):
-        out.fill(2)
-
-
-class Undocumented(Twice):
-    name = "undocumented"
-
-
-class Wrong(Twice):
-    """Its derivative is not that of f."""
-
-    def df(self, z, a, out):
-        out.fill(1.9)
-
-
-class Steeper(Twice):
-    """Its slope is more than it says."""
-
-    max_slope = 1.0
-
-
-class Falling(Twice):
-    """It falls, and says that it rises."""
-
-    def f(self, z, out):
-        np.negative(z, out=out)
-
-    def df(self, z, a, out):
-        out.fill(-1)
-
-
-class Overflowing(Twice):
-    """It leaves the range."""
-
-    def f(self, z, out):
-        np.multiply(z, 2, out=out)
-        out += z * z - z * z
-
-
-class Overwriting(Twice):
-    """It writes into the output of f."""
-
-    def df(self, z, a, out):
-        out.fill(2)
-        a.fill(0)
-
-
-class Forgetful(Twice):
-    """It does not keep its parameter."""
-
-    def __init__(self, scale=2.0):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("cls", "said"),
-    [
-        (Undocumented, "has no docstring"),
-        (Wrong, "df is 1.9 at z = .*, a central difference of f 2$"),
-        (Steeper, "max_slope must be at least 2"),
-        (Falling, "monotone must be False"),
-        (Overflowing, "at the extremes of float32: overflow"),
-        (Overwriting, "must not write into z, nor df into a"),
-        (Forgetful, "must keep its parameter scale"),
-    ],
-)
-def test_check_activation_says_what_is_wrong(cls, said):
-    bpx.testing.check_activation(Twice())
-    with pytest.raises(AssertionError, match=said):
-        bpx.testing.check_activation(cls())
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_of_bpx_passes_its_own_check(name):
-    bpx.testing.check_activation(ACTIVATIONS[name]())

@@ -1,0 +1,47 @@
+"""What the checks share: how they fail, and what every part must have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpx.engine.parts import describe, restore
+
+DTYPES: tuple[np.dtype[np.floating], ...] = (np.dtype("float32"), np.dtype("float64"))
+TOLERANCE = 1e-7  # of a derivative, absolute or relative
+
+
+def expect(condition: object, message: str) -> None:
+    """Raise AssertionError with ``message`` unless the condition holds, under python -O too."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def expect_documented(part: Any, name: str) -> None:
+    """Raise AssertionError unless a part has a docstring of its own."""
+    expect(vars(part).get("__doc__") if isinstance(part, type) else part.__doc__, f"{name} has no docstring")
+
+
+def expect_word(value: object, name: str) -> None:
+    """Raise AssertionError unless a part's name is a word."""
+    expect(isinstance(value, str) and value, f"{name} must be a word")
+
+
+def expect_described(kind: str, base: type, registry: Mapping[str, type], part: Any) -> None:
+    """Raise AssertionError unless a saved model can hold a part and give it back."""
+    name = type(part).__name__
+    try:
+        described = describe(part, registry)
+        again: Any = restore(kind, base, registry, described, allow=(type(part).__module__,))
+    except (ValueError, TypeError) as error:
+        raise AssertionError(f"{name} cannot be saved and loaded: {error}") from error
+    expect(describe(again, registry) == described, f"{name} changes its parameters when it is saved and loaded")
+
+
+def expect_same_state(before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]], message: str) -> None:
+    """Raise AssertionError unless two states have the same names and the same bits."""
+    same = before.keys() == after.keys() and all(np.array_equal(before[k], after[k], equal_nan=True) for k in before)
+    expect(same, message)
