@@ -73,8 +73,9 @@ def word(data: Data) -> str:
         then = "training diverges"
         if found["accuracy"] is not None:
             then = f"training reaches {100 * found['accuracy']:.0f} % in {epochs} epoch{'s' if epochs > 1 else ''}"
-        said.append(f"{label}: {slope_verdict(found['slope'], 20)}, ×{10 ** found['slope']:.3f} per layer where theory says "
-                    f"×{found['predicted_factor']:.3f}; {then}")  # fmt: skip
+        outcome, factor = slope_verdict(found["slope"], 20), 10 ** found["slope"]
+        theory = f"where theory says ×{found['predicted_factor']:.3f}"
+        said.append(f"{label}: {outcome}, ×{factor:.3f} per layer {theory}; {then}")
     return f"""
     {". ".join(said)}. The verdict needs no training: one backward pass on one batch tells. What bpx says of the last,
     seed 0: “{data["exploding"]["sentence"]}”
