@@ -1,4 +1,4 @@
-"""Optuna's own plots of a study."""
+"""Optuna's own plots of a study, restyled."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from bpx.figures.canvas import failure, shortened
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.study import outcome_of
+from bpx.sweep.style import restyle
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
@@ -40,7 +42,9 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
     from matplotlib import pyplot
 
     try:
-        for name, draw in _plots(_plain(study), options):
+        plain = _plain(study)
+        best = _best(plain, options)
+        for name, draw in _plots(plain, _plain(study, worst=True), options):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
@@ -50,6 +54,7 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
                     continue
                 figure = axes.flat[0].figure if hasattr(axes, "flat") else axes.figure
                 try:
+                    restyle(figure, name, best, options.directions[0] == "minimize")
                     _arrange(figure, name)
                     figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
                 except OSError:
@@ -85,7 +90,9 @@ def _literal(figure: Any) -> None:
         text.set_parse_math(text in powers)
 
 
-def _plots(study: optuna.Study, options: Options) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _plots(
+    study: optuna.Study, with_diverged: optuna.Study, options: Options
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     from optuna.visualization import matplotlib as draw
 
     one = len(options.objectives) == 1
@@ -100,7 +107,7 @@ def _plots(study: optuna.Study, options: Options) -> Iterator[tuple[str, Callabl
         yield f"parallel{suffix}", partial(draw.plot_parallel_coordinate, study, **keywords)
         yield f"slices{suffix}", partial(draw.plot_slice, study, **keywords)
         if set(CONTOUR) <= {key for trial in study.trials for key in trial.params}:
-            yield f"contour{suffix}", partial(draw.plot_contour, study, params=list(CONTOUR), **keywords)
+            yield f"contour{suffix}", partial(draw.plot_contour, with_diverged, params=list(CONTOUR), **keywords)
 
 
 def _arrange_slices(figure: Any) -> None:
@@ -139,15 +146,31 @@ def _value(i: int) -> Callable[[FrozenTrial], float]:
     return lambda trial: float(trial.values[i])
 
 
-def _plain(study: optuna.Study) -> optuna.Study:
-    """Return a copy in memory of what has ended, without the stand-in values of diverged trials."""
+def _best(study: optuna.Study, options: Options) -> FrozenTrial | None:
+    """Return the best trial; None of several objectives, or where none has finished."""
+    finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    return study.best_trial if finished and len(options.objectives) == 1 else None
+
+
+def _plain(study: optuna.Study, worst: bool = False) -> optuna.Study:
+    """Return a copy in memory of what has ended, without the stand-in values of diverged trials.
+
+    With ``worst`` a diverged trial has the worst value of those that have finished.
+    """
     copy = optuna.create_study(directions=study.directions)
-    copy.add_trials(
-        _cut(trial)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished()
-        and not (trial.state == TrialState.COMPLETE and outcome_of(trial) == Outcome.DIVERGED)
-    )
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    finished = [t for t in trials if t.state == TrialState.COMPLETE and outcome_of(t) != Outcome.DIVERGED]
+    for trial in trials:
+        diverged = outcome_of(trial) == Outcome.DIVERGED
+        if diverged and worst and finished:
+            new = _cut(trial)
+            new.state, new.values = TrialState.COMPLETE, [
+                (max if direction == StudyDirection.MINIMIZE else min)(t.values[i] for t in finished)
+                for i, direction in enumerate(study.directions)
+            ]  # fmt: skip
+            copy.add_trial(new)
+        elif not (diverged and trial.state == TrialState.COMPLETE):
+            copy.add_trial(_cut(trial))
     return copy
 
 

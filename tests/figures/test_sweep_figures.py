@@ -7,12 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import optuna
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, TwoSlopeNorm
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bpx.figures import sweep
+from bpx.figures import maps, sweep
 from bpx.figures.canvas import save
+from bpx.figures.trials import read_trials
 from bpx.sweep.plots import draw_plots
 
 SPACE = {"optimizer.lr": "interval(1e-4,1)", "model.depth": "range(2,9)", "batch_size": "choice(32,64,128)"}
@@ -27,7 +30,7 @@ def written(home, rows, space, **about):
         writer.writerows(rows)
     given = {"name": "s", "objective": ["cost/val"], "direction": ["minimize"], "space": space, "dataset": "toy"}
     (home / "study.json").write_text(json.dumps(given | {"depth_scale": {}} | about))
-    return sweep.read_trials(home)
+    return read_trials(home)
 
 
 def drawn_texts(figure, path):
@@ -49,30 +52,67 @@ def trials(tmp_path):
     return written(tmp_path, rows, SPACE)
 
 
-def test_a_map_marks_what_finished_was_pruned_and_diverged(trials):
-    figure = sweep.trial_map(trials, "optimizer.lr", "model.depth")
-    cost, accuracy, slope = figure.axes[:3]
-    assert [axes.get_title() for axes in (cost, accuracy)] == ["cost/val", "accuracy/val"]
-    for axes in (cost, accuracy, slope):
-        finished, pruned, diverged = (c.get_offsets() for c in axes.collections[:3])
-        assert (len(finished), len(pruned), len(diverged)) == (3, 1, 2)
-        assert np.allclose(diverged, [[1e-4, 6], [1e-5, 7]])
-        assert axes.get_xscale() == "log" and axes.get_yscale() == "linear"
-        assert [t.get_text() for t in axes.get_legend().get_texts()] == ["pruned", "diverged"]
-    assert np.allclose(cost.collections[0].get_array(), [1, 0.1, 0.01])
-    assert isinstance(cost.collections[0].norm, LogNorm)
-    norm = slope.collections[0].norm
-    assert isinstance(norm, TwoSlopeNorm) and norm.vcenter == 0 and norm.vmin == -norm.vmax
+def offsets(axes):
+    """Return the points of each named kind of trial."""
+    return {c.get_label(): np.asarray(c.get_offsets()) for c in axes.collections if len(c.get_offsets()) > 0}
+
+
+@pytest.mark.parametrize("value", ["cost/val", "accuracy/val", "gradient_flow/slope"])
+def test_a_map_marks_what_finished_was_pruned_and_diverged(trials, value):
+    figure = maps.trial_map(trials, "optimizer.lr", "model.depth", value)
+    axes = figure.axes[0]
+    shown = offsets(axes)
+    assert {name: len(points) for name, points in shown.items()} == {"finished": 3, "pruned": 1, "diverged": 2}
+    assert np.allclose(shown["diverged"], [[1e-4, 6], [1e-5, 7]])
+    assert axes.get_xscale() == "log" and axes.get_yscale() == "linear"
+    assert all(tick == round(tick) for tick in axes.get_yticks())
+    best = next(line for line in axes.lines if line.get_label() == "best")
+    assert best.get_xydata().tolist() == [[1e-2, 4]]
+    finished = next(c for c in axes.collections if c.get_label() == "finished")
+    if value == "cost/val":
+        assert np.allclose(finished.get_array(), [1, 0.1, 0.01]) and isinstance(finished.norm, LogNorm)
+    if value == "gradient_flow/slope":
+        norm = finished.norm
+        assert isinstance(norm, TwoSlopeNorm) and norm.vcenter == 0 and norm.vmin == -norm.vmax
+        assert "after training" in figure.get_suptitle()
+
+
+def test_the_edge_of_trainability_runs_between_what_trains_and_what_does_not(tmp_path):
+    """Networks of up to 10 layers reach 0.9, deeper ones 0.1, and those with a learning rate of 1 diverge."""
+    rows = [
+        {"trial": i, "outcome": "diverged" if lr == 1 else "finished", "optimizer.lr": lr, "model.depth": depth}
+        | ({} if lr == 1 else {"accuracy/val": 0.9 if depth <= 10 else 0.1})
+        for i, (lr, depth) in enumerate((lr, d) for lr in 10.0 ** np.arange(-4, 1) for d in range(2, 22, 2))
+    ]
+    trials = written(tmp_path, rows, SPACE, objective=["accuracy/val"], direction=["maximize"])
+    axes = maps.trial_map(trials, "optimizer.lr", "model.depth", "accuracy/val").axes[0]
+    ground, edge = (c for c in axes.collections if isinstance(c, ContourSet))
+    path = edge.get_paths()[0].vertices
+    level = path[(path[:, 0] > 1e-4) & (path[:, 0] < 1e-2)]
+    assert len(level) and (abs(level[:, 1] - 11) < 1).all()
+    assert 0.05 < path[:, 0].max() < 1
+    assert ground.get_paths()[0].contains_point((1e-3, 18)) and not ground.get_paths()[0].contains_point((1e-3, 5))
+
+
+def test_a_learning_rate_has_a_log_axis_however_little_it_ranges(tmp_path):
+    rows = [
+        {"trial": i, "outcome": "finished", "optimizer.lr": lr, "model.depth": 3 + i, "cost/val": 1.0}
+        for i, lr in enumerate((0.1, 0.2, 0.4, 0.5))
+    ]
+    axes = maps.trial_map(written(tmp_path, rows, SPACE), "optimizer.lr", "model.depth", "cost/val").axes[0]
+    axes.figure.draw_without_rendering()
+    assert axes.get_xscale() == "log" and "0.2" in [t.get_text() for t in axes.get_xticklabels()]
 
 
 def test_batch_sizes_are_named_on_a_doubling_axis(trials):
-    axes = sweep.trial_map(trials, "optimizer.lr", "batch_size").axes[0]
+    axes = maps.trial_map(trials, "optimizer.lr", "batch_size", "cost/val").axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["32", "64", "128"] and axes.get_yscale() == "log"
 
 
 def test_every_figure_of_a_space_is_drawn(trials, tmp_path):
-    made = {path.name for path in sweep.draw_sweep(tmp_path, tmp_path)}
-    assert made == {"map_lr_depth.png", "map_lr_batch_size.png"}
+    made = {path.stem for path in sweep.draw_sweep(tmp_path, tmp_path)}
+    kinds = ("cost", "accuracy", "slope")
+    assert made == {f"map_lr_{key}_{kind}" for key in ("depth", "batch_size") for kind in kinds}
 
 
 def test_trainable_depth_stands_beside_six_depth_scales(tmp_path):
@@ -82,8 +122,8 @@ def test_trainable_depth_stands_beside_six_depth_scales(tmp_path):
     ]
     space = {"initializer.sigma_w": "choice(1,2)", "model.depth": "choice(5,50)"}
     trials = written(tmp_path, rows, space, depth_scale={"sigma_w": [1.0, 1.5, 2.0], "xi_c": [2.0, float("inf"), 4.0]})
-    axes = sweep.trainable_depth(trials).axes[0]
-    (line,) = axes.lines
+    axes = maps.trainable_depth(trials).axes[0]
+    line = next(line for line in axes.lines if line.get_label() == "6 ξc, theory")
     assert line.get_ydata()[0] == 12 and line.get_ydata()[2] == 24 and np.isfinite(line.get_ydata()).all()
     assert "trainable_depth.png" in {path.name for path in sweep.draw_sweep(tmp_path, tmp_path)}
 
@@ -137,7 +177,7 @@ def test_no_word_of_optunas_plots_is_printed_over_another(tmp_path, monkeypatch,
         study.add_trial(trial)
     drawn = {}
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.update({path.stem: figure}))
-    draw_plots(study, SimpleNamespace(objectives=["cost/val"]), tmp_path)
+    draw_plots(study, SimpleNamespace(objectives=["cost/val"], directions=["minimize"]), tmp_path)
     for figure in drawn.values():
         figure.draw_without_rendering()
     for axes in drawn["optuna_slices"].axes[:-1]:
@@ -151,7 +191,9 @@ def test_no_word_of_optunas_plots_is_printed_over_another(tmp_path, monkeypatch,
 
 
 def test_optunas_plots_of_nothing_are_no_error(tmp_path):
-    assert draw_plots(optuna.create_study(), SimpleNamespace(objectives=["cost/val"]), tmp_path)
+    assert draw_plots(
+        optuna.create_study(), SimpleNamespace(objectives=["cost/val"], directions=["minimize"]), tmp_path
+    )
 
 
 def test_a_choice_may_be_any_text(tmp_path):
@@ -166,9 +208,36 @@ def test_a_choice_may_be_any_text(tmp_path):
         )
         trial.set_user_attr("bpx.result", {"outcome": "finished"})
         study.add_trial(trial)
-    drawn = {path.name for path in draw_plots(study, SimpleNamespace(objectives=["$cost_$"]), tmp_path)}
+    drawn = {
+        path.name
+        for path in draw_plots(study, SimpleNamespace(objectives=["$cost_$"], directions=["minimize"]), tmp_path)
+    }
     assert {"optuna_slices.png", "optuna_parallel.png", "optuna_history.png"} <= drawn
     rows = [{"trial": i, "outcome": "finished", "$a_$": word, "b": word, "cost/val": i} for i, word in enumerate(words)]
     trials = written(tmp_path, rows, {"$a_$": "", "b": ""}, name="$s_$")
     texts = drawn_texts(sweep.table(trials, "$a_$", "b"), tmp_path)
     assert {"$1_$2", "$0-$10", "$a_$", "\\$x", "a" * 23 + "…", "$s_$ · dataset: toy"} <= texts
+
+
+def test_optunas_plots_mark_the_best_trial_and_hold_the_diverged_ones(tmp_path, monkeypatch):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    keys = {"optimizer.lr": optuna.distributions.FloatDistribution(1e-4, 1, log=True)}
+    keys["model.depth"] = optuna.distributions.IntDistribution(2, 50)
+    for i in range(12):
+        params, lost = {"optimizer.lr": 10 ** -(i / 4), "model.depth": 2 + 4 * i}, i < 3
+        state = optuna.trial.TrialState.PRUNED if lost else optuna.trial.TrialState.COMPLETE
+        trial = optuna.trial.create_trial(
+            params=params, distributions=keys, state=state, value=None if lost else abs(i - 7.0)
+        )
+        trial.set_user_attr("bpx.result", {"outcome": "diverged" if lost else "finished"})
+        study.add_trial(trial)
+    drawn = {}
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.update({path.stem: figure}))
+    draw_plots(study, SimpleNamespace(objectives=["cost/val"], directions=["minimize"]), tmp_path)
+    axes = drawn["optuna_contour"].axes[0]
+    star = next(line for line in axes.lines if line.get_label() == "best")
+    assert sorted(star.get_xydata()[0].tolist()) == [10**-1.75, 30]
+    points = np.concatenate([np.asarray(c.get_offsets()) for c in axes.collections if isinstance(c, PathCollection)])
+    assert len(np.unique(points, axis=0)) == 12
+    stars = [line for axes in drawn["optuna_slices"].axes for line in axes.lines if line.get_label() == "best"]
+    assert [line.get_ydata()[0] for line in stars] == [0, 0]

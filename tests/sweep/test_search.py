@@ -51,7 +51,7 @@ def test_a_sweep_is_searched_tracked_and_continued(sweep):
     assert "4/4 done" in done.stdout and "best      trial" in done.stdout and done.stderr == ""
     home = sweep.home / "outputs" / "default-sweep"
     made = {p.stem for p in (home / "figures").iterdir()}
-    assert made >= {"map_lr_depth", "map_lr_batch_size", "optuna_history", "optuna_slices", "optuna_parallel"}
+    assert made >= {"map_lr_depth_cost", "map_lr_batch_size_cost", "optuna_history", "optuna_slices", "optuna_parallel"}
     assert made >= {"optuna_contour", "optuna_importances"}
     again = sweep(*words, "hydra.sweeper.n_trials=6")
     assert again.returncode == 0 and "goes on after 4 of 6 trials" in again.stdout

@@ -1,0 +1,114 @@
+"""The trials of a study, read from its trials.csv and study.json, and how their keys and values are drawn."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from bpx.figures.canvas import literal, power, ranges
+
+LABELS = {
+    "optimizer.lr": "learning rate",
+    "model.depth": "hidden layers",
+    "batch_size": "batch size",
+    "initializer.sigma_w": "σw",
+    "gradient_flow/slope": "gradient slope after training / decades a layer",
+    "gradient_flow/abs_slope": "|gradient slope| after training / decades a layer",
+}
+COST, ACCURACY, SLOPE = ("cost/val", "cost/train"), ("accuracy/val", "accuracy/test"), ("gradient_flow/slope",)
+LOGARITHMIC = ("optimizer.lr",)  # keys that are drawn on a log axis however little they range
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The ended trials of a study, column by column, as text."""
+
+    columns: dict[str, list[str]]
+    about: dict[str, Any]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Return a column as numbers, NaN where it holds none."""
+        return np.array([_number(text) for text in self.columns.get(name, [])], dtype=float)
+
+    def numeric(self, name: str) -> bool:
+        """Return whether every value of a column is a number."""
+        return name in self.columns and bool(np.isfinite(self.numbers(name)).all())
+
+    def first(self, names: Sequence[str]) -> str | None:
+        """Return the first of the columns that holds a number."""
+        return next((n for n in names if np.isfinite(self.numbers(n)).any()), None)
+
+    def ended(self, how: str) -> NDArray[np.bool_]:
+        """Return which trials ended as ``how``."""
+        return np.array([text == how for text in self.columns["outcome"]])
+
+
+def read_trials(directory: Path) -> Trials:
+    """Read what a study has written into its directory."""
+    with (directory / "trials.csv").open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names, rows = list(reader.fieldnames or ()), list(reader)
+    about = json.loads((directory / "study.json").read_text(encoding="utf-8"))
+    return Trials({name: [row[name] or "" for row in rows] for name in names}, about)
+
+
+def key_axis(axis: Any, values: NDArray[np.float64], key: str = "") -> None:
+    """Make an axis logarithmic where its values range, or its key does; name few places, and no fractions of counts."""
+    places = np.unique(values[np.isfinite(values)])
+    doubling = len(places) > 2 and np.allclose(np.diff(np.log2(np.maximum(places, 1e-300))), 1)
+    positive = bool(len(places) and places[0] > 0)
+    if ranges(places) or doubling or (positive and key in LOGARITHMIC):
+        axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
+        few = positive and places[-1] < 100 * places[0]
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if few else power(v)))
+        axis.set_minor_locator(NullLocator())
+    elif len(places) and (places == np.round(places)).all():
+        axis.set_major_locator(MaxNLocator(integer=True))
+    if doubling:
+        axis.set_ticks(places, [f"{p:g}" for p in places])
+
+
+def colour_map(name: str) -> str:
+    """Return the map of colours for a metric: diverging for a signed slope, brightest where it is best."""
+    return "RdBu_r" if name in SLOPE else "viridis" if name.startswith("accuracy") else "viridis_r"
+
+
+def colour_norm(name: str, values: Any) -> Normalize:
+    """Return the scale of colours: around zero for a signed slope, logarithmic for what ranges."""
+    good = np.asarray(values, float)
+    good = good[np.isfinite(good)]
+    if good.size == 0:
+        return Normalize(0, 1)
+    if name in SLOPE:
+        reach = max(float(np.quantile(np.abs(good), 0.95)), 1e-12)
+        return TwoSlopeNorm(0, -reach, reach)
+    if ranges(good):
+        return LogNorm(good.min(), good.max())
+    return Normalize(good.min(), good.max())
+
+
+def label(key: str) -> str:
+    """Return what a key or a metric is called on an axis."""
+    return LABELS.get(key) or literal(key, 40)
+
+
+def study_name(trials: Trials) -> str:
+    """Return the study and the dataset, for the foot of a figure."""
+    return f"{trials.about['name']} · dataset: {trials.about['dataset']}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

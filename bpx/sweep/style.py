@@ -1,0 +1,96 @@
+"""Optuna's plots in the style of the other figures, with the best trial marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.category import StrCategoryFormatter
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_rgb
+from optuna.trial import FrozenTrial
+
+from bpx.figures.canvas import BLUE, PALETTE, RED
+from bpx.figures.trials import label
+
+TITLES = {
+    "history": "the search: every finished trial, and the best so far",
+    "importances": "what the objective depends on (importances of the keys)",
+    "parallel": "every trial a line; the best in colour",
+    "slices": "the objective over each key, later trials darker",
+    "contour": "the objective between the trials; diverged ones count as the worst",
+    "pareto_front": "the Pareto front",
+}
+MAP = "viridis_r"  # brightest where the objective is small
+STAR = {"marker": "*", "ms": 15, "mfc": "white", "mec": "black", "ls": "", "zorder": 10, "label": "best"}
+
+
+def restyle(figure: Any, name: str, best: FrozenTrial | None, minimize: bool) -> None:
+    """Give a figure of Optuna's the project's background, colours and title, and mark the ``best`` trial in it."""
+    kind = next((kind for kind in TITLES if name.startswith(kind)), "")
+    figure.set_facecolor("white")
+    for axes in figure.axes:
+        bar = axes.get_label() == "<colorbar>"
+        axes.set_facecolor("white")
+        axes.tick_params(which="both", colors="black")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_color("black")
+        if not bar:
+            axes.spines[["left", "bottom"]].set(color="black", visible=True)
+            axes.grid(kind not in ("contour", "parallel"), color="#b0b0b0", alpha=0.3, lw=0.8)
+            axes.set_axisbelow(True)
+        for artist in axes.collections:
+            if getattr(artist, "filled", True) and artist.get_array() is not None and np.size(artist.get_array()) > 1:
+                artist.set_cmap("Greys" if kind == "slices" else MAP if minimize else MAP.removesuffix("_r"))
+        for patch in axes.patches if kind == "importances" else ():
+            patch.set_facecolor(BLUE)
+        for artist in (*axes.lines, *(c for c in axes.collections if isinstance(c, PathCollection))):
+            if kind in ("history", "pareto_front"):
+                _recolour(artist)
+    if best is not None and best.values is not None:
+        _mark(figure, kind, best)
+    if figure.axes and kind:
+        for place in ("left", "center", "right"):
+            figure.axes[0].set_title("", loc=place)
+        figure.suptitle(TITLES[kind], fontsize=12)
+
+
+def _recolour(artist: Any) -> None:
+    """Give a line or points of one colour the nearest of the palette's in hue: red for red, blue for blue."""
+    colour = artist.get_color() if hasattr(artist, "get_color") else artist.get_facecolor()
+    rgb = np.array(to_rgb(colour if isinstance(colour, str) else np.atleast_2d(colour)[0][:3]))
+    if np.ptp(rgb) > 0.2:
+        nearest = min(PALETTE, key=lambda c: float(np.abs(np.array(to_rgb(c)) - rgb).sum()))
+        artist.set_color(nearest)
+
+
+def _mark(figure: Any, kind: str, best: FrozenTrial) -> None:
+    """Draw a star at the best trial, in a parallel plot its line."""
+    for axes in figure.axes:
+        x, y = axes.get_xlabel(), axes.get_ylabel()
+        if kind == "history" and x == "Trial":
+            axes.plot(best.number, best.values[0], **STAR)
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), facecolor="white")
+        elif kind == "slices" and x in best.params:
+            axes.plot(_place(axes.xaxis, best.params[x]), best.values[0], **STAR)
+        elif kind == "contour" and {x, y} <= set(best.params):
+            axes.plot(best.params[x], best.params[y], **STAR)
+        elif kind == "parallel":
+            for lines in (c for c in axes.collections if isinstance(c, LineCollection)):
+                values = np.asarray(lines.get_array(), float)
+                if values.shape != (len(lines.get_segments()),):  # those of the colour bar
+                    continue
+                i = int(np.argmin(np.abs(values - best.values[0])))
+                lines.set(linewidths=0.8, alpha=0.5)
+                axes.plot(*np.asarray(lines.get_segments()[i]).T, color=RED, lw=2.5, zorder=10)
+        for axis, key in ((axes.xaxis, x), (axes.yaxis, y)):
+            if key in best.params:
+                axis.set_label_text(label(key))
+
+
+def _place(axis: Any, value: Any) -> Any:
+    """Return where a value is drawn: a category's place, a number itself."""
+    if isinstance(axis.get_major_formatter(), StrCategoryFormatter):
+        names = [text.get_text().strip("'\"") for text in axis.get_ticklabels()]
+        return names.index(str(value)) if str(value) in names else np.nan
+    return value
