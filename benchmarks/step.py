@@ -53,7 +53,7 @@ def steps_of(make_epoch):
 def ours(n_in, hidden, n_out, batch, activation):
     x, y = data(n_in, n_out)
     net = mlp(n_in, hidden, n_out, activation, initializer="xavier_normal").bind(batch)
-    optimizer = sgd(LR).bind(net.store)
+    optimizer = sgd(LR).bind(net.parameters)
     batches = Batches(x, y, batch, np.random.default_rng(1))
 
     def epoch():

@@ -53,7 +53,11 @@ def look(net: Network, x: Any, y: Any) -> None:
     with np.errstate(all="ignore"):
         cost = replica.cost(x, y)
         replica.backward()
-    values = [np.array([cost]), replica.store.grad, *(v for layer in replica.layers() for v in (layer.y, layer.dx))]
+    values = [
+        np.array([cost]),
+        replica.parameters.grad,
+        *(v for layer in replica.layers() for v in (layer.y, layer.dx)),
+    ]
     if not all(np.isfinite(v).all() for v in values):
         raise UserError(f"nothing can be checked: {trace(replica, None, 0, cost, backward=True)}")
     largest = max(float(np.abs(v).max(initial=0.0)) for v in values)

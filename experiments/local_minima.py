@@ -39,15 +39,15 @@ def end(run: TrainedRun, data: Dataset) -> End:
     net = load_model(run.directory).net.bind(len(data.x_train))
 
     def descend(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        net.store.theta[:] = theta
+        net.parameters.theta[:] = theta
         J = net.cost(data.x_train, data.y_train)
         net.backward()
-        return J, net.store.grad.copy()
+        return J, net.parameters.grad.copy()
 
-    cost, grad = descend(net.store.theta.copy())
+    cost, grad = descend(net.parameters.theta.copy())
     by_layer = np.array([np.linalg.norm(dense.W.grad) for dense in net.dense])
     dead = np.concatenate([(block.y <= 0).all(axis=0) for block in net.blocks if block.kind == "activation"])
-    found = minimize(descend, net.store.theta.copy(), jac=True, method="L-BFGS-B", options={"maxiter": 3000})
+    found = minimize(descend, net.parameters.theta.copy(), jac=True, method="L-BFGS-B", options={"maxiter": 3000})
     return End(cost, float(np.linalg.norm(grad)), by_layer, float(dead.mean()), found.fun, np.linalg.norm(found.jac))
 
 

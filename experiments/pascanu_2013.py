@@ -37,16 +37,16 @@ class Shared:
 
     def cost(self, w: float, b: float) -> float:
         """Return J."""
-        n = self.net.store.n_weights
-        self.net.store.theta[:n], self.net.store.theta[n:] = w, b
+        n = self.net.parameters.n_weights
+        self.net.parameters.theta[:n], self.net.parameters.theta[n:] = w, b
         return self.net.cost(self.x, self.y)
 
     def gradient(self, w: float, b: float) -> np.ndarray:
         """Return dJ/d(w, b): the sums over the layers."""
         self.cost(w, b)
         self.net.backward()
-        n = self.net.store.n_weights
-        return np.array([self.net.store.grad[:n].sum(), self.net.store.grad[n:].sum()])
+        n = self.net.parameters.n_weights
+        return np.array([self.net.parameters.grad[:n].sum(), self.net.parameters.grad[n:].sum()])
 
 
 def descend(shared: Shared, start: np.ndarray, limit: float) -> np.ndarray:

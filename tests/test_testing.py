@@ -280,7 +280,7 @@ class Careless(Sign):
 class Hasty(Sign):
     def __call__(self, u, factor):
         u, factor = super().__call__(u, factor)
-        self.store.theta -= 0.001
+        self.parameters.theta -= 0.001
         return u, factor
 
 
@@ -432,7 +432,7 @@ class Touching(Largest):
 
     def on_gradient(self, step):
         super().on_gradient(step)
-        self.net.store.grad *= 1.001
+        self.net.parameters.grad *= 1.001
 
 
 class TouchingUpdates(Largest):

@@ -150,7 +150,7 @@ def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple
 def _cost(net: Network) -> float:
     """Return about how many multiplications a draw and a pass take: a random number counts as forty."""
     rows = len(net.dense[0].y)
-    return float(net.store.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
+    return float(net.parameters.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
 
 
 def _drawn_alike(net: Network, other: Network) -> bool:

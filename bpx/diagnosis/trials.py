@@ -139,7 +139,7 @@ def _without(kind: str, net: Network, x: Array) -> Array:
 
 
 def _rescale_weights(net: Network, x: Array) -> Array:
-    net.store.detach()
+    net.parameters.detach()
     for dense, need in zip(net.dense, needed_gains(net), strict=False):
         if (now := _gain(dense)) > 0:
             dense.W.value *= need / now

@@ -25,10 +25,10 @@ from bpx.engine.models import mlp, residual_mlp
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
+from bpx.engine.parameters import Parameter, ParameterVector
 from bpx.engine.residual import Residual
 from bpx.engine.schedules import SCHEDULES, LRSchedule
 from bpx.engine.spec import NetworkSpec
-from bpx.engine.store import Parameter, Store
 
 __all__ = [
     "ACTIVATIONS",
@@ -52,9 +52,9 @@ __all__ = [
     "NetworkSpec",
     "Optimizer",
     "Parameter",
+    "ParameterVector",
     "RMSNorm",
     "Residual",
-    "Store",
     "TensorCheck",
     "accuracy",
     "adam",

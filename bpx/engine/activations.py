@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from bpx.engine.layer import Array, Layer
-from bpx.engine.store import Store
+from bpx.engine.parameters import ParameterVector
 
 
 class ActivationFunction(ABC):
@@ -317,7 +317,7 @@ class Activation(Layer):
         super().__init__()
         self.function = function
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Take the name; an activation has no parameters and keeps the width."""
         return self._place(name, n_in, n_in)
 

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.layer import Array, Layer
-from bpx.engine.store import Parameter, Store
+from bpx.engine.parameters import Parameter, ParameterVector
 
 
 @final
@@ -27,10 +27,10 @@ class Dense(Layer):
             raise ValueError(f"a layer's width must be at least 1, got {n_out}")
         self.n_out, self.bias = n_out, bias
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Declare W and b."""
-        self.W = store.declare(f"{name}.W", (n_in, self.n_out), weight=True)
-        self.b = store.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
+        self.W = parameters.declare(f"{name}.W", (n_in, self.n_out), weight=True)
+        self.b = parameters.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
         return self._place(name, n_in, self.n_out)
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.layer import Array, Layer
-from bpx.engine.store import Store
+from bpx.engine.parameters import ParameterVector
 
 
 @final
@@ -26,7 +26,7 @@ class Dropout(Layer):
             raise ValueError(f"dropout.rate must be in [0, 1), got {rate}")
         self.rate = rate
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Take the name; dropout has no parameters and keeps the width."""
         return self._place(name, n_in, n_in)
 

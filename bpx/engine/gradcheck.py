@@ -94,10 +94,10 @@ def gradcheck(
         raise ValueError("the gradient check needs dtype=float64")
     rng = np.random.default_rng(0) if rng is None else rng
     replica = net.replica(len(x))
-    theta = replica.store.theta
+    theta = replica.parameters.theta
     cost = replica.cost(x, y, train)
     replica.backward()
-    grad = replica.store.grad.copy()
+    grad = replica.parameters.grad.copy()
     floor = ROUND_OFF * max(abs(cost), 1.0) / epsilon
 
     def difference(direction: Array | float, step: float, index: int | slice = slice(None)) -> Difference:
@@ -124,7 +124,7 @@ def gradcheck(
     checks: list[TensorCheck] = []
     left: list[Array] = []  # the errors of the differences
     start = 0
-    for p in replica.store.parameters:
+    for p in replica.parameters:
         chosen = np.arange(p.size)
         if entries is not None and p.size > entries:
             chosen = np.sort(rng.choice(p.size, entries, replace=False))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.engine.memory import zeros
-from bpx.engine.store import Parameter, Store
+from bpx.engine.parameters import Parameter, ParameterVector
 
 Array = NDArray[Any]  # float32 or float64, the network's dtype
 
@@ -38,8 +38,8 @@ class Layer(ABC):
         self._buffers: dict[str, Array] = {}
 
     @abstractmethod
-    def build(self, name: str, n_in: int, store: Store) -> int:
-        """Declare the parameters in ``store`` and return n_out, the width of the output."""
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+        """Declare the parameters in ``parameters`` and return n_out, the width of the output."""
 
     @abstractmethod
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
@@ -70,13 +70,13 @@ class Layer(ABC):
         """Return what training accumulates beside the parameters, by name; none for most layers."""
         return {}
 
-    def replica(self, store: Store) -> Self:
+    def replica(self, parameters: ParameterVector) -> Self:
         """Return a frozen layer with the same parameters, statistics and name, and no buffers yet."""
         other = copy.copy(self)
         other.frozen = True
         other._buffers = {}
         for key, parameter in self.parameters().items():
-            setattr(other, key, store[parameter.name])
+            setattr(other, key, parameters[parameter.name])
         return other
 
     def _place(self, name: str, n_in: int, n_out: int) -> int:

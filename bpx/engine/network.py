@@ -1,4 +1,4 @@
-"""Network: layers in a row, their parameters in one store, and a loss at the end."""
+"""Network: layers in a row, their parameters in one vector, and a loss at the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bpx.engine.initializers import Initializer
 from bpx.engine.layer import Array, Layer
 from bpx.engine.losses import Loss, accuracy
 from bpx.engine.memory import check_state
+from bpx.engine.parameters import ParameterVector
 from bpx.engine.spec import NetworkSpec
-from bpx.engine.store import Store
 
 EVALUATION_ROWS = 1000
 
@@ -30,16 +30,16 @@ class Network:
             raise ValueError(f"dtype must be float32 or float64, got {dtype}")
         self.n_in, self.blocks, self.loss = n_in, list(blocks), loss
         self.dtype: np.dtype[np.floating] = np.dtype(dtype)
-        self.store = Store()
+        self.parameters = ParameterVector()
         self.spec: NetworkSpec | None = None  # set where the network was built from one
         width, weights = n_in, 0
         for block in self.blocks:
             weights += any(isinstance(layer, Dense) for layer in block.layers())
-            width = block.build(f"layer_{max(weights, 1):02d}.{block.kind}", width, self.store)
+            width = block.build(f"layer_{max(weights, 1):02d}.{block.kind}", width, self.parameters)
         self.n_out = width
         self.blocks[0].needs_input_grad = False
-        self.store.allocate(self.dtype)
-        for p in self.store.parameters:
+        self.parameters.allocate(self.dtype)
+        for p in self.parameters:
             if p.name.endswith(".gamma"):
                 p.value.fill(1)
         self._rows = 0
@@ -93,7 +93,7 @@ class Network:
         return self.loss.forward(self.forward(x, train), y)
 
     def backward(self) -> None:
-        """Write dJ/dtheta of the last ``cost`` into the store's gradient."""
+        """Write dJ/dtheta of the last ``cost`` into ``parameters.grad``."""
         self.backward_from(self.loss.backward())
 
     def backward_from(self, dy: Array) -> None:
@@ -124,8 +124,8 @@ class Network:
     def replica(self, batch: int) -> Network:
         """Return a frozen network that shares theta and running statistics and owns its buffers and gradient."""
         other = copy.copy(self)
-        other.store = self.store.replica()
-        other.blocks = [block.replica(other.store) for block in self.blocks]
+        other.parameters = self.parameters.replica()
+        other.blocks = [block.replica(other.parameters) for block in self.blocks]
         other.loss = self.loss.replica()
         other._evaluator = None
         return other.bind(batch)
@@ -141,7 +141,7 @@ class Network:
             held[key][...] = value
 
     def _held(self) -> dict[str, Array]:
-        held = {"theta": self.store.theta}
+        held = {"theta": self.parameters.theta}
         for layer in self.layers():
             held |= layer.statistics()
         return held

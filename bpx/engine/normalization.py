@@ -7,7 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from bpx.engine.layer import Array, Layer
-from bpx.engine.store import Parameter, Store
+from bpx.engine.parameters import Parameter, ParameterVector
 
 EPSILON = 1e-5
 
@@ -45,10 +45,10 @@ class BatchNorm(Normalization):
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Declare gamma and beta."""
-        self.gamma = store.declare(f"{name}.gamma", (n_in,), weight=False)
-        self.beta = store.declare(f"{name}.beta", (n_in,), weight=False)
+        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
+        self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
         self.running_mean = np.zeros(n_in)
         self.running_var = np.ones(n_in)
         return self._place(name, n_in, n_in)
@@ -118,10 +118,10 @@ class LayerNorm(Normalization):
     xhat: Array
     beta: Parameter
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Declare gamma and beta."""
-        self.gamma = store.declare(f"{name}.gamma", (n_in,), weight=False)
-        self.beta = store.declare(f"{name}.beta", (n_in,), weight=False)
+        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
+        self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
         return self._place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
@@ -169,9 +169,9 @@ class RMSNorm(Normalization):
     gamma: Parameter
     xhat: Array
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Declare gamma."""
-        self.gamma = store.declare(f"{name}.gamma", (n_in,), weight=False)
+        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
         return self._place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:

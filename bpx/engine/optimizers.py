@@ -16,8 +16,8 @@ from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
 
 from bpx.engine.layer import Array
 from bpx.engine.memory import Arrays, Stateful, add_prefix, select_prefix
+from bpx.engine.parameters import ParameterVector
 from bpx.engine.schedules import Constant, LRSchedule
-from bpx.engine.store import Store
 
 MAX_UNTHREADED = (
     10_000  # OpenBLAS shares longer vectors among threads, and SciPy's threads stall NumPy's: 40 times slower
@@ -45,9 +45,9 @@ class Transform(Stateful, ABC):
 
     rescales_only: ClassVar[bool] = False
 
-    def bind(self, store: Store) -> None:
+    def bind(self, parameters: ParameterVector) -> None:
         """Allocate the state, laid out like theta."""
-        self.store = store
+        self.parameters = parameters
 
     @abstractmethod
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
@@ -106,8 +106,8 @@ class WeightDecay(Transform):
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return g + rate W."""
-        n = self.store.n_weights
-        axpy(self.store.theta[:n], _absorb(u, factor)[:n], self.rate)
+        n = self.parameters.n_weights
+        axpy(self.parameters.theta[:n], _absorb(u, factor)[:n], self.rate)
         return u, 1.0
 
 
@@ -120,9 +120,9 @@ class Momentum(Transform):
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
 
-    def bind(self, store: Store) -> None:
+    def bind(self, parameters: ParameterVector) -> None:
         """Own v."""
-        self.v = np.zeros_like(store.theta)
+        self.v = np.zeros_like(parameters.theta)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return v."""
@@ -140,9 +140,9 @@ class Nesterov(Transform):
     def __init__(self, momentum: float) -> None:
         self.momentum = momentum
 
-    def bind(self, store: Store) -> None:
+    def bind(self, parameters: ParameterVector) -> None:
         """Own v."""
-        self.v = np.zeros_like(store.theta)
+        self.v = np.zeros_like(parameters.theta)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return g + momentum v."""
@@ -165,10 +165,10 @@ class RMSprop(Transform):
     def __init__(self, decay: float, eps: float) -> None:
         self.decay, self.eps = decay, eps
 
-    def bind(self, store: Store) -> None:
+    def bind(self, parameters: ParameterVector) -> None:
         """Own s."""
-        self.s = np.zeros_like(store.theta)
-        self.scratch = np.zeros_like(store.theta)
+        self.s = np.zeros_like(parameters.theta)
+        self.scratch = np.zeros_like(parameters.theta)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return g / (sqrt(s) + eps)."""
@@ -195,10 +195,10 @@ class Adam(Transform):
     def __init__(self, beta1: float, beta2: float, eps: float) -> None:
         self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
 
-    def bind(self, store: Store) -> None:
+    def bind(self, parameters: ParameterVector) -> None:
         """Own m and s."""
-        self.m, self.s = np.zeros_like(store.theta), np.zeros_like(store.theta)
-        self.scratch = np.zeros_like(store.theta)
+        self.m, self.s = np.zeros_like(parameters.theta), np.zeros_like(parameters.theta)
+        self.scratch = np.zeros_like(parameters.theta)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return the corrected quotient."""
@@ -255,14 +255,14 @@ class MaxNorm(Transform):
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def bind(self, store: Store) -> None:
+    def bind(self, parameters: ParameterVector) -> None:
         """Own the update: ``u`` may be a momentum's velocity, which the projection must not change."""
-        self.update = np.zeros_like(store.theta)
+        self.update = np.zeros_like(parameters.theta)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return project(W + factor u) - W, with factor 1."""
         np.multiply(u, factor, out=self.update)
-        for p, dW in zip(self.store.parameters, self.store.views(self.update).values(), strict=True):
+        for p, dW in zip(self.parameters, self.parameters.views(self.update).values(), strict=True):
             if p.is_weight:
                 W = p.value + dW
                 length = np.sqrt(np.einsum("io,io->o", W, W))
@@ -273,7 +273,7 @@ class MaxNorm(Transform):
 
 @final
 class Optimizer:
-    """A chain of transforms over a network's store."""
+    """A chain of transforms over a network's parameters."""
 
     def __init__(self, chain: Sequence[Transform], rate: LearningRate) -> None:
         self.chain, self.rate = list(chain), rate
@@ -292,12 +292,12 @@ class Optimizer:
         """Tell the schedule an evaluation's cost."""
         self.rate.schedule.on_evaluation(cost)
 
-    def bind(self, store: Store) -> Optimizer:
-        """Allocate the transforms' state for ``store``."""
-        self.store = store
+    def bind(self, parameters: ParameterVector) -> Optimizer:
+        """Allocate the transforms' state for ``parameters``."""
+        self.parameters = parameters
         for transform in self.chain:
-            Transform.bind(transform, store)
-            transform.bind(store)
+            Transform.bind(transform, parameters)
+            transform.bind(parameters)
         return self
 
     def state_dict(self) -> Arrays:
@@ -312,14 +312,14 @@ class Optimizer:
 
     def propose(self) -> None:
         """Turn the gradient into the direction ``u`` and the scalar ``factor``; theta is not touched."""
-        u, factor = self.store.grad, 1.0
+        u, factor = self.parameters.grad, 1.0
         for transform in self.chain:
             u, factor = transform(u, factor)
         self.u, self.factor = u, factor
 
     def apply(self) -> None:
         """Make the proposed step: theta += factor * u."""
-        axpy(self.u, self.store.theta, self.factor)
+        axpy(self.u, self.parameters.theta, self.factor)
 
 
 def _build(

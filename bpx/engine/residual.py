@@ -8,7 +8,7 @@ from typing import Self, final
 import numpy as np
 
 from bpx.engine.layer import Array, Layer
-from bpx.engine.store import Store
+from bpx.engine.parameters import ParameterVector
 
 
 @final
@@ -25,11 +25,11 @@ class Residual(Layer):
         super().__init__()
         self.branch = list(branch)
 
-    def build(self, name: str, n_in: int, store: Store) -> int:
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Build the branch, whose layers carry names of their own, and check that it keeps the width."""
         width = n_in
         for layer in self.branch:
-            width = layer.build(f"{name}.{layer.kind}", width, store)
+            width = layer.build(f"{name}.{layer.kind}", width, parameters)
         if width != n_in:
             raise ValueError(f"a residual block must keep its width: {n_in} goes in, {width} comes out")
         return self._place(name, n_in, n_in)
@@ -52,10 +52,10 @@ class Residual(Layer):
         for layer in self.branch:
             yield from layer.layers()
 
-    def replica(self, store: Store) -> Self:
+    def replica(self, parameters: ParameterVector) -> Self:
         """Return a frozen block of replicas."""
-        other = super().replica(store)
-        other.branch = [layer.replica(store) for layer in self.branch]
+        other = super().replica(parameters)
+        other.branch = [layer.replica(parameters) for layer in self.branch]
         return other
 
     def forward(self, x: Array, train: bool) -> Array:

@@ -46,7 +46,7 @@ class Clipping(Probe):
             for i, p in enumerate((layer.dense.W, layer.dense.b)):
                 row[i] = math.nan if p is None else norm(_within(p.grad.reshape(-1), limit))
         if self.by_value is not None:
-            grad = self.net.store.grad
+            grad = self.net.parameters.grad
             self.run[-1] = np.count_nonzero(np.abs(grad) > limit) / grad.size
 
     def on_update(self, optimizer: Optimizer) -> None:

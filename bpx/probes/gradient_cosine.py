@@ -23,13 +23,13 @@ class GradientCosine(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         self.net, self.layers = context.net, weight_layers(context.net)
-        self.before = np.zeros(context.net.store.n_weights, context.net.dtype)
+        self.before = np.zeros(context.net.parameters.n_weights, context.net.dtype)
         self.at = -1
         self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare with the gradient kept, if it is the last step's, and keep this one."""
-        grad, start = self.net.store.grad, 0
+        grad, start = self.net.parameters.grad, 0
         for i, layer in enumerate(self.layers):
             part = slice(start, start + layer.dense.W.size)
             self.values[i] = cosine(grad[part], self.before[part]) if self.at == step - 1 >= 0 else math.nan

@@ -19,7 +19,7 @@ BLOCK = 128
 _CANCELLATION_THRESHOLD = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 loses digits
 
 
-class Moments:
+class TensorMoments:
     """Mean, mean magnitude, standard deviation and root mean square of tensors (rows, up to ``widest``)."""
 
     def __init__(self, widest: int, dtype: np.dtype[np.floating]) -> None:

@@ -96,7 +96,7 @@ def largest(x: Array) -> float:
 def _computed(net: Network, optimizer: Optimizer | None, step: int, cost: float, backward: bool) -> Iterator[_Made]:
     x: Array = net.dense[0].x
     yield _Made("data", "", "batch", "x", x, ())
-    for p in reversed(net.store.parameters):
+    for p in reversed(net.parameters.tensors):
         where, operation, tensor = p.name.rsplit(".", 2)
         if step == 0:
             yield _Made("initialization", where, operation, tensor, p.value, ())

@@ -9,7 +9,7 @@ import numpy as np
 
 from bpx.engine.activations import Activation
 from bpx.engine.optimizers import Optimizer, norm
-from bpx.probes.moments import Moments
+from bpx.probes.moments import TensorMoments
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 SATURATION_THRESHOLD = 0.05  # of the largest slope
@@ -56,7 +56,7 @@ class Scales(Probe):
         self._declare(per_layer([p.name for p in self.layers], QUANTITIES))
         self.table = self.values.reshape(len(self.layers), len(QUANTITIES))
         widest = max(p.dense.n_out for p in self.layers)
-        self._moments = Moments(widest, self.net.dtype)
+        self._moments = TensorMoments(widest, self.net.dtype)
         self._slope = np.empty(self.net.batch * widest, self.net.dtype)
         self._under = np.empty(self.net.batch * widest, bool)
 

@@ -25,7 +25,7 @@ class Weights(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
-        self.initial = context.net.store.theta[: context.net.store.n_weights].copy()
+        self.initial = context.net.parameters.theta[: context.net.parameters.n_weights].copy()
         self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 3)
 

@@ -92,7 +92,7 @@ class Execution:
         self.evaluate_every = evaluation_interval(self.epochs)
         self.report_schedule = ReportSchedule(per_epoch, self.evaluate_every)
         optimizer, _ = self.plan.optimizer(self.total)
-        self.optimizer = optimizer.bind(net.store)
+        self.optimizer = optimizer.bind(net.parameters)
         record = directory / "gradient_flow.parquet"
         self.measurement = Measurement(
             self.plan,

@@ -64,7 +64,7 @@ def _network(norm: Normalization, dtype: str) -> Network:
 def _check_buffers(name: str, net: Network, x: Array, y: Array) -> None:
     net.cost(x, y)
     net.backward()
-    norm, theta, rng = net.blocks[1], net.store.theta.copy(), np.random.default_rng(2)
+    norm, theta, rng = net.blocks[1], net.parameters.theta.copy(), np.random.default_rng(2)
     z, dy = rng.standard_normal((2, ROWS, WIDTH)).astype(net.dtype)
     kept_z, kept_dy = z.copy(), dy.copy()
     out = norm.forward(z, train=True)
@@ -73,7 +73,7 @@ def _check_buffers(name: str, net: Network, x: Array, y: Array) -> None:
     for what, array in (("y", norm.y), ("dx", norm.dx)):
         expect(array.shape == (ROWS, WIDTH), f"{name}.{what} must be {(ROWS, WIDTH)}, got {array.shape}")
         expect(array.dtype == net.dtype, f"{name}.{what} must be {net.dtype}, got {array.dtype}")
-    pairs = ((z, kept_z), (dy, kept_dy), (out, kept), (net.store.theta, theta))
+    pairs = ((z, kept_z), (dy, kept_dy), (out, kept), (net.parameters.theta, theta))
     untouched = all(np.array_equal(a, b) for a, b in pairs)
     expect(untouched, f"{name} must not write into its input, dy, its output in backward, or the parameters")
 

@@ -38,7 +38,7 @@ def check_optimizer(build: Callable[..., Optimizer], lr: float = 0.01) -> None:
     for dtype in DTYPES:
         net, optimizer = _network(dtype), build(lr=lr)
         expect(isinstance(optimizer, Optimizer), f"{name} must build an Optimizer, got {type(optimizer).__name__}")
-        optimizer.bind(net.store)
+        optimizer.bind(net.parameters)
         first = _cost(net)
         for _ in range(STEPS):
             _step(name, net, optimizer)
@@ -62,13 +62,13 @@ def _cost(net: Network) -> float:
 
 def _step(name: str, net: Network, optimizer: Optimizer) -> None:
     _cost(net)
-    theta = net.store.theta.copy()
+    theta = net.parameters.theta.copy()
     optimizer.propose()
-    expect(np.array_equal(net.store.theta, theta), f"{name}: propose must leave theta as it is")
+    expect(np.array_equal(net.parameters.theta, theta), f"{name}: propose must leave theta as it is")
     expect(optimizer.u.dtype == net.dtype, f"{name}: the direction must be {net.dtype}, got {optimizer.u.dtype}")
     expected = theta + optimizer.factor * optimizer.u
     optimizer.apply()
-    expect(np.allclose(net.store.theta, expected, rtol=1e-5, atol=1e-6), f"{name}: the step must be factor * u")
+    expect(np.allclose(net.parameters.theta, expected, rtol=1e-5, atol=1e-6), f"{name}: the step must be factor * u")
 
 
 def _check_state(name: str, net: Network, optimizer: Optimizer, fresh: Optimizer) -> None:
@@ -77,9 +77,9 @@ def _check_state(name: str, net: Network, optimizer: Optimizer, fresh: Optimizer
         kept = not value.ndim or value.dtype == net.dtype
         expect(kept, f"{name}: state[{key!r}] must be {net.dtype}, got {value.dtype}")
     other.load_state_dict(net.state_dict())
-    fresh.bind(other.store).load_state_dict(state)
+    fresh.bind(other.parameters).load_state_dict(state)
     for each, chosen in ((net, optimizer), (other, fresh)):
         _step(name, each, chosen)
-    same = np.array_equal(net.store.theta, other.store.theta)
+    same = np.array_equal(net.parameters.theta, other.parameters.theta)
     expect(same, f"{name}: state_fields must name all that the next step depends on")
     expect_same_state(optimizer.state_dict(), fresh.state_dict(), f"{name}: the state differs after a restored step")

@@ -49,7 +49,7 @@ def _train(cls: type[Probe] | None, dtype: np.dtype[np.floating]) -> tuple[Netwo
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((ROWS, 4)).astype(dtype), rng.integers(0, 3, ROWS)
     net = mlp(4, [6, 6], 3, "tanh", normalization="batch", dropout=0.2, dtype=dtype.name, seed=2).bind(ROWS)
-    optimizer = sgd(0.1, clip_norm=1.0).bind(net.store)
+    optimizer = sgd(0.1, clip_norm=1.0).bind(net.parameters)
     probe = cls(ProbeContext(net, optimizer, x)) if cls else None
     measured = []
     for step in range(STEPS):
@@ -72,7 +72,7 @@ def _train(cls: type[Probe] | None, dtype: np.dtype[np.floating]) -> tuple[Netwo
 
 
 def _buffers(net: Network) -> dict[str, Array]:
-    found = {"theta": net.store.theta.copy(), "grad": net.store.grad.copy()}
+    found = {"theta": net.parameters.theta.copy(), "grad": net.parameters.grad.copy()}
     for layer in net.layers():
         found |= {f"{layer.name}.y": layer.y.copy(), f"{layer.name}.dx": layer.dx.copy()}
     return found

@@ -68,7 +68,7 @@ def fit(
     def record(metrics: dict[str, float], **more: Any) -> Record:
         return Record(p.step, p.step / len(batches), metrics, **more)
 
-    shifts = net.store.grad[net.store.n_weights :]  # finite only if every delta is
+    shifts = net.parameters.grad[net.parameters.n_weights :]  # finite only if every delta is
     if p.step >= end or (patience is not None and p.n_bad >= patience) or (enough is not None and enough()):
         return
     for x, y in batches:
@@ -98,7 +98,7 @@ def fit(
         p.step += 1
         last = p.step == end or (enough is not None and enough())
         if last or p.step % (len(batches) * evaluate_every) == 0:
-            if not math.isfinite(net.store.theta.sum()) and not np.isfinite(net.store.theta).all():
+            if not math.isfinite(net.parameters.theta.sum()) and not np.isfinite(net.parameters.theta).all():
                 event = trace(net, optimizer, p.step, J)
                 yield record({}, nonfinite=event)
                 return

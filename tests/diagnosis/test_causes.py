@@ -129,10 +129,10 @@ def test_features_whose_square_underflows_carry_nothing():
 def test_a_trial_leaves_the_network_alone():
     net = passed(residual_mlp(20, [30] * 8, 3, "relu", normalization="batch", dropout=0.1))
     before, blocks = {key: value.copy() for key, value in net.state_dict().items()}, list(net.blocks)
-    grad = net.store.grad.copy()
+    grad = net.parameters.grad.copy()
     find_causes(net, hidden_slope(net).slope)
     assert all(np.array_equal(net.state_dict()[key], value) for key, value in before.items())
-    assert net.blocks == blocks and np.array_equal(net.store.grad, grad)
+    assert net.blocks == blocks and np.array_equal(net.parameters.grad, grad)
 
 
 @pytest.mark.parametrize("build", [mlp, residual_mlp])
@@ -149,7 +149,7 @@ def test_what_is_taken_out_is_out(build):
 def test_removing_the_shortcuts_gives_the_plain_network():
     net = passed(residual_mlp(30, [30] * 5, 3, "tanh", initializer="lecun_normal"))
     plain = mlp(30, [30] * 5, 3, "tanh")
-    plain.store.theta[:] = net.store.theta
+    plain.parameters.theta[:] = net.parameters.theta
     replica = net.replica(8)
     without(replica, "residual")
     x = np.random.default_rng(1).standard_normal((8, 30)).astype("f")

@@ -48,12 +48,12 @@ def test_a_notebook_shows_the_sentence_once_and_the_figure_alone_as_a_picture():
 def test_a_network_in_the_middle_of_its_training_is_left_alone():
     x, y = batch()
     net = mlp(30, [20] * 4, 5, "relu").bind(40)
-    optimizer = sgd(0.1).bind(net.store)
+    optimizer = sgd(0.1).bind(net.parameters)
     net.cost(x.astype("f"), y)
     net.backward()
-    grad = net.store.grad.copy()
+    grad = net.parameters.grad.copy()
     first = bpx.diagnose(net, x, y)
-    np.testing.assert_array_equal(net.store.grad, grad)
+    np.testing.assert_array_equal(net.parameters.grad, grad)
     optimizer.propose()
     optimizer.apply()
     assert bpx.diagnose(net, x, y).slope != first.slope

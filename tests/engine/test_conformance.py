@@ -81,7 +81,7 @@ def test_inputs_that_do_not_fit_are_named():
 def test_layers_keep_dtype_arguments_and_each_others_buffers(model, normalization, dtype, rng):
     net = model(4, [6, 6], 3, "tanh", normalization=normalization, dropout=0.2, dtype=dtype).bind(5)
     x, y = rng.standard_normal((5, 4)).astype(dtype), rng.integers(0, 3, 5)
-    kept, theta = x.copy(), net.store.theta.copy()
+    kept, theta = x.copy(), net.parameters.theta.copy()
     net.cost(x, y)
     outputs = {layer.name: layer.y.copy() for layer in net.layers()}
     net.backward()
@@ -90,8 +90,8 @@ def test_layers_keep_dtype_arguments_and_each_others_buffers(model, normalizatio
         np.testing.assert_array_equal(layer.y, outputs[layer.name], err_msg="backward changed an output")
     assert len(outputs) == len(list(net.layers())), "two layers share a name"
     np.testing.assert_array_equal(x, kept)
-    np.testing.assert_array_equal(net.store.theta, theta)
-    assert net.store.grad.dtype == dtype and np.linalg.norm(net.store.grad) > 0
+    np.testing.assert_array_equal(net.parameters.theta, theta)
+    assert net.parameters.grad.dtype == dtype and np.linalg.norm(net.parameters.grad) > 0
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -108,7 +108,7 @@ def test_optimizers_pass_their_check_with_every_limit(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_max_norm_keeps_every_unit_in_its_ball(name, rng):
     net = mlp(4, [6], 3, "tanh", seed=2).bind(5)
-    optimizer = OPTIMIZERS[name](lr=0.1, max_norm=0.7).bind(net.store)
+    optimizer = OPTIMIZERS[name](lr=0.1, max_norm=0.7).bind(net.parameters)
     for _ in range(3):
         net.cost(rng.standard_normal((5, 4)).astype(np.float32), rng.integers(0, 3, 5))
         net.backward()
@@ -121,8 +121,8 @@ def test_max_norm_keeps_every_unit_in_its_ball(name, rng):
 def test_the_check_along_directions_agrees_with_the_check_of_entries(name, rng):
     net = mlp(4, [6, 6], 3, name, dtype="float64", initializer={"name": "lecun_normal", "bias_std": 0.3}).bind(5)
     x, y = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
-    theta = net.store.theta.copy()
+    theta = net.parameters.theta.copy()
     check = gradcheck(net, x, y, directions=8)
     assert check.directional <= 1e-7 and check.relative <= 1e-7
     assert sum(t.entries for t in check.tensors) == theta.size
-    np.testing.assert_array_equal(net.store.theta, theta)
+    np.testing.assert_array_equal(net.parameters.theta, theta)

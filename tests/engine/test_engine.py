@@ -121,7 +121,7 @@ def test_lsuv_gives_every_layer_unit_variance(rng):
 def test_lsuv_scales_weights_of_any_size(rng):
     net = mlp(30, [40] * 6, 5, "tanh", initializer=INITIALIZERS["lsuv"](gain=1e30)).bind(64)
     scale_to_unit_variance(net, rng.standard_normal((64, 30)).astype(np.float32))
-    assert np.isfinite(net.store.theta).all()
+    assert np.isfinite(net.parameters.theta).all()
 
 
 def test_biases_are_drawn_from_bias_std(rng):
@@ -181,7 +181,7 @@ def train(dtype="float32", model=mlp):
     rng = np.random.default_rng(5)
     net = model(8, [16, 16], 3, "tanh", normalization="batch", dropout=0.2, dtype=dtype, seed=3)
     net.bind(10, np.random.default_rng(6))
-    optimizer = OPTIMIZERS["adam"](lr=0.01, clip_norm=1.0).bind(net.store)
+    optimizer = OPTIMIZERS["adam"](lr=0.01, clip_norm=1.0).bind(net.parameters)
     x, y = rng.standard_normal((40, 8)).astype(dtype), rng.integers(0, 3, 40)
     costs = []
     for _ in range(20):
@@ -197,8 +197,8 @@ def train(dtype="float32", model=mlp):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_same_seed_same_bits_and_it_learns(dtype, model):
     (a, x, y, costs), (b, *_) = train(dtype, model), train(dtype, model)
-    assert a.store.theta.tobytes() == b.store.theta.tobytes()
-    assert a.store.theta.dtype == dtype
+    assert a.parameters.theta.tobytes() == b.parameters.theta.tobytes()
+    assert a.parameters.theta.dtype == dtype
     assert np.mean(costs[-8:]) < 0.8 * np.mean(costs[:8])
     cost, accuracy = a.evaluate(x, y)
     assert math.isfinite(cost) and accuracy > 0.6
@@ -207,18 +207,18 @@ def test_same_seed_same_bits_and_it_learns(dtype, model):
 def test_a_twin_touches_nothing_of_training():
     net, x, y, _ = train()
     before, buffers = net.state_dict(), [layer.y.copy() for layer in net.layers()]
-    grad = net.store.grad.copy()
+    grad = net.parameters.grad.copy()
     replica = net.replica(40)
     replica.cost(x, y)
     replica.backward()
-    assert np.linalg.norm(replica.store.grad) > 0
+    assert np.linalg.norm(replica.parameters.grad) > 0
     for key, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
-    np.testing.assert_array_equal(net.store.grad, grad)
+    np.testing.assert_array_equal(net.parameters.grad, grad)
     for layer, kept in zip(net.layers(), buffers, strict=True):
         np.testing.assert_array_equal(layer.y, kept)
-    net.store.theta += 1
-    np.testing.assert_array_equal(replica.store.theta, net.store.theta)
+    net.parameters.theta += 1
+    np.testing.assert_array_equal(replica.parameters.theta, net.parameters.theta)
 
 
 @pytest.mark.parametrize("model", [mlp, residual_mlp])
@@ -243,7 +243,7 @@ def test_a_network_survives_its_description(model, tmp_path):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_a_step_allocates_little(activation, rng):
     net = mlp(784, [128, 64], 10, activation).bind(32)
-    optimizer = sgd(0.01).bind(net.store)
+    optimizer = sgd(0.01).bind(net.parameters)
     x, y = rng.random((32, 784), dtype=np.float32), rng.integers(0, 10, 32)
 
     def step():
@@ -337,10 +337,10 @@ def test_one_hot_targets_are_the_labels(loss, kind, rng):
     x, y = rng.normal(size=(6, 4)).astype(np.float32), np.arange(6) % 3
     cost = net.cost(x, y)
     net.backward()
-    grad = net.store.grad.copy()
+    grad = net.parameters.grad.copy()
     assert net.cost(x, np.eye(3)[y].astype(kind)) == pytest.approx(cost, rel=1e-6)
     net.backward()
-    np.testing.assert_allclose(net.store.grad, grad, atol=1e-7)
+    np.testing.assert_allclose(net.parameters.grad, grad, atol=1e-7)
     if loss == "softmax_cross_entropy":
         with pytest.raises(ValueError, match="one-hot"):
             net.cost(x, np.full((6, 3), 1 / 3))

@@ -81,7 +81,7 @@ def data(seed=0, classes=True):
 
 
 def run(net, optimizer, module, pairs, theirs, criterion, classes=True, after=None, clip=None):
-    optimizer.bind(net.store)
+    optimizer.bind(net.parameters)
     for x, y in data(classes=classes):
         net.cost(x, y)
         net.backward()
@@ -261,5 +261,5 @@ def test_plateau():
 def test_every_weight_layer_is_compared():
     net = residual_mlp(6, [7, 7], 4, "tanh", normalization="batch").bind(B)
     _, pairs = twin_of(net, "tanh", "batch", residual_mlp)
-    assert len(pairs) == len(net.store.parameters)
+    assert len(pairs) == len(net.parameters)
     assert sum(isinstance(layer, Dense) for layer in net.layers()) == 3

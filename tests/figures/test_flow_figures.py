@@ -33,7 +33,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
     net.initialize(initializer or HeNormal(), rng)
     net.bind(16, rng)
     x, y = rng.standard_normal((16, 6)).astype(net.dtype), rng.integers(0, 4, 16)
-    optimizer = sgd(lr=0.05, **optimizer).bind(net.store)
+    optimizer = sgd(lr=0.05, **optimizer).bind(net.parameters)
     probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]
     writer = RecordWriter(path)
     for step in range(steps):

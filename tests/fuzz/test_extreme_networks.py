@@ -59,7 +59,7 @@ def test_no_network_makes_a_probe_or_the_finding_raise(part):
             seen = observe(net)
             finding = diagnose_pass(net, seen, prediction)
             predicted(prediction, seen)
-            optimizer = adam().bind(net.store)
+            optimizer = adam().bind(net.parameters)
             probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]
             for probe in probes:
                 probe.on_gradient(0)

@@ -30,10 +30,10 @@ def test_finite_in_finite_or_flagged_out(
 ):
     rng = np.random.default_rng(0)
     net = model(4, [6, 6, 6], 3, activation, normalization=normalization, dropout=dropout, dtype=dtype).bind(5)
-    chain = OPTIMIZERS[optimizer](lr=10**rate, clip_norm=clip).bind(net.store)
+    chain = OPTIMIZERS[optimizer](lr=10**rate, clip_norm=clip).bind(net.parameters)
     due = ReportSchedule(2, 1)
     with np.errstate(all="ignore"):
-        net.store.theta[: net.store.n_weights] *= 10**weights
+        net.parameters.theta[: net.parameters.n_weights] *= 10**weights
         x = (rng.standard_normal((10, 4)) * 10**inputs).astype(dtype)
         context = ProbeContext(net, chain, x)
         probe_set = ProbeSet([(probe(context), due) for probe in PROBES.values()])

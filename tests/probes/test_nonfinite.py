@@ -43,7 +43,7 @@ def train(net, lr=0.01, spoil=None, optimizer=None, x=None):
     y = rng.integers(0, net.n_out, SAMPLES)
     validation = (x[:9].copy(), y[:9])
     net.bind(B)
-    chain = (optimizer or sgd(lr)).bind(net.store)
+    chain = (optimizer or sgd(lr)).bind(net.parameters)
     progress = Progress()
     training = Training(net, chain, Batches(x, y, B, np.random.default_rng(1)), progress, {})
     recorder = FlightRecorder(training)
@@ -139,7 +139,7 @@ class Breaks(Transform):
     def __call__(self, u, factor):
         self.calls += 1
         if self.calls == 5:
-            self.store.views(u)["layer_02.dense.W"][0, 0] = np.nan
+            self.parameters.views(u)["layer_02.dense.W"][0, 0] = np.nan
         return u, factor
 
 

@@ -8,7 +8,7 @@ import pytest
 from bpx.engine import ACTIVATIONS, Activation, adam, mlp, momentum, residual_mlp, sgd
 from bpx.probes import PROBES, Every, LogSpaced, ProbeContext, ProbeSet, ReportSchedule, between_hidden, parse_schedule
 from bpx.probes.histograms import ABOVE, BELOW, NOT_FINITE, ZERO, bin_edges, log_histogram
-from bpx.probes.moments import Moments
+from bpx.probes.moments import TensorMoments
 from bpx.probes.probe import weight_layers
 
 N_IN, N_OUT, B = 12, 4, 300  # more rows than a block of the sums
@@ -23,7 +23,7 @@ def network(model=mlp, hidden=(9, 9, 9), activation="tanh", batch=B, **options):
 
 def look(name, net, x, y, optimizer=None, steps=1):
     """Train for ``steps`` steps and return the probe's values at the last, by key, before the step is made."""
-    optimizer = (optimizer or sgd(0.1)).bind(net.store)
+    optimizer = (optimizer or sgd(0.1)).bind(net.parameters)
     probe = PROBES[name](ProbeContext(net, optimizer, x))
     for step in range(steps):
         net.cost(x, y)
@@ -62,7 +62,7 @@ def test_scales(activation, dtype):
     net, x, y = network(activation=activation, dtype=dtype, initializer={"name": "lecun_normal", "bias_std": 0.5})
     optimizer = momentum(0.3)
     values, _, optimizer = look("scales", net, x, y, optimizer, steps=2)
-    update = net.store.views(optimizer.factor * np.asarray(optimizer.u, np.float64))
+    update = net.parameters.views(optimizer.factor * np.asarray(optimizer.u, np.float64))
     close = {"rtol": 3e-6 if dtype == "float32" else 1e-12}
     for quantity, reference in {
         "delta_rms": lambda d: np.sqrt(np.mean(d**2)),
@@ -108,7 +108,7 @@ def test_steepest_and_monotone_are_what_they_say(name):
 def test_extreme_scales_come_out_right(scale):
     v = (np.random.default_rng(0).standard_normal((257, 33)) * scale).astype(np.float32)
     out = np.empty(4)
-    Moments(33, np.dtype(np.float32))(v, out)
+    TensorMoments(33, np.dtype(np.float32))(v, out)
     w = v.astype(np.float64)
     np.testing.assert_allclose(out, [w.mean(), np.abs(w).mean(), w.std(), np.sqrt(np.mean(w**2))], rtol=2e-5)
 
@@ -116,7 +116,7 @@ def test_extreme_scales_come_out_right(scale):
 def test_a_small_spread_on_a_large_mean():
     v = (1000 + 1e-2 * np.random.default_rng(0).standard_normal((200, 50))).astype(np.float32)
     out = np.empty(4)
-    Moments(50, np.dtype(np.float32))(v, out)
+    TensorMoments(50, np.dtype(np.float32))(v, out)
     assert out[2] == pytest.approx(v.astype(np.float64).std(), rel=1e-6)
 
 
@@ -126,7 +126,7 @@ def test_clipping(clip):
     values, _, _ = look("clipping", net, x, y, adam(1e-3, **clip), steps=3)
     net.cost(x, y)
     net.backward()
-    g = net.store.grad.copy()
+    g = net.parameters.grad.copy()
     if "clip_value" in clip:
         assert values["", "", "clipped_entries", 0] == np.mean(np.abs(g) > 0.01) > 0
         g = np.clip(g, -0.01, 0.01)
@@ -136,7 +136,7 @@ def test_clipping(clip):
         assert values["", "", "clipped_steps", 0] == 1.0
         g = c * g
     for i, p in enumerate(net.dense):
-        views = net.store.views(g)
+        views = net.parameters.views(g)
         got = as_layer(net, values, "grad_norm_clipped")[i], as_layer(net, values, "grad_norm_bias_clipped")[i]
         np.testing.assert_allclose(got, [np.linalg.norm(views[p.W.name]), np.linalg.norm(views[p.b.name])])
 
@@ -213,13 +213,13 @@ def test_updates_lost_to_rounding():
     net, x, y = network(activation="relu", hidden=(9, 9))
     net.dense[0].b.value[:3] = -1e6
     values, _, optimizer = look("updates", net, x, y, sgd(1e-6))
-    before = net.store.theta.copy()
+    before = net.parameters.theta.copy()
     optimizer.apply()
     start = 0
     for i, dense in enumerate(net.dense):
         part = slice(start, start + dense.W.size)
-        same = before[part] == net.store.theta[part]
-        zero = net.store.grad[part] == 0
+        same = before[part] == net.parameters.theta[part]
+        zero = net.parameters.grad[part] == 0
         assert as_layer(net, values, "zero_gradients")[i] == pytest.approx(np.mean(zero))
         assert as_layer(net, values, "lost_updates")[i] == pytest.approx(np.mean(same & ~zero))
         start += dense.W.size
@@ -324,7 +324,7 @@ def test_direction_compares_with_the_step_before():
 def test_probes_only_read(name, optimizer):
     def train(measured):
         net, x, y = network(normalization="batch", dropout=0.3, dtype="float32")
-        chain = optimizer(0.01, clip_norm=0.1, clip_value=0.05).bind(net.store)
+        chain = optimizer(0.01, clip_norm=0.1, clip_value=0.05).bind(net.parameters)
         probe_set = ProbeSet([(PROBES[name](ProbeContext(net, chain, x)), Every(1))] if measured else [])
         for step in range(4):
             net.cost(x, y)
@@ -372,7 +372,7 @@ def test_schedules():
 
 def test_a_probe_with_a_lead_runs_before_it_is_due():
     net, x, _ = network()
-    context = ProbeContext(net, sgd(0.1).bind(net.store), x)
+    context = ProbeContext(net, sgd(0.1).bind(net.parameters), x)
     probe_set = ProbeSet([(PROBES["direction"](context), Every(5))])
     assert [s for s in range(12) if probe_set.at(s)] == [0, 4, 5, 9, 10]
     assert [s for s in range(12) if probe_set.measured(s)] == [0, 5, 10]
@@ -382,7 +382,7 @@ def test_a_probe_with_a_lead_runs_before_it_is_due():
 def test_moments_at_every_size_of_float64(size):
     x = np.random.default_rng(0).standard_normal((50, 7)) + 0.3
     out = np.empty(4)
-    Moments(7, np.dtype(np.float64))(x * size, out)
+    TensorMoments(7, np.dtype(np.float64))(x * size, out)
     want = [x.mean(), np.abs(x).mean(), x.std(), math.sqrt(np.mean(x * x))]
     assert out / size == pytest.approx(want, rel=1e-12)
 
@@ -396,7 +396,7 @@ def test_signal_to_noise_of_inputs_of_any_size_in_float64(size):
         net.dense[0].W.value[...] /= scale  # what the first layer passes on stays what it is
         net.cost(x * scale, y)
         net.backward()
-        probe = PROBES["signal_to_noise"](ProbeContext(net, sgd().bind(net.store), x))
+        probe = PROBES["signal_to_noise"](ProbeContext(net, sgd().bind(net.parameters), x))
         probe.on_gradient(0)
         found.append(probe.values.copy())
     assert found[1] == pytest.approx(found[0], rel=1e-6)
@@ -405,7 +405,7 @@ def test_signal_to_noise_of_inputs_of_any_size_in_float64(size):
 @pytest.mark.parametrize("name", PROBES)
 def test_a_probe_names_its_quantities(name):
     net, x, _ = network(residual_mlp, normalization="layer", dropout=0.2)
-    optimizer = sgd(clip_norm=1.0, clip_value=1.0).bind(net.store)
+    optimizer = sgd(clip_norm=1.0, clip_value=1.0).bind(net.parameters)
     probe = PROBES[name](ProbeContext(net, optimizer, x))
     several = {quantity for layer, operation, quantity, index in probe.keys if operation or index or not layer}
     assert several == set(probe.other_quantities)

@@ -17,7 +17,7 @@ SMALL = ("dataset=classification", "model.width=4", "epochs=2")
 def measure(s):
     """Train three seeds."""
     runs = s.train("plain, tanh", *SMALL, "activation=tanh")
-    drawn = [net.store.theta.copy() for net, _, _ in s.draws(*SMALL, "batch_size=4")]
+    drawn = [net.parameters.theta.copy() for net, _, _ in s.draws(*SMALL, "batch_size=4")]
     s.log(accuracy=np.median([r.metrics["accuracy/test"] for r in runs]), seeds=len(runs), drawn=len(drawn))
     assert not np.array_equal(drawn[0], drawn[1])
     return {"of": "classification", "weights": drawn, "count": np.int64(3), "by": {"a": (1, 2), "b": [np.nan, 1 / 3]}}

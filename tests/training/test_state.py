@@ -38,7 +38,7 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
     rate = SCHEDULES[schedule](total_steps=STEPS, warmup_steps=3, **own)
     chain = OPTIMIZERS[optimizer](lr=0.1, schedule=rate, clip_norm=0.5, weight_decay=0.01, max_norm=1.0)
     batches = Batches(x[:SAMPLES], y[:SAMPLES], BATCH, np.random.default_rng(4))
-    context = ProbeContext(net, chain.bind(net.store), x[:SAMPLES])
+    context = ProbeContext(net, chain.bind(net.parameters), x[:SAMPLES])
     probe_set = ProbeSet([(PROBES[name](context), Every(1 + i % 3)) for i, name in enumerate(PROBES)])
     training = Training(net, chain, batches, Progress(), {"counts": Counts(), "probes": probe_set})
 
@@ -97,7 +97,7 @@ def test_a_state_is_a_copy():
     before = {name: value.copy() for name, value in state.arrays.items()}
     run()
     assert all(np.array_equal(state.arrays[name], value) for name, value in before.items())
-    assert not np.array_equal(training.net.store.theta, before["net/theta"])
+    assert not np.array_equal(training.net.parameters.theta, before["net/theta"])
 
 
 def test_early_stopping_goes_on_counting():
@@ -125,5 +125,5 @@ def test_a_state_of_another_run_is_refused(name):
 def test_what_blas_adds_up_begins_where_it_began_before():
     training, _ = build("adam", "constant", 0.4, "batch")
     net = training.net
-    arrays = [net.store.theta, net.store.grad, net.loss.dz, *(layer.y for layer in net.layers())]
+    arrays = [net.parameters.theta, net.parameters.grad, net.loss.dz, *(layer.y for layer in net.layers())]
     assert {a.ctypes.data % 64 for a in arrays} == {0}

@@ -1,8 +1,9 @@
-"""Store: all parameters of a network in one flat vector theta, beside one flat gradient."""
+"""ParameterVector: all parameters of a network in one flat vector theta, beside one flat gradient."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from bpx.engine.memory import zeros
 
 
 class Parameter:
-    """A named tensor: ``value`` and ``grad`` are views into the store's theta and grad."""
+    """A named tensor: ``value`` and ``grad`` are views into the vector's theta and grad."""
 
     __slots__ = ("grad", "is_weight", "name", "shape", "value")
 
@@ -28,7 +29,7 @@ class Parameter:
         return math.prod(self.shape)
 
 
-class Store:
+class ParameterVector:
     """The parameters of a network as one vector, so that an optimizer is a few calls whatever the depth.
 
     The weight matrices come first, everything else (biases, scales, shifts) behind them: ``theta[:n_weights]``
@@ -39,28 +40,28 @@ class Store:
     grad: NDArray[Any]
 
     def __init__(self) -> None:
-        self.parameters: list[Parameter] = []
+        self.tensors: list[Parameter] = []
         self.n_weights = 0
 
     def declare(self, name: str, shape: tuple[int, ...], *, weight: bool) -> Parameter:
         """Add a parameter; its views exist once ``allocate`` ran."""
         parameter = Parameter(name, shape, weight)
-        self.parameters.append(parameter)
+        self.tensors.append(parameter)
         return parameter
 
     def allocate(self, dtype: np.dtype[np.floating]) -> None:
         """Create theta and grad, zeroed, and point every parameter's views into them."""
-        self.parameters.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
-        size = sum(p.size for p in self.parameters)
-        self.n_weights = sum(p.size for p in self.parameters if p.is_weight)
+        self.tensors.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
+        size = sum(p.size for p in self.tensors)
+        self.n_weights = sum(p.size for p in self.tensors if p.is_weight)
         self.theta = zeros(size, dtype)
         self.grad = zeros(size, dtype)
         self._view()
 
-    def replica(self) -> Store:
-        """Return a store that shares theta and has a gradient of its own."""
-        other = Store()
-        other.parameters = [Parameter(p.name, p.shape, p.is_weight) for p in self.parameters]
+    def replica(self) -> ParameterVector:
+        """Return a vector that shares theta and has a gradient of its own."""
+        other = ParameterVector()
+        other.tensors = [Parameter(p.name, p.shape, p.is_weight) for p in self.tensors]
         other.n_weights = self.n_weights
         other.theta = self.theta
         other.grad = zeros(self.grad.size, self.grad.dtype)
@@ -68,22 +69,28 @@ class Store:
         return other
 
     def detach(self) -> None:
-        """Own theta: what is written into it from now on leaves the store that it was shared with as it is."""
+        """Own theta: what is written into it from now on does not change the vector that it was shared with."""
         self.theta = self.theta.copy()
         self._view()
 
     def views(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return a vector laid out like theta (an update, a direction) as named tensors."""
         out, start = {}, 0
-        for p in self.parameters:
+        for p in self.tensors:
             out[p.name] = vector[start : start + p.size].reshape(p.shape)
             start += p.size
         return out
 
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
     def __getitem__(self, name: str) -> Parameter:
-        return next(p for p in self.parameters if p.name == name)
+        return next(p for p in self.tensors if p.name == name)
 
     def _view(self) -> None:
         values, grads = self.views(self.theta), self.views(self.grad)
-        for p in self.parameters:
+        for p in self.tensors:
             p.value, p.grad = values[p.name], grads[p.name]
