@@ -32,7 +32,7 @@ def precheck() -> Precheck:
     return Precheck()
 
 
-main = command(train, precheck)
+main = command(train, precheck, seed_sweeper="bpx_seeds")
 
 
 if __name__ == "__main__":

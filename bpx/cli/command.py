@@ -10,17 +10,20 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bpx.cli.errors import one_line, similar
-from bpx.cli.overrides import Checks, prepared
+from bpx.cli.overrides import Checks, prepared, sweeps_seeds
 from bpx.config import CONF, PACKAGE, UserError, make_plan
 from bpx.system.interrupts import Stop
 
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
 
 
-def command(task: Callable[[Any], Any], check: Checks = lambda: make_plan) -> Callable[[], int]:
+def command(
+    task: Callable[[Any], Any], check: Checks = lambda: make_plan, seed_sweeper: str | None = None
+) -> Callable[[], int]:
     """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number.
 
-    ``check`` returns what the configurations of a multirun are checked with before it begins.
+    ``check`` returns what the configurations of a multirun are checked with before it begins; ``seed_sweeper`` names
+    the Hydra sweeper of a multirun over seeds.
     """
 
     def run() -> int:
@@ -31,7 +34,7 @@ def command(task: Callable[[Any], Any], check: Checks = lambda: make_plan) -> Ca
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
         accept_any_text()
         try:
-            _look_over(task, check)
+            _look_over(task, check, seed_sweeper)
         except UserError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
@@ -141,7 +144,7 @@ def _from_hydra(error: BaseException) -> bool:
     return own <= {os.path.realpath(__file__)}
 
 
-def _look_over(task: Callable[[Any], Any], check: Checks) -> None:
+def _look_over(task: Callable[[Any], Any], check: Checks, seed_sweeper: str | None) -> None:
     """Check the command line's words and put them in the order in which Hydra takes them; raises UserError.
 
     ``--help`` gets the command's own header.
@@ -169,4 +172,7 @@ def _look_over(task: Callable[[Any], Any], check: Checks) -> None:
         return
     extended = bool(known.config_dir or known.config_path) or any("hydra.searchpath" in word for word in overrides)
     multirun = known.multirun or any(word.lstrip("+") == "hydra.mode=MULTIRUN" for word in overrides)
-    sys.argv[1:] = [*prepared(overrides, multirun, extended, check, known.config_dir), *flags]
+    words = prepared(overrides, multirun, extended, check, known.config_dir)
+    if seed_sweeper and multirun and sweeps_seeds(overrides):
+        words.append(f"hydra/sweeper={seed_sweeper}")
+    sys.argv[1:] = [*words, *flags]

@@ -188,6 +188,14 @@ def conditional(text: str, chosen: Sequence[str]) -> str:
     return text
 
 
+def sweeps_seeds(words: Sequence[str]) -> bool:
+    """Return whether a multirun gives the seed several values and no sweeper of its own."""
+    parsed = {o.key_or_group: o for o in map(parse, words)}
+    seed = parsed.get("seed")
+    elsewhere = {"hydra/sweeper", "sweep", "resume"} & set(parsed)
+    return seed is not None and not elsewhere and (number_of_values(seed.value()) or 0) > 1
+
+
 def _check_options(override: Any, extended: bool) -> None:
     """Raise UserError where a group is set to what is no option of it."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString

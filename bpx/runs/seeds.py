@@ -1,0 +1,219 @@
+"""A multirun over seeds: its runs under one parent, with the mean and the spread of what they logged."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bpx.cli.command import terminal
+from bpx.config import UserError, flatten, make_plan
+from bpx.figures.seeds import Series, bands
+from bpx.records import Outcome, read_metrics
+from bpx.runs.execution import RunResult
+from bpx.runs.naming import output_folder, run_name
+from bpx.runs.run import as_given, run_directory, train_run
+from bpx.tracking import Parent, TrackingError
+
+KEY = "seed"
+LAST = ("accuracy/test", "cost/test", "rmse/test", "r2/test", "cost/train", "cost/val", "accuracy/val")  # in the table
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """The runs that differ in the seed alone.
+
+    Attributes
+    ----------
+    label
+        The other keys that are swept, with this group's values; empty where there are none.
+    seeds, runs
+        The seeds as typed, and the run of each.
+    """
+
+    label: str
+    seeds: tuple[str, ...]
+    runs: tuple[RunResult, ...]
+
+    @property
+    def finished(self) -> list[RunResult]:
+        """The runs that did not diverge."""
+        return [run for run in self.runs if run.outcome == Outcome.FINISHED]
+
+    @property
+    def dataset(self) -> str:
+        """The name of the runs' data."""
+        return str(json.loads((self.runs[0].directory / "dataset.json").read_text(encoding="utf-8"))["name"])
+
+    def statistics(self) -> dict[str, tuple[float, float]]:
+        """Return the mean and the standard deviation of each last metric that every finished run has."""
+        metrics = [run.metrics for run in self.finished]
+        shared = [name for name in (metrics[0] if metrics else ()) if all(name in m for m in metrics)]
+        names = [name for name in shared if "/layer_" not in name and not name.startswith("time/")]
+        return {name: _mean_and_std([m[name] for m in metrics]) for name in names}
+
+    def series(self) -> dict[str, Series]:
+        """Return, for each metric of the finished runs, mean and standard deviation at the steps that two share."""
+        found: dict[str, dict[int, list[float]]] = {}
+        for run in self.finished:
+            for name, (steps, values) in read_metrics(run.directory / "metrics.jsonl").items():
+                if "/layer_" not in name and not name.startswith("time/"):
+                    for step, value in zip(steps.tolist(), values.tolist(), strict=True):
+                        found.setdefault(name, {}).setdefault(step, []).append(value)
+        shared = {name: {s: v for s, v in sorted(at.items()) if len(v) > 1} for name, at in found.items()}
+        return {
+            name: Series(np.array(list(at)), *np.array([_mean_and_std(v) for v in at.values()]).T)
+            for name, at in shared.items()
+            if at
+        }
+
+
+def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfig) -> list[RunResult]:
+    """Train every combination of the overrides' values, seeds last, and summarize the seeds; raises UserError."""
+    fixed, swept = _dimensions(arguments, context)
+    seeds = swept.pop(KEY)
+    combinations = [list(values) for values in product(*swept.values())]
+    folder = output_folder("experiment", config.hydra.runtime.choices.get("experiment") or "default")
+    sample = context.config_loader.load_sweep_config(config, [*fixed, *combinations[0], seeds[0]])
+    sample = OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"])
+    plan, directory = make_plan(sample), run_directory(folder)
+    name = f"{run_name(config.hydra.runtime.choices, fixed)} {len(seeds)} seeds".strip()
+    params = {key: value for key, value in flatten(sample).items() if key not in (KEY, *swept)}
+    params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
+    try:
+        parent = Parent(plan.tracker).open(name, params, {"bpx.seeds": str(len(seeds))}, directory)
+        with parent:
+            jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
+            done = iter(_launch(jobs, directory, context, config))
+            groups = [
+                Group(
+                    " ".join(values), tuple(seed.partition("=")[2] for seed in seeds), tuple(next(done) for _ in seeds)
+                )
+                for values in combinations
+            ]
+            _keep(groups, parent, directory)
+    except TrackingError as error:
+        raise UserError(str(error)) from error
+    _report(groups, parent, directory)
+    return [run for group in groups for run in group.runs]
+
+
+def train_seed(config: DictConfig) -> RunResult:
+    """Train one run of the multirun, in the parent's directory."""
+    hydra = HydraConfig.get()
+    words = as_given(hydra.overrides.task)
+    return train_run(config, run_name(hydra.runtime.choices, words), Path(hydra.sweep.dir, "runs"), words)
+
+
+def _dimensions(arguments: Sequence[str], context: HydraContext) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the overrides that all runs share, and the words of each key that is swept."""
+    fixed, swept = [], {}
+    for override in OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(arguments)):
+        if not override.is_sweep_override():
+            fixed.append(override.input_line or "")
+            continue
+        element = override.get_key_element()
+        swept[override.key_or_group] = [f"{element}={text}" for text in override.sweep_string_iterator()]
+    return fixed, swept
+
+
+def _shared(parent: Parent) -> list[str]:
+    """Return the overrides that make a run the parent's child, in the parent's store."""
+    if parent.id is None:
+        return []
+    address = QuotedString(parent.tracker.address, Quote.single).with_quotes()
+    return [f"tracking.parent={parent.id}", f"++hydra.job.env_set.MLFLOW_TRACKING_URI={address}"]
+
+
+def _launch(
+    jobs: Sequence[Sequence[str]], directory: Path, context: HydraContext, config: DictConfig
+) -> list[RunResult]:
+    with open_dict(config):
+        config.hydra.sweep.dir, config.hydra.sweep.subdir = str(directory), "."
+        place = QuotedString(str(directory), Quote.single).with_quotes()
+        config.hydra.overrides.hydra += [f"hydra.sweep.dir={place}", "hydra.sweep.subdir=."]
+    launcher = Plugins.instance().instantiate_launcher(context, train_seed, config)
+    return [job.return_value for job in launcher.launch(jobs, initial_job_idx=0)]
+
+
+def _keep(groups: Sequence[Group], parent: Parent, directory: Path) -> None:
+    """Write the table of the runs, draw the bands, and put mean and spread on the parent."""
+    from bpx.figures.canvas import save
+
+    rows = [
+        {"runs": group.label, "seed": seed, "outcome": run.outcome, "directory": run.directory}
+        | {name: value for name, value in run.metrics.items() if "/layer_" not in name}
+        for group in groups
+        for seed, run in zip(group.seeds, group.runs, strict=True)
+    ]
+    with (directory / "seeds.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    parent.artifact(directory / "seeds.csv")
+    series = {group.label: group.series() for group in groups}
+    if any(series.values()):
+        (directory / "figures").mkdir(exist_ok=True)
+        save(bands(series, f"mean ± std over {len(groups[0].seeds)} seeds", groups[0].dataset), _figure(directory))
+        parent.artifact(directory / "figures", "figures")
+    if len(groups) == 1:
+        _log(groups[0], parent)
+    lines = [f"**{group.label or f'{len(group.seeds)} seeds'}**: {', '.join(_words(group))}" for group in groups]
+    parent.tag("mlflow.note.content", "\n\n".join(lines))
+
+
+def _log(group: Group, parent: Parent) -> None:
+    """Log mean and standard deviation at every step, and of the last metrics."""
+    by_step: dict[int, dict[str, float]] = {}
+    for name, series in group.series().items():
+        for step, mean, std in zip(series.steps.tolist(), series.mean.tolist(), series.std.tolist(), strict=True):
+            by_step.setdefault(step, {}).update({f"mean/{name}": mean, f"std/{name}": std})
+    for step, metrics in sorted(by_step.items()):
+        parent.log(metrics, step)
+    diverged = float(sum(run.outcome == Outcome.DIVERGED for run in group.runs))
+    parent.log({"seeds/finished": float(len(group.finished)), "seeds/diverged": diverged}, max(by_step, default=0))
+
+
+def _report(groups: Sequence[Group], parent: Parent, directory: Path) -> None:
+    out = terminal()
+    for group in groups:
+        out.print(f"seeds     {' '.join(filter(None, (group.label, f'({len(group.seeds)} seeds)')))}", style="bold")
+        for line in _words(group):
+            out.print(f"          {line}")
+    if _figure(directory).exists():
+        out.print(f"figure    {_figure(directory)}", soft_wrap=True)
+    out.print(f"record    {directory}", soft_wrap=True)
+    if parent.tracker.link:
+        if parent.tracker.ui_command:
+            out.print(f"look      {parent.tracker.ui_command}", soft_wrap=True)
+        out.print(f"open      {parent.tracker.link}", soft_wrap=True)
+
+
+def _words(group: Group) -> list[str]:
+    """Return mean ± standard deviation of what a group's runs have reached, and how many diverged."""
+    found = group.statistics()
+    lines = [f"{name} {found[name][0]:.4g} ± {found[name][1]:.2g}" for name in LAST if name in found]
+    n_diverged = sum(run.outcome == Outcome.DIVERGED for run in group.runs)
+    return [*lines, f"{n_diverged} of {len(group.runs)} diverged"] if n_diverged else lines
+
+
+def _figure(directory: Path) -> Path:
+    return directory / "figures" / "seeds.png"
+
+
+def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a sample, 0 of a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
