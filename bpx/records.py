@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bpx.engine.arrays import Array, Values
 from bpx.system.files import replaced
 
 FORMAT = 1  # of the file, in its metadata under bpx.format; a file without it is of the first format
@@ -60,10 +61,10 @@ class Rows:
 
         self._arrow: Any = (pyarrow, pyarrow.parquet)  # imported here, so that the end of a run need not wait for it
         self.about: dict[str, Any] = {}
-        self._groups: dict[Keys, tuple[list[int], list[float], list[NDArray[np.float64]]]] = {}
+        self._groups: dict[Keys, tuple[list[int], list[float], list[Values]]] = {}
         self._told: dict[Keys, int] = {}
 
-    def append(self, step: int, epoch: float, keys: Keys, values: NDArray[np.float64]) -> None:
+    def append(self, step: int, epoch: float, keys: Keys, values: Values) -> None:
         """Keep a copy of ``values``, in the order of ``keys``, at a step.
 
         Raises ValueError if they differ in number.
@@ -79,7 +80,7 @@ class Rows:
         """Return what has been collected so far, as ``read`` would from a file."""
         return _records(self._table())
 
-    def news(self) -> list[tuple[Keys, NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
+    def news(self) -> list[tuple[Keys, NDArray[np.int64], Values, Values]]:
         """Return what was appended since the last call: by keys, the steps (n,), epochs (n,) and values (n, keys)."""
         found = []
         for keys, (steps, epochs, rows) in self._groups.items():
@@ -114,9 +115,7 @@ class RecordWriter(Rows):
             pq.write_table(self._table(), file, compression="zstd", use_dictionary=repeated)
 
 
-def _table(
-    pa: Any, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[NDArray[np.float64]]
-) -> Any:
+def _table(pa: Any, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[Values]) -> Any:
     n, k = len(steps), len(keys)
     columns: dict[str, Any] = {
         "step": pa.array(np.repeat(np.array(steps, np.int64), k)),
@@ -137,12 +136,12 @@ class Records:
     """The rows of a record, one array a column, and what they are about."""
 
     step: NDArray[np.int64]
-    epoch: NDArray[np.float64]
-    layer: NDArray[Any]
-    operation: NDArray[Any]
-    quantity: NDArray[Any]
+    epoch: Values
+    layer: Array
+    operation: Array
+    quantity: Array
     index: NDArray[np.int32]
-    value: NDArray[np.float64]
+    value: Values
     about: dict[str, Any]
 
     def select(self, **wanted: Any) -> Records:
@@ -152,7 +151,7 @@ class Records:
             mask &= getattr(self, column) == value
         return replace(self, **{name: getattr(self, name)[mask] for name in COLUMNS})
 
-    def grid(self, quantity: str) -> tuple[NDArray[np.int64], list[str], NDArray[np.float64]]:
+    def grid(self, quantity: str) -> tuple[NDArray[np.int64], list[str], Values]:
         """Return the steps, the layers and the values (layers, steps) of a per-layer quantity."""
         rows = self.select(quantity=quantity)
         steps, at = np.unique(rows.step, return_inverse=True)
@@ -191,7 +190,7 @@ def _records(table: Any) -> Records:
     return Records(**columns, about=about)
 
 
-def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.int64], Values]]:
     """Return the steps and values of every metric in a run's ``metrics.jsonl``."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     text = path.read_text(encoding="utf-8")

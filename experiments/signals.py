@@ -6,12 +6,10 @@ import re
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.engine import Network
+from bpx.engine.arrays import Values
 from bpx.probes.probe import weight_layers
-
-Values = NDArray[np.float64]
 
 
 def deltas(net: Network) -> list[Values]:

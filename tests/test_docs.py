@@ -159,7 +159,7 @@ def test_python_examples_are_typed(tmp_path):
     """mypy --strict accepts what a reader copies; the activation of the README stands in a module with these names."""
     header = (
         "from dataclasses import dataclass\nfrom typing import ClassVar, final\nimport numpy as np\n"
-        "from bpx.engine.activations import ActivationFunction\nfrom bpx.engine.layer import Array\n"
+        "from bpx.engine import ActivationFunction, Array\n"
     )
     paths = []
     for page in PAGES:

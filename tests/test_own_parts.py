@@ -40,7 +40,7 @@ def home(tmp_path):
     """A folder with the README's module and its YAML."""
     (code,) = [c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "ISRU" in c]
     imports = "from dataclasses import dataclass\nfrom typing import ClassVar, final\nimport numpy as np\n"
-    imports += "from bpx.engine.activations import ActivationFunction\nfrom bpx.engine.layer import Array\n"
+    imports += "from bpx.engine import ActivationFunction, Array\n"
     (tmp_path / "myact.py").write_text(imports + code)
     (tmp_path / "conf" / "activation").mkdir(parents=True)
     (tmp_path / "conf" / "activation" / "isru.yaml").write_text("_target_: myact.ISRU\n")

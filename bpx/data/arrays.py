@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bpx.data import npz
-from bpx.data.dataset import Array, DataError
+from bpx.data.dataset import DataError
+from bpx.engine.arrays import Array
 
 FEATURES = ("x", "x_train", "data", "features", "train_images", "images")  # in any case
 TARGETS = ("y", "y_train", "target", "targets", "label", "labels", "train_labels")

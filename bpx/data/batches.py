@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.data.dataset import DataError
-
-Array = NDArray[Any]
+from bpx.engine.arrays import Array
 
 
 class Batches:

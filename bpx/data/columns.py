@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import numpy as np
 
-from bpx.data.dataset import Array, DataError
+from bpx.data.dataset import DataError
 from bpx.data.table import INTEGER, Table, missing, numbers
+from bpx.engine.arrays import Array
 from bpx.engine.features import MAX_EXACT_INTEGER, Column
 
 CATEGORICAL = ("error", "onehot")

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bpx.engine.arrays import Array, DType
 from bpx.engine.features import Column, Scaler
 
-Array = NDArray[Any]
 SCALINGS = ("none", "unit", "standard")
 SQUARABLE = 1e-140  # a deviation below it, or above its inverse, has no square in float64
 ROWS = 512  # scaled at a time: what is float64 in between stays in the processor's cache
@@ -104,7 +103,7 @@ class Dataset:
 class SupportsLoad(Protocol):
     """A source of data: what ``dataset._target_`` has to build."""
 
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+    def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the dataset, its features of ``dtype``; raises DataError."""
 
 
@@ -135,7 +134,7 @@ class Source(ABC):
         return bool(self.val_size)
 
     @abstractmethod
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+    def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the dataset, its features of ``dtype``; raises DataError."""
 
     def held_out(self, train: Array, default: int) -> tuple[Array, Array]:
@@ -156,7 +155,7 @@ class Source(ABC):
     def scaled(
         self,
         raw: Raw,
-        dtype: np.dtype[Any],
+        dtype: DType,
         unit: tuple[float, float] | None = None,
         columns: tuple[Column, ...] = (),
     ) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import Array, Dataset, Raw, Source, digest, split_80_20
+from bpx.data.dataset import Dataset, Raw, Source, digest, split_80_20
 from bpx.data.idx import SIDE
+from bpx.engine.arrays import Array, DType
 
 DIGITS = tuple("0123456789")
 
@@ -19,7 +20,7 @@ class Digits(Source):
 
     name: ClassVar[str] = "digits"
 
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+    def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the digits."""
         images, y = small_digits()
         x = images.reshape(len(images), -1)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from bpx.data import columns, labels, summary
-from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, fitted, split
+from bpx.data.dataset import DataError, Dataset, Raw, Source, fitted, split
 from bpx.data.samples import Samples, from_npz, from_text, joined
 from bpx.data.text import is_text
+from bpx.engine.arrays import Array, DType
 from bpx.engine.features import Column, matrix
 
 MOST_CLASSES = 10**5
@@ -89,7 +90,7 @@ class File(Source):
         if self.n_classes is not None and not 2 <= self.n_classes <= MOST_CLASSES:
             raise DataError(f"dataset.n_classes must be between 2 and {MOST_CLASSES:,}, got {self.n_classes}")
 
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+    def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the file's samples; raises DataError naming the file and what is wrong in it."""
         if self.path is None:
             raise DataError("dataset.path must name an npz, csv, tsv or data file")

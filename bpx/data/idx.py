@@ -8,7 +8,6 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,9 @@ from bpx.data import npz
 from bpx.data.dataset import DataError
 from bpx.data.npz import LARGEST
 from bpx.data.packed import opened
+from bpx.engine.arrays import Array
 
-Images = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+Images = tuple[Array, Array, Array, Array]
 
 PARTS = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
 KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from bpx.data import idx
 from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split_80_20
 from bpx.data.digits import DIGITS, large_digits
 from bpx.data.openml import cache, download
+from bpx.engine.arrays import DType
 
 log = logging.getLogger("bpx.data")
 MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of its training labels
@@ -61,7 +62,7 @@ class _OpenMLImages(Source):
         """What the classes are called."""
         return self.class_names
 
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+    def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the images, or loudly the fallback where they cannot be had."""
         found = self._find()
         if found is None:
@@ -114,7 +115,7 @@ class _OpenMLImages(Source):
                 return images, str(place)
         return None if self.title is None else download(self.name, self.title, self.sha256)
 
-    def _fall_back(self, dtype: np.dtype[Any]) -> Dataset:
+    def _fall_back(self, dtype: DType) -> Dataset:
         online = "" if self.title is None else ", and OpenML does not answer"
         wanted = f"{self.name} is neither under BPX_DATA_DIR nor in {cache()}{online}"
         if self.fallback is None:

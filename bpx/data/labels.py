@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bpx.data.dataset import Array
 from bpx.data.table import INTEGER
+from bpx.engine.arrays import Array
 
 TASKS = ("auto", "classification", "regression")
 FEW = 20  # whole numbers written with a point may be classes if so few differ, or

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.data.dataset import DataError
+from bpx.engine.arrays import Array, Arrays
 
 LARGEST = 2**30  # bytes in one array
 
 
-def read(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def read(path: Path, wanted: tuple[str, ...]) -> Arrays:
     """Return the ``wanted`` arrays of an npz file; raises DataError naming the file."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -31,7 +30,7 @@ def read(path: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
 
 
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
     with archive.open(entry) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bpx.data import arrays, columns, table
-from bpx.data.dataset import Array, DataError
+from bpx.data.dataset import DataError
+from bpx.engine.arrays import Array
 from bpx.engine.features import exact
 
 

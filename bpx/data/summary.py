@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bpx.data.dataset import Array
 from bpx.data.samples import Samples
 from bpx.data.text import SEPARATORS
+from bpx.engine.arrays import Array
 from bpx.engine.features import Column
 
 TINY = 1e-30  # features of this size are said: little else in a network works at it

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import Array, DataError, Dataset, Raw, Source, digest, split_80_20
+from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split_80_20
 from bpx.data.npz import LARGEST
+from bpx.engine.arrays import Array, DType
 
 WIDEST = 10**6  # inputs, or outputs
 NUMBERS = LARGEST // 8  # at most, in float64
@@ -41,7 +42,7 @@ class _Made(Source):
     def make(self) -> tuple[Array, Array]:
         """Return features (n, n_in) and labels (n,) or targets (n, n_out)."""
 
-    def load(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> Dataset:
+    def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the samples."""
         x, y = self.make()
         rows, test = split_80_20(len(x), seed=self.random_state)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from bpx.data import text
-from bpx.data.dataset import Array, DataError
+from bpx.data.dataset import DataError
 from bpx.data.text import Text
+from bpx.engine.arrays import Array
 
 LABELS = ("label", "target", "class", "y")  # columns that are taken for the label, in any case
 MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # in a column of features

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bpx.data.dataset import Array, DataError
+from bpx.data.dataset import DataError
 from bpx.data.packed import content
+from bpx.engine.arrays import Array
 
 SUFFIXES = (".csv", ".tsv", ".data")
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from bpx.engine.activations import Activation
+from bpx.engine.arrays import Array
 from bpx.engine.dropout import Dropout
-from bpx.engine.layer import Array
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, Normalization
 from bpx.engine.optimizers import norm

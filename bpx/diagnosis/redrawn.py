@@ -12,9 +12,9 @@ from bpx.diagnosis.architecture import drawn_at_random, orthogonal
 from bpx.diagnosis.remedies import Candidate
 from bpx.diagnosis.trials import root_mean_square
 from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
 from bpx.engine.initializers import INITIALIZERS, Initializer, LecunNormal, Orthogonal
-from bpx.engine.layer import Array
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.models import build
 from bpx.engine.network import Network

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.diagnosis.observation import Observation
 from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.engine.parts import describe
 from bpx.probes.histograms import HIGHEST_DECADE, LOWEST_DECADE
@@ -45,7 +45,7 @@ def about(net: Network, known: Architecture | None) -> dict[str, Any]:
     return facts
 
 
-def predicted(prediction: Prediction, observation: Observation) -> tuple[Keys, NDArray[np.float64]]:
+def predicted(prediction: Prediction, observation: Observation) -> tuple[Keys, Values]:
     """Return theory's line and band as rows: delta_l2, from the last measured one on, and the RMS of z."""
     L = len(prediction.q)
     keys = tuple((f"layer_{i:02d}", "", quantity, 0) for quantity in PREDICTED for i in range(1, L + 1))

@@ -9,8 +9,8 @@ from typing import Any, final
 
 import numpy as np
 
+from bpx.engine.arrays import Values
 from bpx.probes import fit_slope
-from bpx.probes.probe import Values
 from bpx.theory import Verdict, slope_verdict
 
 Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" stands for the whole network

@@ -12,8 +12,9 @@ import numpy as np
 
 from bpx.diagnosis.observation import hidden_slope
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
-from bpx.engine.layer import Array, Layer
+from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual

@@ -14,6 +14,7 @@ Rows are samples. For a layer with n_in inputs and n_out units, and a batch of B
 """
 
 from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
+from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.gradcheck import GradientCheck, TensorCheck, gradcheck
@@ -38,6 +39,7 @@ __all__ = [
     "SCHEDULES",
     "Activation",
     "ActivationFunction",
+    "Array",
     "BatchNorm",
     "Dense",
     "Dropout",

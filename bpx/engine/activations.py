@@ -16,7 +16,8 @@ from typing import ClassVar, final
 import numpy as np
 from scipy.special import ndtr
 
-from bpx.engine.layer import Array, Layer
+from bpx.engine.arrays import Array, DType
+from bpx.engine.layer import Layer
 from bpx.engine.parameters import ParameterVector
 
 
@@ -42,7 +43,7 @@ class ActivationFunction(ABC):
 
 
 @lru_cache(maxsize=64)
-def _zeros(n: int, dtype: np.dtype[np.floating]) -> Array:
+def _zeros(n: int, dtype: DType) -> Array:
     # maximum(z, row of zeros) runs vectorised; maximum(z, 0) is five times slower
     return np.zeros(n, dtype)
 
@@ -321,7 +322,7 @@ class Activation(Layer):
         """Take the name; an activation has no parameters and keeps the width."""
         return self._place(name, n_in, n_in)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own a and delta, both (batch, n)."""
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
 

@@ -6,7 +6,8 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.layer import Array, Layer
+from bpx.engine.arrays import Array, DType
+from bpx.engine.layer import Layer
 from bpx.engine.parameters import Parameter, ParameterVector
 
 
@@ -33,7 +34,7 @@ class Dense(Layer):
         self.b = parameters.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
         return self._place(name, n_in, self.n_out)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own z (batch, n_out) and da (batch, n_in)."""
         self._ones = np.ones(batch, dtype)
         if self.needs_input_grad:

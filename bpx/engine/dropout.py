@@ -6,7 +6,8 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.layer import Array, Layer
+from bpx.engine.arrays import Array, DType
+from bpx.engine.layer import Layer
 from bpx.engine.parameters import ParameterVector
 
 
@@ -30,7 +31,7 @@ class Dropout(Layer):
         """Take the name; dropout has no parameters and keeps the width."""
         return self._place(name, n_in, n_in)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the mask, all (batch, n), and draw a first mask."""
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, mask=self.n_in)
         self.rng = rng

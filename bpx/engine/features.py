@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from bpx.engine.arrays import Array
+
 MAX_EXACT_INTEGER = 2**53  # integers beyond it may have no float64 of their own
 NUMBER_KINDS = "fiub"  # of NumPy's dtypes, those that are numbers
 

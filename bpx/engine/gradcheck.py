@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bpx.engine.activations import Activation
+from bpx.engine.arrays import Array
 from bpx.engine.differences import ERROR_FACTOR, MAX_TOLERANCE, ROUND_OFF, TOLERANCE, Difference, derivative
-from bpx.engine.layer import Array
 from bpx.engine.layercheck import LayerCheck, check_layers
 from bpx.engine.network import Network
 

@@ -14,7 +14,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from bpx.engine.activations import ActivationFunction, LeakyReLU
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array
 
 MAX_SCALE = 1e30  # of every scale: its normal draws fit into float32, and its square into float64
 RECOMMENDED_GAIN = {

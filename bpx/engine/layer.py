@@ -5,15 +5,12 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bpx.engine.memory import zeros
+from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.parameters import Parameter, ParameterVector
-
-Array = NDArray[Any]  # float32 or float64, the network's dtype
 
 
 class Layer(ABC):
@@ -42,7 +39,7 @@ class Layer(ABC):
         """Declare the parameters in ``parameters`` and return n_out, the width of the output."""
 
     @abstractmethod
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Allocate the buffers for up to ``batch`` rows."""
 
     @abstractmethod
@@ -83,7 +80,7 @@ class Layer(ABC):
         self.name, self.n_in, self.n_out = name, n_in, n_out
         return n_out
 
-    def allocate_buffers(self, batch: int, dtype: np.dtype[np.floating], **widths: int) -> None:
+    def allocate_buffers(self, batch: int, dtype: DType, **widths: int) -> None:
         """Allocate one zeroed (batch, width) buffer per keyword, read and written as an attribute."""
         self._buffers = {key: zeros((batch, n), dtype) for key, n in widths.items()}
         self.set_batch_size(batch)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bpx.engine.activations import Activation
+from bpx.engine.arrays import Array
 from bpx.engine.differences import ERROR_FACTOR, MAX_TOLERANCE, ROUND_OFF, TOLERANCE, derivative
-from bpx.engine.layer import Array, Layer
+from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 
 _STEP, _N_DIRECTIONS, _MAX_TRIES = 1e-5, 3, 10

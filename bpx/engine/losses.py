@@ -16,8 +16,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction, _sigmoid
-from bpx.engine.layer import Array
-from bpx.engine.memory import zeros
+from bpx.engine.arrays import Array, DType, zeros
 
 
 class Loss(ABC):
@@ -27,7 +26,7 @@ class Loss(ABC):
     classifies: bool = True
     dz: Array
 
-    def bind(self, batch: int, n_out: int, dtype: np.dtype[np.floating]) -> None:
+    def bind(self, batch: int, n_out: int, dtype: DType) -> None:
         """Allocate buffers for up to ``batch`` rows."""
         self.n_out = n_out
         self._dz = zeros((batch, n_out), dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array
 from bpx.engine.network import Network
 
 TOLERANCE = 1e-3

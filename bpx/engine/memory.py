@@ -1,27 +1,12 @@
-"""Memory: arrays that begin where BLAS wants them, and the state that an object keeps between two steps."""
+"""Memory: the state that an object keeps between two steps."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-ALIGNMENT = 64  # bytes
-Arrays = dict[str, NDArray[Any]]
-
-
-def zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return zeros that begin at a multiple of 64 bytes.
-
-    BLAS adds up in another order where an array begins elsewhere, and where it begins is chance: without this, two
-    runs with the same seed differ in the last digits of what is measured.
-    """
-    n = math.prod(shape) if isinstance(shape, tuple) else shape
-    room = np.zeros(n * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    return room[start : start + n * dtype.itemsize].view(dtype).reshape(shape)
+from bpx.engine.arrays import Arrays
 
 
 class Stateful:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bpx.engine.arrays import Array, Arrays
 from bpx.engine.features import Column, Scaler, matrix
 from bpx.engine.models import build
 from bpx.engine.network import EVALUATION_ROWS, Network
@@ -149,7 +149,7 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
         raise ValueError(f"the model in {directory} cannot be read: {text}") from error
 
 
-def _scaler(arrays: dict[str, NDArray[Any]], name: str, n: int) -> Scaler:
+def _scaler(arrays: Arrays, name: str, n: int) -> Scaler:
     shift, scale = arrays[f"{name}_shift"], arrays[f"{name}_scale"]
     if {shift.shape, scale.shape} != {(n,)} or shift.dtype.kind + scale.dtype.kind != "ff":
         raise ValueError(f"{name}_shift and {name}_scale must be numbers of shape ({n},)")
@@ -164,7 +164,7 @@ def _column(entry: dict[str, Any]) -> Column:
     return Column(name, None if categories is None else tuple(map(str, categories)), fill)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _arrays(path: Path) -> Arrays:
     """Return the arrays of an npz file that is not packed; raises ValueError where it claims more than it holds."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -181,7 +181,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         return dict(arrays)
 
 
-def _check_spec(spec: dict[str, Any], theta: NDArray[Any]) -> None:
+def _check_spec(spec: dict[str, Any], theta: Array) -> None:
     """Raise ValueError where a network's description asks for more weights than there are."""
     widths = [spec["n_in"], *spec["hidden"], spec["n_out"]]
     if not all(type(n) is int and n >= 1 for n in widths):

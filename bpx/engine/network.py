@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bpx.engine.arrays import Array, DType
 from bpx.engine.dense import Dense
 from bpx.engine.initializers import Initializer
-from bpx.engine.layer import Array, Layer
+from bpx.engine.layer import Layer
 from bpx.engine.losses import Loss, accuracy
 from bpx.engine.memory import check_state
 from bpx.engine.parameters import ParameterVector
@@ -29,7 +30,7 @@ class Network:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be float32 or float64, got {dtype}")
         self.n_in, self.blocks, self.loss = n_in, list(blocks), loss
-        self.dtype: np.dtype[np.floating] = np.dtype(dtype)
+        self.dtype: DType = np.dtype(dtype)
         self.parameters = ParameterVector()
         self.spec: NetworkSpec | None = None  # set where the network was built from one
         width, weights = n_in, 0

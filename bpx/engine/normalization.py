@@ -6,7 +6,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from bpx.engine.layer import Array, Layer
+from bpx.engine.arrays import Array, DType
+from bpx.engine.layer import Layer
 from bpx.engine.parameters import Parameter, ParameterVector
 
 EPSILON = 1e-5
@@ -53,7 +54,7 @@ class BatchNorm(Normalization):
         self.running_var = np.ones(n_in)
         return self._place(name, n_in, n_in)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
         self._ones = np.ones(batch, dtype)
@@ -124,7 +125,7 @@ class LayerNorm(Normalization):
         self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
         return self._place(name, n_in, n_in)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
         self._ones = np.ones(batch, dtype)
@@ -174,7 +175,7 @@ class RMSNorm(Normalization):
         self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
         return self._place(name, n_in, n_in)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
         self._ones = np.ones(batch, dtype)

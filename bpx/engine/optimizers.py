@@ -14,8 +14,8 @@ from typing import ClassVar, final
 import numpy as np
 from scipy.linalg.blas import daxpy, dnrm2, saxpy, snrm2
 
-from bpx.engine.layer import Array
-from bpx.engine.memory import Arrays, Stateful, add_prefix, select_prefix
+from bpx.engine.arrays import Array, Arrays
+from bpx.engine.memory import Stateful, add_prefix, select_prefix
 from bpx.engine.parameters import ParameterVector
 from bpx.engine.schedules import Constant, LRSchedule
 

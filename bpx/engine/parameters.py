@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bpx.engine.memory import zeros
+from bpx.engine.arrays import Array, Arrays, DType, zeros
 
 
 class Parameter:
@@ -17,8 +13,8 @@ class Parameter:
 
     __slots__ = ("grad", "is_weight", "name", "shape", "value")
 
-    value: NDArray[Any]
-    grad: NDArray[Any]
+    value: Array
+    grad: Array
 
     def __init__(self, name: str, shape: tuple[int, ...], is_weight: bool) -> None:
         self.name, self.shape, self.is_weight = name, shape, is_weight
@@ -36,8 +32,8 @@ class ParameterVector:
     is what weight decay acts on, and the sum over ``grad[n_weights:]`` is finite only if every delta is.
     """
 
-    theta: NDArray[Any]
-    grad: NDArray[Any]
+    theta: Array
+    grad: Array
 
     def __init__(self) -> None:
         self.tensors: list[Parameter] = []
@@ -49,7 +45,7 @@ class ParameterVector:
         self.tensors.append(parameter)
         return parameter
 
-    def allocate(self, dtype: np.dtype[np.floating]) -> None:
+    def allocate(self, dtype: DType) -> None:
         """Create theta and grad, zeroed, and point every parameter's views into them."""
         self.tensors.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
         size = sum(p.size for p in self.tensors)
@@ -73,7 +69,7 @@ class ParameterVector:
         self.theta = self.theta.copy()
         self._view()
 
-    def views(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def views(self, vector: Array) -> Arrays:
         """Return a vector laid out like theta (an update, a direction) as named tensors."""
         out, start = {}, 0
         for p in self.tensors:

@@ -7,7 +7,8 @@ from typing import Self, final
 
 import numpy as np
 
-from bpx.engine.layer import Array, Layer
+from bpx.engine.arrays import Array, DType
+from bpx.engine.layer import Layer
 from bpx.engine.parameters import ParameterVector
 
 
@@ -34,7 +35,7 @@ class Residual(Layer):
             raise ValueError(f"a residual block must keep its width: {n_in} goes in, {width} comes out")
         return self._place(name, n_in, n_in)
 
-    def bind(self, batch: int, dtype: np.dtype[np.floating], rng: np.random.Generator) -> None:
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y and dx, both (batch, n)."""
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
         for layer in self.branch:

@@ -8,8 +8,9 @@ from typing import Any, final
 import numpy as np
 from matplotlib.figure import Figure
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, dots, figure_legend, style_axes
-from bpx.figures.layers import Values, layer_ticks, number, record_figure, step_label
+from bpx.figures.layers import layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
 KINDS = {  # of operations: name and colour

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import style_axes
-from bpx.figures.layers import DEPTH, Values, layer_ticks, number, record_figure, step_label
+from bpx.figures.layers import DEPTH, layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
 PANELS = (("activation_histogram", "|a|"), ("gradient_histogram", "|∂J/∂W|"))

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, log_y, positive, style_axes
-from bpx.figures.layers import MOMENTS, Values, record_figure, step_label
+from bpx.figures.layers import MOMENTS, record_figure, step_label
 from bpx.figures.steps import STEP, step_axis
 from bpx.records import Records
 

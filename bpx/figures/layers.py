@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import (
     BLUE,
     LOG_AXIS_MAX,
@@ -30,7 +30,6 @@ from bpx.records import Records
 DEPTH = "layer, from the input"
 FEW = 5  # records whose points are drawn large, lest they be lost
 MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
-Values = NDArray[np.float64]
 
 
 def record_figure(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import GREY, RED, figure_legend, new_figure, style_axes
 from bpx.figures.trials import (
     ACCURACY,
@@ -28,7 +28,6 @@ NEAR = 4  # power of the distance by which a trial's weight falls
 FEWEST, PLACES = 8, 5  # trials, and values of each key, from which an edge is drawn
 SHADE = "#e3e3e3"  # where networks do not train
 KINDS = {"cost": COST, "accuracy": ACCURACY, "slope": SLOPE}
-Values = NDArray[np.float64]
 
 
 def map_values(trials: Trials) -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import GREY, legend_below, log_y, positive, style_axes
-from bpx.figures.layers import DEPTH, Values, first_and_last, heat_map, number, record_figure
+from bpx.figures.layers import DEPTH, first_and_last, heat_map, number, record_figure
 from bpx.records import Records
 
 THEORY = "#222222"

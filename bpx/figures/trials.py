@@ -14,6 +14,7 @@ from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import literal, power, ranges
 
 LABELS = {
@@ -35,7 +36,7 @@ class Trials:
     columns: dict[str, list[str]]
     about: dict[str, Any]
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
+    def numbers(self, name: str) -> Values:
         """Return a column as numbers, NaN where it holds none."""
         return np.array([_number(text) for text in self.columns.get(name, [])], dtype=float)
 
@@ -61,7 +62,7 @@ def read_trials(directory: Path) -> Trials:
     return Trials({name: [row[name] or "" for row in rows] for name in names}, about)
 
 
-def key_axis(axis: Any, values: NDArray[np.float64], key: str = "") -> None:
+def key_axis(axis: Any, values: Values, key: str = "") -> None:
     """Make an axis logarithmic where its values range, or its key does; name few places, and no fractions of counts."""
     places = np.unique(values[np.isfinite(values)])
     doubling = len(places) > 2 and np.allclose(np.diff(np.log2(np.maximum(places, 1e-300))), 1)

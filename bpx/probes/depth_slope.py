@@ -8,8 +8,8 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.arrays import Values
 from bpx.engine.numbers import power
-from bpx.probes.probe import Values
 
 
 @final

@@ -6,8 +6,8 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.layer import Array
-from bpx.probes.probe import Key, Probe, ProbeContext, Values, weight_layers
+from bpx.engine.arrays import Array, Values
+from bpx.probes.probe import Key, Probe, ProbeContext, weight_layers
 
 LOWEST_DECADE, HIGHEST_DECADE, BINS_PER_DECADE = -20, 6, 2  # decades that the bins span, and bins a decade
 BINS = (HIGHEST_DECADE - LOWEST_DECADE) * BINS_PER_DECADE

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array
 from bpx.engine.network import Network
 from bpx.probes.probe import Probe, ProbeContext
 

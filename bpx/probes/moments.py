@@ -11,9 +11,8 @@ import math
 import numpy as np
 from scipy.linalg.blas import dasum, sasum
 
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array, DType, Values
 from bpx.engine.optimizers import MAX_UNTHREADED, norm
-from bpx.probes.probe import Values
 
 BLOCK = 128
 _CANCELLATION_THRESHOLD = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 loses digits
@@ -22,7 +21,7 @@ _CANCELLATION_THRESHOLD = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 l
 class TensorMoments:
     """Mean, mean magnitude, standard deviation and root mean square of tensors (rows, up to ``widest``)."""
 
-    def __init__(self, widest: int, dtype: np.dtype[np.floating]) -> None:
+    def __init__(self, widest: int, dtype: DType) -> None:
         self._ones, self._column = np.ones(BLOCK, dtype), np.empty(widest, dtype)
         self._asum = sasum if dtype == np.float32 else dasum
 

@@ -8,7 +8,8 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from bpx.engine.layer import Array, Layer
+from bpx.engine.arrays import Array
+from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 

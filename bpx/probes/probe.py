@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.engine.activations import Activation
+from bpx.engine.arrays import Array, Values
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
-from bpx.engine.layer import Array, Layer
+from bpx.engine.layer import Layer
 from bpx.engine.memory import Stateful
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 
 Key = tuple[str, str, str, int]  # layer, operation, quantity, index
-Values = NDArray[np.float64]
 
 
 class Next(Protocol):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
-from bpx.engine.memory import Arrays, add_prefix, select_prefix
-from bpx.probes.probe import Key, Probe, Values
+from bpx.engine.arrays import Arrays, Values
+from bpx.engine.memory import add_prefix, select_prefix
+from bpx.probes.probe import Key, Probe
 from bpx.probes.schedule import StepSchedule
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,6 +14,7 @@ from rich.table import Table
 from bpx.cli.command import terminal
 from bpx.data import Dataset
 from bpx.diagnosis import Finding
+from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.measurement import Measurement
@@ -146,7 +145,7 @@ class Console:
                 out(f"look      {tracker.ui_command}")
             out(f"open      {tracker.link}")
 
-    def _table(self, first: NDArray[np.float64], last: NDArray[np.float64]) -> Table:
+    def _table(self, first: Values, last: Values) -> Table:
         table = Table(title="layers", title_justify="left")
         for column in ("layer", "shape", "|dW| first", "|dW| last", "|delta| first", "|step|/|W| last"):
             table.add_column(column, justify="left" if column == "layer" else "right")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.config import Plan
 from bpx.data import Dataset
 from bpx.diagnosis import Finding, diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
 from bpx.diagnosis.training_state import FinalState, TrainingState
+from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
@@ -58,8 +58,8 @@ class Measurement:
         self.final: FinalState | None = None
         self.state = TrainingState(net, optimizer.rate.base, _largest_class(data))
         self.gone: frozenset[str] = frozenset()
-        self.first: NDArray[np.float64] | None = None  # the scales, (layers, quantities), at the first record
-        self.last: NDArray[np.float64] | None = None
+        self.first: Values | None = None  # the scales, (layers, quantities), at the first record
+        self.last: Values | None = None
         self._wanted = plan.tracker.per_layer
         self._named: dict[str, list[tuple[int, str, bool]]] = {}
         replica = net.replica(net.batch)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.engine import Network
+from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Outcome, Records, read, read_metrics
 from bpx.runs.study_data import FILE, Data, StudyResult
@@ -39,7 +40,6 @@ from bpx.tracking import Parent, TrackingError
 if TYPE_CHECKING:
     from bpx.figures.canvas import Picture
 
-Values = NDArray[np.float64]
 SPARING = ("probes=light", "checkpoint.keep=0")  # unless a study asks for more
 CHILD = ("tracking.figures=false", "tracking.model=false", "progress=false")
 
@@ -92,7 +92,7 @@ class Study:
             self._data[key] = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
         return self._data[key]
 
-    def draws(self, *overrides: str, seeds: int | None = None) -> Iterator[tuple[Network, NDArray[Any], NDArray[Any]]]:
+    def draws(self, *overrides: str, seeds: int | None = None) -> Iterator[tuple[Network, Array, Array]]:
         """Yield the composed network, drawn for each seed, after a forward and backward pass, with the batch x, y.
 
         The batch are ``batch_size`` random training samples; network and buffers are used again for the next seed.

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bpx.config import UserError
+from bpx.engine.arrays import Values
 from bpx.system.files import replaced
 
 Data = dict[str, Any]
@@ -20,9 +21,9 @@ DIGITS = 6  # significant digits of a saved number
 BAND = (10, 50, 90)  # percentiles over the seeds
 
 
-def percentiles(samples: ArrayLike) -> NDArray[np.float64]:
+def percentiles(samples: ArrayLike) -> Values:
     """Return the 10th, 50th and 90th percentile over the seeds: (seeds, n) becomes (3, n); NaN is left out."""
-    found: NDArray[np.float64] = np.nanpercentile(np.atleast_2d(np.asarray(samples, float)), BAND, axis=0)
+    found: Values = np.nanpercentile(np.atleast_2d(np.asarray(samples, float)), BAND, axis=0)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array, DType
 from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_documented, expect_word
 
 LARGEST = {"float32": 1e38, "float64": 1e308}
@@ -54,7 +54,7 @@ def _check_derivative(name: str, function: ActivationFunction) -> None:
     expect(not function.monotone or d.min() >= 0, f"{name}.monotone must be False: df goes down to {d.min():.6g}")
 
 
-def _check_extremes(name: str, function: ActivationFunction, dtype: np.dtype[np.floating]) -> None:
+def _check_extremes(name: str, function: ActivationFunction, dtype: DType) -> None:
     info, big = np.finfo(dtype), LARGEST[dtype.name]
     z = np.array([[big, -big, 0.0, -0.0, info.smallest_subnormal, -info.smallest_subnormal, info.tiny]], dtype)
     a, d = np.empty_like(z), np.empty_like(z)

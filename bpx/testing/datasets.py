@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpx.data.dataset import Dataset, Source
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array, DType
 from bpx.testing.expect import DTYPES, expect, expect_documented
 
 
@@ -42,7 +42,7 @@ def check_dataset(source: Source) -> None:
     )
 
 
-def _check_parts(name: str, data: Dataset, dtype: np.dtype[np.floating]) -> None:
+def _check_parts(name: str, data: Dataset, dtype: DType) -> None:
     for key in ("name", "source", "sha256"):
         expect(getattr(data, key), f"{name}: the dataset's {key} must be given")
     n_in = data.x_train.shape[1]
@@ -58,7 +58,7 @@ def _check_parts(name: str, data: Dataset, dtype: np.dtype[np.floating]) -> None
         _check_targets(name, part, data, y, len(x), dtype)
 
 
-def _check_targets(name: str, part: str, data: Dataset, y: Array, rows: int, dtype: np.dtype[np.floating]) -> None:
+def _check_targets(name: str, part: str, data: Dataset, y: Array, rows: int, dtype: DType) -> None:
     expect(len(y) == rows, f"{name}: y_{part} has {len(y)} rows, x_{part} {rows}")
     if data.n_classes is None:
         expect(y.ndim == 2 and y.dtype == dtype, f"{name}: y_{part} must be (rows, n_out) of {dtype}, got {y.dtype}")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bpx.engine.arrays import Array, DType
 from bpx.engine.parts import describe, restore
 
-DTYPES: tuple[np.dtype[np.floating], ...] = (np.dtype("float32"), np.dtype("float64"))
+DTYPES: tuple[DType, ...] = (np.dtype("float32"), np.dtype("float64"))
 TOLERANCE = 1e-7  # of a derivative, absolute or relative
 
 
@@ -41,7 +41,7 @@ def expect_described(kind: str, base: type, registry: Mapping[str, type], part: 
     expect(describe(again, registry) == described, f"{name} changes its parameters when it is saved and loaded")
 
 
-def expect_same_state(before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]], message: str) -> None:
+def expect_same_state(before: Mapping[str, Array], after: Mapping[str, Array], message: str) -> None:
     """Raise AssertionError unless two states have the same names and the same bits."""
     same = before.keys() == after.keys() and all(np.array_equal(before[k], after[k], equal_nan=True) for k in before)
     expect(same, message)

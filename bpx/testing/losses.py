@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array
 from bpx.engine.losses import LOSSES, Loss
 from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_documented, expect_word
 

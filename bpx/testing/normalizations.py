@@ -7,10 +7,10 @@ import copy
 import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, Activation
+from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
 from bpx.engine.gradcheck import gradcheck
 from bpx.engine.initializers import INITIALIZERS
-from bpx.engine.layer import Array
 from bpx.engine.losses import SoftmaxCrossEntropy
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bpx.engine.arrays import DType
 from bpx.engine.models import mlp
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
@@ -48,7 +49,7 @@ def check_optimizer(build: Callable[..., Optimizer], lr: float = 0.01) -> None:
         expect(_cost(net) < first, f"{name} with lr={lr:g} does not lower the cost: {first:.4g}, then {_cost(net):.4g}")
 
 
-def _network(dtype: np.dtype[np.floating]) -> Network:
+def _network(dtype: DType) -> Network:
     return mlp(4, [6], 3, "tanh", dtype=dtype.name, seed=2).bind(20)
 
 

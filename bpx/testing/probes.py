@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpx.engine.layer import Array
+from bpx.engine.arrays import Array, DType
 from bpx.engine.models import mlp
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
@@ -44,7 +44,7 @@ def check_probe(probe: type[Probe]) -> None:
         expect(np.array_equal(first, again, equal_nan=True), f"{name} measures other values in the same training")
 
 
-def _train(cls: type[Probe] | None, dtype: np.dtype[np.floating]) -> tuple[Network, Array]:
+def _train(cls: type[Probe] | None, dtype: DType) -> tuple[Network, Array]:
     """Return a network after a few steps, and what a probe of it measured in them, (steps, keys)."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((ROWS, 4)).astype(dtype), rng.integers(0, 3, ROWS)

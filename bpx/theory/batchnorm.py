@@ -15,7 +15,8 @@ import numpy as np
 from scipy.special import betaln
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, dphi, phi, rule
+from bpx.engine.arrays import Array
+from bpx.theory.gaussian import dphi, phi, rule
 
 ROUNDED_BATCH = 3  # of two samples a unit keeps none of delta, of three one direction: the rest is rounding
 SMALLEST_BATCH = 8  # the mean of 1 / variance and the density below need some samples

@@ -16,9 +16,10 @@ from typing import final
 import numpy as np
 
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture
 from bpx.theory.fluctuation import CORRELATIONS, LayerNoise, Moments, layer_covariance, moments
-from bpx.theory.gaussian import Array, dphi, expectation, phi, second_moment, second_moment_slope, slope_moment
+from bpx.theory.gaussian import dphi, expectation, phi, second_moment, second_moment_slope, slope_moment
 from bpx.theory.steps import Step, log_slope
 
 

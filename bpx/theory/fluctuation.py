@@ -20,7 +20,8 @@ import numpy as np
 from scipy.special import digamma, polygamma
 
 from bpx.engine.activations import ActivationFunction
-from bpx.theory.gaussian import Array, dphi, pair_rule, phi, rule, scale_free, scale_free_beyond
+from bpx.engine.arrays import Array
+from bpx.theory.gaussian import dphi, pair_rule, phi, rule, scale_free, scale_free_beyond
 
 CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
 _NEAR, _FAR = 1e-12, 1e6  # variances at which most units stand near 0, and far from every bend of phi

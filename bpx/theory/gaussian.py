@@ -13,11 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.arrays import Array
 
-Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
 TAIL = 12.0  # the density beyond is below 1e-31

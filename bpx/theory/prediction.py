@@ -10,12 +10,12 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.arrays import Array
 from bpx.engine.numbers import power
 from bpx.theory.architecture import Architecture
 from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, length_growth
 from bpx.theory.finite_width import Ends, finite_width, first_along
 from bpx.theory.fluctuation import spread
-from bpx.theory.gaussian import Array
 from bpx.theory.steps import Step, carriers, step
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_info
 
+from bpx.engine.arrays import Arrays
 from bpx.engine.memory import add_prefix, select_prefix
 from bpx.records import Keys, RecordWriter
 from bpx.training import checkpoint_file
@@ -180,7 +181,7 @@ class Checkpoints:
         news = self.record.news()
         if news:
             self._parts += 1
-            arrays: checkpoint_file.Arrays = {}
+            arrays: Arrays = {}
             for i, (_, steps, epochs, values) in enumerate(news):
                 arrays |= {f"{i}/step": steps, f"{i}/epoch": epochs, f"{i}/value": values}
             keys = [[list(key) for key in group[0]] for group in news]

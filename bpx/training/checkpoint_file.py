@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bpx.engine.arrays import Array, Arrays, DType
 from bpx.system.files import replaced
-
-Arrays = dict[str, NDArray[Any]]
 
 MAGIC = b"bpx 1 "
 LONGEST_HEADER = 2**24  # bytes
@@ -82,11 +80,11 @@ def _read(file: BinaryIO, size: int) -> tuple[dict[str, Any], Arrays]:
     return header["facts"], arrays
 
 
-def _bytes(array: NDArray[Any]) -> memoryview:
+def _bytes(array: Array) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def _dtype(name: str) -> DType:
     if name not in DTYPES:
         raise ValueError(f"its header has the unknown type {str(name)[:20]!r}")
     return np.dtype(name)

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.data import Batches
+from bpx.engine.arrays import Arrays
 from bpx.engine.memory import Stateful, add_prefix, select_prefix
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass
