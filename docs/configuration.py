@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 from hydra.utils import get_object
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,8 @@ def value(found: Any) -> str:
 
 def comments(text: str) -> dict[str, str]:
     """Return the comment behind each key of a YAML text, by its dotted name."""
-    found, path = {}, []
+    found: dict[str, str] = {}
+    path: list[str] = []
     for line in text.splitlines():
         match = re.match(r"^( *)([\w]+):(.*?)(?:\s#\s(.*))?$", line)
         if match:

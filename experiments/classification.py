@@ -29,7 +29,7 @@ def evaluation(run: TrainedRun) -> dict[str, np.ndarray]:
 def first_over_last(run: TrainedRun) -> float:
     """Return ‖δ‖ at the first hidden layer over that at the last, at initialization."""
     first, last, _ = run.records().grid("delta_l2")[2][:, 0]
-    return first / last
+    return float(first / last)
 
 
 def measure(s: Study) -> Data:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from bpx.engine import Dropout, Network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, Picture, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
@@ -16,11 +17,18 @@ SETUP = (
 AVERAGED = (1, 3, 10, 30, 100, 300)
 
 
+def mask_of(net: Network) -> np.ndarray:
+    """Return the mask of the dropout layer, (ROWS, UNITS): 0 or 1 / (1 - p)."""
+    layer = net.blocks[2]
+    assert isinstance(layer, Dropout)
+    return layer.mask
+
+
 def measure(s: Study) -> Data:
     """Drop units of one layer many times, count them, and average the outputs."""
     dropped, scaled, kept = [], [], []
     for net, x, _ in s.draws(*SETUP):  # noqa: B007  # the last batch is used again below
-        a, mask = net.blocks[1].y, net.blocks[2].mask
+        a, mask = net.blocks[1].y, mask_of(net)
         dropped.append(np.mean(mask == 0))
         scaled.append(1 - mask.mean())
         on = (mask > 0) & (a > 0)
@@ -36,8 +44,13 @@ def measure(s: Study) -> Data:
     s.log(dropped=np.mean(dropped), by_the_scaled_mask=np.mean(scaled), scale_of_the_kept=np.mean(kept),
           error_of_one=errors[0], error_of_300=errors[-1])  # fmt: skip
     net.forward(x, train=True)
-    batch = {"a": net.blocks[1].y, "mask": net.blocks[2].mask, "y": net.blocks[2].y}
+    batch = {"a": net.blocks[1].y, "mask": mask_of(net), "y": net.blocks[2].y}
     return {"dropped": dropped, "scaled": scaled, "kept": np.mean(kept), "errors": errors, "same": same, "batch": batch}
+
+
+def edges(low: float, high: float) -> list[float]:
+    """Return the edges of forty bins."""
+    return [float(edge) for edge in np.linspace(low, high, 41)]
 
 
 def draw(data: Data) -> Picture:
@@ -53,9 +66,8 @@ def draw(data: Data) -> Picture:
         panels[name].grid(False)
         figure.colorbar(image, ax=panels[name])
     share, mean, errors = panels["share"], panels["mean"], data["errors"]
-    share.hist(data["dropped"], np.linspace(0.3, 0.7, 41), color=BLUE, alpha=0.8, label="share of zeros in the mask")
-    bins = np.linspace(-0.2, 0.2, 41)
-    share.hist(data["scaled"], bins, color=RED, alpha=0.5, label="1 − mean of the scaled mask")
+    share.hist(data["dropped"], edges(0.3, 0.7), color=BLUE, alpha=0.8, label="share of zeros in the mask")
+    share.hist(data["scaled"], edges(-0.2, 0.2), color=RED, alpha=0.5, label="1 − mean of the scaled mask")
     share.axvline(RATE, color=GREY, ls="--", label="p")
     style_axes(share, "fraction dropped", "batches", f"{data['seeds']} batches" if data["seeds"] > 1 else "one batch")
     share.legend(fontsize=8, frameon=False)

@@ -29,7 +29,7 @@ CURES = {
 
 def factor(delta: np.ndarray) -> np.ndarray:
     """Return each network's factor of ‖δ‖ per layer over the hidden layers, going backward."""
-    return (delta[:, 0] / delta[:, -2]) ** (1 / (LAYERS - 2))
+    return np.asarray((delta[:, 0] / delta[:, -2]) ** (1 / (LAYERS - 2)))
 
 
 def measure(s: Study) -> Data:
@@ -45,10 +45,10 @@ def measure(s: Study) -> Data:
     delta = {name: np.array([r.records().grid("delta_l2")[2][:, 0] for r in made]) for name, made in runs.items()}
     growth = {name: np.median(d[:, 0] / d[:, -2]) for name, d in delta.items()}
     accuracy = {name: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for name, made in runs.items()}
-    accuracy = {name: np.nanmedian(values) for name, values in accuracy.items() if np.isfinite(values).any()}
+    reached = {name: float(np.nanmedian(v)) for name, v in accuracy.items() if np.isfinite(v).any()}
     diverged = sum(r.outcome == "diverged" for r in runs["gain 2"])
     s.log(growth_gain_2=growth["gain 2"], growth_he=growth["gain √2 (He)"], diverged_gain_2=diverged / repeats)
-    s.log(**{f"accuracy/{metric_name(name)}": value for name, value in accuracy.items()})
+    s.log(**{f"accuracy/{metric_name(name)}": value for name, value in reached.items()})
     costs = {}
     for name, made in runs.items():
         finished = [r.history("cost/train") for r in made if r.outcome == "finished"]
@@ -56,7 +56,7 @@ def measure(s: Study) -> Data:
             costs[name] = {"step": finished[0][0], "cost": percentiles([cost for _, cost in finished])}
     return {"factor": percentiles(np.array(measured).T), "theory": theory, "share": share, "repeats": repeats,
             "delta": {name: percentiles(d) for name, d in delta.items()}, "growth": growth["gain 2"],
-            "diverged": diverged, "accuracy": accuracy, "costs": costs}  # fmt: skip
+            "diverged": diverged, "accuracy": reached, "costs": costs}  # fmt: skip
 
 
 def draw(data: Data) -> Picture:

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 
+from bpx.engine import Network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
@@ -31,7 +32,7 @@ SIGMOID = (
 )  # fmt: skip
 
 
-def singular_value(net) -> float:
+def singular_value(net: Network) -> float:
     """Return the mean singular value of ∂z^(l+1)/∂z^l = diag(φ'(z^l)) W^(l+1), one sample, hidden layers."""
     found = []
     for k in range(4):

@@ -1,6 +1,7 @@
 """What does every number of one forward and one backward pass look like in a 2-2-1 sigmoid network?"""
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ X, TARGET = np.array([0.5, 0.3]), np.array([1.0])
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + exp(-z))."""
-    return 1 / (1 + np.exp(-z))
+    return np.asarray(1 / (1 + np.exp(-z)))
 
 
 def by_hand() -> dict[str, np.ndarray]:
@@ -40,11 +41,13 @@ def by_engine(s: Study) -> dict[str, np.ndarray]:
     net = s.plan(*SETUP).network(2, 1).bind(1)
     first, last = net.dense
     for dense, W, b in ((first, W1, B1), (last, W2, B2)):
+        assert dense.b is not None
         dense.W.value[...], dense.b.value[...] = W.T, b
     net.cost(X[None], TARGET[None])
     a2 = net.loss.predict(last.y)[0]
     net.backward()
     d1, d2 = (d[0] for d in deltas(net))
+    assert first.b is not None and last.b is not None
     return {"z1": first.y[0], "a1": last.x[0], "z2": last.y[0], "a2": a2, "δ2": d2, "δ1": d1,
             "dW2": last.W.grad.T, "db2": last.b.grad, "dW1": first.W.grad.T, "db1": first.b.grad}  # fmt: skip
 
@@ -54,12 +57,16 @@ def show(value: np.ndarray, digits: int = 4) -> str:
     return np.array2string(np.asarray(value), precision=digits, separator=", ", suppress_small=True).replace("\n", "")
 
 
-def draw_network(axes, v: dict[str, np.ndarray]) -> None:
+def draw_network(axes: Any, v: dict[str, np.ndarray]) -> None:
     """Draw units, weights, and at each unit what passed through it."""
-    places = {"x": [(0, 1.0), (0, 0.0)], "h": [(1.3, 1.0), (1.3, 0.0)], "o": [(2.6, 0.5)]}
-    for W, sources, targets in ((W1, places["x"], places["h"]), (W2, places["h"], places["o"])):
-        for k, (x1, y1) in enumerate(targets):
-            for i, (x0, y0) in enumerate(sources):
+    places: dict[str, list[tuple[float, float]]] = {
+        "x": [(0, 1.0), (0, 0.0)],
+        "h": [(1.3, 1.0), (1.3, 0.0)],
+        "o": [(2.6, 0.5)],
+    }
+    for W, sources, targets in ((W1, "x", "h"), (W2, "h", "o")):
+        for k, (x1, y1) in enumerate(places[targets]):
+            for i, (x0, y0) in enumerate(places[sources]):
                 axes.plot([x0, x1], [y0, y1], color=GREY, lw=0.8 + 3 * abs(W[k, i]), zorder=1)
                 at = 0.3 if y0 != y1 else 0.5
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
@@ -81,7 +88,7 @@ def draw_network(axes, v: dict[str, np.ndarray]) -> None:
     axes.set_title(f"x = (0.5, 0.3), target 1, J = ½(a − t)² = {0.5 * (v['a2'][0] - 1) ** 2:.5f}", fontsize=10)
 
 
-def heat(figure, axes, values: np.ndarray, title: str) -> None:
+def heat(figure: Picture, axes: Any, values: np.ndarray, title: str) -> None:
     """Draw a matrix with its numbers, the colours centred at zero."""
     values = np.atleast_2d(values)
     most = float(np.abs(values).max())

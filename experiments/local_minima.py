@@ -48,7 +48,9 @@ def end(run: TrainedRun, data: Dataset) -> End:
     by_layer = np.array([np.linalg.norm(dense.W.grad) for dense in net.dense])
     dead = np.concatenate([(block.y <= 0).all(axis=0) for block in net.blocks if block.kind == "activation"])
     found = minimize(descend, net.parameters.theta.copy(), jac=True, method="L-BFGS-B", options={"maxiter": 3000})
-    return End(cost, float(np.linalg.norm(grad)), by_layer, float(dead.mean()), found.fun, np.linalg.norm(found.jac))
+    return End(
+        cost, float(np.linalg.norm(grad)), by_layer, float(dead.mean()), found.fun, float(np.linalg.norm(found.jac))
+    )
 
 
 def measure(s: Study) -> Data:

@@ -1,10 +1,12 @@
 """How well does a plain network learn a thousand digits, and how do its gradients flow before and after?"""
 
 import sys
+from typing import Any
 
 import numpy as np
 
 from bpx.data import Dataset
+from bpx.engine import Network
 from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion
@@ -19,12 +21,14 @@ SHOWN = (
 )  # fmt: skip
 
 
-def gradient_norms(net, data: Dataset) -> tuple[list[float], list[float]]:
+def gradient_norms(net: Network, data: Dataset) -> tuple[list[Any], list[Any]]:
     """Return ‖∂J/∂W‖ and ‖∂J/∂b‖ by layer on the first training samples."""
     net.bind(FLOW_SAMPLES)
     net.cost(data.x_train[:FLOW_SAMPLES], data.y_train[:FLOW_SAMPLES])
     net.backward()
-    return [np.linalg.norm(d.W.grad) for d in net.dense], [np.linalg.norm(d.b.grad) for d in net.dense]
+    return [np.linalg.norm(d.W.grad) for d in net.dense], [
+        np.linalg.norm(d.b.grad) for d in net.dense if d.b is not None
+    ]
 
 
 def flow(s: Study, made: list[TrainedRun]) -> dict[str, np.ndarray]:
@@ -68,7 +72,8 @@ def draw(data: Data) -> Picture:
     """Draw training, confusion, the gradients' norms, and nine images with their predictions."""
     kept = data["evaluation"]
     figure = new_figure(f"{kept['name']}, 784-128-64-10, {data['seeds']} seeds", "a thousand digits", 12, 6.4)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.2, 1))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2.2, 1))
+    top, bottom = parts
     curves, confusion, norm_axes = top.subplots(1, 3)
     band(curves, data["step"], data["cost"], "training", BLUE)
     curves.set_yscale("log")

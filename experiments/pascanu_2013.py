@@ -77,9 +77,10 @@ def measure(s: Study) -> Data:
         for seed, r in enumerate(runs):
             steps, cost = r.history("cost/train")
             histories[f"seed {seed}"] = {"step": steps, "cost": cost}
-        training[name] = {"diverged": np.mean([r.outcome == "diverged" for r in runs]), "runs": histories,
-                          "accuracy": np.median(accuracy) if accuracy else None}  # fmt: skip
-        s.log(**{f"diverged_{name.replace(' ', '_')}": training[name]["diverged"]})
+        diverged = float(np.mean([r.outcome == "diverged" for r in runs]))
+        training[name] = {"diverged": diverged, "accuracy": np.median(accuracy) if accuracy else None,
+                          "runs": histories}  # fmt: skip
+        s.log(**{f"diverged_{name.replace(' ', '_')}": diverged})
     return {
         "log10_cost": np.log10(np.maximum(J, 1e-8)).round(3),
         "slope": [np.median(slope), slope.max()],

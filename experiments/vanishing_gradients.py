@@ -2,6 +2,7 @@
 
 import math
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ SETUP = (
 
 def profiles(s: Study, std: float) -> dict[str, np.ndarray]:
     """Return ‖δ‖, mean |a| and ‖W‖ of every layer, (seeds, layers)."""
-    rows = {"delta": [], "activation": [], "weight": []}
+    rows: dict[str, list[Any]] = {"delta": [], "activation": [], "weight": []}
     for net, _, _ in s.draws(*SETUP, f"initializer.std={std}"):
         rows["delta"].append([np.linalg.norm(d) for d in deltas(net)])
         rows["activation"].append([np.abs(a).mean() for a in activations(net)])

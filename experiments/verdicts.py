@@ -1,5 +1,6 @@
 """What do a healthy, a vanishing and an exploding network look like, and does theory know beforehand?"""
 
+import math
 import sys
 
 import numpy as np
@@ -26,23 +27,23 @@ def measure(s: Study) -> Data:
     """Draw three networks, measure δ by layer, predict it, and train them."""
     data: Data = {"epochs": 1 if s.quick else 10}
     for name, (setup, _, _) in NETWORKS.items():
-        profiles, first = [], None
+        profiles, sentence = [], ""
         for net, x, y in s.draws(*SETUP, *setup):
             profiles.append([l2(d) for d in deltas(net)[:-1]])
-            first = first or diagnose(net, x, y)
+            sentence = sentence or diagnose(net, x, y).sentence
         theory = predict_network(net)[2]  # of the last: it is the same but for the variance of its first z
         delta = np.array(profiles)
         slope = float(np.median(-np.polyfit(AT, np.log10(delta).T, 1)[0]))
         made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={data['epochs']}", seeds=min(3, s.seeds))
         ends = [r.metrics["accuracy/test"] for r in made if r.outcome == "finished"]
-        s.log(**{f"factor/{name}": 10**slope, f"predicted/{name}": theory.factor})
+        s.log(**{f"factor/{name}": 10**slope, f"predicted/{name}": theory.factor or math.nan})
         data[name] = {
             "delta": percentiles(delta),
             "theory": np.median(delta[:, -1]) * 10.0 ** np.array([theory.low, theory.log10_delta, theory.high]),
             "slope": slope,
             "predicted_factor": theory.factor,
             "accuracy": np.median(ends) if ends else None,
-            "sentence": first.sentence,
+            "sentence": sentence,
         }
     return data
 
