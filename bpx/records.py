@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from bpx.engine.arrays import Array, Values
 from bpx.system.files import replaced
 
+__all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "read", "read_metrics"]
+
 FORMAT = 1  # of the file, in its metadata under bpx.format; a file without it is of the first format
 ABOUT, FORMAT_KEY = (
     "bpx",

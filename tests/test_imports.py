@@ -19,7 +19,7 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "testing": ("engine", "data", "probes"),
     "theory": ("engine.activations", "engine.arrays", "engine.numbers"),
     "probes": ("engine", "theory"),
-    "figures": ("engine.arrays", "engine.parts", "records", "theory"),
+    "figures": ("engine.activations", "engine.arrays", "engine.parts", "records", "theory"),
     "training": ("engine", "data", "probes", "records", "system"),
     "tracking": ("records", "engine.features", "engine.model_files", "system"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),

@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.parts import restore
 from bpx.figures.canvas import new_figure, style_axes
 from bpx.records import Records
-from bpx.theory import ACTIVATIONS, ActivationFunction, PhaseDiagram, phase_diagram_around
+from bpx.theory import PhaseDiagram, phase_diagram_around
 
 _DECADES = 1.0  # of chi_1 to either side of 1; beyond, the colour stays
 

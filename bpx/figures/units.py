@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
+from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.parts import restore
 from bpx.figures.canvas import RED, figure_legend, style_axes
 from bpx.figures.layers import depth_bar, lines_by_depth, record_figure
 from bpx.figures.steps import STEP
 from bpx.records import Records
-from bpx.theory import ACTIVATIONS, ActivationFunction
 
 SATURATED, POINTS = 0.05, 2000  # of the largest slope; of the normal distribution
 PANELS = (

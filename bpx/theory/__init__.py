@@ -1,6 +1,5 @@
 """Mean-field theory of signal propagation: what a wide random network should show before it has learned."""
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.theory.architecture import Architecture, weight_stds
 from bpx.theory.criticality import PhaseDiagram, critical_sigma_w, phase_diagram, phase_diagram_around
 from bpx.theory.finite_width import Ends
@@ -9,8 +8,6 @@ from bpx.theory.meanfield import Ensemble, MeanField, mean_field
 from bpx.theory.prediction import Prediction, Verdict, backward_slope, predict, slope_verdict
 
 __all__ = [
-    "ACTIVATIONS",
-    "ActivationFunction",
     "Architecture",
     "Ends",
     "Ensemble",
