@@ -89,6 +89,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @property
+    def validation(self) -> tuple[Array, Array] | None:
+        """The validation part, if there is one."""
+        return None if self.x_val is None or self.y_val is None else (self.x_val, self.y_val)
+
+    @property
     def n_in(self) -> int:
         """The number of features."""
         return int(self.x_train.shape[1])

@@ -22,8 +22,8 @@ from bpx.tracking import TrackingError
 from bpx.tracking.spool import FILE as SPOOL
 from bpx.tracking.spool import METRICS, Spool
 from bpx.tracking.tracker import logged
+from bpx.training.cadence import MAX_EVALUATIONS, evaluation_interval
 from bpx.training.checkpoint import newest_facts
-from bpx.training.fit import MAX_EVALUATIONS, evaluation_interval
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import shlex
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,8 @@ from bpx.cli.command import terminal
 from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.data import DataError, Dataset
 from bpx.records import Outcome
-from bpx.runs.execution import Execution, RunResult, Watcher
+from bpx.runs.execution import Execution
+from bpx.runs.job import Job, RunResult, Watcher
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
 from bpx.runs.precheck import check_samples
@@ -81,15 +83,10 @@ def train_run(
             check_samples(plan, data)
             plan.tracker.connect(resume_from.address if resume_from else "")
             directory = run_directory(parent) if resume_from is None else resume_from.directory
+            job = Job(plan, data, net, rngs, directory, name, overrides, resume_from)
             # what is not finite is found and traced: NumPy need not warn of it
-            with threadpool_limits(plan.settings.threads), np.errstate(all="ignore"):
-                return _report_failure(
-                    lambda: Execution(
-                        plan, data, net, rngs, directory, name, overrides, quiet, watcher, stop, resume_from
-                    ).execute(),
-                    plan.tracker,
-                    directory,
-                )
+            with threadpool_limits(plan.settings.threads), np.errstate(all="ignore"), _failures_reported(job):
+                return Execution(job, stop, watcher, quiet).execute()
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
         finally:
@@ -116,18 +113,21 @@ def send_rest(resume_from: Resumed) -> dict[str, float]:
     return resume_from.metrics
 
 
-def _report_failure(execute: Callable[[], RunResult], tracker: Any, directory: Path) -> RunResult:
-    """Execute a run; whatever breaks it, its tracker is told, and a person how to go on."""
+@contextmanager
+def _failures_reported(job: Job) -> Iterator[None]:
+    """Tell the tracker what breaks a run, and the user how to go on with it."""
+    tracker, directory = job.plan.tracker, job.directory
     try:
-        return execute()
+        yield
     except KeyboardInterrupt as error:
         tracker.finish(Outcome.INTERRUPTED, within=GRACE)
         again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
         if (directory / "result.json").is_file():
             text = f"interrupted; {again} sends the rest" if tracker.unsent else "interrupted; the run has ended"
-            raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
-        kept = any((directory / "checkpoints").glob("step-*.bpx"))
-        text = f"interrupted; {again} goes on" if kept else f"interrupted without a checkpoint; {again} begins anew"
+        elif any((directory / "checkpoints").glob("step-*.bpx")):
+            text = f"interrupted; {again} goes on"
+        else:
+            text = f"interrupted without a checkpoint; {again} begins anew"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
         raise UserError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error

@@ -59,7 +59,7 @@ def run_trial(config: DictConfig) -> None:
 
 
 class Trial:
-    """What a run has to say to Optuna; ``bpx.runs.execution.Watcher`` is the other side of it."""
+    """What a run has to say to Optuna; ``bpx.runs.job.Watcher`` is the other side of it."""
 
     def __init__(self, options: Options, number: int) -> None:
         assert options.storage is not None and options.study_name is not None

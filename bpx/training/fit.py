@@ -5,29 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from bpx.data import Batches
-from bpx.engine.network import Network
-from bpx.engine.optimizers import Optimizer
-from bpx.probes import NonFinite, ProbeSet, Reading, ReportSchedule, trace
-from bpx.training.state import Progress
-
-MAX_EVALUATIONS = 200  # of a run: as many records, and those of the first epoch, go to the tracking server
-
-
-def evaluation_interval(epochs: int) -> int:
-    """Return the number of epochs between two evaluations of a run of ``epochs``."""
-    return max(1, math.ceil(epochs / MAX_EVALUATIONS))
+from bpx.engine.arrays import Array
+from bpx.probes import NonFinite, ProbeSet, Reading, trace
+from bpx.training.cadence import Cadence
+from bpx.training.state import Training
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known at a step: metrics of the run, what the probes measured, and where NaN or infinity began, if so.
+    """What is known at a step.
 
-    ``reported`` tells the few records that go to the tracking server from those for the local record alone.
+    Attributes
+    ----------
+    step, epoch
+        When it is, in optimizer steps and in passes over the training part.
+    metrics
+        Of the run, by name.
+    measured
+        What the probes measured.
+    reported
+        Whether it goes to the tracking server, as a few do, or into the local record alone.
+    nonfinite
+        Where NaN or infinity began; it ends the run.
     """
 
     step: int
@@ -39,37 +41,53 @@ class Record:
 
 
 def fit(
-    net: Network,
-    optimizer: Optimizer,
-    batches: Batches,
+    training: Training,
+    cadence: Cadence,
     *,
-    epochs: int,
-    max_steps: int | None,
-    validation: tuple[Any, Any] | None,
-    evaluate_every: int,
-    report_schedule: ReportSchedule,
     probe_set: ProbeSet,
+    validation: tuple[Array, Array] | None = None,
     patience: int | None = None,
-    progress: Progress | None = None,
-    on_step_end: Callable[[], None] | None = None,
-    enough: Callable[[], bool] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+    on_step_end: Callable[[], None] = lambda: None,
 ) -> Iterator[Record]:
-    """Train ``net`` and yield a record on schedule: of a step before it is made, and after each evaluation.
+    """Train and yield a record on schedule: of a step before it is made, and after each evaluation.
 
     A step is cost, backward, probes of the gradient, propose, probes of the update, apply. A non-finite cost or
-    gradient yields a last record that says where it began, in ``nonfinite``. Training stops after ``epochs``, after
-    ``max_steps``, or after ``patience`` evaluations, one every ``evaluate_every`` epochs, without a lower validation
-    cost; once ``enough`` returns true, the step under way is the last one, and is evaluated. It begins where
-    ``progress`` stands, and calls ``on_step_end`` after every step: what it raises ends training.
+    gradient yields a last record that says where it began, in ``nonfinite``.
+
+    Parameters
+    ----------
+    training : Training
+        The network, the optimizer, the batches, and the progress from which training goes on.
+    cadence : Cadence
+        When training ends, and when it is evaluated and reported.
+    probe_set : ProbeSet
+        What is measured, and when.
+    validation : tuple of arrays (x, y), or None
+        The validation part.
+    patience : int or None
+        Training stops after so many evaluations without a lower validation cost.
+    enough : callable
+        Once it returns true, the step under way is the last one, and is evaluated.
+    on_step_end : callable
+        Called after every step; what it raises ends training.
     """
-    p = Progress() if progress is None else progress
-    end = min(epochs * len(batches), max_steps or epochs * len(batches))
-
-    def record(metrics: dict[str, float], **more: Any) -> Record:
-        return Record(p.step, p.step / len(batches), metrics, **more)
-
+    net, optimizer, batches, p = training.net, training.optimizer, training.batches, training.progress
+    report, total, evaluate_every = cadence.report_schedule, cadence.total_steps, cadence.evaluate_every * len(batches)
     shifts = net.parameters.grad[net.parameters.n_weights :]  # finite only if every delta is
-    if p.step >= end or (patience is not None and p.n_bad >= patience) or (enough is not None and enough()):
+
+    def record(
+        metrics: dict[str, float],
+        measured: tuple[Reading, ...] = (),
+        reported: bool = True,
+        nonfinite: NonFinite | None = None,
+    ) -> Record:
+        return Record(p.step, p.step / len(batches), metrics, measured, reported, nonfinite)
+
+    def without_progress() -> bool:
+        return patience is not None and p.n_bad >= patience
+
+    if p.step >= total or without_progress() or enough():
         return
     for x, y in batches:
         J = net.cost(x, y)
@@ -78,12 +96,11 @@ def fit(
             return
         net.backward()
         if not math.isfinite(shifts.sum()) and not np.isfinite(shifts).all():
-            event = trace(net, optimizer, p.step, J, backward=True)
-            yield record({}, nonfinite=event)
+            yield record({}, nonfinite=trace(net, optimizer, p.step, J, backward=True))
             return
         p.total += J
         p.count += 1
-        looking, reported = probe_set.at(p.step), report_schedule(p.step)
+        looking, reported = probe_set.at(p.step), report(p.step)
         for probe in looking:
             probe.on_gradient(p.step)
         optimizer.propose()
@@ -93,25 +110,27 @@ def fit(
             metrics = {"lr": optimizer.lr} if reported else {}
             if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
                 metrics |= p.take()
-            yield record(metrics, measured=probe_set.measured(p.step), reported=reported)
+            yield record(metrics, probe_set.measured(p.step), reported)
         optimizer.apply()
         p.step += 1
-        last = p.step == end or (enough is not None and enough())
-        if last or p.step % (len(batches) * evaluate_every) == 0:
+        last = p.step == total or enough()
+        if last or p.step % evaluate_every == 0:
             if not math.isfinite(net.parameters.theta.sum()) and not np.isfinite(net.parameters.theta).all():
-                event = trace(net, optimizer, p.step, J)
-                yield record({}, nonfinite=event)
+                yield record({}, nonfinite=trace(net, optimizer, p.step, J))
                 return
             metrics, p.evaluated = p.take(), p.step
             if validation is not None:
-                value, accuracy = net.evaluate(*validation)
-                metrics["cost/val"] = value
-                if accuracy is not None:
-                    metrics["accuracy/val"] = accuracy
-                optimizer.on_evaluation(value)
-                p.best, p.n_bad = (value, 0) if value < p.best else (p.best, p.n_bad + 1)
+                metrics |= _validate(training, validation)
             yield record(metrics)
-        if on_step_end is not None:
-            on_step_end()
-        if last or (patience is not None and p.n_bad >= patience):
+        on_step_end()
+        if last or without_progress():
             return
+
+
+def _validate(training: Training, validation: tuple[Array, Array]) -> dict[str, float]:
+    """Evaluate on the validation part, tell the optimizer and the progress, and return the metrics."""
+    p = training.progress
+    cost, accuracy = training.net.evaluate(*validation)
+    training.optimizer.on_evaluation(cost)
+    p.best, p.n_bad = (cost, 0) if cost < p.best else (p.best, p.n_bad + 1)
+    return {"cost/val": cost} | ({} if accuracy is None else {"accuracy/val": accuracy})

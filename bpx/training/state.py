@@ -7,7 +7,7 @@ in memory every few dozen steps. ``restore`` puts a state back, after which trai
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -65,7 +65,7 @@ class Training:
     optimizer: Optimizer
     batches: Batches
     progress: Progress
-    others: dict[str, SupportsStateDict]
+    others: dict[str, SupportsStateDict] = field(default_factory=dict)
 
     def capture(self) -> State:
         """Return the state; to be called between two steps."""

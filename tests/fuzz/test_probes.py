@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import ACTIVATIONS, OPTIMIZERS, mlp, residual_mlp
-from bpx.probes import PROBES, ProbeContext, ProbeSet, ReportSchedule
-from bpx.training import fit
+from bpx.probes import PROBES, ProbeContext, ProbeSet
+from bpx.training import Cadence, Progress, Training, fit
 
 
 @settings(max_examples=100, deadline=None)
@@ -31,26 +31,14 @@ def test_finite_in_finite_or_flagged_out(
     rng = np.random.default_rng(0)
     net = model(4, [6, 6, 6], 3, activation, normalization=normalization, dropout=dropout, dtype=dtype).bind(5)
     chain = OPTIMIZERS[optimizer](lr=10**rate, clip_norm=clip).bind(net.parameters)
-    due = ReportSchedule(2, 1)
+    cadence = Cadence(2, 2)
     with np.errstate(all="ignore"):
         net.parameters.theta[: net.parameters.n_weights] *= 10**weights
         x = (rng.standard_normal((10, 4)) * 10**inputs).astype(dtype)
         context = ProbeContext(net, chain, x)
-        probe_set = ProbeSet([(probe(context), due) for probe in PROBES.values()])
+        probe_set = ProbeSet([(probe(context), cadence.report_schedule) for probe in PROBES.values()])
         batches = Batches(x, rng.integers(0, 3, 10), 5, rng)
-        records = list(
-            fit(
-                net,
-                chain,
-                batches,
-                epochs=2,
-                max_steps=None,
-                validation=None,
-                evaluate_every=1,
-                report_schedule=due,
-                probe_set=probe_set,
-            )
-        )
+        records = list(fit(Training(net, chain, batches, Progress()), cadence, probe_set=probe_set))
     if records[-1].nonfinite is not None:
         assert records[-1].nonfinite.step == records[-1].step
         return

@@ -13,8 +13,8 @@ from bpx.engine.activations import ActivationFunction
 from bpx.engine.losses import MeanSquaredError
 from bpx.engine.optimizers import LearningRate, Optimizer, Transform
 from bpx.engine.schedules import Constant, Plateau
-from bpx.probes import ProbeSet, ReportSchedule
-from bpx.training import FlightRecorder, Progress, Training, fit
+from bpx.probes import ProbeSet
+from bpx.training import Cadence, FlightRecorder, Progress, Training, fit
 
 SAMPLES, B = 60, 20
 
@@ -53,11 +53,7 @@ def train(net, lr=0.01, spoil=None, optimizer=None, x=None):
         if spoil is not None:
             spoil(net, progress.step)
 
-    records = fit(
-        net, chain, training.batches, epochs=100, max_steps=None, validation=validation,
-        evaluate_every=1, report_schedule=ReportSchedule(3, 1), probe_set=ProbeSet(), progress=progress,
-        on_step_end=on_step_end,
-    )  # fmt: skip
+    records = fit(training, Cadence(100, 3), validation=validation, probe_set=ProbeSet(), on_step_end=on_step_end)
     with np.errstate(all="ignore"):
         *_, last = records
         event = last.nonfinite

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bpx.data import Batches
 from bpx.engine import OPTIMIZERS, SCHEDULES, mlp, residual_mlp
-from bpx.probes import PROBES, Every, ProbeContext, ProbeSet, ReportSchedule
-from bpx.training import Progress, State, Training, fit
+from bpx.probes import PROBES, Every, ProbeContext, ProbeSet
+from bpx.training import Cadence, Progress, State, Training, fit
 
 SAMPLES, BATCH, EPOCHS = 23, 5, 4
 STEPS = EPOCHS * 5
@@ -52,10 +52,13 @@ def build(optimizer, schedule, dropout, normalization, model=mlp, patience=None,
                 taken.append(training.capture())
 
         records = fit(
-            net, chain, batches, epochs=EPOCHS, max_steps=None, validation=(x[SAMPLES:], y[SAMPLES:]),
-            evaluate_every=1, report_schedule=ReportSchedule(len(batches), 1), probe_set=probe_set, patience=patience,
-            progress=training.progress, on_step_end=on_step_end,
-        )  # fmt: skip
+            training,
+            Cadence(EPOCHS, len(batches)),
+            validation=(x[SAMPLES:], y[SAMPLES:]),
+            probe_set=probe_set,
+            patience=patience,
+            on_step_end=on_step_end,
+        )
         told = [(r.step, r.metrics, [seen.values.tobytes() for seen in r.measured]) for r in records]
         return told, taken
 

@@ -1,0 +1,130 @@
+"""What a run leaves in its directory: its configuration, log, record, figures, model and result."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+from omegaconf import DictConfig
+
+from bpx.data import Dataset
+from bpx.diagnosis import Finding
+from bpx.diagnosis.training_state import FinalState
+from bpx.engine.network import Network
+from bpx.probes import NonFinite
+from bpx.records import Outcome
+from bpx.runs.log import RunLog
+from bpx.runs.stored import write_config, write_dataset
+from bpx.system.files import naming, replaced
+from bpx.system.text import masked
+from bpx.tracking import Tracker
+from bpx.training import save_evaluation
+
+log = logging.getLogger("bpx")
+
+
+@final
+class Outputs:
+    """Write the files of a run, and hand over to the tracker what goes to the store.
+
+    Attributes
+    ----------
+    directory : Path
+        The run's own.
+    record : Path
+        Where the tidy record of all layers goes.
+    """
+
+    def __init__(self, directory: Path, tracker: Tracker) -> None:
+        self.directory, self.record, self._tracker = directory, directory / "gradient_flow.parquet", tracker
+        self._log: RunLog | None = None
+
+    def begin(self, config: DictConfig, overrides: Sequence[str], data: Dataset) -> None:
+        """Write what a new run is made of: its configuration and the identity of its data."""
+        write_dataset(self.directory, data)
+        self.write_config(config)
+        with replaced(self.directory / "config" / "overrides.yaml") as file:
+            file.write("".join(f"- {masked(word)}\n" for word in overrides).encode())
+
+    def write_config(self, config: DictConfig) -> None:
+        """Write the configuration."""
+        write_config(self.directory / "config" / "config.yaml", config)
+
+    def open_log(self) -> None:
+        """Begin ``train.log``, or go on with it."""
+        self._log = RunLog(self.directory / "train.log")
+        log.setLevel(logging.INFO)
+        log.addHandler(self._log)
+
+    def close_log(self) -> None:
+        """End ``train.log``; an OSError names it, and a second call does nothing."""
+        if self._log is not None:
+            handler, self._log = self._log, None
+            log.removeHandler(handler)
+            with naming(Path(handler.path)):
+                handler.close()
+
+    def write_nonfinite(self, event: NonFinite, frames: list[dict[str, Any]]) -> None:
+        """Write where the first non-finite value came from, and the last steps before it."""
+        path = self.directory / "nonfinite.json"
+        with replaced(path) as file:
+            file.write(json.dumps({"event": asdict(event), "frames": frames}, indent=1).encode() + b"\n")
+        self._tracker.artifact(path, "")
+
+    def write_evaluation(self, net: Network, data: Dataset, metrics: dict[str, float]) -> None:
+        """Write what the figures need of the trained network."""
+        save_evaluation(self.directory / "evaluation.npz", net, data, metrics.get("accuracy/test"))
+
+    def draw_figures(self, net: Network) -> dict[str, str]:
+        """Draw the figures, and return the errors of those that cannot be drawn: the run is whole without them."""
+        from bpx.figures import draw_all
+
+        failed: dict[str, str] = {}
+        draw_all(self.directory, failed, net.spec.own_modules if net.spec else ())
+        for name, error in failed.items():
+            log.warning("figure %s could not be drawn: %s", name, error)
+        if failed:
+            self._tracker.tag("bpx.figures_failed", ", ".join(failed))
+        self._tracker.artifact(self.directory / "figures", "figures")
+        return failed
+
+    def write_model(self, net: Network, data: Dataset) -> None:
+        """Write the network, from raw features on."""
+        from bpx.engine.model_files import save_model
+
+        save_model(self.directory, net, data.scaler, data.class_names, data.columns, data.target_scaler)
+
+    def hand_over(self) -> None:
+        """Give the tracker what the directory holds of the run, whatever its outcome."""
+        for name, folder in (("config", "config"), ("train.log", ""), (self.record.name, "")):
+            self._tracker.artifact(self.directory / name, folder)
+
+    def write_result(
+        self,
+        outcome: Outcome,
+        stopped: str,
+        data: Dataset,
+        metrics: dict[str, float],
+        finding: Finding | None,
+        final: FinalState,
+    ) -> None:
+        """Write ``result.json``, which says that the run is over and nothing is left but sending."""
+        result = {
+            "outcome": outcome,
+            "stopped": stopped or None,
+            "dataset": data.name,
+            "sha256": data.sha256,
+            "metrics": metrics,
+            "finding": None if finding is None else finding.as_dict(),
+            "final": final.as_dict(),
+        }
+        with replaced(self.directory / "result.json") as file:
+            file.write(json.dumps(result, indent=1).encode())
+
+    def remove_result(self) -> None:
+        """Remove the result of a run that goes on."""
+        (self.directory / "result.json").unlink(missing_ok=True)
