@@ -35,7 +35,7 @@ from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Outcome, Records, read, read_metrics
 from bpx.runs.study_data import FILE, Data, StudyResult
-from bpx.tracking import Parent, TrackingError
+from bpx.tracking import Tracker, TrackingError
 
 if TYPE_CHECKING:
     from bpx.figures.canvas import Picture
@@ -76,7 +76,7 @@ class Study:
     progress: bool
     overrides: tuple[str, ...]
     directory: Path
-    parent: Parent
+    tracker: Tracker
     metrics: dict[str, float] = field(default_factory=dict)
     _data: dict[Any, Dataset] = field(default_factory=dict)
 
@@ -125,7 +125,7 @@ class Study:
     def _one(self, label: str, seed: int, overrides: list[str]) -> TrainedRun:
         from bpx.runs.run import train_run
 
-        where = ["tracking=none"] if seed else [f"tracking.parent={self.parent.id or 'null'}"]
+        where = ["tracking=none"] if seed else [f"tracking.parent={self.tracker.run_id or 'null'}"]
         words = [*SPARING, *overrides, *self.overrides, *where, *CHILD]
         config = compose(*words)
         folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
@@ -204,17 +204,16 @@ class StudyCommand:
         directory = run_directory(Path("outputs") / self.name)
         try:
             params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
-            parent = Parent(plan.tracker).open(f"study {self.name}", params, {"bpx.study": self.name}, directory)
-            with parent:
-                study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, parent)
+            with plan.tracker.begin_study(f"study {self.name}", params, {"bpx.study": self.name}, directory) as tracker:
+                study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, tracker)
                 data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE
                 StudyResult(self.name, self.question, "", seeds, quick, study.metrics, data, figure).write(path)
                 result = self.redraw(path, figure)
-                parent.log(result.metrics)
-                parent.tag("bpx.finding", result.finding)
-                parent.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
-                parent.artifact(figure, "figures")
-                parent.artifact(path)
+                tracker.log(0, 0.0, result.metrics)
+                tracker.tag("bpx.finding", result.finding)
+                tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
+                tracker.artifact(figure, "figures")
+                tracker.artifact(path)
         except (DataError, TrackingError) as error:
             raise UserError(str(error)) from error
         return result

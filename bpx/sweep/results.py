@@ -15,7 +15,7 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import FAILURES, RESULT, RUN, SPREAD, SweepStudy, outcome_of
-from bpx.tracking import Parent
+from bpx.tracking import Tracker
 
 COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
 SHOWN = 10  # trials of a Pareto front that the terminal shows
@@ -24,8 +24,8 @@ SHOWN = 10  # trials of a Pareto front that the terminal shows
 class Results:
     """The study's directory and its run in MLflow."""
 
-    def __init__(self, study: SweepStudy, options: Options, parent: Parent, home: Path, sample: Plan) -> None:
-        self.study, self.options, self.parent, self.home, self.sample = study, options, parent, home, sample
+    def __init__(self, study: SweepStudy, options: Options, tracker: Tracker, home: Path, sample: Plan) -> None:
+        self.study, self.options, self.tracker, self.home, self.sample = study, options, tracker, home, sample
 
     def step(self) -> None:
         """Log how far the study is and its best value, so that the parent's charts show the search."""
@@ -39,7 +39,7 @@ class Results:
             for i, (name, direction) in enumerate(zip(self.options.objectives, self.options.directions, strict=True))
             if best
         }
-        self.parent.log(counts | values, step=int(sum(counts.values())))
+        self.tracker.log(int(sum(counts.values())), 0.0, counts | values)
 
     def close(self) -> float | None:
         """Write the table, draw the figures, put the best trial on the parent, and return its value.
@@ -68,18 +68,18 @@ class Results:
     def _leave(self, how: Outcome) -> None:
         """End the parent, unless others still work on the study."""
         if any(outcome_of(t) == Outcome.RUNNING for t in self.study.trials()):
-            self.parent.detach()
+            self.tracker.detach()
         else:
-            self.parent.finish(how)
+            self.tracker.finish(how)
 
     def end_orphans(self) -> None:
         """End the runs that are RUNNING in MLflow while their trials have ended."""
         trials = self.study.trials()
-        for child in self.parent.children(running=True):
+        for child in self.tracker.children(running=True):
             number = int(child.tags.get("bpx.trial", len(trials)))
             how = outcome_of(trials[number]) if number < len(trials) else Outcome.RUNNING
             if how != Outcome.RUNNING:
-                self.parent.end(child, Outcome.INTERRUPTED if how == Outcome.LOST else how)
+                self.tracker.end(child, Outcome.INTERRUPTED if how == Outcome.LOST else how)
 
     def _write(self) -> None:
         """Write trials.csv, a row for each trial that has ended, and study.json."""
@@ -129,28 +129,28 @@ class Results:
         for name, error in failed.items():
             terminal().print(f"note      figure {name} could not be drawn: {error}")
         if failed:
-            self.parent.tag("bpx.figures_failed", ", ".join(failed))
-        self.parent.artifact(folder, "figures")
+            self.tracker.tag("bpx.figures_failed", ", ".join(failed))
+        self.tracker.artifact(folder, "figures")
         for name in ("trials.csv", "study.json"):
-            self.parent.artifact(self.home / name)
+            self.tracker.artifact(self.home / name)
 
     def _tag_best(self, trial: FrozenTrial) -> None:
         metrics = trial.user_attrs[RESULT]["metrics"]
         done = len([t for t in self.study.trials() if outcome_of(t) in COUNTED])
         spread = {f"std/{name}": value for name, value in trial.user_attrs.get(SPREAD, {}).items()}
         best = {name: value for name, value in metrics.items() if name != "lr"}  # the tag best.optimizer.lr has it
-        self.parent.log({f"best/{name}": value for name, value in (best | spread).items()}, step=done)
+        self.tracker.log(done, 0.0, {f"best/{name}": value for name, value in (best | spread).items()})
         for key, value in trial.params.items():
-            self.parent.tag(f"best.{key}", str(value))
+            self.tracker.tag(f"best.{key}", str(value))
         run_id = trial.user_attrs.get(RUN, {}).get("run_id")
-        self.parent.tag("best.trial", str(trial.number))
+        self.tracker.tag("best.trial", str(trial.number))
         if run_id:
-            self.parent.tag("best.run_id", run_id)
+            self.tracker.tag("best.run_id", run_id)
         params = "\n".join(f"| {key} | {short(value)} |" for key, value in trial.params.items())
         values = ", ".join(f"{name} {short(v)}" for name, v in zip(self.options.objectives, trial.values, strict=True))
         which = "Best trial" if len(self.options.objectives) == 1 else "A trial of the Pareto front"
         note = f"{which}: **{trial.number}**, {values}.\n\n| key | value |\n|---|---|\n{params}\n"
-        self.parent.tag("mlflow.note.content", note)
+        self.tracker.tag("mlflow.note.content", note)
 
     def _report(self, best: list[FrozenTrial]) -> None:
         out = terminal()
@@ -164,7 +164,7 @@ class Results:
         if (self.home / "figures").exists():
             out.print(f"figures   {self.home / 'figures'}", soft_wrap=True)
         out.print(f"record    {self.home}", soft_wrap=True)
-        tracker = self.parent.tracker
+        tracker = self.tracker
         if tracker.link:
             if tracker.ui_command:
                 out.print(f"look      {tracker.ui_command}", soft_wrap=True)

@@ -36,7 +36,7 @@ from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, SweepStudy, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
 from bpx.system.interrupts import Interrupted, Stop
-from bpx.tracking import Parent, TrackingError
+from bpx.tracking import TrackingError
 
 POLL = 1.0  # seconds between two looks at what other workers do
 FEWEST = 5  # trials from which on max_failure_rate is a rate
@@ -87,15 +87,15 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
     try:
         study = open_study(options, name, where, store, flatten(base) | {"activation": choices.get("activation")})
         with store.exclusively():
-            parent = Parent(sample.tracker).open(
+            tracker = sample.tracker.begin_study(
                 name,
                 flatten(base) | where.described(),
                 {"bpx.study": name},
                 home / "workers" / store.worker,  # what it tells waits there, apart from what other workers tell
                 study.parent,
             )
-            if parent.id is not None:
-                study.parent = parent.id
+            if tracker.run_id is not None:
+                study.parent = tracker.run_id
         shared = [
             f"hydra.sweep.dir={quoted(str(home))}",
             "hydra.sweep.subdir=.",
@@ -103,10 +103,10 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
             f"++hydra.sweeper.study_name={quoted(name)}",
             *(f"{k}={v}" for k, v in FOR_TRIALS.items() if not any(o.startswith(f"{k}=") for o in where.fixed)),
         ]
-        if parent.id is not None:
-            shared.append(f"tracking.parent={parent.id}")
-            shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(parent.tracker.address)}")
-        results = Results(study, options, parent, home, sample)
+        if tracker.run_id is not None:
+            shared.append(f"tracking.parent={tracker.run_id}")
+            shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(tracker.address)}")
+        results = Results(study, options, tracker, home, sample)
         return Search(study, options, launcher, results, shared).run()
     except TrackingError as error:
         raise UserError(str(error)) from error

@@ -2,7 +2,8 @@
 
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.mlflow_tracker import MLflowTracker
-from bpx.tracking.parent import Parent
-from bpx.tracking.tracker import Child, LocalTracker, Tracker
+from bpx.tracking.tracker import Child, Tracker
 
-__all__ = ["Child", "LocalTracker", "MLflowTracker", "Parent", "Tracker", "TrackingError"]
+LocalTracker = Tracker  # tracking=none: the local record alone
+
+__all__ = ["Child", "LocalTracker", "MLflowTracker", "Tracker", "TrackingError"]

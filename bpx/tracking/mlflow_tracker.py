@@ -173,7 +173,7 @@ class MLflowTracker(Tracker):
         """Set a tag of the run."""
         self._add("tag", key, _tag_value(value))
 
-    def artifact(self, path: Path, folder: str) -> None:
+    def artifact(self, path: Path, folder: str = "") -> None:
         """Upload a file or a directory's files under ``folder``; what lies elsewhere is copied into the directory."""
         if self._spool is None:
             return

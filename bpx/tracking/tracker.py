@@ -8,7 +8,8 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from types import TracebackType
+from typing import IO, Any, BinaryIO, Self
 
 from bpx.records import Outcome
 from bpx.system.files import naming
@@ -83,6 +84,30 @@ class Tracker:
         """Open the run, ``data`` being its dataset or None; raises TrackingError."""
         self._open_files(directory)
 
+    def begin_study(
+        self, name: str, params: dict[str, Any], tags: dict[str, str], directory: Path, run_id: str | None = None
+    ) -> Self:
+        """Open a study's run, the parent of others, or go on with ``run_id`` if the store has it.
+
+        As a context it ends the run as finished, interrupted or crashed; raises TrackingError.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.connect()
+        if run_id is not None and self.knows(run_id):
+            self.reopen(run_id, directory)
+        else:
+            self.start(name, params, tags, None, directory)
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.finish(Outcome.FINISHED if kind is None else Outcome.INTERRUPTED if interrupted else Outcome.CRASHED)
+
     def reopen(self, run_id: str, directory: Path) -> None:
         """Go on with a run that has ended; raises TrackingError."""
         self._open_files(directory)
@@ -138,7 +163,7 @@ class Tracker:
     def tag(self, key: str, value: str) -> None:
         """Attach a word to the run."""
 
-    def artifact(self, path: Path, folder: str) -> None:
+    def artifact(self, path: Path, folder: str = "") -> None:
         """Hand over a file, or a directory's files, to stand under ``folder``."""
 
     def save_model(self, directory: Path, data: Any) -> None:
@@ -214,7 +239,3 @@ def logged(path: Path, least: int) -> dict[tuple[int, str], float]:
         return found
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-class LocalTracker(Tracker):
-    """The local record alone: ``tracking=none``."""
