@@ -22,10 +22,10 @@ from bpx.cli.command import terminal
 from bpx.config import UserError, flatten, make_plan
 from bpx.figures.seeds import Series, bands
 from bpx.records import Outcome, read_metrics
-from bpx.runs.execution import RunResult
+from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.run import as_given, run_directory, train_run
-from bpx.tracking import Parent, TrackingError
+from bpx.tracking import Tracker, TrackingError
 
 KEY = "seed"
 LAST = ("accuracy/test", "cost/test", "rmse/test", "r2/test", "cost/train", "cost/val", "accuracy/val")  # in the table
@@ -94,8 +94,7 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
     params = {key: value for key, value in flatten(sample).items() if key not in (KEY, *swept)}
     params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
     try:
-        parent = Parent(plan.tracker).open(name, params, {"bpx.seeds": str(len(seeds))}, directory)
-        with parent:
+        with plan.tracker.begin_study(name, params, {"bpx.seeds": str(len(seeds))}, directory) as parent:
             jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
             done = iter(_launch(jobs, directory, context, config))
             groups = [
@@ -130,12 +129,12 @@ def _dimensions(arguments: Sequence[str], context: HydraContext) -> tuple[list[s
     return fixed, swept
 
 
-def _shared(parent: Parent) -> list[str]:
+def _shared(parent: Tracker) -> list[str]:
     """Return the overrides that make a run the parent's child, in the parent's store."""
-    if parent.id is None:
+    if parent.run_id is None:
         return []
-    address = QuotedString(parent.tracker.address, Quote.single).with_quotes()
-    return [f"tracking.parent={parent.id}", f"++hydra.job.env_set.MLFLOW_TRACKING_URI={address}"]
+    address = QuotedString(parent.address, Quote.single).with_quotes()
+    return [f"tracking.parent={parent.run_id}", f"++hydra.job.env_set.MLFLOW_TRACKING_URI={address}"]
 
 
 def _launch(
@@ -149,7 +148,7 @@ def _launch(
     return [job.return_value for job in launcher.launch(jobs, initial_job_idx=0)]
 
 
-def _keep(groups: Sequence[Group], parent: Parent, directory: Path) -> None:
+def _keep(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
     """Write the table of the runs, draw the bands, and put mean and spread on the parent."""
     from bpx.figures.canvas import save
 
@@ -175,19 +174,20 @@ def _keep(groups: Sequence[Group], parent: Parent, directory: Path) -> None:
     parent.tag("mlflow.note.content", "\n\n".join(lines))
 
 
-def _log(group: Group, parent: Parent) -> None:
+def _log(group: Group, parent: Tracker) -> None:
     """Log mean and standard deviation at every step, and of the last metrics."""
     by_step: dict[int, dict[str, float]] = {}
     for name, series in group.series().items():
         for step, mean, std in zip(series.steps.tolist(), series.mean.tolist(), series.std.tolist(), strict=True):
             by_step.setdefault(step, {}).update({f"mean/{name}": mean, f"std/{name}": std})
     for step, metrics in sorted(by_step.items()):
-        parent.log(metrics, step)
+        parent.log(step, 0.0, metrics)
     diverged = float(sum(run.outcome == Outcome.DIVERGED for run in group.runs))
-    parent.log({"seeds/finished": float(len(group.finished)), "seeds/diverged": diverged}, max(by_step, default=0))
+    ended = {"seeds/finished": float(len(group.finished)), "seeds/diverged": diverged}
+    parent.log(max(by_step, default=0), 0.0, ended)
 
 
-def _report(groups: Sequence[Group], parent: Parent, directory: Path) -> None:
+def _report(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
     out = terminal()
     for group in groups:
         out.print(f"seeds     {' '.join(filter(None, (group.label, f'({len(group.seeds)} seeds)')))}", style="bold")
@@ -196,10 +196,10 @@ def _report(groups: Sequence[Group], parent: Parent, directory: Path) -> None:
     if _figure(directory).exists():
         out.print(f"figure    {_figure(directory)}", soft_wrap=True)
     out.print(f"record    {directory}", soft_wrap=True)
-    if parent.tracker.link:
-        if parent.tracker.ui_command:
-            out.print(f"look      {parent.tracker.ui_command}", soft_wrap=True)
-        out.print(f"open      {parent.tracker.link}", soft_wrap=True)
+    if parent.link:
+        if parent.ui_command:
+            out.print(f"look      {parent.ui_command}", soft_wrap=True)
+        out.print(f"open      {parent.link}", soft_wrap=True)
 
 
 def _words(group: Group) -> list[str]:
