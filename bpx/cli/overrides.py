@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -112,19 +112,26 @@ def check_values(words: Sequence[str], check: Checks, config_dir: str | None = N
     Options are looked for in ``config_dir``, too.
     """
     import hydra
-    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.core.override_parser.types import Glob, Quote, QuotedString
 
     dimensions: dict[str, list[str]] = {}
     for word in words:
         override = parse(word)
-        if override.is_sweep_override() and number_of_values(override.value()) is not None:
-            element = override.get_key_element()
-            dimensions[element] = [f"{element}={text}" for text in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            return  # glob and interval: Hydra's sweeper knows them
-    for element, values in dimensions.items():
-        if not values:
-            raise UserError(f"{element}: the range is empty")
+        if not override.is_sweep_override():
+            continue
+        element, sweep = override.get_key_element(), override.value()
+        if isinstance(sweep, Glob):
+            if config_dir is not None:
+                return  # options that only Hydra finds
+            texts: Iterable[str] = sweep.filter(options_of(override.key_or_group))
+        elif number_of_values(sweep) is None:
+            raise UserError(f"{word}: the range has no end")
+        else:
+            texts = override.sweep_string_iterator()
+        dimensions[element] = [f"{element}={text}" for text in texts]
+        if not dimensions[element]:
+            what = "no option matches" if isinstance(sweep, Glob) else "the range is empty"
+            raise UserError(f"{override.key_or_group}: {what}")
     if sum(map(len, dimensions.values())) > MAX_CHECKED or not dimensions:
         return
     fixed = [word for word in words if word.partition("=")[0] not in dimensions]

@@ -156,7 +156,7 @@ class File(Source):
                 raise ValueError(f"labels must be one a sample or one-hot, their shape is {y.shape}")
             return "regression", labels.target_numbers(y), ()
         found = labels.values(y)
-        task = labels.task(self.task, given, found)
+        task = labels.task(self.task, given, found, samples.key)
         if task == "regression":
             return task, labels.target_numbers(y), ()
         return (task, *labels.classes(found, self.n_classes))

@@ -61,7 +61,7 @@ def values(column: Array) -> Values:
     return Values([str(key) for key in order], recoded[np.reshape(codes, -1)], kind)
 
 
-def task(asked: str, given: str | None, found: Values) -> str:
+def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
     """Return "classification" or "regression"; raises ValueError where neither is certain.
 
     Parameters
@@ -72,12 +72,15 @@ def task(asked: str, given: str | None, found: Values) -> str:
         "label" or "target" where the user names the column by that key.
     found : Values
         What the column holds.
+    key : str
+        What the file calls the column.
     """
     n, different = len(found.codes), len(found.names)
     if asked == "regression" or (asked == "auto" and given == "target"):
         if found.kind == "words":
             word = next(name for name in found.names if not _is_number(name))
-            raise ValueError(f"{word!r} is no number; give dataset.task=classification for classes")
+            way = "task=classification" if asked == "regression" else f"label={key}"
+            raise ValueError(f"{word!r} is no number; give dataset.{way} for classes")
         return "regression"
     if found.kind == "numbers":
         value = next(name for name in found.names if not INTEGER.fullmatch(name))

@@ -26,7 +26,7 @@ class Samples:
     key : str
         What the file calls y.
     separator : str
-        What separates the cells of a text; empty for an npz file.
+        What separates the cells of a text, in words; empty for an npz file.
     n_test : int or None
         How many samples, behind the others, are a test part of their own.
     notes : tuple of str
@@ -97,7 +97,7 @@ def from_text(
             raise read.wrong(row, read.key, f"{y[row]!r} is no class and no number; dataset.missing=drop leaves it out")
         raise DataError(f"{path}, line {read.line(row)}: the column {read.key} is empty")
     columns.check(read, names, categorical, missing)
-    return Samples({name: read.columns[name] for name in names}, y, read.key, read.text.separator, notes=notes)
+    return Samples({name: read.columns[name] for name in names}, y, read.key, read.text.separated_by, notes=notes)
 
 
 def joined(train: Samples, test: Samples, path: Path) -> Samples:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bpx.data.samples import Samples
-from bpx.data.text import SEPARATORS
 from bpx.engine.arrays import Array
 from bpx.engine.features import Column
 
+FEWEST_ROWS = 10  # of which a feature is said to number them
 TINY = 1e-30  # features of this size are said: little else in a network works at it
 
 
@@ -21,9 +21,9 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
         what = f"label {samples.key} ({len(class_names)} classes: {_listed(class_names, 1)})"
     else:
         what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
-    parts = [f"{len(y):,} rows", f"{features} feature{'s' if features > 1 else ''}", what]
+    parts = [f"{len(y):,} rows", f"{features} feature{'s' if features > 1 else ''}{_row_numbers(samples)}", what]
     if samples.separator:
-        parts.append(f"separator {SEPARATORS[samples.separator]}")
+        parts.append(f"separator {samples.separator}")
     return f"{name}: {', '.join(parts)}"
 
 
@@ -45,6 +45,25 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
         more = f", and so are {len(tiny) - 1} more" if len(tiny) > 1 else ""
         found.append(f"feature {names[tiny[0]]} is tiny, at most {size[tiny[0]]:.3g}{more}: scaled in float64")
     return tuple(found)
+
+
+def _row_numbers(samples: Samples) -> str:
+    """Return which features number the rows of the training part, in words: different integers, one apart."""
+    n = len(samples.y) - (samples.n_test or 0)
+    if n < FEWEST_ROWS:
+        return ""
+    if isinstance(samples.x, dict):
+        columns = {name: column[:n] for name, column in samples.x.items() if column.dtype.kind == "f"}
+    else:
+        spread = np.ptp(samples.x[:n], axis=0)
+        columns = {str(k): samples.x[:n, k] for k in np.flatnonzero(spread == n - 1)}
+    found = {name: np.sort(column) for name, column in columns.items()}
+    found = {name: column for name, column in found.items() if (np.diff(column) == 1).all()}
+    if not found:
+        return ""
+    first, last = next((column[0], column[-1]) for column in found.values())
+    verb = "numbers" if len(found) == 1 else "number"
+    return f" ({_listed(list(found))} {verb} the rows, {first:g} to {last:.15g})"
 
 
 def _listed(words: Sequence[str], most: int = 6) -> str:

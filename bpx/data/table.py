@@ -139,8 +139,10 @@ def read(path: Path, header: str | bool = "auto", label: str | None = None) -> T
         raise DataError(f"{path} holds no samples: it needs a header, a feature and a label column, and samples")
     columns = [_words(frame[k]) if k == at else _column(frame[k]) for k in range(found.width)]
     notes: tuple[str, ...] = ()
+    if found.encoding != "utf-8":
+        notes = (f"read as {found.encoding}, for it is not UTF-8",)
     if names[0] in INDEX and frame[0].dtype.kind == "i" and frame[0].is_unique:
-        notes = ("the first column has no name and only numbers the rows: it is left out",)
+        notes = (*notes, "the first column has no name and only numbers the rows: it is left out")
         names, columns = names[1:], columns[1:]
     if "" in names:
         raise DataError(f"{path}, line {found.lines[0]}: column {names.index('') + 1} has no name")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +20,11 @@ from bpx.engine.arrays import Array
 
 SUFFIXES = (".csv", ".tsv", ".data")
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
+SPACES = "spaces"
 SAMPLE = 50  # records in which separators are looked for, and names told from data
+CELL = re.compile(r'"(?:[^"]|"")*"|[^\s"]\S*')  # between spaces: a word, or what stands in quotes
+NUL, CONTROL = re.compile(r"\0"), re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,13 @@ class Text:
     path : Path
         The file.
     content : str
-        The text.
+        The text; tabs between the cells where the file has spaces there.
     separator : str
-        What stands between two cells.
+        What stands between two cells of ``content``.
+    separated_by : str
+        What stands between two cells of the file, in words.
+    encoding : str
+        How the file is written: utf-8, utf-16 or cp1252.
     lines : array of int
         The line of the file in which each record begins.
     first : list of list of str
@@ -42,6 +52,8 @@ class Text:
     path: Path
     content: str
     separator: str
+    separated_by: str
+    encoding: str
     lines: Array
     first: list[list[str]]
 
@@ -66,8 +78,14 @@ def is_text(path: Path) -> bool:
 
 def read(path: Path) -> Text:
     """Return the text in ``path``; raises DataError with the line in which it is no table."""
-    text = _decoded(path)
-    separator = _separator(path, text)
+    text, encoding = _decoded(path)
+    separator, separated_by = _separator(path, text), ""
+    if (spaced := _spaced(path, text, separator)) is not None:
+        text, separator, separated_by = spaced, "\t", SPACES
+    if separator is None:
+        found = "has one column" if text.strip() else "is empty"
+        allowed = "separated by , ; tab | or spaces"
+        raise DataError(f"{path} {found}: it needs a header, a feature and a label column, {allowed}")
     lines: list[int] = []
     first: list[list[str]] = []
     for line, cells in _records(path, text, separator):
@@ -76,22 +94,32 @@ def read(path: Path) -> Text:
         if len(cells) != len(first[0]):
             raise DataError(f"{path}, line {line}: {len(cells)} cells, the first line has {len(first[0])}")
         lines.append(line)
-    return Text(path, text, separator, np.array(lines, np.int64), first)
+    return Text(
+        path, text, separator, separated_by or SEPARATORS[separator], encoding, np.array(lines, np.int64), first
+    )
 
 
-def _decoded(path: Path) -> str:
-    """Return the text of a file, unpacked where it is gzip by its first bytes; raises DataError."""
+def _decoded(path: Path) -> tuple[str, str]:
+    """Return the text of a file, unpacked where it is gzip by its first bytes, and its encoding; raises DataError.
+
+    What is not UTF-8 is UTF-16 where it begins with that mark, as Excel writes it, else the Western European cp1252.
+    """
     try:
         read = content(path)
-        text = read.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = read[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: the file is not UTF-8 text ({error.reason})") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if "\0" in text:
-        raise DataError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: the file is not text")
-    return text
+    marked = read.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    at = 0
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
+        try:
+            text = read.decode(encoding)
+            at = at or read.find(b"\0")
+            if not (CONTROL if encoding == "cp1252" else NUL).search(text):
+                return text, encoding.removesuffix("-sig")
+        except UnicodeDecodeError as error:
+            at = at or error.start
+    line = read.count(b"\n", 0, at) + 1
+    raise DataError(f"{path}, line {line}: the file is not text in UTF-8, UTF-16 or cp1252")
 
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -108,16 +136,34 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[
         raise DataError(f"{path}, line {last + 1}: {said}") from error
 
 
-def _separator(path: Path, text: str) -> str:
-    """Return what separates the cells: what cuts the first records into equally many, and into most."""
+def _separator(path: Path, text: str) -> str | None:
+    """Return what separates the cells, what cuts the first records into equally many, and into most; else None."""
     known = sorted(SEPARATORS, key=lambda s: s != "\t") if ".tsv" in path.name.lower() else list(SEPARATORS)
     widths = {separator: _widths(path, text, separator) for separator in known}
     fitting = [s for s in known if len(set(widths[s])) == 1 and widths[s][0] > 1]
     best = max(fitting or known, key=lambda s: widths[s][0] if widths[s] else 0)
-    if not widths[best] or widths[best][0] < 2:
-        found = "has one column" if text.strip() else "is empty"
-        raise DataError(f"{path} {found}: it needs a header, a feature and a label column, separated by , ; tab or |")
-    return best
+    return best if widths[best] and widths[best][0] > 1 else None
+
+
+def _spaced(path: Path, text: str, separator: str | None) -> str | None:
+    """Return the text with tabs between its cells where spaces separate them, else None.
+
+    They do where nothing else does, or where a tab leaves several numbers in one cell. Each line is a record.
+    """
+    lines = LINE_END.split(text)
+    sample = [line for line in lines if line.strip()][:SAMPLE]
+    widths = {len(CELL.findall(line)) for line in sample}
+    if separator not in (None, "\t") or len(widths) != 1 or max(widths) < 2:
+        return None
+    if any(CELL.sub("", line).strip() for line in lines):
+        return None  # a quote that is not closed
+    if separator == "\t" and not all(_several_numbers(line) for line in sample):
+        return None
+    return "\n".join("\t".join(CELL.findall(line)) for line in lines)
+
+
+def _several_numbers(line: str) -> bool:
+    return any(re.fullmatch(r"\s*[-+.\d][-+.\deE]*(\s+[-+.\d?][-+.\deE]*)+\s*", cell) for cell in line.split("\t"))
 
 
 def _widths(path: Path, text: str, separator: str) -> list[int]:

@@ -58,11 +58,24 @@ KINDS = ("setosa", "versicolor", "virginica")
 
 
 def test_what_was_understood_is_one_line(write):
-    path = write(lines("a,b,c,d,species", lambda i: f"{i},{i % 7},3.5,{i / 8},{KINDS[i % 3]}", 150), "flowers.csv")
+    path = write(lines("a,b,c,d,species", lambda i: f"{i / 4},{i % 7},3.5,{i / 8},{KINDS[i % 3]}", 150), "flowers.csv")
     data = load(path, label="species")
     assert data.summary == "flowers.csv: 150 rows, 4 features, label species (3 classes: setosa, …), separator ','"
     assert data.notes == ("constant in the training part, so that they carry nothing: c",)
     assert [c.name for c in data.columns] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("order", [1, 7])
+def test_a_feature_that_numbers_the_rows_is_said(write, order):
+    path = write(lines("id,a,label", lambda i: f"{order * i % 150 + 1},{i % 7},{i % 3}", 150), "flowers.csv")
+    assert load(path).summary.startswith(
+        "flowers.csv: 150 rows, 2 features (id numbers the rows, 1 to 150), label label"
+    )
+
+
+def test_a_row_number_of_an_npz_is_said(save):
+    x = np.stack([np.arange(30) % 4, np.arange(30, 60)], axis=1)
+    assert "2 features (1 numbers the rows, 30 to 59)" in load(save(x=x, y=np.arange(30) % 2)).summary
 
 
 # --- the header -----------------------------------------------------------------------------------------------------
@@ -121,7 +134,8 @@ def test_a_header_that_names_nothing_or_twice(write, header, said):
         ("a\n1\n", "has one column"),
         ("", "is empty"),
         ("a,b,label\n1,\0,0\n", "line 2: the file is not text"),
-        (b"a,b,label\n1,2,\xe4\n", "line 2: the file is not UTF-8 text"),
+        (b"a,b,label\n1,2,\xe4\n\3,4,5\n", "line 2: the file is not text in UTF-8, UTF-16 or cp1252"),
+        (b"a,b,label\n1,2,x\n3,4,\x81\n", "line 3: the file is not text in UTF-8, UTF-16 or cp1252"),
     ],
 )
 def test_a_mistake_is_named_with_its_true_line(write, text, said):
@@ -136,6 +150,55 @@ def test_separators_and_endings_are_found(write, separator, word, name):
     )
     data = load(write(gzip.compress(text.encode()) if name.lower().endswith(".gz") else text, name))
     assert data.summary.endswith(f"separator {word}") and data.columns[1].name == "b, c"
+
+
+SPACED = """\
+5.1 0.2   1e3  "a b"  u
+ 4.9  0.4 -2e3 "c"\tv
+
+7   0.1 .5    d  u
+"""
+
+
+def test_spaces_separate_cells_where_nothing_else_does(write):
+    data = load(write(SPACED * 10, "auto.data"), header=False, label=4, categorical="onehot", scaling="none")
+    assert data.summary == "auto.data: 30 rows, 4 features, label 4 (2 classes: u, …), separator spaces"
+    assert data.columns[3].categories == ("a b", "c", "d")
+    assert {tuple(row[:3]) for row in data.x_train.tolist()} == {
+        tuple(np.float32(row).tolist()) for row in [(5.1, 0.2, 1e3), (4.9, 0.4, -2e3), (7, 0.1, 0.5)]
+    }
+
+
+@pytest.mark.parametrize("text", ["a b label\n1 2 x\n3 4 y\n", 'a  b label\n1 2\t"x y"\n3 4\tz\n'])
+def test_a_header_and_tabs_beside_spaces(write, text):
+    assert table.read(write(text)).features == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 2 x\n3 4\n", "has one column"),
+        ("a b label\n" + "1 2 x\n" * 60 + "\n3 4\n", "line 63: 2 cells, the first line has 3"),
+        ('a b label\n1 2 "x\n', "has one column"),
+    ],
+)
+def test_spaces_that_separate_no_table(write, text, said):
+    refused(write(text, "d.data"), said)
+
+
+def test_words_of_two_in_a_table_of_tabs(write):
+    data = load(
+        write(lines("a b\tc d\tlabel", lambda i: f"{i % 5}.5\t{i % 7}\t{'New York,New Jersey'.split(',')[i % 2]}"))
+    )
+    assert data.class_names == ("New Jersey", "New York") and data.summary.endswith("separator tab")
+
+
+@pytest.mark.parametrize(("encoding", "note"), [("cp1252", "cp1252"), ("utf-16", "utf-16"), ("utf-8-sig", None)])
+def test_encodings_of_windows_are_read_and_said(write, encoding, note):
+    path = write(lines("größe,label", lambda i: f"{i / 4},{('Äpfel', '5 €')[i % 2]}").encode(encoding))
+    data = load(path)
+    assert data.class_names == ("5 €", "Äpfel") and data.columns[0].name == "größe"
+    assert data.notes == ((f"read as {note}, for it is not UTF-8",) if note else ())
 
 
 def test_gzip_is_known_by_its_bytes_and_not_by_its_name(write):
@@ -260,7 +323,9 @@ def test_numbers_of_a_found_target_are_a_regression_and_said(write):
     data = load(write(lines("a,target", lambda i: f"{i},{i / 4}", 60)))
     assert data.n_classes is None and "target target (regression, 0 to 14.75)" in data.summary
     refused(write(lines("a,b", lambda i: f"{i},{i / 4}")), r"0\.25 is no class.*dataset\.task=regression", label="b")
-    refused(write(lines("a,b", lambda i: f"{i},{'xy'[i % 2]}")), "'x' is no number", target="b")
+    words = write(lines("a,b", lambda i: f"{i},{'xy'[i % 2]}"))
+    refused(words, "column b: 'x' is no number; give dataset.label=b for classes", target="b")
+    refused(words, "'x' is no number; give dataset.task=classification for", target="b", task="regression")
 
 
 def test_scikit_learns_diabetes_is_a_regression_and_its_iris_classes(write, save):
