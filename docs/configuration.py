@@ -68,20 +68,27 @@ def about(text: str, node: dict[str, Any]) -> str:
     return (inspect.getdoc(get_object(target)) or "").split("\n")[0] if target else ""
 
 
+def resolved(files: dict[str, str], stem: str) -> dict[str, Any]:
+    """Return the keys of an option, with those of the option of the same group that it begins with."""
+    own = yaml.safe_load(files[stem]) or {}
+    bases = [entry for entry in own.get("defaults", ()) if isinstance(entry, str) and entry in files]
+    return {key: value for base in bases for key, value in resolved(files, base).items()} | own
+
+
 def group(name: str) -> Iterator[str]:
     """Yield the lines on a group."""
     files = {path.stem: path.read_text() for path in sorted((CONF / name).glob("*.yaml"))}
-    nodes = {stem: yaml.safe_load(text) or {} for stem, text in files.items()}
+    nodes = {stem: resolved(files, stem) for stem in files}
     yield from ("", f"## `{name}`", "", "| option | |", "|---|---|")
-    for stem, node in nodes.items():
-        yield f"| `{stem}` | {cell(about(files[stem], node))} |"
+    for stem, found in nodes.items():
+        yield f"| `{stem}` | {cell(about(files[stem], found))} |"
     if name in ("experiment", "sweep"):
         return
     rows: dict[str, dict[str, list[str]]] = {}
     said: dict[str, str] = {}
-    for stem, node in nodes.items():
+    for stem, found in nodes.items():
         notes = comments(files[stem])
-        for key, default in keys(node):
+        for key, default in keys(found):
             rows.setdefault(key, {}).setdefault(value(default), []).append(stem)
             said[key] = said.get(key) or notes.get(key, "")
     if rows:
