@@ -12,8 +12,9 @@ from bpx.engine.activations import ActivationFunction
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import MeanSquaredError
 from bpx.engine.normalization import BatchNorm, LayerNorm
-from bpx.engine.optimizers import LearningRate, Optimizer, Transform
+from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import Constant, LRSchedule
+from bpx.engine.transforms import LearningRate, Transform
 from bpx.probes.probe import Probe, per_layer
 
 

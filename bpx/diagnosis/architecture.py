@@ -8,10 +8,10 @@ import numpy as np
 
 from bpx.engine.activations import Activation
 from bpx.engine.arrays import Array
+from bpx.engine.blas import norm
 from bpx.engine.dropout import Dropout
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, Normalization
-from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual
 from bpx.theory import Architecture, Ends, Prediction, predict
 

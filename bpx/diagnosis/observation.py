@@ -11,8 +11,8 @@ from typing import final
 import numpy as np
 
 from bpx.engine.arrays import Values
+from bpx.engine.blas import norm
 from bpx.engine.network import Network
-from bpx.engine.optimizers import norm
 from bpx.probes import DepthSlope, ProbeContext, between_hidden, fit_slope, forward_slope
 from bpx.probes.gains import Gains
 from bpx.probes.probe import weight_layers

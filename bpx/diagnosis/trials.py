@@ -13,10 +13,10 @@ import numpy as np
 from bpx.diagnosis.observation import hidden_slope
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.arrays import Array
+from bpx.engine.blas import norm
 from bpx.engine.dense import Dense
 from bpx.engine.layer import Layer
 from bpx.engine.network import Network
-from bpx.engine.optimizers import norm
 from bpx.engine.residual import Residual
 from bpx.probes.probe import WeightLayer, weight_layers
 from bpx.theory import critical_sigma_w

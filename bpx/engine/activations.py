@@ -18,6 +18,7 @@ from scipy.special import ndtr
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
+from bpx.engine.numbers import require_fraction, require_positive
 from bpx.engine.parameters import ParameterVector
 
 
@@ -134,8 +135,7 @@ class LeakyReLU(ActivationFunction):
     slope: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 <= self.slope < 1:
-            raise ValueError(f"slope must be in [0, 1), got {self.slope}")
+        require_fraction("slope", self.slope)
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = max(z, slope * z)."""
@@ -158,8 +158,7 @@ class ELU(ActivationFunction):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.alpha > 0 and math.isfinite(self.alpha)):
-            raise ValueError(f"alpha must be positive, got {self.alpha}")
+        require_positive("alpha", self.alpha)
         object.__setattr__(self, "kinks", () if self.alpha == 1 else (0.0,))
         object.__setattr__(self, "max_slope", max(1.0, self.alpha))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
+from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
 
 
@@ -24,8 +25,7 @@ class Dense(Layer):
 
     def __init__(self, n_out: int, bias: bool = True) -> None:
         super().__init__()
-        if n_out < 1:
-            raise ValueError(f"a layer's width must be at least 1, got {n_out}")
+        require(n_out >= 1, "a layer's width", "at least 1", n_out)
         self.n_out, self.bias = n_out, bias
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
+from bpx.engine.numbers import require_fraction
 from bpx.engine.parameters import ParameterVector
 
 
@@ -23,8 +24,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"dropout.rate must be in [0, 1), got {rate}")
+        require_fraction("dropout.rate", rate)
         self.rate = rate
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:

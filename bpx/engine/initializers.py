@@ -15,6 +15,7 @@ import numpy as np
 
 from bpx.engine.activations import ActivationFunction, LeakyReLU
 from bpx.engine.arrays import Array
+from bpx.engine.numbers import require
 
 MAX_SCALE = 1e30  # of every scale: its normal draws fit into float32, and its square into float64
 RECOMMENDED_GAIN = {
@@ -61,12 +62,9 @@ class Initializer(ABC):
     def weight_std(self, n_in: int, n_out: int) -> float | None:
         """Return the standard deviation of an entry of W (n_in, n_out), None where entries share none."""
 
-    def _check(self, key: str, value: object, least: float | None = None) -> None:
-        least = -MAX_SCALE if least is None else least
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not least <= value <= MAX_SCALE:  # type: ignore[operator]
-            allowed = f"a number of at least {least:g} and at most {MAX_SCALE:g}"
-            raise ValueError(f"initializer.{key} must be {allowed}, got {value}")
+    def _check(self, key: str, value: object, least: float = -MAX_SCALE) -> None:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= MAX_SCALE
+        require(number, f"initializer.{key}", f"a number of at least {least:g} and at most {MAX_SCALE:g}", value)
 
 
 @final

@@ -17,6 +17,7 @@ import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction, _sigmoid
 from bpx.engine.arrays import Array, DType, zeros
+from bpx.engine.numbers import require, require_fraction
 
 
 class Loss(ABC):
@@ -94,8 +95,7 @@ class SoftmaxCrossEntropy(Loss):
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"loss.label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        require_fraction("loss.label_smoothing", self.label_smoothing)
 
     def forward(self, z: Array, y: Array) -> float:
         """Shift by the row's maximum, so that no exponential overflows."""
@@ -167,8 +167,7 @@ class MeanSquaredError(Loss):
     OUTPUTS: ClassVar[tuple[str, ...]] = ("linear", "sigmoid", "tanh")
 
     def __post_init__(self) -> None:
-        if self.output not in self.OUTPUTS:
-            raise ValueError(f"loss.output must be one of {', '.join(self.OUTPUTS)}, got {self.output}")
+        require(self.output in self.OUTPUTS, "loss.output", f"one of {', '.join(self.OUTPUTS)}", self.output)
         self.function: ActivationFunction = ACTIVATIONS[self.output]()
 
     def forward(self, z: Array, y: Array) -> float:

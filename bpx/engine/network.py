@@ -13,6 +13,7 @@ from bpx.engine.initializers import Initializer
 from bpx.engine.layer import Layer
 from bpx.engine.losses import Loss, accuracy
 from bpx.engine.memory import check_state
+from bpx.engine.numbers import require
 from bpx.engine.parameters import ParameterVector
 from bpx.engine.spec import NetworkSpec
 
@@ -27,8 +28,7 @@ class Network:
     """
 
     def __init__(self, n_in: int, blocks: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be float32 or float64, got {dtype}")
+        require(dtype in ("float32", "float64"), "dtype", "float32 or float64", dtype)
         self.n_in, self.blocks, self.loss = n_in, list(blocks), loss
         self.dtype: DType = np.dtype(dtype)
         self.parameters = ParameterVector()
@@ -66,8 +66,7 @@ class Network:
 
     def bind(self, batch: int, rng: np.random.Generator | None = None) -> Network:
         """Allocate the buffers for up to ``batch`` rows; ``rng`` draws dropout's masks."""
-        if batch < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch}")
+        require(batch >= 1, "batch_size", "at least 1", batch)
         self.rng = rng = np.random.default_rng(0) if rng is None else rng
         for block in self.blocks:
             block.bind(batch, self.dtype, rng)

@@ -8,6 +8,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
+from bpx.engine.numbers import require_fraction
 from bpx.engine.parameters import Parameter, ParameterVector
 
 EPSILON = 1e-5
@@ -42,8 +43,7 @@ class BatchNorm(Normalization):
 
     def __init__(self, momentum: float = 0.9) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        require_fraction("momentum", momentum)
         self.momentum = momentum
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from bpx.engine.memory import Stateful
-from bpx.engine.numbers import power
+from bpx.engine.numbers import power, require, require_positive
 
 
 @dataclass(kw_only=True)
@@ -26,8 +26,7 @@ class LRSchedule(Stateful, ABC):
     total_steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.warmup_steps < 0:
-            raise ValueError(f"schedule.warmup_steps must be at least 0, got {self.warmup_steps}")
+        require(self.warmup_steps >= 0, "schedule.warmup_steps", "at least 0", self.warmup_steps)
 
     def __call__(self, step: int) -> float:
         """Return the multiplier of ``step``."""
@@ -41,11 +40,6 @@ class LRSchedule(Stateful, ABC):
     def on_evaluation(self, cost: float) -> None:
         """Take note of an evaluation's cost; only plateau acts on it."""
         return None
-
-    def _positive(self, **values: float) -> None:
-        for key, value in values.items():
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"schedule.{key} must be positive, got {value}")
 
 
 @final
@@ -71,7 +65,8 @@ class Step(LRSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive(step_size=self.step_size, gamma=self.gamma)
+        require_positive("schedule.step_size", self.step_size)
+        require_positive("schedule.gamma", self.gamma)
 
     def at(self, step: int) -> float:
         """Return gamma**(step // step_size)."""
@@ -88,7 +83,7 @@ class Exponential(LRSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive(factor=self.factor)
+        require_positive("schedule.factor", self.factor)
 
     def at(self, step: int) -> float:
         """Return factor**step."""
@@ -109,8 +104,7 @@ class Cosine(LRSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.final <= 1:
-            raise ValueError(f"schedule.final must be in [0, 1], got {self.final}")
+        require(0 <= self.final <= 1, "schedule.final", "in [0, 1]", self.final)
 
     def at(self, step: int) -> float:
         """Return the cosine's value."""
@@ -134,9 +128,9 @@ class OneCycle(LRSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive(div_factor=self.div_factor, final_div_factor=self.final_div_factor)
-        if not 0 < self.pct_start < 1:
-            raise ValueError(f"schedule.pct_start must be in (0, 1), got {self.pct_start}")
+        require_positive("schedule.div_factor", self.div_factor)
+        require_positive("schedule.final_div_factor", self.final_div_factor)
+        require(0 < self.pct_start < 1, "schedule.pct_start", "in (0, 1)", self.pct_start)
 
     def at(self, step: int) -> float:
         """Return the cycle's value."""
@@ -168,9 +162,8 @@ class Plateau(LRSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive(factor=self.factor)
-        if self.patience < 0:
-            raise ValueError(f"schedule.patience must be at least 0, got {self.patience}")
+        require_positive("schedule.factor", self.factor)
+        require(self.patience >= 0, "schedule.patience", "at least 0", self.patience)
         self.multiplier, self.best, self.n_bad = 1.0, math.inf, 0
 
     def at(self, step: int) -> float:

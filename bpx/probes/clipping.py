@@ -7,7 +7,9 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.optimizers import ClipNorm, ClipValue, Optimizer, norm
+from bpx.engine.blas import norm
+from bpx.engine.optimizers import Optimizer
+from bpx.engine.transforms import ClipNorm, ClipValue
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 

@@ -6,10 +6,10 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.blas import norm
 from bpx.engine.dense import Dense
 from bpx.engine.layer import Layer
 from bpx.engine.network import Network
-from bpx.engine.optimizers import norm
 from bpx.probes.probe import Key, Next, Probe, ProbeContext
 
 

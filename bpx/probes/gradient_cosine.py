@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.arrays import Array
-from bpx.engine.optimizers import norm
+from bpx.engine.blas import norm
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 

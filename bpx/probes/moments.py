@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.linalg.blas import dasum, sasum
 
 from bpx.engine.arrays import Array, DType, Values
-from bpx.engine.optimizers import MAX_UNTHREADED, norm
+from bpx.engine.blas import asum, norm
 
 BLOCK = 128
 _CANCELLATION_THRESHOLD = 1e-3  # of the mean square: below, E[x**2] - E[x]**2 loses digits
@@ -23,13 +22,12 @@ class TensorMoments:
 
     def __init__(self, widest: int, dtype: DType) -> None:
         self._ones, self._column = np.ones(BLOCK, dtype), np.empty(widest, dtype)
-        self._asum = sasum if dtype == np.float32 else dasum
 
     def __call__(self, x: Array, out: Values) -> None:
         """Write E[x], E[abs(x)], sqrt(E[x**2] - E[x]**2) and sqrt(E[x**2]) of ``x`` into ``out`` (4,)."""
         n, flat = x.size, x.reshape(-1)
         mean, rms = self._sum(x) / n, norm(flat) / math.sqrt(n)
-        out[0], out[1], out[3] = mean, self._magnitudes(flat) / n, rms
+        out[0], out[1], out[3] = mean, asum(flat) / n, rms
         share = mean / rms if rms > 0 else 0.0  # squares of 1e166 would overflow
         if 1 - share * share > _CANCELLATION_THRESHOLD:
             out[2] = rms * math.sqrt(1 - share * share)
@@ -44,11 +42,4 @@ class TensorMoments:
             block = x[start : start + BLOCK]
             np.dot(self._ones[: len(block)], block, out=column)
             total += float(np.add.reduce(column, dtype=np.float64))
-        return total
-
-    def _magnitudes(self, v: Array) -> float:
-        """Add up in pieces too short for BLAS to share among threads."""
-        total = 0.0
-        for start in range(0, len(v), MAX_UNTHREADED):
-            total += float(self._asum(v[start : start + MAX_UNTHREADED]))
         return total

@@ -8,7 +8,8 @@ from typing import final
 import numpy as np
 
 from bpx.engine.activations import Activation
-from bpx.engine.optimizers import Optimizer, norm
+from bpx.engine.blas import norm
+from bpx.engine.optimizers import Optimizer
 from bpx.probes.moments import TensorMoments
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.optimizers import norm
+from bpx.engine.blas import norm
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 

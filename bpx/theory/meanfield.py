@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.numbers import require
 from bpx.theory.gaussian import (
     dphi,
     pair_expectation,
@@ -47,10 +48,8 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         for key, value in (("sigma_w", self.sigma_w), ("sigma_b", self.sigma_b)):
-            if not 0 <= value <= MAX_SIGMA:
-                raise ValueError(f"{key} must be a number of at least 0 and at most {MAX_SIGMA:g}, got {value}")
-        if not 0 < self.keep_prob <= 1:
-            raise ValueError(f"keep_prob must be in (0, 1], got {self.keep_prob}")
+            require(0 <= value <= MAX_SIGMA, key, f"a number of at least 0 and at most {MAX_SIGMA:g}", value)
+        require(0 < self.keep_prob <= 1, "keep_prob", "in (0, 1]", self.keep_prob)
 
     @property
     def _scale(self) -> float:

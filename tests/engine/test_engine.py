@@ -24,9 +24,9 @@ from bpx.engine import (
     residual_mlp,
     sgd,
 )
+from bpx.engine.blas import norm
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.models import build
-from bpx.engine.optimizers import norm
 from bpx.engine.spec import NetworkSpec
 
 DTYPES = [np.float32, np.float64]

@@ -11,8 +11,9 @@ from bpx.data import Batches
 from bpx.engine import OPTIMIZERS, Activation, Dense, Network, mlp, residual_mlp, sgd
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.losses import MeanSquaredError
-from bpx.engine.optimizers import LearningRate, Optimizer, Transform
+from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import Constant, Plateau
+from bpx.engine.transforms import LearningRate, Transform
 from bpx.probes import ProbeSet
 from bpx.training import Cadence, FlightRecorder, Progress, Training, fit
 
