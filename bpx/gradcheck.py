@@ -25,17 +25,13 @@ MAX_MAGNITUDE = 1e140  # of what a step passes on: norms square it
 @command
 def main(config: Any) -> int:
     """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
-    from bpx.data import DataError
     from bpx.runs.networks import build_network
     from bpx.runs.run import run_directory
 
     config.dtype = "float64"  # float32 has too few digits to take differences
     plan = make_plan(config)
     rngs = spawn_rngs(plan.settings.seed)
-    try:
-        data = plan.source.load(rngs["data"], np.dtype("float64"))
-    except DataError as error:
-        raise UserError(str(error)) from error
+    data = plan.load()
     net = build_network(plan, data, rngs)
     rows = min(ROWS, net.batch)
     x, y = data.x_train[:rows], data.y_train[:rows]

@@ -15,7 +15,7 @@ from bpx.config.architecture import NetworkSettings, architecture
 from bpx.config.calls import check_call, check_kind, construct, target
 from bpx.config.errors import UserError, brief
 from bpx.config.tree import check_resolvable, plain
-from bpx.data import SupportsLoad
+from bpx.data import DataError, Dataset, SupportsLoad
 from bpx.diagnosis.training_state import STOP_RULES
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
@@ -97,6 +97,14 @@ class Plan:
     initializer: Initializer
     _network: NetworkSettings
     notes: tuple[str, ...] = ()
+
+    def load(self) -> Dataset:
+        """Load the data; raises UserError where they cannot be had."""
+        rng = spawn_rngs(self.settings.seed)["data"]
+        try:
+            return self.source.load(rng, np.dtype(self.settings.dtype))
+        except DataError as error:
+            raise UserError(str(error)) from error
 
     def network(self, n_in: int, n_out: int) -> engine.Network:
         """Build the network between these widths, its weights still zero; raises UserError."""

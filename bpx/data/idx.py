@@ -22,6 +22,7 @@ Images = tuple[Array, Array, Array, Array]
 
 PARTS = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+NPZ_PARTS = ("train-imgs", "train-labels", "test-imgs", "test-labels")  # of KMNIST's makers, an array arr_0 in each
 PIECE = 2**20
 SIDE = 28
 
@@ -81,7 +82,11 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 def read_npz(path: Path) -> Images:
     """Return the four arrays x_train, y_train, x_test, y_test of an npz file; raises DataError naming the file."""
-    found = list(npz.read(path, KEYS).values())
+    return _images(path, list(npz.read(path, KEYS).values()))
+
+
+def _images(path: Path, found: list[Array]) -> Images:
+    """Return arrays as images and labels; raises DataError, naming the file, where they are none."""
     if any(a.dtype.kind not in "ui" for a in found) or any(a.size and (a.min() < 0 or a.max() > 255) for a in found):
         raise DataError(f"{path} is damaged: its arrays must hold integers from 0 to 255")
     x, y, u, v = (a.astype(np.uint8) for a in found)
@@ -93,12 +98,12 @@ def read_npz(path: Path) -> Images:
 def find(folder: Path, name: str, layout: Layout | None = None) -> Images | None:
     """Return the image set in ``folder`` or in the folders that ``layout`` names, None where none holds its files.
 
-    ``folder`` may be the npz file itself, or one of the IDX files. Raises DataError where a file is damaged or only
-    some of the four IDX files are there.
+    ``folder`` may be the npz file itself, or one of four IDX or npz files. Raises DataError where a file is damaged, or
+    only some of the four are there.
     """
     layout = layout or Layout((name,))
     if folder.is_file():
-        if folder.suffix.lower() == ".npz":
+        if folder.suffix.lower() == ".npz" and folder.name not in _npz_parts(name):
             if layout.transposed:
                 raise DataError(f"{folder}: {name} is read from its IDX files; which way up an npz is, nobody knows")
             return check(read_npz(folder), str(folder), layout)
@@ -111,10 +116,20 @@ def find(folder: Path, name: str, layout: Layout | None = None) -> Images | None
         if any(paths):
             lacking = next(stem for (stem, _), p in zip(layout.parts, paths, strict=True) if p is None)
             raise DataError(f"{place} is incomplete: there is no {layout.prefix}{lacking} file")
+        four = [place / part for part in _npz_parts(name)]
+        if any(path.is_file() for path in four) and not layout.transposed:
+            if absent := [path.name for path in four if not path.is_file()]:
+                raise DataError(f"{place} is incomplete: there is no {absent[0]} file")
+            arrays = [npz.read(path, ("arr_0",))["arr_0"] for path in four]
+            return check(_images(place, arrays), str(place), layout)
         candidate = place / f"{name}.npz"
         if candidate.is_file() and not layout.transposed:
             return check(read_npz(candidate), str(candidate), layout)
     return None
+
+
+def _npz_parts(name: str) -> list[str]:
+    return [f"{name}-{part}.npz" for part in NPZ_PARTS]
 
 
 def check(images: Images, where: str, layout: Layout | None = None) -> Images:

@@ -6,14 +6,17 @@ import io
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito (2008), Color Universal Design: seen apart with every kind of colour vision
@@ -64,10 +67,27 @@ def new_figure(name: str, title: str, width: float = 8.0, height: float = 4.2, n
 def literal(text: object, max_chars: int = MAX_LABEL) -> str:
     r"""Return ``text`` for matplotlib to draw as it is: ``$`` starts no formula, what is long is cut.
 
-    >>> literal("$1_$2"), literal("x" * 30, 8)
-    ('\\$1_\\$2', 'xxxxxxx…')
+    Letters that no font of ``rcParams["font.family"]`` has stand as their codes: they would all be the same box.
+
+    >>> literal("$1_$2"), literal("x" * 30, 8), literal("日本")
+    ('\\$1_\\$2', 'xxxxxxx…', '\\u65e5\\u672c')
     """
-    return shortened(text, max_chars).replace("$", r"\$")
+    words = shortened(text, max_chars).replace("$", r"\$")
+    if words.isascii():
+        return words
+    known = _glyphs(tuple(rcParams["font.family"]), tuple(rcParams["font.sans-serif"]))
+    return "".join(c if ord(c) in known else c.encode("unicode_escape").decode() for c in words)
+
+
+@cache
+def _glyphs(families: tuple[str, ...], sans_serif: tuple[str, ...]) -> frozenset[int]:
+    """Return the codes of all letters that can be drawn in the first of these fonts that has them."""
+    found: set[int] = set()
+    for family in dict.fromkeys(name for f in families for name in (sans_serif if f == "sans-serif" else (f,))):
+        with suppress(ValueError):  # not installed
+            path = fontManager.findfont(FontProperties(family=[family]), fallback_to_default=False)
+            found.update(get_font(path).get_charmap())
+    return frozenset(found)
 
 
 def shortened(text: object, max_chars: int = MAX_LABEL) -> str:

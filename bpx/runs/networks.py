@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast, final
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import CONF, Plan, UserError, spawn_rngs
+from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis.remedies import Candidate
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
 
 CARRIED = ("bias_std", "depth", "width", "hidden")  # keys that a new option of the group takes over
-ROWS = 4096  # standardized at a time
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 
@@ -101,7 +100,7 @@ def _draws(plan: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
     try:
         changed, number = plan.changed(config), 0
         if config.dataset.scaling != plan.config.dataset.scaling:
-            data = _standardized(data)
+            data = make_plan(config).load()
         while True:
             rngs = spawn_rngs((plan.settings.seed, DRAWN_ANEW, number))
             net = build_network(changed, data, rngs)
@@ -128,15 +127,3 @@ def _number(value: str) -> Any:
 
 def _word(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _standardized(data: Dataset) -> Dataset:
-    """Return data whose training part is as scaling=standard makes it, of at most 4096 samples.
-
-    The scaling so far is linear and drops out; only rows that are drawn are copied, the statistics are those of all.
-    """
-    x, rows = data.x_train, range(0, len(data.x_train), ROWS)
-    mean = x.mean(axis=0, dtype=np.float64)
-    std = np.sqrt(sum(((x[i : i + ROWS] - mean) ** 2).sum(axis=0) for i in rows) / len(x))
-    std[std == 0] = 1
-    return replace(data, x_train=((x[:ROWS] - mean) / std).astype(x.dtype), y_train=data.y_train[:ROWS])

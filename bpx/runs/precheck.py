@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import Plan, UserError, make_plan, spawn_rngs
-from bpx.data import DataError, Dataset
+from bpx.config import Plan, UserError, make_plan
+from bpx.data import Dataset
 from bpx.runs.networks import empty_network
 
 
@@ -52,10 +51,7 @@ class Precheck:
             log = logging.getLogger("bpx.data")
             before, log.disabled = log.disabled, True  # each run says it itself
             try:
-                rng = spawn_rngs(plan.settings.seed)["data"]
-                self._loaded = key, plan.source.load(rng, np.dtype(plan.settings.dtype))
-            except DataError as error:
-                raise UserError(str(error)) from error
+                self._loaded = key, plan.load()
             finally:
                 log.disabled = before
         return self._loaded[1]

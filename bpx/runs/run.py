@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
 from bpx.config import UserError, make_plan, spawn_rngs
-from bpx.data import DataError, Dataset
+from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution
 from bpx.runs.job import Job, RunResult, Watcher
@@ -75,7 +75,7 @@ def train_run(
                 remove_temporaries(resume_from.directory)
             rngs = spawn_rngs(plan.settings.seed)
             if data is None:
-                data = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
+                data = plan.load()
             if resume_from is not None:
                 check_dataset(resume_from.directory, data)
             plan = plan.decided(data.n_classes is not None, len(data.x_train))
@@ -87,7 +87,7 @@ def train_run(
             # what is not finite is found and traced: NumPy need not warn of it
             with threadpool_limits(plan.settings.threads), np.errstate(all="ignore"), _failures_reported(job):
                 return Execution(job, stop, watcher, quiet).execute()
-        except (DataError, TrackingError) as error:
+        except TrackingError as error:
             raise UserError(str(error)) from error
         finally:
             plan.tracker.finish(Outcome.CRASHED)  # does nothing where the run has ended

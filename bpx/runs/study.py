@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
-from bpx.data import DataError, Dataset
+from bpx.data import Dataset
 from bpx.engine import Network
 from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
@@ -88,8 +88,7 @@ class Study:
         """Return a plan's dataset, loaded once in a study."""
         key = (plan.source, plan.settings.dtype)
         if key not in self._data:
-            rngs = spawn_rngs(plan.settings.seed)
-            self._data[key] = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
+            self._data[key] = plan.load()
         return self._data[key]
 
     def draws(self, *overrides: str, seeds: int | None = None) -> Iterator[tuple[Network, Array, Array]]:
@@ -214,7 +213,7 @@ class StudyCommand:
                 tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
                 tracker.artifact(figure, "figures")
                 tracker.artifact(path)
-        except (DataError, TrackingError) as error:
+        except TrackingError as error:
             raise UserError(str(error)) from error
         return result
 

@@ -157,6 +157,19 @@ def test_kmnist(rng, tmp_path):
     assert data.notes == ("kmnist is checked by its form alone; its checksum is recorded",)
 
 
+def test_kmnist_in_four_npz_files(rng, tmp_path):
+    parts = small(rng)
+    folder = tmp_path / "kmnist"
+    folder.mkdir()
+    for part, array in zip(idx.NPZ_PARTS, parts, strict=True):
+        np.savez_compressed(folder / f"kmnist-{part}.npz", array)
+    for path in (tmp_path, folder, folder / "kmnist-train-imgs.npz"):
+        assert SOURCES["kmnist"](path=str(path)).load(rng, F32).sha256 == idx.digest(parts)
+    (folder / "kmnist-test-labels.npz").unlink()
+    with pytest.raises(DataError, match=r"incomplete: there is no kmnist-test-labels\.npz file"):
+        SOURCES["kmnist"](path=str(folder)).load(rng, F32)
+
+
 @pytest.mark.parametrize(
     ("split", "classes", "first", "names"),
     [("balanced", 47, 0, "0At"), ("bymerge", 47, 0, "0At"), ("byclass", 62, 0, "0Az"), ("letters", 26, 1, "AKZ"),

@@ -254,9 +254,14 @@ def test_the_bars_of_the_benchmark():
     assert float(numbers["of these with a remedy named / %"]) >= 90
 
 
-def test_standardizing_what_is_scaled_is_standardizing_the_raw_features():
-    _, plan, data = finding("dataset.scaling=unit", "model.depth=3")
-    net = next(Redraw(plan, data)("dataset.scaling", "standard").draws)
-    x = make_plan(composed("dataset.scaling=standard")).source.load(spawn_rngs(0)["data"], np.dtype("float32")).x_train
-    for row in net.last_batch[0]:
-        assert np.abs(x - row).max(axis=1).min() < 1e-4
+def test_standardizing_loads_the_data_as_a_run_would(tmp_path):
+    """Words stay 0 and 1, time stamps keep their digits, and a batch may be larger than anything."""
+    rows = (f"{1.7e9 + i:.0f},{'uvw'[i % 3]},{i % 2}" for i in range(6000))
+    (tmp_path / "d.csv").write_text("\n".join(["seen,kind,label", *rows]) + "\n")
+    words = ["dataset=file", f"dataset.path={tmp_path / 'd.csv'}", "dataset.categorical=onehot", "batch_size=4500"]
+    plan = make_plan(composed(*words, "dataset.scaling=none", "model.depth=3"))
+    net = next(Redraw(plan, plan.load())("dataset.scaling", "standard").draws)
+    x = make_plan(composed(*words, "dataset.scaling=standard")).load().x_train
+    batch = net.last_batch[0]
+    assert len(batch) == 4500 and set(np.unique(batch[:, 1:])) == {0, 1}
+    assert set(map(bytes, batch)) <= set(map(bytes, x)) and len(np.unique(batch[:, 0])) == 4500
