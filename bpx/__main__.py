@@ -14,7 +14,8 @@ COMMANDS = {
     "bpx.train": "train a network and measure its gradients layer by layer; -m or +sweep=NAME searches",
     "bpx.theory": "what mean field theory says of a network, and the phase diagram around it",
     "bpx.gradcheck": "check a network's gradients against central differences",
-    "bpx.compare": "runs side by side: profiles, keys that differ, findings, last metrics",
+    "bpx.compare": "runs side by side: one figure, keys that differ, findings, last metrics",
+    "bpx.figures": "the figures of a run or a sweep drawn again, from its record alone, as png, pdf or svg",
     "bpx.sync": "send what a run could not send to its tracking server",
 }
 if find_spec("experiments") is not None:  # the studies stand in the repository and the sdist, not in the wheel

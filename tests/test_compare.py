@@ -9,8 +9,10 @@ import pytest
 
 from bpx import compare
 from bpx.config import UserError
-from bpx.figures.comparison import profiles
-from bpx.records import Key, RecordWriter, read
+from bpx.figures.comparison import Compared, comparison
+from bpx.records import Key, RecordWriter, read, read_metrics
+from bpx.runs.groups import group_runs
+from bpx.runs.lookup import differences, find_runs, from_directory
 
 CONFIG = """\
 model: {{_target_: bpx.engine.models.mlp, depth: {depth}, width: 10}}
@@ -97,19 +99,24 @@ def test_a_run_without_a_record_is_left_out_of_the_figure(make, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "takes 2 to 10 runs"),
-        (["A"], "takes 2 to 10 runs"),
-        (["A"] * 11, "takes 2 to 10 runs"),
+        ([], "takes two runs or more, got 0"),
+        (["A"], "takes two runs or more, got 1"),
+        (["A", "A", "format=jpg"], "format must be one of png, pdf, svg, got 'jpg'"),
+        (["A", "A", "format=pdf", "out=x.png"], "ask for different formats"),
+        (["A", "A", "lables=x"], "unknown key lables; keys are labels=, out=, format="),
+        (["A", "--out"], "unknown option --out"),
+        (["A", "metrics.x > 1"], "there is nothing to search with metrics.x > 1"),
         (["A", "A"], "is given twice"),
         (["A", "id-one"], "id-one is given twice"),
         (["A", "nowhere"], "nowhere is neither a run directory nor the id of a run"),
         (["A", "no/where"], "no/where is neither"),
-        (["A", "."], ". holds no run: there is no config/config.yaml"),
+        (["A", "empty"], "empty holds no run: there is no config/config.yaml"),
     ],
     ids=str,
 )
 def test_mistakes_are_one_line(make, capsys, words, says):
     first = make("one")
+    (first.parents[2] / "empty").mkdir()
     assert compare.main([str(first) if word == "A" else word for word in words]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and says in said.err
@@ -130,22 +137,22 @@ def test_a_damaged_file_is_named(make, file, text):
     first = make("one")
     (first / file).write_text(text)
     with pytest.raises(UserError, match=f"{file} cannot be read"):
-        compare.from_directory(first)
+        from_directory(first)
 
 
 def test_a_line_that_is_still_being_written_is_no_damage(make):
     first = make("one")
     with (first / "metrics.jsonl").open("a") as file:
         file.write('{"step": 12, "metr')
-    assert compare.from_directory(first).metrics["cost/train"] == 0.5
+    assert from_directory(first).metrics["cost/train"] == 0.5
 
 
 def test_depth_and_width_are_those_that_apply(make):
     first, second = make("one", depth=3), make("two", depth=3)
     file = second / "config" / "config.yaml"
     file.write_text(file.read_text().replace("depth: 3", "depth: null"))
-    pair = [compare.from_directory(first), compare.from_directory(second)]
-    assert compare.differences(pair) == {"model.depth": ["3", "2"]}
+    pair = [from_directory(first), from_directory(second)]
+    assert differences(pair) == {"model.depth": ["3", "2"]}
 
 
 def test_help_is_no_mistake(capsys):
@@ -153,17 +160,69 @@ def test_help_is_no_mistake(capsys):
     assert "RUN is a run directory" in capsys.readouterr().out
 
 
-def test_profiles_are_drawn_over_each_other(make):
-    runs = {"A": read(make("one") / "gradient_flow.parquet"), "B": read(make("two", depth=6) / "gradient_flow.parquet")}
-    forward, backward = profiles(runs).axes
-    drawn = {line.get_label(): line for line in backward.lines}
-    assert set(drawn) == {"A, initialization", "A, step 9", "B, initialization", "B, step 9"}
-    for letter, rows in runs.items():
+def test_runs_are_drawn_over_each_other(make):
+    """Layer profiles, cost: in the legend are the names."""
+    runs = {"A": make("one"), "B": make("two", depth=6)}
+    read_all = {label: read(path / "gradient_flow.parquet") for label, path in runs.items()}
+    compared = [Compared(k, [read_all[k]], [read_metrics(path / "metrics.jsonl")]) for k, path in runs.items()]
+    figure = comparison(compared)
+    forward, backward, cost = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B"]
+    for i, (label, rows) in enumerate(read_all.items()):
         _, _, values = rows.grid("delta_l2")
-        assert drawn[f"{letter}, initialization"].get_ydata().tolist() == values[:, 0].tolist()
-        assert drawn[f"{letter}, step 9"].get_ydata().tolist() == values[:, 1].tolist()
-    assert drawn["A, step 9"].get_color() == drawn["A, initialization"].get_color() != drawn["B, step 9"].get_color()
+        first, last = backward.lines[2 * i : 2 * i + 2]
+        assert first.get_label() == label
+        assert first.get_ydata().tolist() == values[:, 0].tolist() and first.get_linestyle() == "-"
+        assert last.get_ydata().tolist() == values[:, 1].tolist() and last.get_linestyle() == ":"
+        assert first.get_color() == last.get_color() == cost.lines[i].get_color()
+        assert cost.lines[i].get_xydata().tolist() == [[0, 2.0], [9, 0.5]]
+    assert backward.lines[0].get_color() != backward.lines[2].get_color()
     assert forward.get_xlim() == (0.5, 7.5)
+
+
+def with_seed(directory, seed, cost):
+    file = directory / "config" / "config.yaml"
+    file.write_text(file.read_text().replace("seed: 0", f"seed: {seed}"))
+    (directory / "metrics.jsonl").write_text(
+        json.dumps({"step": 9, "epoch": 0, "time": 0, "metrics": {"cost/train": cost}}) + "\n"
+    )
+    return directory
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group_with_median_and_band(make, capsys):
+    costs = [1.0, 2.0, 6.0]
+    runs = [with_seed(make(f"seed{i}"), i, cost) for i, cost in enumerate(costs)] + [make("other", "ReLU")]
+    groups = group_runs([from_directory(run) for run in runs])
+    assert [(group.label, len(group.runs)) for group in groups] == [("Tanh", 3), ("ReLU", 1)]
+    median, spread = groups[0].metrics["cost/train"]
+    assert (median, round(spread, 6)) == (2.0, round(float(np.std(costs, ddof=1)), 6))
+    assert compare.main([*map(str, runs), "out=compared.pdf", "labels=hyperbolic,rectified"]) == 0
+    said = capsys.readouterr().out
+    assert "2 ± 2.6" in said and "hyperbolic: tests/seed0" in said and "figure    compared.pdf" in said
+    assert (runs[0].parents[2] / "compared.pdf").read_bytes().startswith(b"%PDF")
+    compared = [
+        Compared(group.label, [run.records for run in group.runs], [run.series for run in group.runs])
+        for group in groups
+    ]
+    cost = comparison(compared).axes[2]
+    band = cost.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (pytest.approx(1.2), pytest.approx(5.2))  # percentiles 10 and 90
+
+
+def test_more_than_ten_runs_and_a_wrong_number_of_labels(make, capsys):
+    runs = [make(f"run{i:02d}", depth=i + 1) for i in range(12)]
+    assert compare.main([str(run) for run in runs]) == 0
+    said = capsys.readouterr().out
+    assert "depth=1: tests/run00" in said and "depth=12: tests/run11" in said
+    assert compare.main([*map(str, runs), "labels=a,b"]) == 2
+    assert "labels: expected 12, one for each group of runs, got 2" in capsys.readouterr().err
+
+
+def test_a_folder_means_all_runs_in_it(make, capsys):
+    """A trial's directory holds those of its seeds, a study's those of its trials."""
+    runs = [make(f"trial_0001/seed{i}", depth=i + 1) for i in range(2)] + [make("trial_0002/seed0", depth=5)]
+    assert [run.name for run in find_runs(str(runs[0].parent))] == ["trial_0001/seed0", "trial_0001/seed1"]
+    assert len(find_runs("tests")) == 3  # outputs/tests
 
 
 @pytest.mark.slow
@@ -183,6 +242,11 @@ def test_a_run_whose_directory_is_gone_comes_from_the_store(tmp_path, command):
     tables = [done.stdout.partition("keys that differ")[2].rpartition("figure")[0] for done in (local, stored)]
     assert sorted(tables[0].splitlines()) == sorted(tables[1].splitlines())  # MLflow has the metrics in another order
     assert "Tanh" in stored.stdout and stored.stdout.count("Gradients ") == 2
+    found = command("bpx.compare", "params.seed = '0'", "format=svg", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert len(list((tmp_path / "outputs" / "compare").glob("*.svg"))) == 1
+    wrong = command("bpx.compare", "params.seed = ", cwd=tmp_path)
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
     unknown = command("bpx.compare", "f" * 32, ids[0], cwd=tmp_path)
     assert unknown.returncode == 2 and unknown.stderr.count("\n") == 1
 

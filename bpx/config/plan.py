@@ -22,6 +22,7 @@ from bpx.engine.losses import Loss
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
 from bpx.probes import PROBES, ReportSchedule, parse_schedule
+from bpx.system.files import PICTURE_FORMATS
 from bpx.tracking.tracker import Tracker
 from bpx.training.checkpoint import CheckpointSettings
 
@@ -196,6 +197,10 @@ def _tracker(node: DictConfig) -> Tracker:
     """Return the tracker, its quantities of every layer known ones; raises UserError."""
     tracker = cast(Tracker, construct("tracking", node))
     known = sorted({quantity for probe in PROBES.values() for quantity in probe.layer_quantities})
+    if tracker.figures not in (True, False, *PICTURE_FORMATS):
+        raise UserError(
+            f"tracking.figures must be true, false or {' or '.join(PICTURE_FORMATS)}, got {tracker.figures}"
+        )
     for name in tracker.per_layer:
         if str(name).removeprefix("log10_") not in known:
             raise UserError(

@@ -23,7 +23,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 GREY = "#666666"
 PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
-FORMATS = ("png", "pdf", "svg")  # of a picture's file
 DPI = 110
 NOTHING = "every value is zero, not finite or not measured"
 MIN_DECADES = 0.02  # of a log axis: a narrower one would show rounding alone
@@ -97,7 +96,7 @@ def shortened(text: object, max_chars: int = MAX_LABEL) -> str:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure in the format of the path's suffix, one of ``FORMATS``, and return the path.
+    """Write a figure in the format of the path's suffix, png, pdf or svg, and return the path.
 
     The same figure makes the same bytes; the fonts are part of a PDF file.
     """

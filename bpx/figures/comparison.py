@@ -1,40 +1,124 @@
-"""Runs over each other: their layer profiles in one figure."""
+"""Runs over each other: layer profiles, cost and accuracy, the median and a band over runs from several seeds."""
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from bpx.figures.canvas import figure_legend, log_y, new_figure, positive, style_axes
-from bpx.figures.layers import DEPTH, layer_axis, number, step_label
+from bpx.figures.canvas import colours, dots, figure_legend, literal, log_y, new_figure, positive, ranges, style_axes
+from bpx.figures.layers import DEPTH, layer_axis, number
+from bpx.figures.steps import STEP, step_axis
 from bpx.records import Records
 
-PANELS = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
+PROFILES = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
+COSTS = ("cost/train", "cost/val")
+ACCURACIES = ("accuracy/val", "accuracy/train")
+LOW, HIGH = 10, 90  # percentiles of the band
+MAX_LABEL = 48
+Values = NDArray[np.float64]
+Series = dict[str, tuple[NDArray[np.int64], Values]]
 
 
-def profiles(runs: dict[str, Records]) -> Figure:
-    """Draw the RMS of a and ||delta||_2 by layer of every run: solid at initialization, dotted at the last record."""
-    names = list(dict.fromkeys(str(records.about.get("dataset")) for records in runs.values()))
-    figure = new_figure(f"dataset: {', '.join(names)}", "scale of the signal by layer, forward and backward", 9.6, 4.4)
-    for axes, (quantity, label, title) in zip(figure.subplots(1, 2), PANELS, strict=True):
-        drawn = [
-            _profile(axes, records, quantity, f"C{i % 10}", letter)
-            for i, (letter, records) in enumerate(runs.items())
-            if quantity in records.quantity
-        ]
-        layer_axis(axes, max(len(values) for values in drawn))
-        log_y(axes, np.concatenate([values.reshape(-1) for values in drawn]))
-        style_axes(axes, DEPTH, label, title)
-    figure_legend(figure, [axes], 6)
+@final
+@dataclass(frozen=True)
+class Compared:
+    """What is drawn in one colour: the records and metrics of runs that differ in the seed alone, under a label."""
+
+    label: str
+    records: Sequence[Records]
+    series: Sequence[Series]
+
+
+def comparison(compared: Sequence[Compared]) -> Figure:
+    """Draw the RMS of a and ||delta||_2 by layer, cost and accuracy by step, of every group in its colour.
+
+    By layer a line is solid at initialization, dotted at the last record; cost is solid for training, dashed for
+    validation. Of several seeds the line is the median, the band holds 80 % of them.
+    """
+    records = [one for group in compared for one in group.records]
+    series = [one for group in compared for one in group.series]
+    panels: list[Any] = [p for p in PROFILES if any(p[0] in one.quantity for one in records)]
+    costs = [name for name in COSTS if any(name in one for one in series)]
+    accuracy = next((name for name in ACCURACIES if any(len(one.get(name, ((),))[0]) > 1 for one in series)), None)
+    rows: list[list[Any]] = [
+        panels,
+        [part for part in ("cost" if costs else "", "accuracy" if accuracy else "") if part],
+    ]
+    rows = [row for row in rows if row]
+    names = list(dict.fromkeys(str(one.about.get("dataset")) for one in records if one.about.get("dataset")))
+    seeds = max((len(group.series) for group in compared), default=1)
+    title = "runs compared" + (f": median and 80 % of up to {seeds} seeds" if seeds > 1 else "")
+    figure = new_figure(f"dataset: {', '.join(names)}" if names else "", title, 9.6, 0.8 + 3.4 * max(len(rows), 1))
+    drawn: list[Any] = []
+    for part, row in zip(figure.subfigures(max(len(rows), 1), 1, squeeze=False)[:, 0], rows, strict=False):
+        for axes, panel in zip(part.subplots(1, len(row), squeeze=False)[0], row, strict=True):
+            if panel == "cost":
+                _curves(axes, compared, costs, "cost", 1.0)
+            elif panel == "accuracy":
+                _curves(axes, compared, [str(accuracy)], f"{accuracy} / %", 100.0)
+            else:
+                _profiles(axes, compared, *panel)
+            drawn.append(axes)
+    figure_legend(figure, drawn, 3)
     return figure
 
 
-def _profile(axes: Any, records: Records, quantity: str, colour: str, letter: str) -> Any:
-    steps, layers, values = records.grid(quantity)
-    at, marker = [number(layer) for layer in layers], "o" if len(layers) <= 30 else ""
-    for column, style, mark in ((0, "-", marker), (-1, ":", ""))[: len(steps)]:
-        label = f"{letter}, {step_label(int(steps[column]))}"
-        axes.plot(at, positive(values[:, column]), style, color=colour, marker=mark, ms=4, lw=1.4, label=label)
-    return values[:, [0, -1]]
+def _profiles(axes: Any, compared: Sequence[Compared], quantity: str, label: str, title: str) -> None:
+    shown, most = [np.empty(0)], 1
+    for group, colour in zip(compared, colours(len(compared)), strict=True):
+        grids = [one.grid(quantity) for one in group.records if quantity in one.quantity]
+        if not grids:
+            continue
+        at = [number(layer) for layer in grids[0][1]]
+        most = max(most, len(at))
+        first, last = (np.array([values[:, column] for _, _, values in grids]) for column in (0, -1))
+        _line(axes, at, first, colour, "-", group.label, marker="o" if len(at) <= 30 else "")
+        if any(len(steps) > 1 for steps, _, _ in grids):
+            _line(axes, at, last, colour, ":", "")
+        shown += [first.reshape(-1), last.reshape(-1)]
+    layer_axis(axes, most)
+    log_y(axes, np.concatenate(shown))
+    style_axes(axes, DEPTH, label, f"{title} (solid: initialization, dotted: last record)")
+
+
+def _curves(axes: Any, compared: Sequence[Compared], names: Sequence[str], label: str, scale: float) -> None:
+    every, shown = [], [np.empty(0)]
+    for group, colour in zip(compared, colours(len(compared)), strict=True):
+        for name, style in zip(names, ("-", "--"), strict=False):
+            runs = [one[name] for one in group.series if name in one]
+            if not runs:
+                continue
+            steps = np.unique(np.concatenate([at for at, _ in runs]))
+            values = np.full((len(runs), len(steps)), np.nan)
+            for row, (at, run_values) in zip(values, runs, strict=True):
+                row[np.searchsorted(steps, at)] = scale * run_values
+            _line(axes, steps, values, colour, style, group.label if style == "-" else "", log=False)
+            every.append(steps)
+            shown.append(values.reshape(-1))
+    if every:
+        step_axis(axes, np.unique(np.concatenate(every)))
+    if scale == 1.0 and ranges(np.concatenate(shown)):
+        log_y(axes, np.concatenate(shown))
+    styles = " (solid: training, dashed: validation)" if list(names) == list(COSTS) else ""
+    style_axes(axes, STEP, label, label.partition("/")[0] + styles)
+
+
+def _line(
+    axes: Any, x: Any, runs: Values, colour: str, style: str, label: str, *, marker: str = "", log: bool = True
+) -> None:
+    """Draw the median of ``runs`` (seeds, n) over ``x`` (n,) and the band; of one run, its line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a layer where no run has a finite value
+        low, middle, high = np.nanpercentile(positive(runs) if log else runs, (LOW, 50, HIGH), axis=0)
+    if len(runs) > 1:
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    axes.plot(
+        x, middle, style, color=colour, lw=1.5, ms=4, marker=marker or (dots(len(middle)) if not log else ""),
+        label=literal(label, MAX_LABEL) or None,
+    )  # fmt: skip

@@ -23,23 +23,45 @@ FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
 }
 
 
-def draw_all(directory: Path, failed: dict[str, str] | None = None, allow: Collection[str] = ()) -> list[Path]:
-    """Draw every figure that the run's files allow into ``figures/`` and return the paths.
+def draw_all(
+    directory: Path,
+    failed: dict[str, str] | None = None,
+    allow: Collection[str] = (),
+    suffix: str = "png",
+    folder: Path | None = None,
+) -> list[Path]:
+    """Draw every figure that the run's files allow and return the paths.
 
-    A figure whose arrays or quantities were not recorded is left out. ``failed`` takes the error of each figure that
-    cannot be drawn, in one line; without it the error is raised. ``allow`` names the modules that may be imported for
-    an activation that is not part of bpx.
+    Parameters
+    ----------
+    directory
+        The run's directory. A figure whose file, arrays or quantities are missing is left out.
+    failed
+        Takes the error of each figure that cannot be drawn, in one line; without it the error is raised.
+    allow
+        The modules that may be imported for an activation that is not part of bpx.
+    suffix
+        The format: png, pdf or svg.
+    folder
+        Where to put them; else ``figures`` in the run's directory.
     """
-    folder = directory / "figures"
+    folder = folder or directory / "figures"
     folder.mkdir(exist_ok=True)
-    with np.load(directory / "evaluation.npz", allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file}
+    record = directory / "gradient_flow.parquet"
+    records = read(record) if record.is_file() else None
+    arrays: Arrays = {"name": records.about.get("dataset", "") if records else ""}
+    if (directory / "evaluation.npz").is_file():  # a run that was stopped has none
+        with np.load(directory / "evaluation.npz", allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file}
     name = str(arrays["name"])
-    figures: dict[str, Callable[[], Figure | None]] = {"curves": lambda: curves(directory / "metrics.jsonl", name)}
+    figures: dict[str, Callable[[], Figure | None]] = {}
+    if (directory / "metrics.jsonl").is_file():
+        figures["curves"] = lambda: curves(directory / "metrics.jsonl", name)
     for file_name, (needed, draw) in FROM_ARRAYS.items():
         if needed in arrays and arrays[needed].size:
             figures[file_name] = partial(draw, arrays)
-    return save_all(figures | flow_drawings(read(directory / "gradient_flow.parquet"), allow), folder, failed)
+    flow = flow_drawings(records, allow) if records else {}
+    return save_all(figures | flow, folder, failed, suffix)
 
 
 def curves(path: Path, name: str) -> Figure:

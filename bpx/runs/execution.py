@@ -260,7 +260,7 @@ class Execution:
         outputs, tracker, measurement, data = self.outputs, self.tracker, self.measurement, self.data
         assert measurement.final is not None
         outputs.write_evaluation(self.net, data, final)
-        if tracker.figures:
+        if tracker.figure_format:
             for name, error in outputs.draw_figures(self.net).items():
                 self.console.note(f"figure {name} could not be drawn: {error}")
         outputs.write_model(self.net, data)

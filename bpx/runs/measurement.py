@@ -65,7 +65,7 @@ class Measurement:
         replica = net.replica(net.batch)
         replica.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         replica.loss.backward()
-        self._architecture, _, self._prediction = predict_network(replica, band=plan.tracker.figures)
+        self._architecture, _, self._prediction = predict_network(replica, band=bool(plan.tracker.figures))
         self._about = about(net, self._architecture) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:

@@ -84,7 +84,8 @@ class Outputs:
         from bpx.figures import draw_all
 
         failed: dict[str, str] = {}
-        draw_all(self.directory, failed, net.spec.own_modules if net.spec else ())
+        modules = net.spec.own_modules if net.spec else ()
+        draw_all(self.directory, failed, modules, self._tracker.figure_format)
         for name, error in failed.items():
             log.warning("figure %s could not be drawn: %s", name, error)
         if failed:

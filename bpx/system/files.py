@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY = re.compile(r"\..+\.(\d+)")  # .NAME.PID
+PICTURE_FORMATS = ("png", "pdf", "svg")
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 

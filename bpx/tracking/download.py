@@ -44,3 +44,25 @@ def download(run_id: str, folder: Path) -> Child | None:
     except Exception as error:
         raise TrackingError(f"{masked(uri)} cannot be used: {one_line(error)}") from error
     return Child(run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags)
+
+
+def search(words: str) -> list[str]:
+    """Return the ids of the runs that a search in MLflow's grammar finds, over all experiments, the oldest first.
+
+    Raises TrackingError where there is no store, or it does not understand the search.
+    """
+    uri = store.resolve(None, Path.cwd())
+    if not store.exists(uri):
+        raise TrackingError(f"{masked(uri)} does not exist: there is nothing to search with {words}")
+    try:
+        store.answers(uri)
+        mlflow = store.import_mlflow()
+        with store.one_at_a_time(uri), quietly():
+            client = mlflow.MlflowClient(tracking_uri=uri)
+            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+            found = client.search_runs(experiments, words, order_by=["attributes.start_time"])
+            return [run.info.run_id for run in found]
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"{words}: {one_line(error)}") from error

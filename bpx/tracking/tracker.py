@@ -33,13 +33,13 @@ class Child:
 class Tracker:
     """Keep the metrics of a run in its directory, one JSON line a record (``metrics.jsonl``).
 
-    ``per_layer`` names the quantities that become a metric for every layer, ``figures`` and ``model`` tell
-    whether they are made, ``parent`` is the id of the run that this one belongs to. Non-finite values are not
-    kept as metrics but counted.
+    ``per_layer`` names the quantities that become a metric for every layer. ``figures`` and ``model`` tell whether
+    they are made; figures also in which format, ``pdf`` or ``svg``. ``parent`` is the id of the run that this one
+    belongs to. Non-finite values are not kept as metrics but counted.
     """
 
     per_layer: list[str] = field(default_factory=list)
-    figures: bool = True
+    figures: bool | str = True
     model: bool = True
     parent: str | None = None
 
@@ -52,6 +52,11 @@ class Tracker:
         self._lock: IO[str] | None = None
         self._started = 0.0
         self._logged: dict[tuple[int, str], float] = {}
+
+    @property
+    def figure_format(self) -> str:
+        """The format of the figures, png, pdf or svg; empty where none are drawn."""
+        return "png" if self.figures is True else str(self.figures or "")
 
     @property
     def run_id(self) -> str | None:

@@ -44,6 +44,7 @@ def test_mistakes_are_one_line(words, said, tmp_path, command):
         ("bpx.theory", "python -m bpx.theory"),
         ("bpx.gradcheck", "python -m bpx.gradcheck"),
         ("bpx.compare", "python -m bpx.compare"),
+        ("bpx.figures", "python -m bpx.figures RUN"),
         ("bpx.sync", "python -m bpx.sync DIRECTORY"),
         ("experiments", "python -m experiments [seeds=N]"),
     ],

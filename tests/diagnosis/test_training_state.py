@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bpx import compare
 from bpx.config import UserError
 from bpx.diagnosis.rules import RULES, Snapshot, table
 from bpx.diagnosis.training_state import TrainingState, named
 from bpx.engine import mlp
 from bpx.probes import Reading
-from bpx.records import read
+from bpx.records import read, read_metrics
+from bpx.runs.lookup import from_directory
 from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
@@ -198,7 +198,7 @@ def test_a_dead_run_ends_early_if_asked(result):
     made = result(*DEAD, "stop_when=[dead]", "dataset.val_size=0.2")
     done, final = made["done"], made["final"]
     assert made["outcome"] == "finished" and made["stopped"] == "dead" and final["verdict"] == "dead"
-    series = compare.read_metrics(done.directory / "metrics.jsonl")
+    series = read_metrics(done.directory / "metrics.jsonl")
     assert series["cost/val"][0].tolist() == [17] and math.isfinite(done.metrics["accuracy/test"])  # seen at 8 and 16
     assert result(*DEAD)["stopped"] is None
     with pytest.raises(UserError, match=r"stop_when=dead needs probes\.scales"):
@@ -239,7 +239,7 @@ def test_the_final_verdict_is_everywhere(tmp_path, command):
     assert tags["bpx.verdict"] == "healthy" and tags["bpx.verdict_final"] == "dead"
     assert tags["bpx.finding"] == f"{result['finding']['sentence']} {sentence}"
     assert sentence in tags["mlflow.note.content"] and run.data.metrics["gradient_flow/zero_layers"] == 3
-    local = compare.from_directory(directory)
+    local = from_directory(directory)
     assert local.verdict_final == "dead" and local.finding == tags["bpx.finding"]
     assert not {"gradient_flow/slope", "gradient_flow/abs_slope"} & set(local.metrics)
 

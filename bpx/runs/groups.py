@@ -1,0 +1,79 @@
+"""Runs that differ in the seed alone are one group: what is compared, and what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from bpx.config import UserError
+from bpx.runs.keys import Use, uses
+from bpx.runs.lookup import StoredRun, differences, written
+
+MAX_LABEL = 40  # characters
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration, each from a seed of its own, and the ``label`` of them all."""
+
+    label: str
+    runs: tuple[StoredRun, ...]
+
+    @property
+    def metrics(self) -> dict[str, tuple[float, float]]:
+        """The median of every last metric over the runs, and its standard deviation, NaN of one run."""
+        names = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        values = {name: [run.metrics[name] for run in self.runs if name in run.metrics] for name in names}
+        return {
+            name: (float(np.median(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))
+            for name, v in values.items()
+        }
+
+
+def group_runs(runs: Sequence[StoredRun], labels: Sequence[str] = ()) -> list[Group]:
+    """Return the runs in groups, in the order of each group's first run.
+
+    A group is labelled by the values of the keys in which it differs from the others, unless ``labels`` are given, one
+    for each group. Raises UserError where they differ in number from the groups.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[StoredRun]] = {}
+    for run in runs:
+        settings = {k: written(v) for k, v in run.config.items() if Use.COMPARISON in uses(k) and k != "seed"}
+        groups.setdefault(tuple(sorted(settings.items())), []).append(run)
+    found = list(groups.values())
+    if labels and len(labels) != len(found):
+        raise UserError(f"labels: expected {len(found)}, one for each group of runs, got {len(labels)}")
+    words = list(labels) or _labels([group[0] for group in found])
+    return [Group(word, tuple(group)) for word, group in zip(words, found, strict=True)]
+
+
+def _labels(firsts: Sequence[StoredRun]) -> list[str]:
+    """Return what tells the runs apart, in few words: the values of groups' options, ``key=value`` of other keys."""
+    if len(firsts) == 1:
+        return [firsts[0].name]
+    rows = differences(firsts)
+    rows.pop("seed", None)
+    named = [[_word(key, values[i]) for key, values in rows.items()] for i in range(len(firsts))]
+    words = [" ".join(filter(None, parts)) for parts in named]
+    short = [word if len(word) <= MAX_LABEL else f"{word[: MAX_LABEL - 1]}…" for word in words]
+    return [word if word and short.count(word) == 1 else run.name for word, run in zip(short, firsts, strict=True)]
+
+
+def _word(key: str, value: str) -> str:
+    """Return a key's value as part of a label: an option of a group by its name alone, nothing of what measures."""
+    if key.startswith("probes.") or value in ("–", "None", "none"):
+        return ""
+    plain = key.endswith(".name") or ("." not in key and not _number(value))
+    return value if plain else f"{key.rpartition('.')[2]}={value}"
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

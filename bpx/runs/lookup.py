@@ -1,0 +1,219 @@
+"""Runs as they are stored, found by what a person types: a directory, an MLflow id, a search in MLflow."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
+from bpx.records import Records, read, read_metrics
+from bpx.runs.keys import Use, uses
+from bpx.runs.naming import OUTPUTS
+from bpx.runs.stored import read_config
+
+CONFIG = Path("config", "config.yaml")
+Series = dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]  # steps and values of every metric
+T = TypeVar("T")
+
+
+@final
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as its directory, or MLflow, has it.
+
+    Attributes
+    ----------
+    name : str
+        Its folder and directory, or its name in MLflow.
+    config : dict
+        The value of every key of the configuration by its full name.
+    outcome : str
+        How it has ended; "not ended".
+    finding : str
+        The sentences of the finding.
+    verdict_final : str
+        The verdict after training; empty where it has not ended.
+    metrics : dict
+        The last value of every metric.
+    series : dict
+        The steps and values of every metric; those of a run that MLflow alone has are its last ones.
+    records : Records or None
+        The tidy record, if there is one.
+    """
+
+    name: str
+    config: dict[str, Any]
+    outcome: str
+    finding: str
+    verdict_final: str
+    metrics: dict[str, float]
+    series: Series
+    records: Records | None
+
+
+def find_runs(word: str) -> list[StoredRun]:
+    """Return the runs that ``word`` means.
+
+    Parameters
+    ----------
+    word : str
+        A run directory; a directory of several (a trial's, a study's, an experiment's) or its name in ``outputs``; the
+        id of a run in MLflow; a search in MLflow, such as ``params.activation = 'Tanh'``.
+
+    Raises
+    ------
+    UserError
+        There is no such run, or a file of it is damaged.
+    """
+    directory = find_directory(word)
+    if directory is not None:
+        return [from_directory(path) for path in run_directories(directory, word)]
+    if Path(word).name != word and not _is_search(word):
+        raise UserError(_unknown(word))
+    ids = _search(word) if _is_search(word) else [word]
+    local = _directories_by_id()
+    return [from_directory(local[one]) if one in local else _download(one) for one in ids]
+
+
+def find_directory(word: str) -> Path | None:
+    """Return the directory that ``word`` is, names in ``outputs``, or is the MLflow id of; None where there is none."""
+    if Path(word).is_dir():
+        return Path(word)
+    if Path(word).name == word:
+        return OUTPUTS / word if (OUTPUTS / word).is_dir() else _directories_by_id().get(word)
+    return None
+
+
+def run_directories(directory: Path, word: str = "") -> list[Path]:
+    """Return ``directory`` if it is that of a run, else those of the runs in it; raises UserError of none."""
+    if (directory / CONFIG).is_file():
+        return [directory]
+    found = sorted(path.parent.parent for path in directory.rglob(str(CONFIG)))
+    if not found:
+        raise UserError(f"{word or directory} holds no run: there is no {CONFIG}")
+    return found
+
+
+def from_directory(directory: Path) -> StoredRun:
+    """Return the run whose directory this is; raises UserError where it is none, or a file is damaged."""
+    config, records = _config(directory, str(directory)), _records(directory)
+    result: dict[str, Any] = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
+    series = _whole(directory / "metrics.jsonl", read_metrics) or {}
+    parts = ("finding", "final")
+    found = [result.get(part) or (records.about.get(part) if records else None) or {} for part in parts]
+    return StoredRun(
+        name="/".join(directory.absolute().parts[-2:]),
+        config=config,
+        outcome=result.get("outcome", "not ended"),
+        finding=" ".join(said for one in found if (said := one.get("sentence"))),
+        verdict_final=found[-1].get("verdict", ""),
+        metrics=_existing({name: float(values[-1]) for name, (_, values) in series.items()}),
+        series=series,
+        records=records,
+    )
+
+
+def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
+    """Return the keys whose values are not the same in all runs, with the values; – where a run has no such key."""
+    keys = dict.fromkeys(key for run in runs for key in run.config if Use.COMPARISON in uses(key))
+    values = {key: [written(run.config.get(key, "–")) for run in runs] for key in keys}
+    return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def written(value: Any) -> str:
+    """Return a value of a configuration as text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _is_search(word: str) -> bool:
+    return any(sign in word for sign in "=<>") or " LIKE " in word.upper()
+
+
+def _search(word: str) -> list[str]:
+    from bpx.tracking import TrackingError
+    from bpx.tracking.download import search
+
+    try:
+        ids = search(word)
+    except TrackingError as error:
+        raise UserError(str(error)) from error
+    if not ids:
+        raise UserError(f"no run in MLflow's store is found by {word}")
+    return ids
+
+
+def _directories_by_id() -> dict[str, Path]:
+    files = sorted(OUTPUTS.rglob("mlflow_run_id"))
+    return {file.read_text(encoding="utf-8", errors="replace").strip(): file.parent for file in files}
+
+
+def _download(run_id: str) -> StoredRun:
+    from bpx.tracking import TrackingError
+    from bpx.tracking.download import download
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            stored = download(run_id, Path(scratch))
+        except TrackingError as error:
+            raise UserError(str(error)) from error
+        if stored is None:
+            raise UserError(_unknown(run_id))
+        tags = stored.tags
+        return StoredRun(
+            name=stored.name,
+            config=_config(Path(scratch), run_id),
+            outcome=tags.get("bpx.outcome", stored.status.lower()),
+            finding=tags.get("bpx.finding", ""),
+            verdict_final=tags.get("bpx.verdict_final", ""),
+            metrics=_existing(stored.metrics),
+            series={name: (np.array([0]), np.array([value])) for name, value in stored.metrics.items()},
+            records=_records(Path(scratch)),
+        )
+
+
+def _unknown(word: str) -> str:
+    return f"{word} is neither a run directory nor the id of a run in {OUTPUTS}/ or in MLflow's store"
+
+
+def _existing(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the last metrics without the slope of dead layers, which stopped existing before the last record."""
+    if not metrics.get("gradient_flow/zero_layers"):
+        return metrics
+    stopped = ("gradient_flow/slope", "gradient_flow/abs_slope", "gradient_flow/ratio")
+    return {name: value for name, value in metrics.items() if name not in stopped}
+
+
+def _config(directory: Path, name: str) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    config = _whole(directory / CONFIG, lambda path: flatten(OmegaConf.create(read_config(path))))
+    if config is None:
+        raise UserError(f"{name} holds no run: there is no {CONFIG}")
+    if config.get("model.hidden") is None:
+        for key, default in (("model.depth", DEFAULT_DEPTH), ("model.width", DEFAULT_WIDTH)):
+            if key in config and config[key] is None:
+                config[key] = default
+    return config
+
+
+def _records(directory: Path) -> Records | None:
+    return _whole(directory / "gradient_flow.parquet", read)
+
+
+def _whole(path: Path, reader: Callable[[Path], T]) -> T | None:
+    """Return what ``reader`` makes of a file, None where there is none; raises UserError if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return reader(path)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its damage runs into
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
