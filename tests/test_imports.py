@@ -23,7 +23,7 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "training": ("engine", "data", "probes", "records", "system"),
     "tracking": ("records", "engine.features", "engine.model_files", "system"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),
-    "config": ("engine", "data", "probes", "theory", "training", "tracking", "diagnosis"),
+    "config": ("engine", "data", "probes", "theory", "training", "tracking", "diagnosis", "system"),
     "cli": ("config", "engine", "figures", "system", "theory"),
 }
 ALLOWED["runs"] = (*ALLOWED,)
