@@ -11,8 +11,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.system.text import one_line
-from bpx.tracking import TrackingError
+from bpx.cli.command import exit_process, run_cli
 from bpx.tracking.delivery import sync
 
 
@@ -25,16 +24,16 @@ def main(words: list[str] | None = None) -> int:
     if len(words) != 1 or words[0].startswith("-"):
         print("error: python -m bpx.sync takes one run directory", file=sys.stderr)
         return 2
-    try:
-        sent = sync(Path(words[0]))
-    except TrackingError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+    return run_cli(lambda: send(Path(words[0])))
+
+
+def send(directory: Path) -> None:
+    """Send the rest of the run in ``directory`` and say so; raises TrackingError."""
+    sent = sync(directory)
     print(f"all of run {sent.run} has been sent")
     if sent.interrupted:
-        print(f"it has not ended: `python -m bpx.train resume={shlex.quote(words[0])}` goes on")
-    return 0
+        print(f"it has not ended: `python -m bpx.train resume={shlex.quote(str(directory))}` goes on")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

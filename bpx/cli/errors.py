@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bpx.config import CONF, RENAMED, flatten, listed
-from bpx.system.text import masked, printable
+from bpx.config import CONF, RENAMED, flatten
+from bpx.system.text import listed, masked, printable
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,8 @@ from functools import cache
 from typing import Any
 
 from bpx.cli.errors import one_line
-from bpx.config import CONF, UserError, listed
+from bpx.config import CONF, UserError
+from bpx.system.text import listed
 
 MAX_JOBS = 10_000  # of a multirun
 MAX_CHECKED = 300  # compositions before a multirun begins

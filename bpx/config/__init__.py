@@ -5,9 +5,9 @@ Whatever is wrong is a UserError: one line that says what is wrong and what is a
 
 from bpx.config.architecture import DEFAULT_DEPTH, DEFAULT_WIDTH, hidden_widths
 from bpx.config.calls import check_call
-from bpx.config.errors import EveryTrialFailed, UserError, brief, listed
 from bpx.config.plan import Plan, make_plan, spawn_rngs
 from bpx.config.tree import CONF, PACKAGE, RENAMED, flatten, walk
+from bpx.system.errors import UserError
 
 __all__ = [
     "CONF",
@@ -15,14 +15,11 @@ __all__ = [
     "DEFAULT_WIDTH",
     "PACKAGE",
     "RENAMED",
-    "EveryTrialFailed",
     "Plan",
     "UserError",
-    "brief",
     "check_call",
     "flatten",
     "hidden_widths",
-    "listed",
     "make_plan",
     "spawn_rngs",
     "walk",

@@ -9,9 +9,10 @@ from omegaconf import DictConfig
 
 from bpx import engine
 from bpx.config.calls import construct, number
-from bpx.config.errors import UserError, brief
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
+from bpx.system.errors import UserError
+from bpx.system.text import brief
 
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
 MAX_LAYERS = 10_000

@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from omegaconf import DictConfig
 
 from bpx import engine
-from bpx.config.errors import UserError, brief
 from bpx.config.tree import RENAMED, plain
 from bpx.data import SupportsLoad
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
+from bpx.system.errors import UserError
+from bpx.system.text import brief
 from bpx.tracking.tracker import Tracker
 
 T = typing.TypeVar("T")

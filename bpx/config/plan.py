@@ -13,16 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from bpx import engine
 from bpx.config.architecture import NetworkSettings, architecture
 from bpx.config.calls import check_call, check_kind, construct, target
-from bpx.config.errors import UserError, brief
 from bpx.config.tree import check_resolvable, plain
-from bpx.data import DataError, Dataset, SupportsLoad
+from bpx.data import Dataset, SupportsLoad
 from bpx.diagnosis.training_state import STOP_RULES
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
 from bpx.probes import PROBES, ReportSchedule, parse_schedule
+from bpx.system.errors import UserError
 from bpx.system.files import PICTURE_FORMATS
+from bpx.system.text import brief
 from bpx.tracking.tracker import Tracker
 from bpx.training.checkpoint import CheckpointSettings
 
@@ -100,12 +101,8 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def load(self) -> Dataset:
-        """Load the data; raises UserError where they cannot be had."""
-        rng = spawn_rngs(self.settings.seed)["data"]
-        try:
-            return self.source.load(rng, np.dtype(self.settings.dtype))
-        except DataError as error:
-            raise UserError(str(error)) from error
+        """Load the data; raises DataError where they cannot be had."""
+        return self.source.load(spawn_rngs(self.settings.seed)["data"], np.dtype(self.settings.dtype))
 
     def network(self, n_in: int, n_out: int) -> engine.Network:
         """Build the network between these widths, its weights still zero; raises UserError."""

@@ -13,13 +13,14 @@ import numpy as np
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.features import Column, Scaler
+from bpx.system.errors import UserError
 
 SCALINGS = ("none", "unit", "standard")
 SQUARABLE = 1e-140  # a deviation below it, or above its inverse, has no square in float64
 ROWS = 512  # scaled at a time: what is float64 in between stays in the processor's cache
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that are missing, damaged or of the wrong form; the text is one line."""
 
     def __init__(self, text: str) -> None:

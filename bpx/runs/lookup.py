@@ -78,7 +78,7 @@ def find_runs(word: str) -> list[StoredRun]:
     if Path(word).name != word and not _is_search(word):
         raise UserError(_unknown(word))
     ids = _search(word) if _is_search(word) else [word]
-    local = _directories_by_id()
+    local = directories_by_id()
     return [from_directory(local[one]) if one in local else _download(one) for one in ids]
 
 
@@ -87,7 +87,7 @@ def find_directory(word: str) -> Path | None:
     if Path(word).is_dir():
         return Path(word)
     if Path(word).name == word:
-        return OUTPUTS / word if (OUTPUTS / word).is_dir() else _directories_by_id().get(word)
+        return OUTPUTS / word if (OUTPUTS / word).is_dir() else directories_by_id().get(word)
     return None
 
 
@@ -137,32 +137,25 @@ def _is_search(word: str) -> bool:
 
 
 def _search(word: str) -> list[str]:
-    from bpx.tracking import TrackingError
     from bpx.tracking.download import search
 
-    try:
-        ids = search(word)
-    except TrackingError as error:
-        raise UserError(str(error)) from error
+    ids = search(word)
     if not ids:
         raise UserError(f"no run in MLflow's store is found by {word}")
     return ids
 
 
-def _directories_by_id() -> dict[str, Path]:
+def directories_by_id() -> dict[str, Path]:
+    """Return the directories of the runs in ``outputs`` by their ids in MLflow."""
     files = sorted(OUTPUTS.rglob("mlflow_run_id"))
     return {file.read_text(encoding="utf-8", errors="replace").strip(): file.parent for file in files}
 
 
 def _download(run_id: str) -> StoredRun:
-    from bpx.tracking import TrackingError
     from bpx.tracking.download import download
 
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            stored = download(run_id, Path(scratch))
-        except TrackingError as error:
-            raise UserError(str(error)) from error
+        stored = download(run_id, Path(scratch))
         if stored is None:
             raise UserError(_unknown(run_id))
         tags = stored.tags

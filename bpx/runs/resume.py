@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from bpx.config import CONF, UserError, flatten, make_plan, walk
 from bpx.records import Outcome
 from bpx.runs.keys import Use, uses
+from bpx.runs.lookup import directories_by_id
 from bpx.runs.stored import read_config
 from bpx.system.files import inside
 from bpx.system.text import one_line
-from bpx.tracking import TrackingError
 from bpx.tracking.spool import FILE as SPOOL
 from bpx.tracking.spool import METRICS, Spool
 from bpx.tracking.tracker import logged
@@ -103,9 +103,8 @@ def _directory(word: str) -> Path:
     if (directory / "config" / "config.yaml").is_file():
         return directory
     if re.fullmatch(r"[0-9a-f]{32}", word):
-        for path in sorted(Path("outputs").glob("**/mlflow_run_id")):
-            if path.read_bytes().strip() == word.encode():
-                return path.parent
+        if found := directories_by_id().get(word):
+            return found
     raise UserError(f"resume={word}: there is no such run directory, and no run of that id under outputs/")
 
 
@@ -175,10 +174,7 @@ def _tracked(directory: Path) -> tuple[str, str]:
     identity, address = directory / "mlflow_run_id", ""
     if (directory / SPOOL).is_file():
         with suppress(ValueError):  # a damaged spool is made anew
-            try:
-                address = Spool.load(directory).target["uri"]
-            except TrackingError as error:
-                raise UserError(str(error)) from error
+            address = Spool.load(directory).target["uri"]
     run_id = identity.read_bytes().decode(errors="replace").strip() if identity.is_file() else ""
     if run_id and not re.fullmatch(r"[0-9a-f]{32}", run_id):
         raise UserError(f"{identity} is damaged: expected a run's id of 32 letters, got {run_id[:40]!r}")

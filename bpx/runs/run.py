@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import UserError, make_plan, spawn_rngs
+from bpx.config import make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution
@@ -27,9 +27,9 @@ from bpx.runs.networks import build_network
 from bpx.runs.precheck import check_samples
 from bpx.runs.resume import Resumed, find_run_to_resume
 from bpx.runs.stored import check_dataset
+from bpx.system.errors import WriteError
 from bpx.system.files import remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
-from bpx.tracking import TrackingError
 from bpx.tracking.delivery import sync
 from bpx.tracking.spool import FILE as SPOOL
 
@@ -87,8 +87,6 @@ def train_run(
             # what is not finite is found and traced: NumPy need not warn of it
             with threadpool_limits(plan.settings.threads), np.errstate(all="ignore"), _failures_reported(job):
                 return Execution(job, stop, watcher, quiet).execute()
-        except TrackingError as error:
-            raise UserError(str(error)) from error
         finally:
             plan.tracker.finish(Outcome.CRASHED)  # does nothing where the run has ended
 
@@ -100,10 +98,7 @@ def send_rest(resume_from: Resumed) -> dict[str, float]:
     """
     out, directory = terminal().print, resume_from.directory
     if (directory / SPOOL).is_file():
-        try:
-            sync(directory)
-        except TrackingError as error:
-            raise UserError(str(error)) from error
+        sync(directory)
     more = (
         f"; a larger epochs than {resume_from.config.epochs} goes on from there"
         if resume_from.outcome == Outcome.FINISHED
@@ -130,7 +125,7 @@ def _failures_reported(job: Job) -> Iterator[None]:
             text = f"interrupted without a checkpoint; {again} begins anew"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
 
 
 def as_given(overrides: Any) -> list[str]:
@@ -152,5 +147,5 @@ def run_directory(parent: Path) -> Path:
         path.mkdir(parents=True)
         (path / "config").mkdir()
     except OSError as error:
-        raise UserError(f"cannot write the run directory {path}: {error.strerror}") from error
+        raise WriteError(f"cannot write the run directory {path}: {error.strerror}") from error
     return path

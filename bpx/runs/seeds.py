@@ -19,13 +19,13 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bpx.cli.command import terminal
-from bpx.config import UserError, flatten, make_plan
+from bpx.config import flatten, make_plan
 from bpx.figures.seeds import Series, bands
 from bpx.records import Outcome, read_metrics
 from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, run_name
 from bpx.runs.run import as_given, run_directory, train_run
-from bpx.tracking import Tracker, TrackingError
+from bpx.tracking import Tracker
 
 KEY = "seed"
 LAST = ("accuracy/test", "cost/test", "rmse/test", "r2/test", "cost/train", "cost/val", "accuracy/val")  # in the table
@@ -93,19 +93,14 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
     name = f"{run_name(config.hydra.runtime.choices, fixed)} {len(seeds)} seeds".strip()
     params = {key: value for key, value in flatten(sample).items() if key not in (KEY, *swept)}
     params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
-    try:
-        with plan.tracker.begin_study(name, params, {"bpx.seeds": str(len(seeds))}, directory) as parent:
-            jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
-            done = iter(_launch(jobs, directory, context, config))
-            groups = [
-                Group(
-                    " ".join(values), tuple(seed.partition("=")[2] for seed in seeds), tuple(next(done) for _ in seeds)
-                )
-                for values in combinations
-            ]
-            _keep(groups, parent, directory)
-    except TrackingError as error:
-        raise UserError(str(error)) from error
+    with plan.tracker.begin_study(name, params, {"bpx.seeds": str(len(seeds))}, directory) as parent:
+        jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
+        done = iter(_launch(jobs, directory, context, config))
+        groups = [
+            Group(" ".join(values), tuple(seed.partition("=")[2] for seed in seeds), tuple(next(done) for _ in seeds))
+            for values in combinations
+        ]
+        _keep(groups, parent, directory)
     _report(groups, parent, directory)
     return [run for group in groups for run in group.runs]
 

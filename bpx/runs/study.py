@@ -35,7 +35,7 @@ from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Outcome, Records, read, read_metrics
 from bpx.runs.study_data import FILE, Data, StudyResult
-from bpx.tracking import Tracker, TrackingError
+from bpx.tracking import Tracker
 
 if TYPE_CHECKING:
     from bpx.figures.canvas import Picture
@@ -201,20 +201,17 @@ class StudyCommand:
         seeds = seeds or (self.quick if quick else self.seeds)
         plan = make_plan(compose(*overrides))
         directory = run_directory(Path("outputs") / self.name)
-        try:
-            params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
-            with plan.tracker.begin_study(f"study {self.name}", params, {"bpx.study": self.name}, directory) as tracker:
-                study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, tracker)
-                data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE
-                StudyResult(self.name, self.question, "", seeds, quick, study.metrics, data, figure).write(path)
-                result = self.redraw(path, figure)
-                tracker.log(0, 0.0, result.metrics)
-                tracker.tag("bpx.finding", result.finding)
-                tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
-                tracker.artifact(figure, "figures")
-                tracker.artifact(path)
-        except TrackingError as error:
-            raise UserError(str(error)) from error
+        params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
+        with plan.tracker.begin_study(f"study {self.name}", params, {"bpx.study": self.name}, directory) as tracker:
+            study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, tracker)
+            data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE
+            StudyResult(self.name, self.question, "", seeds, quick, study.metrics, data, figure).write(path)
+            result = self.redraw(path, figure)
+            tracker.log(0, 0.0, result.metrics)
+            tracker.tag("bpx.finding", result.finding)
+            tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
+            tracker.artifact(figure, "figures")
+            tracker.artifact(path)
         return result
 
     def redraw(self, path: Path, figure: Path) -> StudyResult:

@@ -12,7 +12,8 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bpx.config import UserError, brief, check_call
+from bpx.config import UserError, check_call
+from bpx.system.text import brief
 
 MAX_HEARTBEAT = 86_400  # seconds
 MAX_SEED = 2**32  # of the samplers' random numbers

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
 from bpx.cli.overrides import refused_value
-from bpx.config import EveryTrialFailed, Plan, UserError, flatten
+from bpx.config import Plan, UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder
 from bpx.runs.precheck import Precheck
@@ -35,8 +35,8 @@ from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, SweepStudy, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
+from bpx.system.errors import EveryTrialFailed, WriteError
 from bpx.system.interrupts import Interrupted, Stop
-from bpx.tracking import TrackingError
 
 POLL = 1.0  # seconds between two looks at what other workers do
 FEWEST = 5  # trials from which on max_failure_rate is a rate
@@ -108,8 +108,6 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
             shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(tracker.address)}")
         results = Results(study, options, tracker, home, sample)
         return Search(study, options, launcher, results, shared).run()
-    except TrackingError as error:
-        raise UserError(str(error)) from error
     finally:
         store.close()
 
@@ -153,11 +151,10 @@ def _raise_disk_error(job: Any) -> None:
     try:
         with redirect_stderr(io.StringIO()):  # Hydra announces an error before it raises it
             job.return_value  # noqa: B018 (a property that raises)
-    except OSError:
+    except (OSError, WriteError):
         raise
-    except Exception as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from error
+    except Exception:  # told by the trial itself
+        pass
 
 
 class Search:
@@ -195,11 +192,12 @@ class Search:
                 raise
             number = getattr(error, "number", signal.SIGINT)
             raise Interrupted(number, "interrupted; the same command goes on with the study") from error
-        except OSError as error:
+        except (OSError, WriteError) as error:
             self._abort(Outcome.INTERRUPTED)
-            raise UserError(
-                f"cannot write {error.filename or self.results.home}: {error.strerror}; the same command goes on"
-            ) from error
+            text = str(error)
+            if isinstance(error, OSError):
+                text = f"cannot write {error.filename or self.results.home}: {error.strerror}"
+            raise UserError(f"{text}; the same command goes on") from error
         except BaseException:
             self._abort(Outcome.CRASHED)
             raise
@@ -237,7 +235,7 @@ class Search:
         try:
             for job in self.launcher.launch(jobs, initial_job_idx=trials[0].number):
                 _raise_disk_error(job)
-        except OSError:
+        except (OSError, WriteError):
             raise
         except Exception as died:  # a process of joblib or submitit has, and has taken the whole batch along
             error = f"{type(died).__name__}: {' '.join(str(died).split())}"

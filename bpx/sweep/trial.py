@@ -23,6 +23,7 @@ from bpx.sweep.options import Options, parse_options
 from bpx.sweep.repeats import Repeat, Repeats
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN, SEEDS, SPREAD
+from bpx.system.errors import WriteError
 
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
@@ -43,11 +44,9 @@ def run_trial(config: DictConfig) -> None:
             trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again
-    except OSError:
-        raise
+    except (OSError, WriteError):
+        raise  # a full disk, which ends the search; the trial is run again
     except UserError as error:
-        if isinstance(error.__cause__, OSError):
-            raise  # a full disk, which ends the search; the trial is run again
         trial.record(config, Outcome.FAILED, str(error))
         trial.failed(Outcome.FAILED, str(error))
     except Exception as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+MAX_SHOWN = 80  # characters of a value
 
 # Up to the last @: behind a colon all is a password, but in a web address digits and a slash are a port and a path.
 _USER = re.compile(
@@ -39,3 +42,16 @@ def one_line(error: BaseException | str) -> str:
     """Return the first line of what an error says, masked and printable; its class where it says nothing."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return printable(masked(lines[0])) if lines else type(error).__name__
+
+
+def listed(words: Iterable[str], between: str = ", ", most: int = 20) -> str:
+    """Return words side by side, cut after ``most`` of them."""
+    known = list(words)
+    rest = [f"… ({len(known) - most} more)"] if len(known) > most else []
+    return between.join(known[:most] + rest)
+
+
+def brief(value: object) -> str:
+    """Return a value as a message shows it: null for None, cut where it is long."""
+    text = "null" if value is None else " ".join(str(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

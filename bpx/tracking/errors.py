@@ -1,5 +1,7 @@
 """What goes wrong with a tracking store."""
 
+from bpx.system.errors import UserError
 
-class TrackingError(RuntimeError):
+
+class TrackingError(UserError):
     """A tracking server or store that cannot be used; the text is one line."""
