@@ -219,7 +219,7 @@ def test_a_resumed_run_is_judged_as_the_untouched_one(result):
     for name in ("result.json", "gradient_flow.parquet", "model.npz"):
         (copy / name).unlink()
     again = find_run_to_resume(str(copy), [f"resume={copy}"])
-    train_run(again.config, again.name, copy.parent, [], again=again, quiet=True)
+    train_run(again.config, again.name, copy.parent, [], resume_from=again, quiet=True)
     assert json.loads((copy / "result.json").read_text())["final"] == made["final"]
     assert read(copy / "gradient_flow.parquet").about == read(whole / "gradient_flow.parquet").about
 

@@ -85,7 +85,7 @@ def resume(tmp_path, monkeypatch, capsys):
         try:
             again = find_run_to_resume(str(directory), [f"resume={directory}", *more])
             send_rest(again) if again.outcome else train_run(
-                again.config, again.name, again.directory.parent, more, again=again
+                again.config, again.name, again.directory.parent, more, resume_from=again
             )
         except UserError as error:
             code, errors = 2, f"error: {error}\n"
@@ -326,7 +326,7 @@ def test_a_damaged_checkpoint_makes_no_later_one_vanish(keep, whole, kept, tmp_p
         again = find_run_to_resume(str(directory), [f"resume={directory}", f"checkpoint.keep={keep}"])
         monkeypatch.chdir(tmp_path)
         with pytest.raises(Interrupted, match="goes on"):
-            train_run(again.config, "", directory.parent, [], again=again, quiet=True, watcher=Stopper())
+            train_run(again.config, "", directory.parent, [], resume_from=again, quiet=True, watcher=Stopper())
         left = sorted((directory / "checkpoints").glob("step-*"))
         assert 1 <= len(left) <= keep
         reached.append(int(left[-1].stem.removeprefix("step-")))

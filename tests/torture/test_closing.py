@@ -244,7 +244,7 @@ def test_killed_before_all_is_in_the_spool_it_ends_as_if_untouched(outcome, sqli
     monkeypatch.chdir(tmp_path)
     again = find_run_to_resume(str(killed), [f"resume={killed}"])
     assert again.outcome is None and again.address == sqlite
-    assert train_run(again.config, "", killed.parent, [], again=again, quiet=True).outcome == outcome
+    assert train_run(again.config, "", killed.parent, [], resume_from=again, quiet=True).outcome == outcome
     client = store.import_mlflow().MlflowClient(sqlite)
 
     def timeless(directory):
