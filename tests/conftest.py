@@ -1,6 +1,5 @@
 """Shared by all tests: no network, no real cache, no environment of the person who runs them."""
 
-import importlib
 import io
 import os
 import signal
@@ -9,6 +8,9 @@ import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -69,23 +71,28 @@ def within(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-def call(home, module, *words, seconds=120):
+def call(home, module, *words, env=None, seconds=300):
     """Run a command of bpx in this process, through Hydra's own runner, with ``home`` as working directory."""
     from hydra.core.global_hydra import GlobalHydra
 
-    out, err, argv, folder = io.StringIO(), io.StringIO(), sys.argv, Path.cwd()
+    out, err, argv, folder, before = io.StringIO(), io.StringIO(), sys.argv, Path.cwd(), dict(os.environ)
     GlobalHydra.instance().clear()
     os.environ.pop("HYDRA_FULL_ERROR", None)
+    os.environ.update(env or {})
     os.chdir(home)
     sys.argv = [module, *words]
+    main = import_module(f"{module}.__main__" if find_spec(module).submodule_search_locations else module).main
     try:
         with within(seconds), redirect_stdout(out), redirect_stderr(err):
-            code = importlib.import_module(module).main()
+            code = main(list(words)) if signature(main).parameters else main()
+    except SystemExit as left:
+        code = left.code
     finally:
         sys.argv = argv
         os.chdir(folder)
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-    return Called(code, out.getvalue(), err.getvalue(), sorted(path.name for path in home.iterdir()))
+        os.environ.clear()
+        os.environ.update(before)
+    return Called(code or 0, out.getvalue(), err.getvalue(), sorted(path.name for path in Path(home).iterdir()))
 
 
 @pytest.fixture
@@ -96,7 +103,18 @@ def called(tmp_path):
 
 @pytest.fixture(scope="session")
 def command():
-    """Run a command of bpx as a person would and return what it did."""
+    """Run a command of bpx in this process, in another directory, and return what it did as of a process."""
+
+    def run(module, *words, cwd, env=None, timeout=300):
+        done = call(cwd, module, *words, env=env, seconds=timeout)
+        return subprocess.CompletedProcess([module, *words], done.code, done.out, done.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def process():
+    """Run a command of bpx in a process of its own, as a person would, and return what it did."""
 
     def run(*words, cwd, env=None, timeout=300):
         full = {**os.environ, **(env or {})}

@@ -100,7 +100,7 @@ ELSEWHERE = ("hydra.sweeper.storage=", "hydra/launcher=", "&", "DIRECTORY")  # w
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [c for c in commands() if not STUDY.match(c)])
-def test_every_command_runs(line, tmp_path, command):
+def test_every_process_runs(line, tmp_path, process):
     if any(word.startswith(ELSEWHERE) for word in line.split()):
         pytest.skip("run where a launcher, a server or a run is tested")
     rows = "".join(f"{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(200))
@@ -113,10 +113,10 @@ def test_every_command_runs(line, tmp_path, command):
     if places:
         short = ["epochs=2"] if words[places[0]].startswith("resume=") else []
         for i in places:
-            command("bpx.train", "epochs=1", "model.depth=3", cwd=tmp_path, env=env)
+            process("bpx.train", "epochs=1", "model.depth=3", cwd=tmp_path, env=env)
             *_, latest = sorted((tmp_path / "outputs" / "default").iterdir(), key=lambda p: p.stat().st_ctime)
             words[i] = A_RUN.sub(str(latest.relative_to(tmp_path)), words[i])
-    done = command(module, *words, *short, cwd=tmp_path, env=env)
+    done = process(module, *words, *short, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr + done.stdout
 
 

@@ -119,11 +119,11 @@ def disk(tmp_path):
 
 
 @pytest.mark.parametrize(("tracking", "size"), [("none", "400k"), ("mlflow", "1000k"), ("mlflow", "1500k")])
-def test_a_disk_that_fills_up_and_gets_space_again(tracking, size, disk, command):
+def test_a_disk_that_fills_up_and_gets_space_again(tracking, size, disk, process):
     home = disk(f"size={size}")
     words = [f"tracking={tracking}", "tracking.figures=false", "tracking.model=false", "progress=false"]
     words += ["dataset=classification", "epochs=40", "checkpoint.every=1", "checkpoint.keep=99", "model.width=60"]
-    full = command("bpx.train", *words, cwd=home)
+    full = process("bpx.train", *words, cwd=home)
     assert full.returncode == 2 and full.stderr.count("\n") == 1, full.stderr
     (directory,) = (home / "outputs" / "default").iterdir()
     assert f"cannot write {directory.relative_to(home)}/" in full.stderr and "No space left" in full.stderr
@@ -132,7 +132,7 @@ def test_a_disk_that_fills_up_and_gets_space_again(tracking, size, disk, command
     for path in kept:
         checkpoint_file.read(path)  # raises where it is damaged
     subprocess.run(["mount", "-o", "remount,size=60m", home], check=True)
-    done = command("bpx.train", f"resume={directory}", cwd=home)
+    done = process("bpx.train", f"resume={directory}", cwd=home)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"resumed at step {int(kept[-1].stem.removeprefix('step-')) if kept else 0} of 1000" in done.stdout
     assert "damaged" not in done.stdout and (directory / "result.json").is_file()
@@ -207,15 +207,15 @@ def test_no_checkpoints_where_none_are_wanted(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["12k", "200k", "1200k"])
-def test_a_sweep_whose_disk_fills_up_goes_on_when_there_is_space(size, disk, command):
+def test_a_sweep_whose_disk_fills_up_goes_on_when_there_is_space(size, disk, process):
     home = disk(f"size={size}")
     words = ["-m", "hydra/sweeper=bpx_optuna", "dataset.val_size=0.2", "model.width=10", "epochs=2"]
     words += ["optimizer.lr=tag(log,interval(1e-3,1))", f"tracking={'mlflow' if size == '1200k' else 'none'}"]
-    full = command("bpx.train", *words, "hydra.sweeper.n_trials=60", cwd=home)
+    full = process("bpx.train", *words, "hydra.sweeper.n_trials=60", cwd=home)
     assert full.returncode == 2 and full.stderr.count("\n") == 1, full.stderr
     assert "No space left" in full.stderr or "disk is full" in full.stderr
     subprocess.run(["mount", "-o", "remount,size=60m", home], check=True)
-    done = command("bpx.train", *words, "hydra.sweeper.n_trials=8", cwd=home)
+    done = process("bpx.train", *words, "hydra.sweeper.n_trials=8", cwd=home)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     (journal,) = home.glob("outputs/*/optuna.journal")
     assert all(map(json.loads, journal.read_bytes().splitlines())) and not list(journal.parent.glob("*.worker-*"))

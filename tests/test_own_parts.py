@@ -1,4 +1,4 @@
-"""Parts in a module of the user's own, with YAMLs in a folder of the user's own, go through every command."""
+"""Parts in a module of the user's own, with YAMLs in a folder of the user's own, go through every process."""
 
 import json
 import re
@@ -47,9 +47,9 @@ def home(tmp_path):
     return tmp_path
 
 
-def test_an_activation_of_ones_own_is_trained_drawn_saved_and_resumed(home, command):
+def test_an_activation_of_ones_own_is_trained_drawn_saved_and_resumed(home, process):
     store = f"sqlite:///{home / 'm.db'}"
-    done = command("bpx.train", *WORDS, *QUIET, f"tracking.uri={store}", "epochs=1", cwd=home)
+    done = process("bpx.train", *WORDS, *QUIET, f"tracking.uri={store}", "epochs=1", cwd=home)
     assert done.returncode == 0 and "could not" not in done.stdout + done.stderr
     (run,) = (home / "outputs" / "default").iterdir()
     assert (run / "figures" / "phase.png").exists()
@@ -65,30 +65,30 @@ def test_an_activation_of_ones_own_is_trained_drawn_saved_and_resumed(home, comm
     assert refused.endswith('activation myact.ISRU is not part of bpx; to import its module, give allow=("myact",)')
     assert shape == shape_in_mlflow == "(1, 2)"
 
-    asked = command("bpx.train", f"resume={run}", "epochs=2", cwd=home)
+    asked = process("bpx.train", f"resume={run}", "epochs=2", cwd=home)
     assert asked.returncode == 2 and "activation._target_=myact.ISRU" in asked.stderr and asked.stderr.count("\n") == 1
-    again = command("bpx.train", f"resume={run}", "epochs=2", "activation._target_=myact.ISRU", cwd=home)
+    again = process("bpx.train", f"resume={run}", "epochs=2", "activation._target_=myact.ISRU", cwd=home)
     assert again.returncode == 0, again.stderr
 
 
-def test_an_activation_of_ones_own_is_swept_and_compared(home, command):
+def test_an_activation_of_ones_own_is_swept_and_compared(home, process):
     words = (*WORDS[:2], *WORDS[3:], *QUIET, "tracking=none", "tracking.figures=false", "epochs=1")
-    done = command("bpx.train", "-m", *words, "activation=isru,tanh", cwd=home)
+    done = process("bpx.train", "-m", *words, "activation=isru,tanh", cwd=home)
     assert done.returncode == 0, done.stderr
     runs = list((home / "outputs" / "default").iterdir())
-    compared = command("bpx.compare", *map(str, runs), cwd=home)
+    compared = process("bpx.compare", *map(str, runs), cwd=home)
     assert compared.returncode == 0 and re.search(r"activation.*ISRU", compared.stdout)
     search = ("hydra/sweeper=bpx_optuna", "initializer.sigma_w=interval(0.8,2)", "hydra.sweeper.n_trials=2")
-    done = command("bpx.train", "-m", *words, "activation=isru", "dataset.val_size=0.2", *search, cwd=home)
+    done = process("bpx.train", "-m", *words, "activation=isru", "dataset.val_size=0.2", *search, cwd=home)
     assert done.returncode == 0, done.stderr
     scale = json.loads((home / "outputs" / "default-sweep" / "study.json").read_text())["depth_scale"]
     assert len(scale["xi_c"]) > 0  # theory has taken the object
 
 
-def test_the_gradient_check_and_theory_know_an_activation_of_ones_own(home, command):
-    checked = command("bpx.gradcheck", *WORDS, "dataset=moons", cwd=home)
+def test_the_gradient_check_and_theory_know_an_activation_of_ones_own(home, process):
+    checked = process("bpx.gradcheck", *WORDS, "dataset=moons", cwd=home)
     assert checked.returncode == 0 and "the gradient is correct" in checked.stdout
-    theory = command("bpx.theory", *WORDS, cwd=home)
+    theory = process("bpx.theory", *WORDS, cwd=home)
     assert theory.returncode == 0 and "phase diagram: outputs/theory/isru" in theory.stdout
 
 
@@ -103,7 +103,7 @@ def test_diagnose_knows_an_activation_of_ones_own(home, monkeypatch):
     sys.modules.pop("myact")
 
 
-def test_a_model_that_could_not_be_loaded_is_refused_before_it_is_trained(home, command):
+def test_a_model_that_could_not_be_loaded_is_refused_before_it_is_trained(home, process):
     (home / "own.py").write_text(
         "import numpy as np\nfrom bpx.engine import ActivationFunction\n"
         "class Scaled(ActivationFunction):\n    name = 'scaled'\n"
@@ -111,7 +111,7 @@ def test_a_model_that_could_not_be_loaded_is_refused_before_it_is_trained(home, 
         "    def f(self, z, out): np.multiply(z, self.s, out=out)\n"
         "    def df(self, z, a, out): out.fill(self.s)\n"
     )
-    done = command("bpx.train", "activation._target_=own.Scaled", "tracking=none", cwd=home)
+    done = process("bpx.train", "activation._target_=own.Scaled", "tracking=none", cwd=home)
     assert done.returncode == 2 and not (home / "outputs").exists()
     assert done.stderr == "error: own.Scaled must keep its parameter scale as an attribute\n"
 

@@ -227,10 +227,10 @@ def test_the_local_record_is_whole(trained):
     assert "classification" in (directory / "train.log").read_text()
 
 
-def test_same_seed_same_run(tmp_path, command):
+def test_same_seed_same_run(tmp_path, command, process):
     words = ["bpx.train", "+experiment=classification", "epochs=3", "tracking=none", "tracking.figures=false"]
-    for _ in range(2):
-        assert command(*words, cwd=tmp_path).returncode == 0
+    for run in (command, process):
+        assert run(*words, cwd=tmp_path).returncode == 0
     first, second = (np.load(d / "model.npz") for d in (tmp_path / "outputs" / "classification").iterdir())
     assert all(first[key].tobytes() == second[key].tobytes() for key in first)
     assert not (tmp_path / "mlflow.db").exists()
@@ -279,8 +279,8 @@ def test_exit_code_two_one_line_and_nothing_begun(tmp_path, command, words, said
         assert not client.search_runs([e.experiment_id for e in client.search_experiments()])
 
 
-def test_the_traceback_comes_back_on_request(tmp_path, command):
-    done = command("bpx.train", "optimizer.lr=-1", cwd=tmp_path, env={"HYDRA_FULL_ERROR": "1"})
+def test_the_traceback_comes_back_on_request(tmp_path, process):
+    done = process("bpx.train", "optimizer.lr=-1", cwd=tmp_path, env={"HYDRA_FULL_ERROR": "1"})
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 

@@ -430,14 +430,14 @@ def test_a_reader_that_goes_away_stops_the_run_as_a_signal_does(tmp_path, comman
     assert (directory / "gradient_flow.parquet").is_file() and not (directory / "result.json").exists()
 
 
-def test_a_terminal_without_letters_and_a_resume_from_elsewhere(tmp_path, command):
+def test_a_terminal_without_letters_and_a_resume_from_elsewhere(tmp_path, command, process):
     """What ascii cannot say is escaped; the spool knows the store, wherever the command is given."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
     env = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     words = [*WORDS, "epochs=1", "activation=sigmoid", "model.depth=20"]
-    done = command("bpx.train", *words, cwd=here, env=env)
+    done = process("bpx.train", *words, cwd=here, env=env)
     assert done.returncode == 0 and done.stderr == "" and "\\xd7" in done.stdout, done.stderr
     directory = the_run(here)
     done = command("bpx.train", f"resume={directory}", "epochs=2", cwd=there)
