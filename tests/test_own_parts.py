@@ -47,6 +47,7 @@ def home(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_activation_of_ones_own_is_trained_drawn_saved_and_resumed(home, process):
     store = f"sqlite:///{home / 'm.db'}"
     done = process("bpx.train", *WORDS, *QUIET, f"tracking.uri={store}", "epochs=1", cwd=home)
@@ -71,6 +72,7 @@ def test_an_activation_of_ones_own_is_trained_drawn_saved_and_resumed(home, proc
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_an_activation_of_ones_own_is_swept_and_compared(home, process):
     words = (*WORDS[:2], *WORDS[3:], *QUIET, "tracking=none", "tracking.figures=false", "epochs=1")
     done = process("bpx.train", "-m", *words, "activation=isru,tanh", cwd=home)
@@ -85,6 +87,7 @@ def test_an_activation_of_ones_own_is_swept_and_compared(home, process):
     assert len(scale["xi_c"]) > 0  # theory has taken the object
 
 
+@pytest.mark.slow
 def test_the_gradient_check_and_theory_know_an_activation_of_ones_own(home, process):
     checked = process("bpx.gradcheck", *WORDS, "dataset=moons", cwd=home)
     assert checked.returncode == 0 and "the gradient is correct" in checked.stdout

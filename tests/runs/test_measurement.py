@@ -42,6 +42,7 @@ def vanished(tmp_path_factory, command):
     return home, done, next((home / "outputs" / "default").iterdir())
 
 
+@pytest.mark.slow
 def test_the_finding_is_everywhere(vanished):
     import mlflow
 
@@ -83,6 +84,7 @@ def test_the_record_holds_everything_at_its_full_schedule(vanished):
     assert about["finding"]["verdict"] == "vanishing" and about["dataset"] == "digits"
 
 
+@pytest.mark.slow
 def test_a_run_driven_to_infinity_names_what_made_it(tmp_path, command):
     import mlflow
 

@@ -378,7 +378,7 @@ def begun(home, words, wait=lambda directory: (directory / "checkpoints").is_dir
     process = subprocess.Popen(
         [sys.executable, "-m", "bpx.train", *words], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    for _ in range(600):
+    for _ in range(6000):
         found = list((home / "outputs").glob("*/*/config/config.yaml"))
         if found and wait(found[0].parent.parent):
             return process, found[0].parent.parent
@@ -387,6 +387,7 @@ def begun(home, words, wait=lambda directory: (directory / "checkpoints").is_dir
     raise AssertionError("it does not begin")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp_path, command):
     import mlflow
@@ -413,6 +414,7 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_stops_the_run_as_a_signal_does(tmp_path, command):
     import mlflow
 
@@ -430,6 +432,7 @@ def test_a_reader_that_goes_away_stops_the_run_as_a_signal_does(tmp_path, comman
     assert (directory / "gradient_flow.parquet").is_file() and not (directory / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_without_letters_and_a_resume_from_elsewhere(tmp_path, command, process):
     """What ascii cannot say is escaped; the spool knows the store, wherever the command is given."""
     here, there = tmp_path / "here", tmp_path / "there"
@@ -547,6 +550,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_noticed_and_its_run_goes_on(tmp_path, command):
     import mlflow
 

@@ -44,6 +44,7 @@ def rows(home, name="default-sweep"):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_sweep_is_searched_tracked_and_continued(sweep):
     words = [LR, "batch_size=choice(16,32)", "model.depth=range(1,4)", "epochs=3", "tracking=mlflow"]
     done = sweep(*words, "hydra.sweeper.n_trials=4")
@@ -182,6 +183,7 @@ def test_an_interrupt_leaves_nothing_running_and_the_study_goes_on(sweep, number
     assert queued.params == trial.params
 
 
+@pytest.mark.slow
 def test_several_objectives(sweep):
     words = [LR, "model.depth=range(3,6)", "epochs=2", "hydra/sweeper/sampler=nsga2", "hydra.sweeper.n_trials=4"]
     more = ["hydra.sweeper.objective=[accuracy/val,gradient_flow/abs_slope]"]
@@ -271,6 +273,7 @@ def test_a_changed_command_is_refused_in_one_line(sweep):
 SHIPPED = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_sweep_runs_two_trials(sweep, command, name, mnist_dir):
     words = [f"+sweep={name}", "tracking=none", "hydra.sweeper.n_trials=2", "max_steps=20"]
