@@ -35,7 +35,7 @@ ONLY_IN = {
         "tracking/mlflow_tracker.py",
         "tracking/delivery.py",
         "tracking/download.py",
-        "tracking/store.py",
+        "tracking/library.py",
         "tracking/pyfunc_model.py",
     ),
     "optuna": ("sweep",),

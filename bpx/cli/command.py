@@ -14,6 +14,7 @@ from bpx.cli.overrides import Checks, prepared, sweeps_seeds
 from bpx.config import CONF, PACKAGE, UserError, make_plan
 from bpx.system.interrupts import Stop
 
+HYDRA = ("1.3.8", "1.4")  # tried from this version on, below that
 PIPE = 128 + signal.SIGPIPE  # what reads us has gone
 
 
@@ -149,7 +150,7 @@ def _look_over(task: Callable[[Any], Any], check: Checks, seed_sweeper: str | No
 
     ``--help`` gets the command's own header.
     """
-    from hydra._internal.utils import get_args_parser
+    from hydra._internal.utils import get_args_parser  # private: tried with HYDRA
 
     try:
         os.getcwd()

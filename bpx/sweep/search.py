@@ -27,6 +27,7 @@ from bpx.records import Outcome
 from bpx.runs.naming import output_folder
 from bpx.runs.precheck import Precheck
 from bpx.runs.run import as_given
+from bpx.sweep.library import id_of, keep_quiet
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, parse_options
 from bpx.sweep.progress import SweepProgress
@@ -48,6 +49,7 @@ FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress"
 
 def search(given: Any, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
     """Run a study to its budget and return the best value; raises UserError."""
+    keep_quiet()
     options = parse_options(given)
     where = space(options.params, arguments, context.config_loader)
     if any(word.startswith("hydra.sweep.dir=") for word in as_given(config.hydra.overrides.hydra)):
@@ -290,7 +292,7 @@ class Search:
     def _beating(self) -> Iterator[None]:
         """Keep this process's trials alive for the others, and the display fresh."""
         done = threading.Event()
-        ids = [trial._trial_id for trial in self.running]
+        ids = [id_of(trial) for trial in self.running]
 
         def beat() -> None:
             while not done.wait(self.options.heartbeat):

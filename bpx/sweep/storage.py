@@ -9,23 +9,22 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import time
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bpx.config import UserError
+from bpx.sweep import library
 from bpx.sweep.journal import open_journal
 from bpx.system.locks import is_held, lock, locked, machine_lock
 from bpx.system.text import masked, one_line
@@ -34,13 +33,7 @@ from bpx.tracking.store import connect_args
 WORKER = "bpx.worker"  # the trial's attribute that names who runs it
 RETRIES = 3  # of a trial whose process was lost: one that kills its process would come back for ever
 STALE_AFTER = 3  # heartbeats
-RETURNS_WITHIN = 120.0  # seconds that a database may be away
 LOCK_KEY = 0x627078  # of PostgreSQL's advisory lock
-
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
-warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-optuna.logging.disable_default_handler()
 
 
 class Store(ABC):
@@ -77,7 +70,7 @@ class Store(ABC):
 
     def _requeue(self, study: optuna.Study, trial: FrozenTrial) -> list[FrozenTrial]:
         try:
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self.storage.set_trial_state_values(library.id_of(trial), TrialState.FAIL)
         except UpdateFinishedTrialError:
             return []  # another worker saw it as well
         queue_again(study, trial, RETRIES)
@@ -142,7 +135,7 @@ class DatabaseStore(Store):
             self._engine.connect().close()  # patience is for a study that is under way
             with self.exclusively():
                 super().__init__(
-                    RetryingStorage(
+                    library.RetryingStorage(
                         url,
                         engine_kwargs={"pool_pre_ping": True, "connect_args": connect_args(url)},
                         heartbeat_interval=heartbeat,
@@ -164,7 +157,7 @@ class DatabaseStore(Store):
             with locked(machine_lock(self.url)):
                 yield
             return
-        connection = retry(self._lock)
+        connection = library.retry(self._lock)
         try:
             yield
         finally:
@@ -225,6 +218,7 @@ def queue_again(study: optuna.Study, trial: FrozenTrial, most: int | None = None
 @lru_cache(maxsize=4)
 def open_store(storage: str, heartbeat: int) -> Store:
     """Open a storage once in a process: a URL is a database, anything else the file of a journal."""
+    library.keep_quiet()
     if "://" in storage:
         return DatabaseStore(storage, heartbeat)
     try:
@@ -233,59 +227,3 @@ def open_store(storage: str, heartbeat: int) -> Store:
         raise UserError(f"hydra.sweeper.storage: {storage} cannot be written: {error.strerror}") from error
     except UserError as error:
         raise UserError(f"hydra.sweeper.storage: {error}") from error
-
-
-def retry(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-    """Call again while the database is away: it may be restarting."""
-    deadline, pause = time.monotonic() + RETURNS_WITHIN, 0.2
-    while True:
-        try:
-            return call(*arguments, **more)
-        except (StorageInternalError, SQLAlchemyError) as error:
-            if time.monotonic() > deadline or not _away(error):
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, 5.0)
-
-
-def _away(error: BaseException) -> bool:
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if isinstance(cause, PendingRollbackError):
-        return True  # Optuna has asked once more in the transaction whose connection was lost
-    return isinstance(cause, DBAPIError) and (
-        isinstance(cause, (OperationalError, InterfaceError)) or cause.connection_invalidated
-    )
-
-
-class RetryingStorage(RDBStorage):
-    """Optuna's RDBStorage, whose every transaction is tried again while the database is away."""
-
-    def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; a method of TRANSACTIONS as one that is patient."""
-        value = super().__getattribute__(name)
-        return partial(retry, value) if name in TRANSACTIONS else value
-
-
-# what opens a session of its own, and calls nothing that does
-TRANSACTIONS = {
-    "create_new_study",
-    "set_study_user_attr",
-    "set_study_system_attr",
-    "get_study_id_from_name",
-    "get_study_name_from_id",
-    "get_study_directions",
-    "get_study_user_attrs",
-    "get_study_system_attrs",
-    "get_trial_id_from_study_id_trial_number",
-    "set_trial_state_values",
-    "set_trial_intermediate_value",
-    "set_trial_user_attr",
-    "set_trial_system_attr",
-    "get_trial",
-    "record_heartbeat",
-    "_create_new_trial",
-    "_set_trial_param",
-    "_get_trials",
-    "_get_best_trial_id",
-    "_get_stale_trial_ids",
-}

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bpx.config import UserError
 from bpx.records import Outcome
 from bpx.runs.keys import Use, uses
+from bpx.sweep.library import id_of
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
@@ -75,7 +76,7 @@ class SweepStudy:
             for _ in range(int(min(most, self.budget - self.used()))):
                 self.study.sampler = self.options.sampler_of(len(self.trials()))
                 trial = self.study.ask(self.space.distributions)
-                self.store.beat([trial._trial_id])  # first: a worker that shows no life counts as dead
+                self.store.beat([id_of(trial)])  # first: a worker that shows no life counts as dead
                 trial.set_user_attr(WORKER, self.store.worker)
                 trials.append(trial)
         return trials
@@ -94,12 +95,12 @@ class SweepStudy:
                 trial.set_user_attr(key, before.user_attrs[key])
         trial.set_user_attr(SAME_AS, before.user_attrs.get(SAME_AS, before.number))
         values = before.values if before.state == TrialState.COMPLETE else None
-        self.store.storage.set_trial_state_values(trial._trial_id, before.state, values)
+        self.store.storage.set_trial_state_values(id_of(trial), before.state, values)
         return True
 
     def under_way(self, trial: optuna.Trial) -> bool:
         """Return whether a trial has not been told its end."""
-        return not self.store.storage.get_trial(trial._trial_id).state.is_finished()
+        return not self.store.storage.get_trial(id_of(trial)).state.is_finished()
 
     def fail(self, trial: optuna.Trial, how: Outcome, error: str = "") -> None:
         """Tell that a trial has crashed, or was interrupted and shall run again, unless it has told its end itself."""
@@ -107,9 +108,9 @@ class SweepStudy:
             return
         trial.set_user_attr(RESULT, {"outcome": how, "metrics": {}, "error": error})
         # not by tell: that asks the sampler, and a grid that is used up wants to stop a loop that is not there
-        self.store.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        self.store.storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
         if how == Outcome.INTERRUPTED:
-            queue_again(self.study, self.store.storage.get_trial(trial._trial_id))
+            queue_again(self.study, self.store.storage.get_trial(id_of(trial)))
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome:

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from bpx.config import UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.run import as_given, run_directory, train_run
+from bpx.sweep.library import trial_of
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, parse_options
 from bpx.sweep.repeats import Repeat, Repeats
@@ -65,8 +66,7 @@ class Trial:
         storage = open_store(options.storage, options.heartbeat).storage
         pruner = options.make("pruner")
         study = optuna.load_study(study_name=options.study_name, storage=storage, pruner=pruner)
-        trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-        self.study, self.trial, self.options = study, optuna.Trial(study, trial_id), options
+        self.study, self.trial, self.options = study, trial_of(study, number), options
         self.number = number
         self.home = Path("outputs", options.study_name, f"trial_{number:04d}")
         self.reports = 0

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ import numpy as np
 
 from bpx.records import Outcome
 from bpx.system.files import inside, remove_temporaries
-from bpx.system.text import masked, one_line
-from bpx.tracking import liveness, store
+from bpx.system.text import one_line
+from bpx.tracking import library, liveness, store
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import FILE, Spool
 
@@ -73,7 +71,7 @@ def deliver(client: Any, spool: Spool) -> None:
     if spool.empty:
         return
     store.answers(spool.target["uri"])
-    with quietly():
+    with library.quietly():
         while True:
             _send_metrics(client, spool)
             if not spool.todo:
@@ -181,41 +179,6 @@ def _logged_model(client: Any, spool: Spool) -> Any:
 JOBS: dict[str, Callable[..., None]] = {"tag": _tag, "artifact": _artifact, "model": _model, "end": _end}
 
 
-@dataclass
-class _Quiet:
-    """How many threads keep MLflow quiet now, and the environment that the last of them restores."""
-
-    users: int = 0
-    before: dict[str, str | None] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-_QUIET = _Quiet()
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep MLflow from printing progress bars and links, and from sending again what is to be asked for first."""
-    words = {
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    }
-    with _QUIET.lock:
-        if not _QUIET.users:
-            _QUIET.before = {name: os.environ.get(name) for name in words}
-            os.environ.update(words)
-        _QUIET.users += 1
-    try:
-        yield
-    finally:
-        with _QUIET.lock:
-            _QUIET.users -= 1
-            for name, value in _QUIET.before.items() if not _QUIET.users else ():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
 @dataclass(frozen=True)
 class Sent:
     """What ``sync`` has sent: the run's id, and whether its process had died before the run came to an end."""
@@ -245,17 +208,14 @@ def _sync(directory: Path) -> Sent:
         spool = Spool.load(directory)
     except ValueError as error:
         raise TrackingError(one_line(error)) from error
-    try:
-        store.answers(spool.target["uri"])
-        client = store.import_mlflow().MlflowClient(tracking_uri=spool.target["uri"])
+    uri, run_id = spool.target["uri"], spool.target["run"]
+    with store.failures_reported(uri):
+        store.answers(uri)
+        client = library.import_mlflow().MlflowClient(tracking_uri=uri)
         deliver(client, spool)
         interrupted = (directory / CONFIG).is_file() and not (directory / RESULT).is_file()
-        with quietly():
-            if interrupted and client.get_run(spool.target["run"]).info.status == "RUNNING":
-                client.set_tag(spool.target["run"], "bpx.outcome", Outcome.INTERRUPTED)
-                client.set_terminated(spool.target["run"], "KILLED")
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(f"{masked(spool.target['uri'])} cannot be used: {one_line(error)}") from error
-    return Sent(spool.target["run"], interrupted)
+        with library.quietly():
+            if interrupted and client.get_run(run_id).info.status == "RUNNING":
+                client.set_tag(run_id, "bpx.outcome", Outcome.INTERRUPTED)
+                client.set_terminated(run_id, "KILLED")
+    return Sent(run_id, interrupted)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from bpx.system.text import masked, one_line
-from bpx.tracking import store
-from bpx.tracking.delivery import quietly
+from bpx.system.text import masked
+from bpx.tracking import library, store
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.tracker import Child
 
@@ -22,28 +24,30 @@ def download(run_id: str, folder: Path) -> Child | None:
     uri = store.resolve(None, Path.cwd())
     if not store.exists(uri):
         return None
-    try:
-        store.answers(uri)
-        mlflow = store.import_mlflow()
+    with _client(uri) as client:
         from mlflow.exceptions import MlflowException
 
-        with store.one_at_a_time(uri), quietly():
-            client = mlflow.MlflowClient(tracking_uri=uri)
-            try:
-                run = client.get_run(run_id)
-            except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    return None
-                raise
-            there = {artifact.path for artifact in client.list_artifacts(run_id)}
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in there.intersection(WANTED):
-                client.download_artifacts(run_id, path, str(folder))
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(f"{masked(uri)} cannot be used: {one_line(error)}") from error
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+        there = {artifact.path for artifact in client.list_artifacts(run_id)}
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in there.intersection(WANTED):
+            client.download_artifacts(run_id, path, str(folder))
     return Child(run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags)
+
+
+@contextmanager
+def _client(uri: str, what: str = "") -> Iterator[Any]:
+    """Give a client of a store; what goes wrong is a TrackingError that begins with ``what``."""
+    with store.failures_reported(uri, what):
+        store.answers(uri)
+        mlflow = library.import_mlflow()
+        with store.one_at_a_time(uri), library.quietly():
+            yield mlflow.MlflowClient(tracking_uri=uri)
 
 
 def search(words: str) -> list[str]:
@@ -54,15 +58,7 @@ def search(words: str) -> list[str]:
     uri = store.resolve(None, Path.cwd())
     if not store.exists(uri):
         raise TrackingError(f"{masked(uri)} does not exist: there is nothing to search with {words}")
-    try:
-        store.answers(uri)
-        mlflow = store.import_mlflow()
-        with store.one_at_a_time(uri), quietly():
-            client = mlflow.MlflowClient(tracking_uri=uri)
-            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-            found = client.search_runs(experiments, words, order_by=["attributes.start_time"])
-            return [run.info.run_id for run in found]
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingError(f"{words}: {one_line(error)}") from error
+    with _client(uri, words) as client:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(experiments, words, order_by=["attributes.start_time"])
+        return [run.info.run_id for run in found]

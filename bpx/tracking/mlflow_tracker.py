@@ -18,10 +18,11 @@ import numpy as np
 from bpx.engine.features import raw_cells
 from bpx.records import Outcome
 from bpx.system.files import replaced
-from bpx.system.text import masked, one_line
-from bpx.tracking import liveness, store
-from bpx.tracking.delivery import Delivery, quietly
+from bpx.system.text import masked
+from bpx.tracking import library, liveness, store
+from bpx.tracking.delivery import Delivery
 from bpx.tracking.errors import TrackingError
+from bpx.tracking.library import quietly
 from bpx.tracking.spool import Spool
 from bpx.tracking.tracker import Child, Tracker
 
@@ -288,7 +289,7 @@ class MLflowTracker(Tracker):
             store.check(self._uri)
             store.answers(self._uri)
             store.make(self._uri)
-            client = store.import_mlflow().MlflowClient(tracking_uri=self._uri)
+            client = library.import_mlflow().MlflowClient(tracking_uri=self._uri)
             with quietly():
                 self._experiment_id = self._find_experiment(client)
                 self.abandoned = self._end_abandoned(client)
@@ -344,14 +345,11 @@ class MLflowTracker(Tracker):
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        try:
+        """Ask first whether the store answers, and report what goes wrong with it."""
+        with store.failures_reported(self._uri):
             if self._client is not None:
                 store.answers(self._uri)
             yield
-        except TrackingError:
-            raise
-        except Exception as error:
-            raise TrackingError(f"{masked(self._uri)} cannot be used: {one_line(error)}") from error
 
 
 def _tag_value(value: str) -> str:

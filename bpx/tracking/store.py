@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from bpx.system.locks import lock, machine_lock
 from bpx.system.text import masked, one_line
+from bpx.tracking import library
 from bpx.tracking.errors import TrackingError
 
 FILE = "sqlite:///"
@@ -39,23 +39,6 @@ def resolve(uri: str | None, home: Path) -> str:
 def is_server(uri: str) -> bool:
     """Tell whether a tracking server answers at ``uri``, rather than a database or a file."""
     return uri.startswith(("http://", "https://"))
-
-
-def import_mlflow() -> Any:
-    """Import all of MLflow that sending a run needs, so that the thread that sends it imports nothing."""
-    _import_quietly()
-    import mlflow.pyfunc
-
-    return mlflow
-
-
-def _import_quietly() -> None:
-    """Import MLflow itself, its loggers silent and its telemetry off unless the user has set it."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
-    import mlflow  # noqa: F401
-
-    for name in ("mlflow", "alembic"):  # what they would say over a hundred lines, we say in one
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def check_address(uri: str) -> None:
@@ -137,23 +120,17 @@ def make(uri: str) -> None:
     """
     if not uri.startswith(FILE) or _file(uri).exists():
         return
-    import_mlflow()
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
-
     folder, _, name = uri.partition("?")[0].rpartition("/")
     new = f"{folder}/.{name}.new"
     path = _file(new)
     rest = [path, path.with_name(f"{path.name}-journal")]
     for left in rest:
         left.unlink(missing_ok=True)
-    engine = create_sqlalchemy_engine(new)  # type: ignore[no-untyped-call]
     try:
-        _initialize_tables(engine)  # type: ignore[no-untyped-call]
-        engine.dispose()
+        library.create_schema(new)
         if not _file(uri).exists():
             path.replace(_file(uri))
     finally:
-        engine.dispose()
         for left in rest:
             left.unlink(missing_ok=True)
 
@@ -168,20 +145,8 @@ def answers(uri: str) -> None:
     if not is_server(uri):
         check(uri)
         return
-    _import_quietly()  # the rest of MLflow takes seconds, which a server that is away need not cost
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
     try:
-        answer = http_request(  # type: ignore[no-untyped-call]
-            get_default_host_creds(uri),  # type: ignore[no-untyped-call]
-            "/api/2.0/mlflow/experiments/get-by-name",
-            "GET",
-            params={"experiment_name": "Default"},
-            timeout=ANSWER_WITHIN,
-            max_retries=0,
-            raise_on_status=False,
-        )
+        answer = library.ask_for_experiment(uri, "Default", ANSWER_WITHIN)
     except Exception as error:
         raise TrackingError(f"the tracking server {masked(uri)} does not answer") from error
     unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
@@ -201,6 +166,17 @@ def one_at_a_time(uri: str) -> Iterator[None]:
         raise _unwritable(path.with_suffix("") if beside else path, error) from error
     with file:
         yield
+
+
+@contextmanager
+def failures_reported(uri: str, what: str = "") -> Iterator[None]:
+    """Make whatever a store that cannot be used raises a TrackingError of one line, which begins with ``what``."""
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"{what or f'{masked(uri)} cannot be used'}: {one_line(error)}") from error
 
 
 def _unwritable(path: Path, error: OSError) -> TrackingError:

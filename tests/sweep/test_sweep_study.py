@@ -22,11 +22,12 @@ from test_space import GIVEN
 from bpx.config import UserError, make_plan
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.sweep.library import retry
 from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import parse_options
 from bpx.sweep.progress import SweepProgress
 from bpx.sweep.space import space
-from bpx.sweep.storage import RETRIES, JournalStore, open_store, queue_again, retry
+from bpx.sweep.storage import RETRIES, JournalStore, open_store, queue_again
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome_of
 from bpx.sweep.trial import WORST, Trial
 from bpx.system.locks import is_held, lock
@@ -44,7 +45,7 @@ TWO = {"objective": ["cost/val", "time/train_seconds"], "direction": ["minimize"
     ],
 )
 def test_a_database_that_is_away_is_asked_again_and_one_that_refuses_is_not(cause, away, monkeypatch):
-    monkeypatch.setattr("bpx.sweep.storage.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("bpx.sweep.library.time.sleep", lambda seconds: None)
     asked = []
 
     def ask():

@@ -16,7 +16,7 @@ from sweeping import answers, ended, free_port
 from bpx.config import CONF
 from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
-from bpx.tracking import MLflowTracker, TrackingError, delivery, store
+from bpx.tracking import MLflowTracker, TrackingError, delivery, library
 from bpx.tracking.delivery import deliver, sync
 from bpx.tracking.spool import Spool
 
@@ -144,7 +144,7 @@ def server(tmp_path_factory):
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_killed_at_every_call_of_closing(outcome, sqlite, tmp_path):
     directory = unsent(tmp_path / "run", sqlite, outcome)
-    client = store.import_mlflow().MlflowClient(sqlite)
+    client = library.import_mlflow().MlflowClient(sqlite)
     untouched = once_more(directory, client, 0)
     expected = everything(client, sync(untouched).run)
     status, tags, _, _, found, models, _ = expected
@@ -169,7 +169,7 @@ def test_killed_at_every_call_of_closing(outcome, sqlite, tmp_path):
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_answer_of_a_server_is_lost_once(outcome, server, tmp_path, monkeypatch):
     directory = unsent(tmp_path / "run", server, outcome)
-    client = store.import_mlflow().MlflowClient(server)
+    client = library.import_mlflow().MlflowClient(server)
     expected = everything(client, sync(once_more(directory, client, 0)).run)
     assert (expected[0], expected[1]["bpx.outcome"]) == (OUTCOMES[outcome][0], outcome)
     copy, send, lost = once_more(directory, client, 1), requests.Session.send, []
@@ -245,7 +245,7 @@ def test_killed_before_all_is_in_the_spool_it_ends_as_if_untouched(outcome, sqli
     again = find_run_to_resume(str(killed), [f"resume={killed}"])
     assert again.outcome is None and again.address == sqlite
     assert train_run(again.config, "", killed.parent, [], resume_from=again, quiet=True).outcome == outcome
-    client = store.import_mlflow().MlflowClient(sqlite)
+    client = library.import_mlflow().MlflowClient(sqlite)
 
     def timeless(directory):
         run_id = (directory / "mlflow_run_id").read_text().strip()

@@ -17,7 +17,7 @@ import pytest
 from test_tracker import DATA, network, opened
 
 from bpx import sync
-from bpx.tracking import MLflowTracker, TrackingError, delivery, store
+from bpx.tracking import MLflowTracker, TrackingError, delivery, library, store
 from bpx.tracking.spool import Spool
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -305,7 +305,7 @@ def test_the_environment_is_restored_when_the_last_thread_leaves(monkeypatch):
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
     before = dict(os.environ)
-    first, second = delivery.quietly(), delivery.quietly()
+    first, second = library.quietly(), library.quietly()
     with first:
         second.__enter__()  # as a thread does that leaves later
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"

@@ -329,7 +329,7 @@ def test_a_password_goes_into_no_parameter_and_no_tag(uri, tmp_path):
 @pytest.mark.parametrize(("own", "off"), [({}, True), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, False)])
 def test_telemetry_is_off_unless_the_user_has_set_it(own, off):
     code = (
-        "from bpx.tracking import store; store.import_mlflow()\n"
+        "from bpx.tracking import library; library.import_mlflow()\n"
         "import mlflow.environment_variables as e; print(e.MLFLOW_DISABLE_TELEMETRY.get())"
     )
     env = {key: value for key, value in os.environ.items() if key != "MLFLOW_DISABLE_TELEMETRY"}
