@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bpx.engine.activations import Activation
+from bpx.engine.activations import Activation, ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
 from bpx.engine.dropout import Dropout
@@ -27,7 +27,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     Weights that are constant, or zero but for a diagonal, are not random: their ``weight_std`` is None.
     """
     layers = list(net.layers())
-    functions = {layer.function for layer in layers if isinstance(layer, Activation)}
+    functions = activation_functions(net)
     norms = {layer.method for layer in layers if isinstance(layer, Normalization)}
     if len(functions) != 1 or len(norms) > 1:
         return None
@@ -47,6 +47,11 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     )
 
 
+def activation_functions(net: Network) -> set[ActivationFunction]:
+    """Return the activation functions of ``net``."""
+    return {layer.function for layer in net.layers() if isinstance(layer, Activation)}
+
+
 def first_variance(net: Network) -> float:
     """Return the variance of the first pre-activation that a forward pass has left: E[z**2].
 
@@ -60,17 +65,30 @@ def first_variance(net: Network) -> float:
 
 def network_ends(net: Network) -> Ends:
     """Return what a pass forward and backward has left at both ends of ``net``."""
-    z = np.asarray(net.dense[0].y, np.float64)[:MAX_PAIRED_SAMPLES]
     last = net.dense[-1]
-    a, out, delta = (np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES] for v in (last.x, last.y, net.loss.dz))
+    bias = 0.0 if last.b is None else last.b.value
+    return pass_ends(net.dense[0].y, last.x, last.y - bias, net.loss.dz, _rms(np.asarray(last.W.value, np.float64)))
+
+
+def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -> Ends:
+    """Return what a pass shows at both ends of a network.
+
+    Parameters
+    ----------
+    z : ndarray (batch, n)
+        The first pre-activation.
+    a, out, delta : ndarray (batch, n), (batch, n_out), (batch, n_out)
+        Input of the output layer, its output without the bias, and its delta at any scale.
+    weight_std : float
+        Root mean square of the output layer's weights.
+    """
+    z, a, out, delta = (np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES] for v in (z, a, out, delta))
     with np.errstate(all="ignore"):
         delta = delta / np.abs(delta).max(initial=0.0)
         lengths = np.einsum("ij,ij->i", delta, delta)
         gram = delta @ delta.T
         pairs = lengths.sum() ** 2 - (lengths * lengths).sum()
-        spread = _rms(np.asarray(last.W.value, np.float64)) ** 2 * np.einsum("ij,ij->i", a, a)
-        if last.b is not None:
-            out = out - last.b.value
+        spread = weight_std**2 * np.einsum("ij,ij->i", a, a)
         kappa = float((np.einsum("ij,ij->i", out, delta) ** 2 / spread).sum() / lengths.sum())
         uneven = float(len(z) * (lengths * lengths).sum() / lengths.sum() ** 2)
         alike = float(((gram * gram).sum() - (lengths * lengths).sum()) / pairs)

@@ -12,7 +12,7 @@ from bpx.diagnosis.degenerate import empty_inputs, equal_weights
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.remedies import Redraw, find_remedies
-from bpx.diagnosis.sentence import PART_NAMES, because, sentence
+from bpx.diagnosis.sentence import PART_NAMES, because, blamed_part, sentence
 from bpx.diagnosis.trials import Causes, find_causes, gains, geometric_mean, needed_gains
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.network import Network
@@ -33,15 +33,7 @@ def diagnose_pass(
     Where the gradients vanish or explode, the cause is found by trial (``find_causes``), and the remedies by measuring
     networks that ``redraw`` draws with one change each (``find_remedies``); without it none are named.
     """
-    L, line = len(observation.delta_l2), observation.depth_slope
-    nothing = bool(
-        L and observation.finite and observation.loss_gradient_nonzero and not (observation.delta_l2 > 0).all()
-    )
-    if line is not None:
-        verdict = slope_verdict(line.slope, L)
-    else:
-        verdict = Verdict.VANISHING if nothing and L >= 2 else Verdict.UNDETERMINED
-    unhealthy = verdict in (Verdict.VANISHING, Verdict.EXPLODING) and net.last_batch is not None
+    unhealthy = is_unhealthy(observation) and net.last_batch is not None
     empty = "" if net.last_batch is None else empty_inputs(net.last_batch[0])
     equal = equal_weights(net)
     causes = Causes((), {})
@@ -50,19 +42,52 @@ def diagnose_pass(
     elif unhealthy and equal:
         causes = Causes(("symmetry",), {})
     elif unhealthy:
+        line = observation.depth_slope
         causes = find_causes(net, -math.inf if line is None else line.slope)
     remedies = find_remedies(net, redraw, causes.parts) if redraw and unhealthy and not empty else ()
+    facts = tuple(fact[0].upper() + fact[1:] for fact in (empty, equal) if fact)
+    finding = replace(
+        measured_finding(observation, prediction, causes),
+        weights_gain=geometric_mean(gains(net)) if unhealthy else None,
+        needed_gain=geometric_mean(needed_gains(net)[1:]) if unhealthy else None,
+        remedies=remedies,
+        facts=facts,
+    )
+    if unhealthy:
+        why = empty or equal or because(finding, lambda part: blamed_part(part, finding, net))
+        function = next((p.activation.function for p in weight_layers(net) if p.activation is not None), None)
+        facts = () if empty or equal else saturation_facts(function, observation)
+        finding = replace(finding, because=why, facts=facts)
+    return replace(finding, sentence=sentence(finding, observation))
+
+
+def pass_verdict(observation: Observation) -> Verdict:
+    """Return the verdict on a pass: vanishing too where delta is exactly zero somewhere and the loss sends one back."""
+    L, line = len(observation.delta_l2), observation.depth_slope
+    if line is not None:
+        return slope_verdict(line.slope, L)
+    nothing = observation.finite and observation.loss_gradient_nonzero and not (observation.delta_l2 > 0).all()
+    return Verdict.VANISHING if nothing and L >= 2 else Verdict.UNDETERMINED
+
+
+def is_unhealthy(observation: Observation) -> bool:
+    """Return whether the gradients of a pass vanish or explode, so that a cause is looked for."""
+    return pass_verdict(observation) in (Verdict.VANISHING, Verdict.EXPLODING)
+
+
+def measured_finding(observation: Observation, prediction: Prediction, causes: Causes) -> Finding:
+    """Return the finding with what was measured and predicted; the words, the gains and the remedies are not in it."""
+    line = observation.depth_slope
     fitted = line is not None and math.isfinite(line.slope)
-    zeros = tuple(f"layer_{i + 1:02d}" for i in np.flatnonzero(observation.delta_l2 == 0))
-    finding = Finding(
-        verdict=verdict,
-        n_hidden=L,
+    return Finding(
+        verdict=pass_verdict(observation),
+        n_hidden=len(observation.delta_l2),
         slope=line.slope if line is not None and fitted else None,
         ratio=line.ratio if line is not None else None,
         residual=line.residual if line is not None and fitted else None,
-        worst_layer=f"layer_{line.worst:02d}" if line is not None else None,
+        worst_layer=observation.name(line.worst - 1) if line is not None else None,
         worst_residual=line.worst_residual if line is not None and fitted else None,
-        zero_layers=zeros,
+        zero_layers=tuple(observation.name(int(i)) for i in np.flatnonzero(observation.delta_l2 == 0)),
         forward_slope=observation.forward_slope,
         predicted_slope=prediction.slope,
         predicted_low=prediction.slope_low,
@@ -71,27 +96,20 @@ def diagnose_pass(
         cause=" and ".join(causes.parts),
         trials={part: 10**slope for part, slope in causes.slopes.items() if abs(slope) < MAX_DECADES},
         gains={PART_NAMES.get(kind, kind): 10**log for kind, log in observation.gains.items()},
-        weights_gain=geometric_mean(gains(net)) if unhealthy else None,
-        needed_gain=geometric_mean(needed_gains(net)[1:]) if unhealthy else None,
+        weights_gain=None,
+        needed_gain=None,
         saturation=None if math.isnan(observation.saturation) else observation.saturation,
-        remedies=remedies,
+        remedies=(),
         caveat=prediction.caveat,
     )
-    facts = [fact[0].upper() + fact[1:] for fact in (empty, equal) if fact]
-    if unhealthy:
-        finding = replace(finding, because=empty or equal or because(finding, net))
-        facts = _saturation(net, observation) if not (empty or equal) else []
-    finding = replace(finding, facts=tuple(facts))
-    return replace(finding, sentence=sentence(finding, observation))
 
 
-def _saturation(net: Network, observation: Observation) -> list[str]:
+def saturation_facts(function: ActivationFunction | None, observation: Observation) -> tuple[str, ...]:
     """Say how many units are saturated, where it is many more than at unit scale."""
-    function = next((p.activation.function for p in weight_layers(net) if p.activation is not None), None)
     if function is None or not observation.saturation > usual_saturation(function) + SATURATION_EXCESS:
-        return []
+        return ()
     usual = f"({function.name} at unit scale: {100 * usual_saturation(function):.0f} %)"
-    return [f"{100 * observation.saturation:.0f} % of the units are saturated {usual}"]
+    return (f"{100 * observation.saturation:.0f} % of the units are saturated {usual}",)
 
 
 @lru_cache(maxsize=64)

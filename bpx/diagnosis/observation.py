@@ -49,6 +49,8 @@ class Observation:
         ||dW|| / ||W|| of every weight layer in the first step; empty where no step is proposed.
     dtype : str
         Of the network.
+    layers : tuple of str
+        Names of the hidden layers; empty where they are layer_01, layer_02, ...
     """
 
     delta_l2: Values
@@ -62,6 +64,11 @@ class Observation:
     output_gain: float = math.nan
     update_ratios: tuple[float, ...] = ()
     dtype: str = "float32"
+    layers: tuple[str, ...] = ()
+
+    def name(self, i: int) -> str:
+        """Return the name of hidden layer ``i``, from 0."""
+        return self.layers[i] if self.layers else f"layer_{i + 1:02d}"
 
 
 def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:

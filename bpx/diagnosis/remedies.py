@@ -139,12 +139,17 @@ def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple
         if line is None or abs(line.slope) * (L - 1) > CURED_DECADES:
             return [], cost
         slopes.append(line.slope)
-        decades = np.array(slopes) * (L - 1)
-        if len(slopes) >= MIN_DRAWS and abs(decades.mean()) + MARGIN_STDS * decades.std(ddof=1) <= 1:
+        if are_enough(slopes, L):
             return slopes, cost
         if cost > work:
             return [], cost
     return slopes, cost
+
+
+def are_enough(slopes: Sequence[float], L: int) -> bool:
+    """Return whether the slopes of drawn networks, all cured, leave no doubt that the next one is healthy."""
+    decades = np.array(slopes) * (L - 1)
+    return len(slopes) >= MIN_DRAWS and abs(decades.mean()) + MARGIN_STDS * decades.std(ddof=1) <= 1
 
 
 def _cost(net: Network) -> float:

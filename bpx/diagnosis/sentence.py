@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,27 +30,27 @@ _WITHOUT = {
 _VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
 
 
-def sentence(f: Finding, observation: Observation) -> str:
-    """Say what was found."""
+def sentence(f: Finding, observation: Observation, command: str = COMMAND) -> str:
+    """Say what was found; ``command`` is what the words of the remedies are added to, empty where they stand alone."""
     if not observation.finite:
         return "Undetermined: the first backward pass is not finite."
     if not observation.loss_gradient_nonzero:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
     if f.n_hidden < 2:
-        return _shallow(f, observation) + _rest(f)
+        return _shallow(f, observation) + _rest(f, command)
     if f.verdict == Verdict.UNDETERMINED:
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
-        return f"Gradients vanish: {_zeros(f, observation)} ({_theory(f)}).{_rest(f)}"
+        return f"Gradients vanish: {_zeros(f, observation)} ({_theory(f)}).{_rest(f, command)}"
     assert f.factor is not None and f.ratio is not None
     return (
         f"Gradients {_VERBS[f.verdict]}: going backward delta changes ×{_x(f.factor)} per layer, "
-        f"×{f.ratio:.2g} from the last to the first of {f.n_hidden} hidden layers ({_theory(f)}).{_rest(f)}"
+        f"×{f.ratio:.2g} from the last to the first of {f.n_hidden} hidden layers ({_theory(f)}).{_rest(f, command)}"
     )
 
 
-def because(f: Finding, net: Network) -> str:
-    """Say what the trials showed of the cause."""
+def because(f: Finding, blamed: Callable[[str], str]) -> str:
+    """Say what the trials showed of the cause; ``blamed`` names a part, with the number that makes it the cause."""
     if not f.trials:
         return "no single part: with each taken out nothing comes through"
     best = min(f.trials, key=lambda part: abs(math.log(f.trials[part])))
@@ -57,12 +58,12 @@ def because(f: Finding, net: Network) -> str:
         how = "rescaled" if best in ("weights", "inputs") else "taken out"
         return f"no single part (the best, {best} {how}: ×{_x(f.trials[best])} per layer)"
     parts = f.cause.split(" and ")
-    said = "; ".join(f"{_blamed(part, f, net)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
+    said = "; ".join(f"{blamed(part)} ({_WITHOUT[part]}: ×{_x(f.trials[part])} per layer)" for part in parts)
     enough = slope_verdict(math.log10(f.trials[best]), f.n_hidden) == Verdict.HEALTHY
     return said if enough else f"{said}, {'each ' if len(parts) > 1 else ''}not enough alone"
 
 
-def _blamed(part: str, f: Finding, net: Network) -> str:
+def blamed_part(part: str, f: Finding, net: Network) -> str:
     """Name a part, with the number that makes it the cause."""
     spec = net.spec
     if part == "weights" and f.weights_gain is not None and f.needed_gain is not None:
@@ -77,23 +78,27 @@ def _blamed(part: str, f: Finding, net: Network) -> str:
     if part == "normalization" and spec:
         return f"{spec.normalization} normalization"
     if part == "shortcuts":
-        limit = 10 ** ((1 if f.verdict == Verdict.EXPLODING else -1) / (f.n_hidden - 1))
-        side = "below" if limit > 1 else "above"
-        block = _x(f.gains.get("residual blocks", 0.0))
-        return (
-            f"the sum at the shortcuts, ×{block} per block where {f.n_hidden} layers stay healthy {side} ×{_x(limit)}"
-        )
+        return shortcuts_blamed(f)
     if part == "inputs" and net.last_batch is not None:
         return f"inputs of RMS {root_mean_square(net.last_batch[0]):.3g}"
     return part
 
 
-def _rest(f: Finding) -> str:
+def shortcuts_blamed(f: Finding) -> str:
+    """Name the shortcuts as the cause, with the factor of a block and the one that stays healthy."""
+    limit = 10 ** ((1 if f.verdict == Verdict.EXPLODING else -1) / (f.n_hidden - 1))
+    side = "below" if limit > 1 else "above"
+    block = _x(f.gains.get("residual blocks", 0.0))
+    return f"the sum at the shortcuts, ×{block} per block where {f.n_hidden} layers stay healthy {side} ×{_x(limit)}"
+
+
+def _rest(f: Finding, command: str) -> str:
     """Say the cause, what else is known, and what to try."""
     cause = f" Cause: {f.because}." if f.because else ""
     facts = "".join(f" {fact}." for fact in f.facts)
-    tries = " or ".join(f"… {_typed(words)}×{_x(factor)} per layer)" for words, factor in f.remedies)
-    return cause + facts + (f" Try: {COMMAND} {tries}." if tries else "")
+    first, more = (f"{command} … ", "… ") if command else ("", "")
+    tries = f" or {more}".join(f"{_typed(words)}×{_x(factor)} per layer)" for words, factor in f.remedies)
+    return cause + facts + (f" Try: {first}{tries}." if tries else "")
 
 
 def _typed(words: str) -> str:
@@ -108,7 +113,9 @@ def _shallow(f: Finding, observation: Observation) -> str:
         return f"One hidden layer: {_zeros(f, observation)}."
     known = []
     if f.n_hidden:
-        known.append(f"going backward delta changes ×{_x(observation.output_gain)} from the output to layer_01")
+        known.append(
+            f"going backward delta changes ×{_x(observation.output_gain)} from the output to {observation.name(0)}"
+        )
         known += [f"{100 * f.saturation:.0f} % saturated"] if f.saturation is not None else []
     if observation.update_ratios and all(map(math.isfinite, observation.update_ratios)):  # weights of zero have none
         changes = " and ".join(f"{ratio:.1e}" for ratio in observation.update_ratios)

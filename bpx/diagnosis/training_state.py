@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from bpx.diagnosis.judge import usual_saturation
 from bpx.diagnosis.rules import RULES, Hits, Snapshot
-from bpx.engine.activations import Activation
-from bpx.engine.network import Network
+from bpx.engine.activations import ActivationFunction
 from bpx.probes import Reading
 from bpx.records import Outcome
 
@@ -67,12 +66,12 @@ class FinalState:
 class TrainingState:
     """Take in the records of a run, and judge the last one.
 
+    ``functions`` are the network's activations;
     ``largest_class`` is the share of the largest class in the training part, None for numbers as targets;
     ``peak`` the highest learning rate that is foreseen.
     """
 
-    def __init__(self, net: Network, peak: float, largest_class: float | None) -> None:
-        functions = {layer.function for layer in net.layers() if isinstance(layer, Activation)}
+    def __init__(self, functions: Iterable[ActivationFunction], peak: float, largest_class: float | None) -> None:
         saturation = max((usual_saturation(function) for function in functions), default=0.0)
         self.known = Snapshot(largest_class=largest_class, usual_saturation=saturation)
         self.peak = peak

@@ -54,11 +54,18 @@ def find_causes(net: Network, slope: float) -> Causes:
         again = _slope(net, lambda replica, x: x)
         slope = again if math.isfinite(again) else slope
     slopes = {part: _slope(net, change) for part, change in _changes(net)}
+    return select_causes(slope, slopes, len(net.dense) - 1, float(np.finfo(net.dtype).smallest_subnormal))
+
+
+def select_causes(slope: float, slopes: dict[str, float], L: int, smallest: float) -> Causes:
+    """Return the parts to blame for ``slope`` over ``L`` hidden layers, given the slope with each part taken out.
+
+    ``smallest`` is the smallest positive number of the network's dtype: a delta that is exactly zero has no slope.
+    """
     left = {part: abs(s) for part, s in slopes.items() if math.isfinite(s)}
     if not left:
         return Causes((), slopes)
-    L = len(net.dense) - 1
-    most = -math.log10(np.finfo(net.dtype).smallest_subnormal) / (L - 1)  # zeros have no slope
+    most = -math.log10(smallest) / (L - 1)
     before = min(max(abs(slope), 1e-12), most)
     healed = {part: 1 - s / before for part, s in sorted(left.items(), key=lambda item: item[1])}
     best = max(healed.values())

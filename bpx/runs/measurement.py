@@ -12,6 +12,7 @@ import numpy as np
 from bpx.config import Plan
 from bpx.data import Dataset
 from bpx.diagnosis import Finding, diagnose_pass, observe, predict_network
+from bpx.diagnosis.architecture import activation_functions
 from bpx.diagnosis.rows import about, predicted
 from bpx.diagnosis.training_state import FinalState, TrainingState
 from bpx.engine.arrays import Values
@@ -56,7 +57,7 @@ class Measurement:
         self.optimizer = optimizer
         self.finding: Finding | None = None
         self.final: FinalState | None = None
-        self.state = TrainingState(net, optimizer.rate.base, _largest_class(data))
+        self.state = TrainingState(activation_functions(net), optimizer.rate.base, _largest_class(data))
         self.gone: frozenset[str] = frozenset()
         self.first: Values | None = None  # the scales, (layers, quantities), at the first record
         self.last: Values | None = None

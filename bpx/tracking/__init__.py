@@ -1,9 +1,10 @@
 """The tracker: MLflow, and the local record that does not depend on it."""
 
+from bpx.tracking.active_run import ActiveRun, run_is_active
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.mlflow_tracker import MLflowTracker
 from bpx.tracking.tracker import Child, Tracker
 
 LocalTracker = Tracker  # tracking=none: the local record alone
 
-__all__ = ["Child", "LocalTracker", "MLflowTracker", "Tracker", "TrackingError"]
+__all__ = ["ActiveRun", "Child", "LocalTracker", "MLflowTracker", "Tracker", "TrackingError", "run_is_active"]

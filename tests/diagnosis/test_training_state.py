@@ -9,9 +9,10 @@ import pytest
 from conftest import ROOT
 
 from bpx.config import UserError
+from bpx.diagnosis.architecture import activation_functions
 from bpx.diagnosis.rules import RULES, Snapshot, table
 from bpx.diagnosis.training_state import TrainingState, named
-from bpx.engine import mlp
+from bpx.engine import ACTIVATIONS, mlp
 from bpx.probes import Reading
 from bpx.records import read, read_metrics
 from bpx.runs.lookup import from_directory
@@ -172,7 +173,7 @@ def test_the_table_in_the_concepts_is_the_one_in_code():
 
 def states(*deltas, metrics=None):
     net = mlp(3, [4, 4], 3, "relu", seed=0)
-    state = TrainingState(net, 0.1, None)
+    state = TrainingState(activation_functions(net), 0.1, None)
     keys = tuple((f"layer_{i:02d}", "", "delta_l2", 0) for i in (1, 2, 3))
     for step, delta in enumerate(deltas):
         state.take(step, 0.1, {"cost/train": 1.0}, (Reading("scales", keys, np.array(delta, float)),))
@@ -189,7 +190,7 @@ def test_a_run_is_stopped_by_two_records_in_succession():
 
 def test_facts_bring_a_state_back():
     for state in states((1, 1, 1), (0, 1, 1), (0, 0, 1)):
-        again = TrainingState(mlp(3, [4, 4], 3, "relu", seed=0), 0.1, None)
+        again = TrainingState([ACTIVATIONS["relu"]()], 0.1, None)
         again.recall(json.loads(json.dumps(state.facts())))
         assert again.final("finished", {}) == state.final("finished", {}) and again.facts() == state.facts()
 

@@ -1,0 +1,258 @@
+"""The quantities of one pass, layer by layer, by the names and definitions of ``bpx.probes``."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bpx.diagnosis.observation import Observation
+from bpx.probes import DepthSlope, fit_slope, forward_slope
+from bpx.probes.scales import QUANTITIES
+from bpx.records import Keys
+from bpx.torch.capture import Call, Capture
+from bpx.torch.modules import biases, weights
+
+Tensor = Any
+Values = NDArray[np.float64]
+MOMENTS = ("mean", "abs_mean", "std", "rms")
+AGREEMENT = ("delta_coherence", "gradient_snr")
+REDUCTIONS = ("mean", "sum")
+
+
+@final
+class Measured:
+    """What a pass of ``n`` samples shows of the weight layers in ``capture``, whose backward is done.
+
+    ``reduction`` tells how the loss combines the samples: the gradients are multiplied by n where it is ``mean``, so
+    that delta is that of a sample, and divided by ``scale``, the loss scale of mixed precision. Layers
+    that no gradient came back to are left out.
+    """
+
+    def __init__(self, capture: Capture, n: int, reduction: str = "mean", scale: float = 1.0) -> None:
+        self.capture, self.n = capture, n
+        self.layers = capture.reached
+        self.hidden = [self.layers.index(call) for call in capture.hidden]
+        self.factor = (n if reduction == "mean" else 1.0) / scale
+        self._activations = [capture.activation(call) for call in self.layers]
+        self.dtype = str(self.layers[0].y.dtype).removeprefix("torch.") if self.layers else "float32"
+        self.names = tuple(f"layer_{i:02d}" for i in range(1, len(self.layers) + 1))
+        self.modules = tuple(call.name for call in self.layers)
+
+    def scales(self) -> Values:
+        """Return the quantities of ``bpx.probes.scales``, (layers, quantities); the update ratio is NaN."""
+        table: list[list[Tensor | float]] = []
+        for call, activation in zip(self.layers, self._activations, strict=True):
+            size = sum(g.numel() for g in call.gradients)
+            norm = call.gradient_norm
+            assert norm is not None
+            after = (activation or call).found
+            saturation = activation.found.get("saturation", math.nan) if activation else math.nan
+            table.append([
+                norm * self.factor / math.sqrt(size),
+                norm * self.factor / math.sqrt(self.n),
+                gradient_norm(weights(call.module)),
+                gradient_norm(biases(call.module)),
+                total_norm([p.detach() for p in weights(call.module)]),
+                math.nan,
+                saturation,
+                *(call.found.get(m, math.nan) for m in MOMENTS),
+                *(after.get(m, math.nan) for m in MOMENTS),
+            ])  # fmt: skip
+        return gathered(table)
+
+    def agreement(self) -> Values:
+        """Return delta_coherence and gradient_snr, (layers, 2); NaN where a layer's kind does not allow it."""
+        return gathered([[self._coherence(call), self._snr(call)] for call in self.layers])
+
+    def units(self) -> Values:
+        """Return dead_units and zero_activations in the batch, (layers, 2), NaN where no activation follows."""
+        table: list[list[Tensor | float]] = []
+        for activation in self._activations:
+            if activation is None or "moves" not in activation.found:
+                table.append([math.nan, math.nan])
+                continue
+            moves, axis = activation.found["moves"], self._unit_axis(activation)
+            alive = moves.movedim(axis, -1).flatten(0, -2).any(0) if moves.dim() > 1 else moves
+            table.append([1 - alive.double().mean(), activation.found["zeros"]])
+        return gathered(table)
+
+    def gains(self) -> tuple[Keys, Values]:
+        """Return the backward gain of every top-level operation but the first, the last one first."""
+        ops = operations(self.capture)
+        pairs = list(zip(ops[1:], ops, strict=False))[::-1]
+        keys = tuple(
+            (self._layer_of(op), kind(op), "backward_gain", i)
+            for i, (op, _) in zip(range(len(pairs), 0, -1), pairs, strict=True)
+        )
+        norms = {id(op): op.gradient_norm for op in ops}
+        table: list[list[Tensor | float]] = [[norms[id(before)], norms[id(op)]] for op, before in pairs]
+        if not pairs:
+            return (), np.zeros(0)
+        values = gathered([[math.nan if v is None else v for v in row] for row in table])
+        with np.errstate(all="ignore"):
+            return keys, np.where(values[:, 1] > 0, values[:, 0] / values[:, 1], np.nan)
+
+    def depth_slope(self) -> DepthSlope | None:
+        """Return the line through delta of the hidden layers."""
+        norms: list[Tensor | float] = [
+            math.nan if (norm := self.layers[i].gradient_norm) is None else norm for i in self.hidden
+        ]
+        return fit_slope(gathered([norms])[0] * self.factor / math.sqrt(self.n)) if norms else None
+
+    def observation(self, update_ratios: tuple[float, ...] = ()) -> Observation:
+        """Return the pass as the diagnosis takes it."""
+        table = self.scales()
+        hidden = table[self.hidden]
+        delta = table[:, QUANTITIES.index("delta_l2")]
+        l2, output = delta[self.hidden].copy(), float(delta[-1])
+        saturation = hidden[:, QUANTITIES.index("saturation")]
+        keys, gains = self.gains()
+        stop = next((key[:2] for key, g in zip(keys, gains, strict=True) if g == 0), None)
+        return Observation(
+            delta_l2=l2,
+            depth_slope=fit_slope(l2),
+            forward_slope=forward_slope(hidden[:, QUANTITIES.index("activation_rms")]),
+            gains=self._by_kind(keys, gains),
+            saturation=float(np.nanmean(saturation)) if np.isfinite(saturation).any() else math.nan,
+            blocked_at=None if stop is None else (self._named(stop[0]), stop[1]),
+            loss_gradient_nonzero=output != 0,
+            finite=bool(np.isfinite(delta).all()),
+            output_gain=float(l2[-1]) / output if len(l2) and output > 0 else math.nan,
+            update_ratios=update_ratios,
+            dtype=self.dtype,
+            layers=tuple(self.modules[i] for i in self.hidden),
+        )
+
+    def _by_kind(self, keys: Keys, gains: Values) -> dict[str, float]:
+        """Return the mean log10 gain of each kind of operation between the first and the last hidden layer.
+
+        Where the model is no chain of modules, that of a step from one weight layer to the one before it.
+        """
+        ops = operations(self.capture)
+        at = [i for i, op in enumerate(ops) if any(c.role == "weights" for c in inside(op))]
+        if len(at) != len(self.layers):
+            at = at if len(at) > 2 else []
+        within = range(at[0] + 1, at[-2] + 1) if len(at) > 1 else range(0)
+        logs: dict[str, list[float]] = defaultdict(list)
+        for (_, name, _, index), gain in zip(keys, gains.tolist(), strict=True):
+            if index in within and gain > 0:
+                logs[name].append(math.log10(gain))
+        if not logs and len(ops) < 2:
+            l2 = self.scales()[self.hidden, QUANTITIES.index("delta_l2")]
+            logs["between weight layers"] = [math.log10(a / b) for a, b in pairwise(l2) if a > 0 < b]
+        return {name: sum(found) / len(found) for name, found in logs.items() if found}
+
+    def _layer_of(self, op: Call) -> str:
+        """Return the weight layer that an operation belongs to: in it, else the last one before it."""
+        calls = self.capture.calls
+        within = [c for c in inside(op) if c in self.layers]
+        found = within or [c for c in calls[: calls.index(op)] if c in self.layers][-1:]
+        return self.names[self.layers.index(found[0])] if found else ""
+
+    def _named(self, layer: str) -> str:
+        return self.modules[self.names.index(layer)] if layer else "the input"
+
+    def _coherence(self, call: Call) -> Tensor | float:
+        axis = self.sample_axis(call, call.gradients[0])
+        if axis is None or len(call.gradients) > 1:
+            return math.nan
+        delta = call.gradients[0].double()
+        spread = torch.linalg.vector_norm(delta) * math.sqrt(self.n)
+        return torch.where(spread > 0, torch.linalg.vector_norm(delta.sum(axis)) / spread, math.nan)
+
+    def _snr(self, call: Call) -> Tensor | float:
+        """Return |g|**2 / (tr Cov / B) of a Linear: |g_i|**2 = sum over positions t, s of (a_t.a_s) (d_t.d_s)."""
+        if not isinstance(call.module, nn.Linear) or self.n < 2 or len(call.gradients) != 1 or call.x is None:
+            return math.nan
+        axis = self.sample_axis(call, call.gradients[0])
+        once = sum(other.module is call.module for other in self.layers) == 1
+        (weight,) = weights(call.module) if len(weights(call.module)) == 1 else (None,)
+        if axis is None or not once or weight is None or weight.grad is None or call.x.dim() > 3:
+            return math.nan
+        a, delta = (t.double().movedim(axis, 0).reshape(self.n, -1, t.shape[-1]) for t in (call.x, call.gradients[0]))
+        scale_a, scale_d = a.abs().max(), delta.abs().max()
+        if not (0 < float(scale_a) < math.inf and 0 < float(scale_d) < math.inf):
+            return math.nan
+        a, delta = a / scale_a, delta / scale_d * self.factor
+        squares = ((a @ a.mT) * (delta @ delta.mT)).sum()
+        mean = torch.linalg.vector_norm(weight.grad.double() / scale_a / scale_d * self.factor / self.n).square()
+        noise = (squares - self.n * mean) / (self.n - 1) / self.n
+        return torch.where(noise > 0, mean / noise, math.nan)
+
+    def sample_axis(self, call: Call, t: Tensor) -> int | None:
+        """Return the axis of a tensor of a layer along which the samples lie; None where there is none of n."""
+        first = 0 if getattr(call.module, "batch_first", True) else 1
+        for axis in dict.fromkeys((first, 0, 1)):
+            if t.dim() > axis and t.shape[axis] == self.n:
+                return axis
+        return None
+
+    def _unit_axis(self, activation: Call) -> int:
+        """Return the axis of the units: that of the channels behind a convolution, else the last."""
+        at = self._activations.index(activation)
+        convolves = not isinstance(self.layers[at].module, nn.Linear) and activation.y.dim() > 2
+        return 1 if convolves else -1
+
+
+def operations(capture: Capture) -> list[Call]:
+    """Return the executions of modules that follow one another, each taking what the one before it gives.
+
+    A module whose inside is such a chain is taken apart; one whose inside is not (a shortcut, a function between two
+    modules) is one operation.
+    """
+    roots = capture.roots
+    return _apart(roots[0]) if len(roots) == 1 else []
+
+
+def inside(call: Call) -> list[Call]:
+    """Return an execution and those of all modules in it, in order."""
+    return [call, *(c for child in call.children for c in inside(child))]
+
+
+def kind(op: Call) -> str:
+    """Return what an operation is called: dense, activation, norm, dropout, residual, or its class."""
+    names = {"weights": "dense", "activation": "activation", "norm": "norm", "dropout": "dropout"}
+    return names.get(op.role, "residual" if op.residual else type(op.module).__name__)
+
+
+def _apart(call: Call) -> list[Call]:
+    inner = [child for child in call.children if child.y is not None]
+    if call.role != "block" or not inner or not _chain(call, inner):
+        return [call]
+    return [op for child in inner for op in _apart(child)]
+
+
+def _chain(call: Call, inner: list[Call]) -> bool:
+    given = [call.x_at, *(c.y_at for c in inner)]
+    taken = [*(c.x_at for c in inner), call.y_at]
+    return all(a == b for a, b in zip(given, taken, strict=True))
+
+
+def total_norm(values: list[Tensor]) -> Tensor | float:
+    """Return the L2 norm of all entries of ``values`` as a float64 scalar, NaN where there are none."""
+    norms = [torch.linalg.vector_norm(v.detach(), dtype=torch.float64) for v in values if not v.is_sparse]
+    norms += [torch.linalg.vector_norm(v.coalesce().values(), dtype=torch.float64) for v in values if v.is_sparse]
+    if not norms:
+        return math.nan
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor | float:
+    """Return the L2 norm of the gradients, NaN where none of the parameters has one."""
+    return total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def gathered(table: list[list[Tensor | float]]) -> Values:
+    """Return a table of float64 scalars as an array, copied from the device at once."""
+    flat = [v for row in table for v in row]
+    found = [v.reshape(()).double() for v in flat if isinstance(v, torch.Tensor)]
+    numbers = iter(torch.stack(found).cpu().tolist() if found else [])
+    values = [next(numbers) if isinstance(v, torch.Tensor) else float(v) for v in flat]
+    return np.array(values, np.float64).reshape(len(table), len(table[0]) if table else 0)

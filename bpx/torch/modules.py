@@ -1,0 +1,113 @@
+"""What a module is to a diagnosis: a weight layer, an activation, a normalization, dropout or something else."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction, LeakyReLU
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+WEIGHTS = (
+    *(nn.Linear, nn.Bilinear, *CONVOLUTIONS, *TRANSPOSED),
+    *(nn.Embedding, nn.EmbeddingBag, *RECURRENT, nn.MultiheadAttention),
+)
+NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.LocalResponseNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+FUNCTIONS = (  # elementwise
+    *(nn.Identity, nn.Sigmoid, nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Softplus),
+    *(nn.Softsign, nn.Hardtanh, nn.ReLU6, nn.PReLU, nn.RReLU, nn.CELU, nn.Mish, nn.Hardswish, nn.Hardsigmoid),
+    *(nn.Threshold, nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink),
+)
+GRID = (-12.0, 12.0, 4801)  # where the largest slope of an activation that bpx does not know is looked for
+
+
+def role(module: nn.Module) -> str:
+    """Return ``weights``, ``norm``, ``dropout``, ``activation`` or ``block``, which is all else.
+
+    A weight layer is one of PyTorch's, or a module of its own kind that holds a parameter of two dimensions or more
+    and has no modules with parameters in it.
+    """
+    if isinstance(module, WEIGHTS):
+        return "weights"
+    for name, kinds in (("norm", NORMS), ("dropout", DROPOUTS), ("activation", FUNCTIONS)):
+        if isinstance(module, kinds):
+            return name
+    own = any(p.dim() > 1 for p in module.parameters(recurse=False))
+    inside = any(p.dim() > 0 for child in module.children() for p in child.parameters())
+    return "weights" if own and not inside else "block"
+
+
+def weights(module: nn.Module) -> list[nn.Parameter]:
+    """Return the weight tensors of a weight layer, those of two dimensions or more."""
+    return [p for p in module.parameters() if p.dim() > 1]
+
+
+def biases(module: nn.Module) -> list[nn.Parameter]:
+    """Return the other parameters of a weight layer."""
+    return [p for p in module.parameters() if p.dim() < 2]
+
+
+def fan_in(module: nn.Module) -> int | None:
+    """Return how many inputs a unit of a Linear or a convolution sums over; None for other layers."""
+    if isinstance(module, nn.Linear):
+        return int(module.in_features)
+    if isinstance(module, CONVOLUTIONS):
+        return int(module.in_channels // module.groups * math.prod(module.kernel_size))
+    if isinstance(module, TRANSPOSED):  # of each output position, on average
+        return max(
+            1, int(module.in_channels // module.groups * math.prod(module.kernel_size) / math.prod(module.stride))
+        )
+    return None
+
+
+def fan_out(module: nn.Module) -> int:
+    """Return the number of units (channels) of a Linear or a convolution."""
+    return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
+
+
+def function(module: nn.Module) -> ActivationFunction | None:
+    """Return the engine's function that an activation module computes, None where it has none."""
+    if isinstance(module, nn.LeakyReLU):
+        return LeakyReLU(slope=float(module.negative_slope)) if module.negative_slope > 0 else None
+    if isinstance(module, nn.ELU):
+        return ELU(alpha=float(module.alpha))
+    if isinstance(module, nn.GELU):
+        return ACTIVATIONS["gelu"]()  # its approximation by tanh differs by at most 5e-4
+    if isinstance(module, nn.Softplus):
+        return ACTIVATIONS["softplus"]() if module.beta == 1 else None
+    if isinstance(module, nn.Hardtanh):  # ReLU6 is one of them
+        return ACTIVATIONS["hard_tanh"]() if (module.min_val, module.max_val) == (-1, 1) else None
+    names = {"Identity": "linear", "Sigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu", "SELU": "selu", "SiLU": "silu",
+             "Softsign": "softsign"}  # fmt: skip
+    name = names.get(type(module).__name__)
+    return None if name is None else ACTIVATIONS[name]()
+
+
+def slope(module: nn.Module, z: Any) -> Any:
+    """Return phi'(z) of an activation module, by autograd, without its hooks."""
+    with torch.enable_grad():
+        leaf = z.detach().clone().requires_grad_()
+        y = type(module).forward(module, leaf * 1)  # an activation in place may not change a leaf
+        (found,) = torch.autograd.grad(y.sum(), leaf)
+    return found
+
+
+def max_slope(module: nn.Module) -> float:
+    """Return the largest absolute slope of an activation module; of one that the engine has not, that on a grid."""
+    known = function(module)
+    if known is not None:
+        return float(known.max_slope)
+    z = torch.linspace(*GRID, dtype=torch.float64)
+    if isinstance(module, nn.PReLU):
+        return max(1.0, float(module.weight.detach().abs().max()))
+    return float(slope(module, z).abs().max())

@@ -1,0 +1,117 @@
+"""One pass forward and backward through a model that stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from bpx.torch.capture import Capture, tensors
+from bpx.torch.measure import REDUCTIONS, Measured
+from bpx.torch.preserved import preserved
+
+Tensor = Any
+
+
+@final
+@dataclass(frozen=True)
+class Batch:
+    """What is sent through a model, and how its loss is computed.
+
+    Attributes
+    ----------
+    x, y
+        Inputs and targets: a tensor, a tuple (positional arguments) or a mapping (keyword arguments); y may be None.
+    loss : callable
+        ``loss(output, y)``, a scalar; not used where there is a closure.
+    reduction : str
+        ``mean`` or ``sum``: how the loss combines the samples.
+    closure : callable or None
+        ``closure(model, x)`` or, with targets, ``closure(model, x, y)``, which returns the scalar loss.
+    n : int
+        Number of samples.
+    """
+
+    x: Any
+    y: Any
+    loss: Callable[[Any, Any], Tensor]
+    reduction: str
+    closure: Callable[..., Tensor] | None
+    n: int
+
+    def cost(self, model: nn.Module) -> Tensor:
+        """Return the loss; raises ValueError where it is no scalar with a graph."""
+        if self.closure is not None:
+            cost = self.closure(model, self.x) if self.y is None else self.closure(model, self.x, self.y)
+        else:
+            if isinstance(self.x, dict) or hasattr(self.x, "items"):
+                output = model(**self.x)
+            else:
+                output = model(*self.x) if isinstance(self.x, (tuple, list)) else model(self.x)
+            cost = self.loss(output, self.y)
+        name = type(model).__name__
+        if not isinstance(cost, torch.Tensor) or cost.numel() != 1:
+            got = f"shape {tuple(cost.shape)}" if isinstance(cost, torch.Tensor) else type(cost).__name__
+            raise ValueError(f"the loss of {name}: expected a scalar tensor, got {got}")
+        if not cost.requires_grad:
+            raise ValueError(f"the loss of {name}: expected a tensor with a graph, got one that is detached")
+        return cost.reshape(())
+
+
+def batch(
+    x: Any,
+    y: Any,
+    loss: Callable[[Any, Any], Tensor],
+    reduction: str,
+    closure: Callable[..., Tensor] | None,
+    n: int | None,
+) -> Batch:
+    """Return a Batch, ``n`` being the length of the first tensor in x where it is None; raises ValueError."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: expected {' or '.join(REDUCTIONS)}, got {reduction!r}")
+    if n is None:
+        first = next((t for t in tensors(x) if t.dim() > 0), None)
+        if first is None:
+            raise ValueError("x: expected a tensor, or several in a tuple or a mapping; none has a first dimension")
+        n = len(first)
+    if n < 1:
+        raise ValueError(f"x: expected at least one sample, got {n}")
+    return Batch(x, y, loss, reduction, closure, n)
+
+
+@contextmanager
+def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Iterator[Measured]:
+    """Make a pass in training mode, and give what it shows while the gradients of the parameters are there.
+
+    Raises ValueError where no weight layer of ``model`` runs, the loss is no scalar with a graph, or a layer runs
+    without one.
+    """
+    with preserved(model), eager(model), torch.enable_grad(), Capture(model, blocks=blocks) as capture:
+        cost = given.cost(model)
+        if not capture.layers:
+            raise ValueError(f"{type(model).__name__}: expected a model with weight layers that run, got none")
+        capture.backward(cost)
+        capture.remove()
+        yield Measured(capture, given.n, given.reduction)
+
+
+def eager(model: nn.Module) -> Any:
+    """Return a context in which compiled modules run as they were written, so that hooks see them.
+
+    Raises ValueError, naming the module, where this version of PyTorch (before 2.6) has no such context.
+    """
+    compiled = [name for name, module in model.named_modules() if is_compiled(module)]
+    if not compiled:
+        return nullcontext()
+    if not hasattr(torch.compiler, "set_stance"):
+        raise ValueError(f"{compiled[0] or type(model).__name__} is compiled: expected torch 2.6 or the module itself")
+    return torch.compiler.set_stance("force_eager")
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether a module is what ``torch.compile`` or ``module.compile`` made."""
+    return type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None

@@ -1,0 +1,51 @@
+"""Leave a model as it was: buffers, gradients, training flags and random state are put back after a pass."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into training mode and, at the end, put back what a pass forward and backward changes.
+
+    That is every buffer (running statistics), every ``.grad``, every module's training flag, and the state of
+    PyTorch's and Python's random numbers. Inside, no parameter has a ``.grad``.
+    """
+    modules = list(model.modules())
+    flags = [module.training for module in modules]
+    buffers = [
+        (module._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+    ]
+    gradients = [(p, p.grad) for p in model.parameters()]
+    state = random.getstate()
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices):
+        try:
+            for p, _ in gradients:
+                p.grad = None
+            model.train()
+            yield
+        finally:
+            for module, flag in zip(modules, flags, strict=True):
+                module.training = flag
+            _put_back(buffers)
+            for p, grad in gradients:
+                p.grad = grad
+            random.setstate(state)
+
+
+def _put_back(buffers: list[tuple[dict[str, Any], str, Any, Any]]) -> None:
+    with torch.no_grad():
+        for held, name, buffer, value in buffers:
+            held[name] = buffer
+            if buffer is not None and not torch.equal(buffer, value):
+                buffer.copy_(value)

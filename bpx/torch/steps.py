@@ -1,0 +1,101 @@
+"""What is measured of one optimizer step: the pass before it, the update that it makes, clipping, lost updates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bpx.probes import Reading
+from bpx.probes.probe import per_layer
+from bpx.probes.scales import QUANTITIES
+from bpx.torch.measure import AGREEMENT, Measured, gathered, total_norm
+from bpx.torch.modules import weights
+
+Values = NDArray[np.float64]
+UNITS = ("dead_units", "zero_activations")
+UPDATES = ("lost_updates", "zero_gradients")
+CLIP_TOLERANCE = 1e-5  # a norm that is smaller by less than this share was not clipped
+
+
+@final
+class Clipping:
+    """Compare the gradient after backward with the one that the optimizer gets: what clipping has left of its norm."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._norms: dict[int, Any] = {}
+        self._handles = [
+            p.register_post_accumulate_grad_hook(self._note) for p in model.parameters() if p.requires_grad
+        ]
+
+    def _note(self, p: Any) -> None:
+        self._norms[id(p)] = total_norm([p.grad])
+
+    def coefficient(self, model: nn.Module, scale: float) -> float:
+        """Return |g| at the step over |g| after backward, divided by ``scale``; 1 where nothing was clipped."""
+        parameters = [p for p in model.parameters() if id(p) in self._norms and p.grad is not None]
+        if not parameters:
+            return math.nan
+        before = float(torch.linalg.vector_norm(torch.stack([self._norms[id(p)] for p in parameters]))) / scale
+        after = float(total_norm([p.grad for p in parameters]))
+        ratio = after / before if before > 0 else math.nan
+        return 1.0 if ratio > 1 - CLIP_TOLERANCE else ratio
+
+    def remove(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+
+@final
+class StepMeasurement:
+    """Take what is to be measured when the optimizer is about to step, and complete it when the step is made."""
+
+    def __init__(self, measured: Measured, clip: float, *, standard: bool) -> None:
+        self.measured, self.clip, self.standard = measured, clip, standard
+        self.scales = measured.scales()
+        self.rest = (
+            [("units", UNITS, measured.units()), ("coherence", AGREEMENT, measured.agreement())] if standard else []
+        )
+        modules = {call.module: weights(call.module) for call in measured.layers}
+        self._before = {module: [w.detach().clone() for w in held] for module, held in modules.items()}
+
+    def made(self) -> list[Reading]:
+        """Return what was measured, the update among it: update_ratio = |dW| / |W|, and the share of lost updates."""
+        names = list(self.measured.names)
+        table: list[list[Any]] = []
+        lost: list[list[Any]] = []
+        for call in self.measured.layers:
+            pairs = list(zip(weights(call.module), self._before[call.module], strict=True))
+            size, step = total_norm([b for _, b in pairs]), total_norm([w.detach() - b for w, b in pairs])
+            table.append([step, size])
+            if self.standard:
+                lost.append(_lost(pairs))
+        with np.errstate(all="ignore"):
+            steps = gathered(table)
+            self.scales[:, QUANTITIES.index("update_ratio")] = steps[:, 0] / steps[:, 1]
+        readings = [Reading("scales", tuple(per_layer(names, QUANTITIES)), self.scales.reshape(-1))]
+        if self.standard:
+            readings += [
+                Reading(probe, tuple(per_layer(names, quantities)), values.reshape(-1))
+                for probe, quantities, values in [*self.rest, ("updates", UPDATES, gathered(lost))]
+            ]
+        if not math.isnan(self.clip):
+            readings.append(Reading("clipping", (("", "", "clip_coefficient", 0),), np.array([self.clip])))
+        return readings
+
+
+def _lost(pairs: list[tuple[Any, Any]]) -> list[Any]:
+    """Return the share of entries with a gradient that the step left as they were, and of those with none."""
+    same, zero, size = [], [], 0
+    for w, before in pairs:
+        size += w.numel()
+        if w.grad is None or w.grad.is_sparse:
+            return [math.nan, math.nan]
+        same.append(((w.detach() == before) & (w.grad != 0)).sum(dtype=torch.float64))
+        zero.append((w.grad == 0).sum(dtype=torch.float64))
+    return [torch.stack(same).sum() / size, torch.stack(zero).sum() / size] if pairs else [math.nan, math.nan]

@@ -1,0 +1,67 @@
+"""The MLflow run that is active in this process, as a tracker: what is measured goes into the user's own run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, final
+
+from bpx.system.text import one_line
+from bpx.tracking.errors import TrackingError
+from bpx.tracking.tracker import Tracker
+
+MAX_METRICS = 1000  # of a batch
+
+
+def run_is_active() -> bool:
+    """Return whether this process has imported MLflow and has a run open."""
+    mlflow = sys.modules.get("mlflow")
+    return mlflow is not None and mlflow.active_run() is not None
+
+
+@final
+class ActiveRun(Tracker):
+    """Log into the active run, beside the local record; the run is the user's, who ends it."""
+
+    def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
+        """Find the active run, and give it tags, and parameters under ``bpx.``; raises TrackingError."""
+        import mlflow
+
+        super().start(name, params, tags, data, directory)
+        run = mlflow.active_run()
+        if run is None:
+            raise TrackingError("tracking: no run of MLflow is active in this process")
+        self._id, self._client = run.info.run_id, mlflow.MlflowClient()
+        for key, value in tags.items():
+            self.tag(key, value)
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run."""
+        return str(self._id)
+
+    def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
+        """Keep the finite ones of ``metrics`` and log them; raises TrackingError."""
+        from mlflow.entities import Metric
+
+        finite = super().log(step, epoch, metrics)
+        now = int(time.time() * 1000)
+        entries = [Metric(key, value, now, step) for key, value in finite.items()]
+        for i in range(0, len(entries), MAX_METRICS):
+            self._reported(lambda i=i: self._client.log_batch(self._id, metrics=entries[i : i + MAX_METRICS]))
+        return finite
+
+    def tag(self, key: str, value: str) -> None:
+        """Attach a word to the run; raises TrackingError."""
+        self._reported(lambda: self._client.set_tag(self._id, key, value))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Hand over a file; raises TrackingError."""
+        self._reported(lambda: self._client.log_artifact(self._id, str(path), folder or None))
+
+    def _reported(self, send: Any) -> None:
+        try:
+            send()
+        except Exception as error:  # whatever the store raises
+            raise TrackingError(f"the active run of MLflow cannot be written: {one_line(error)}") from error

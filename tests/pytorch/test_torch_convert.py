@@ -1,0 +1,66 @@
+"""Networks of the engine as PyTorch modules and back: the same outputs, before and after."""
+
+import numpy as np
+import pytest
+
+from bpx.engine import ACTIVATIONS, mlp, residual_mlp, sgd
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+
+from bpx.torch import from_torch, to_torch  # noqa: E402
+
+nn = torch.nn
+
+
+def trained(model, activation, normalization, dtype="float32"):
+    net = model(6, [8, 8], 3, activation, normalization=normalization, dropout=0.2, dtype=dtype).bind(16)
+    optimizer = sgd(0.05).bind(net.parameters)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        net.cost(rng.standard_normal((16, 6)).astype(dtype), rng.integers(0, 3, 16))
+        net.backward()
+        optimizer.propose()
+        optimizer.apply()
+    return net
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer", "rms"])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("model", [mlp, residual_mlp])
+def test_outputs_are_equal_there_and_back(model, activation, normalization):
+    net = trained(model, activation, normalization)
+    x = np.random.default_rng(1).standard_normal((40, 6)).astype("f")
+    module = to_torch(net).eval()
+    with torch.no_grad():
+        there = module(torch.from_numpy(x)).softmax(1).numpy()
+    np.testing.assert_allclose(there, net.predict(x), rtol=1e-5, atol=1e-6)
+    back = from_torch(module)
+    np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-5, atol=1e-6)
+    assert back.parameters.theta.tobytes() == net.parameters.theta.tobytes()
+    for key, value in net.state_dict().items():  # the engine keeps running statistics in float64
+        np.testing.assert_allclose(back.state_dict()[key], value, rtol=1e-6)
+
+
+def test_the_copies_share_no_memory():
+    net = trained(mlp, "tanh", "batch")
+    before = net.parameters.theta.copy()
+    module = to_torch(net)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.zero_()
+    np.testing.assert_array_equal(net.parameters.theta, before)
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)), "^0: .*Conv2d"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Mish())), "^1.0: .*Mish"),
+        (nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2)), "^1: .*GroupNorm"),
+        (nn.Sequential(nn.ReLU()), "nn.Linear"),
+    ],
+)
+def test_what_the_engine_has_no_layer_for_is_named(module, named):
+    with pytest.raises(ValueError, match=named):
+        from_torch(module)
