@@ -42,7 +42,7 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
         found.append(f"constant in the training part, so that they carry nothing: {_listed(constant)}")
     size = np.abs(x).max(axis=0, initial=0.0)
     if len(tiny := np.flatnonzero((size > 0) & (size < TINY))):
-        more = f", and so are {len(tiny) - 1} more" if len(tiny) > 1 else ""
+        more = f" (and {len(tiny) - 1} more)" if len(tiny) > 1 else ""
         found.append(f"feature {names[tiny[0]]} is tiny, at most {size[tiny[0]]:.3g}{more}: scaled in float64")
     return tuple(found)
 
@@ -58,7 +58,7 @@ def _row_numbers(samples: Samples) -> str:
         spread = np.ptp(samples.x[:n], axis=0)
         columns = {str(k): samples.x[:n, k] for k in np.flatnonzero(spread == n - 1)}
     found = {name: np.sort(column) for name, column in columns.items()}
-    found = {name: column for name, column in found.items() if (np.diff(column) == 1).all()}
+    found = {name: column for name, column in found.items() if column[0] % 1 == 0 and (np.diff(column) == 1).all()}
     if not found:
         return ""
     first, last = next((column[0], column[-1]) for column in found.values())
