@@ -105,7 +105,7 @@ def geometric_mean(factors: Sequence[float]) -> float | None:
 def without(net: Network, kind: str) -> None:
     """Take all layers of a ``kind`` out of ``net``: dropout, norm, or the shortcuts of residual blocks (residual)."""
 
-    def kept(layers: list[Layer]) -> list[Layer]:
+    def kept(layers: Sequence[Layer]) -> list[Layer]:
         found: list[Layer] = []
         for layer in layers:
             if isinstance(layer, Residual):

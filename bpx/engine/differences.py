@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from bpx.engine.activations import Activation
+from bpx.engine.arrays import Array
+from bpx.engine.layer import Layer
 
 ROUND_OFF = float(np.finfo(np.float64).eps)
 TOLERANCE = 1e-7  # of a relative difference, beyond the error of the difference itself
@@ -23,14 +27,25 @@ class Difference:
     smooth: bool
 
 
-def derivative(change: Callable[[float], tuple[float, bool]], step: float) -> Difference:
-    """Return f'(0) by Richardson extrapolation, where ``change(h)`` is (f(h) - f(-h), whether no kink lies between).
+def derivative(f: Callable[[float], float], layers: Iterable[Layer], step: float) -> Difference:
+    """Return f'(0) by Richardson extrapolation; kinks are those that ``f`` makes the activations in ``layers`` cross.
 
     D(h) = (f(h) - f(-h)) / 2h is off by f''' h**2 / 6 and by round-off / h. R(h) = (4 D(h) - D(2h)) / 3 is free of the
     first; the value is R(step), and its error is estimated by R(step) - R(step / 2), which holds both what is left of
     the series (of order h**4) and, doubled, the round-off. (Richardson 1911.)
     """
-    changes = [change(scale * step) for scale in _STEPS]
-    half, one, two = (df / (2 * scale * step) for (df, _), scale in zip(changes, _STEPS, strict=True))
+    activations = [layer for layer in layers if isinstance(layer, Activation)]
+    slopes, smooth = [], True
+    for h in (scale * step for scale in _STEPS):
+        up, above = f(h), _sides(activations)
+        down, below = f(-h), _sides(activations)
+        slopes.append((up - down) / (2 * h))
+        smooth &= all(map(np.array_equal, above, below))
+    half, one, two = slopes
     value = (4 * one - two) / 3
-    return Difference(value, abs(value - (4 * half - one) / 3), all(smooth for _, smooth in changes))
+    return Difference(value, abs(value - (4 * half - one) / 3), smooth)
+
+
+def _sides(activations: Iterable[Activation]) -> list[Array]:
+    """On which side of each kink every unit stands."""
+    return [a.x > kink for a in activations for kink in a.function.kinks]

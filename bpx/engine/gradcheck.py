@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bpx.engine.activations import Activation
 from bpx.engine.arrays import Array
 from bpx.engine.differences import ERROR_FACTOR, MAX_TOLERANCE, ROUND_OFF, TOLERANCE, Difference, derivative
 from bpx.engine.layercheck import LayerCheck, check_layers
 from bpx.engine.network import Network
+from bpx.engine.parameters import Parameter
 
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """One parameter's check: relative difference (None where the differences resolve nothing), entries, kinks.
+    """One parameter's check.
 
-    ``tolerance`` is 1e-7 plus what the estimated error of the differences explains; ``worst`` entry, and ``error``, its
-    absolute difference.
+    Attributes
+    ----------
+    name : str
+        Of the parameter.
+    relative : float or None
+        norm(n - a) / norm(n + a); None where the differences resolve nothing.
+    tolerance : float
+        1e-7 plus what the estimated error of the differences explains.
+    entries, kinks : int
+        Entries compared, and those of them left out because a unit crosses a kink within the difference.
+    worst : tuple of int
+        The entry that is off the most.
+    error : float
+        By how much.
+    analytic, numeric : ndarray
+        The gradient and the differences of the entries not left out.
     """
 
     name: str
@@ -39,7 +54,19 @@ class TensorCheck:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """The check of a network: ``relative`` = norm(n - a) / norm(n + a) over all entries not at a kink."""
+    """The check of a network.
+
+    Attributes
+    ----------
+    relative : float
+        norm(n - a) / norm(n + a) over all entries not at a kink.
+    tolerance : float
+        1e-7 plus what the estimated error of the differences explains.
+    directional : float
+        The worst relative difference along random directions of all parameters.
+    tensors, layers : tuple
+        The checks of every parameter, and of every layer's backward.
+    """
 
     relative: float
     tolerance: float
@@ -94,7 +121,7 @@ def gradcheck(
         raise ValueError("the gradient check needs dtype=float64")
     rng = np.random.default_rng(0) if rng is None else rng
     replica = net.replica(len(x))
-    theta = replica.parameters.theta
+    theta, layers = replica.parameters.theta, list(replica.layers())
     cost = replica.cost(x, y, train)
     replica.backward()
     grad = replica.parameters.grad.copy()
@@ -103,15 +130,13 @@ def gradcheck(
     def difference(direction: Array | float, step: float, index: int | slice = slice(None)) -> Difference:
         kept = theta[index].copy()
 
-        def change(h: float) -> tuple[float, bool]:
+        def along(h: float) -> float:
             theta[index] = kept + h * direction
-            up, sides_up = replica.cost(x, y, train), _sides(replica)
-            theta[index] = kept - h * direction
-            down, sides_down = replica.cost(x, y, train), _sides(replica)
+            moved = replica.cost(x, y, train)
             theta[index] = kept
-            return up - down, all(np.array_equal(a, b) for a, b in zip(sides_up, sides_down, strict=True))
+            return moved
 
-        return derivative(change, step)
+        return derivative(along, layers, step)
 
     directional = 0.0
     for _ in range(directions):
@@ -122,47 +147,49 @@ def gradcheck(
             directional = max(directional, abs(slope.value - analytic) / abs(slope.value + analytic))
 
     checks: list[TensorCheck] = []
-    left: list[Array] = []  # the errors of the differences
+    errors: list[Array] = []
     start = 0
     for p in replica.parameters:
         chosen = np.arange(p.size)
         if entries is not None and p.size > entries:
             chosen = np.sort(rng.choice(p.size, entries, replace=False))
-        places = [start + int(i) for i in chosen]
-        slopes = [difference(1.0, epsilon * max(1.0, abs(float(theta[i]))), i) for i in places]
-        smooth = np.array([s.smooth for s in slopes])
-        numeric, error = np.array([s.value for s in slopes]), np.array([s.error for s in slopes])[smooth]
-        n, a = numeric[smooth], grad[places][smooth]
-        scale, tolerance = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0)), _tolerance(floor, error, n, a)
-        off = np.abs(numeric - grad[places]) * smooth
-        worst = int(off.argmax())
-        checks.append(
-            TensorCheck(
-                p.name,
-                relative_difference(n, a) if scale > floor and tolerance < MAX_TOLERANCE else None,
-                tolerance,
-                len(chosen),
-                int((~smooth).sum()),
-                tuple(int(i) for i in np.unravel_index(chosen[worst], p.shape)),
-                float(off[worst]),
-                a,
-                n,
-            )
-        )
-        left.append(error)
+        places = start + chosen
+        slopes = [difference(1.0, epsilon * max(1.0, abs(float(theta[i]))), int(i)) for i in places]
+        check, error = _compare(p, chosen, grad[places], slopes, floor)
+        checks.append(check)
+        errors.append(error)
         start += p.size
     n, a = (np.concatenate([getattr(check, kind) for check in checks]) for kind in ("numeric", "analytic"))
-    layers = check_layers(replica, x, y, train, rng)
-    tolerance = _tolerance(floor, np.concatenate(left), n, a)
-    return GradientCheck(relative_difference(n, a), tolerance, directional, tuple(checks), layers)
+    tolerance = _tolerance(floor, np.concatenate(errors), n, a)
+    passed = check_layers(replica, x, y, train, rng)
+    return GradientCheck(relative_difference(n, a), tolerance, directional, tuple(checks), passed)
+
+
+def _compare(
+    p: Parameter, chosen: Array, grad: Array, slopes: Sequence[Difference], floor: float
+) -> tuple[TensorCheck, Array]:
+    """Return the check of a parameter's ``chosen`` entries, and the errors of the differences that cross no kink."""
+    smooth = np.array([s.smooth for s in slopes])
+    numeric, error = np.array([s.value for s in slopes]), np.array([s.error for s in slopes])[smooth]
+    n, a = numeric[smooth], grad[smooth]
+    scale, tolerance = max(np.abs(n).max(initial=0.0), np.abs(a).max(initial=0.0)), _tolerance(floor, error, n, a)
+    off = np.abs(numeric - grad) * smooth
+    worst = int(off.argmax())
+    check = TensorCheck(
+        name=p.name,
+        relative=relative_difference(n, a) if scale > floor and tolerance < MAX_TOLERANCE else None,
+        tolerance=tolerance,
+        entries=len(chosen),
+        kinks=int((~smooth).sum()),
+        worst=tuple(int(i) for i in np.unravel_index(chosen[worst], p.shape)),
+        error=float(off[worst]),
+        analytic=a,
+        numeric=n,
+    )
+    return check, error
 
 
 def _tolerance(floor: float, error: Array, numeric: Array, analytic: Array) -> float:
     """Return the relative difference that the error of the differences, at least their round-off, explains."""
     total = float(np.linalg.norm(numeric + analytic))
     return TOLERANCE + (ERROR_FACTOR * float(np.linalg.norm(np.maximum(error, floor))) / total if total else 0.0)
-
-
-def _sides(net: Network) -> list[Array]:
-    """On which side of each kink every unit stands."""
-    return [layer.x > kink for layer in net.layers() if isinstance(layer, Activation) for kink in layer.function.kinks]

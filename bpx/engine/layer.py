@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -28,6 +28,7 @@ class Layer(ABC):
     x: Array
     y: Array
     dx: Array
+    branch: Sequence[Layer] = ()  # the layers inside this one, in forward order
 
     def __init__(self) -> None:
         self.frozen = False
@@ -54,10 +55,14 @@ class Layer(ABC):
         """Use the first ``n`` rows of every buffer: a short batch needs no buffers of its own."""
         for key, buffer in self._buffers.items():
             setattr(self, key, buffer[:n])
+        for layer in self.branch:
+            layer.set_batch_size(n)
 
     def layers(self) -> Iterator[Layer]:
         """Yield this layer and those inside it, in forward order."""
         yield self
+        for layer in self.branch:
+            yield from layer.layers()
 
     def parameters(self) -> dict[str, Parameter]:
         """Return the layer's own parameters by the names that its formulas give them."""
@@ -74,6 +79,7 @@ class Layer(ABC):
         other._buffers = {}
         for key, parameter in self.parameters().items():
             setattr(other, key, parameters[parameter.name])
+        other.branch = [layer.replica(parameters) for layer in self.branch]
         return other
 
     def _place(self, name: str, n_in: int, n_out: int) -> int:

@@ -6,12 +6,11 @@ A wrong derivative makes the gradient of everything nearer to the input wrong, b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bpx.engine.activations import Activation
 from bpx.engine.arrays import Array
 from bpx.engine.differences import ERROR_FACTOR, MAX_TOLERANCE, ROUND_OFF, TOLERANCE, derivative
 from bpx.engine.layer import Layer
@@ -24,8 +23,15 @@ _STEP, _N_DIRECTIONS, _MAX_TRIES = 1e-5, 3, 10
 class LayerCheck:
     """One backward: |n - a| / norm(dx), n and a being the slope of dy . y along a random direction of the input.
 
-    ``relative`` is None where it cannot be said: dx is zero, every direction tried crosses a kink, or the error of the
-    differences leaves less than three digits. ``tolerance`` is 1e-7 plus what that error explains.
+    Attributes
+    ----------
+    name : str
+        Of the layer, or ``loss``.
+    relative : float or None
+        The largest over the directions; None where it cannot be said: dx is zero, every direction tried crosses a kink,
+        or the error of the differences leaves less than three digits.
+    tolerance : float
+        1e-7 plus what that error explains.
     """
 
     name: str
@@ -39,9 +45,10 @@ class LayerCheck:
 
 
 @dataclass
-class _Passed:
+class _Pass:
     """What a step sends through a layer: its input, the gradient at its output, the gradient at its input."""
 
+    layer: Layer
     x: Array
     dy: Array
     dx: Array
@@ -52,47 +59,33 @@ def check_layers(net: Network, x: Array, y: Array, train: bool, rng: np.random.G
 
     A layer without a gradient at its input (the first) is left out: its parameters are checked as tensors.
     """
-    passed = _step(net, x, y, train)
-    z, dz = net.blocks[-1].y.copy(), passed[net.blocks[-1].name].dy
-    checks = []
-    for layer in net.layers():
-        values = passed[layer.name]
-        if values.dx.size:
-            checks.append(_check(layer.name, values.x, values.dx, values.dy, _output(layer, train), [layer], rng))
-    cost = _check("loss", z, dz, np.ones(1), lambda v: np.array([net.loss.forward(v, y)]), [], rng)
-    return (*checks, cost)
+    net.cost(x, y, train)
+    z, dz = net.blocks[-1].y.copy(), net.loss.backward().copy()
+
+    def cost(z: Array) -> Array:
+        return np.array([net.loss.forward(z, y)])
+
+    passes = [p for p in _passes(net.blocks, x, dz, train) if p.dx.size]
+    checks = [_check(p.layer.name, p.x, p.dx, p.dy, _forward(p.layer, train), [*p.layer.layers()], rng) for p in passes]
+    return (*checks, _check("loss", z, dz, np.ones(1), cost, [], rng))
 
 
-def _output(layer: Layer, train: bool) -> Callable[[Array], Array]:
+def _forward(layer: Layer, train: bool) -> Callable[[Array], Array]:
     return lambda x: layer.forward(x, train)
 
 
-def _step(net: Network, x: Array, y: Array, train: bool) -> dict[str, _Passed]:
-    """Make a step and return what went through each layer, by name."""
-    passed: dict[str, _Passed] = {}
-
-    def listen(layer: Layer) -> None:
-        forward, backward = layer.forward, layer.backward
-        inputs: list[Array] = []
-
-        def heard_forward(x: Array, train: bool) -> Array:
-            inputs.append(x.copy())
-            return forward(x, train)
-
-        def heard_backward(dy: Array) -> Array:
-            dx = backward(dy)
-            passed[layer.name] = _Passed(inputs[-1], dy.copy(), dx.copy())
-            return dx
-
-        vars(layer).update(forward=heard_forward, backward=heard_backward)
-
-    for layer in net.layers():
-        listen(layer)
-    net.cost(x, y, train)
-    net.backward()
-    for layer in net.layers():
-        del vars(layer)["forward"], vars(layer)["backward"]
-    return passed
+def _passes(layers: Sequence[Layer], x: Array, dy: Array, train: bool) -> list[_Pass]:
+    """Send ``x`` forward and ``dy`` backward through a chain; return what went through each, and those inside it."""
+    inputs: list[Array] = []
+    for layer in layers:
+        inputs.append(x.copy())
+        x = layer.forward(x, train)
+    found: list[_Pass] = []
+    for layer, entered in zip(reversed(layers), reversed(inputs), strict=True):
+        dx = layer.backward(dy).copy()
+        found = [_Pass(layer, entered, dy, dx), *_passes(layer.branch, entered, dy, train), *found]
+        dy = dx
+    return found
 
 
 def _check(
@@ -101,7 +94,7 @@ def _check(
     dx: Array,
     dy: Array,
     output: Callable[[Array], Array],
-    layers: list[Layer],
+    layers: Sequence[Layer],
     rng: np.random.Generator,
 ) -> LayerCheck:
     """Compare dx with differences of dy . output(x) along random directions."""
@@ -111,13 +104,10 @@ def _check(
     for _ in range(_MAX_TRIES):
         v = rng.standard_normal(x.shape)
 
-        def change(step: float, v: Array = v) -> tuple[float, bool]:
-            up = float(np.vdot(dy, output(x + step * v)))
-            sides = _sides(layers)
-            down = float(np.vdot(dy, output(x - step * v)))
-            return up - down, all(np.array_equal(a, b) for a, b in zip(sides, _sides(layers), strict=True))
+        def along(step: float, v: Array = v) -> float:
+            return float(np.vdot(dy, output(x + step * v)))
 
-        slope = derivative(change, h)
+        slope = derivative(along, layers, h)
         if slope.smooth:
             off.append(abs(slope.value - float(np.vdot(dx, v))))
             error = max(error, slope.error)
@@ -127,9 +117,3 @@ def _check(
     if not off or size == 0 or tolerance > MAX_TOLERANCE:
         return LayerCheck(name, None, tolerance)
     return LayerCheck(name, max(off) / size, tolerance)
-
-
-def _sides(layers: list[Layer]) -> list[Array]:
-    """On which side of each kink every unit of these layers stands."""
-    inner = [part for layer in layers for part in layer.layers() if isinstance(part, Activation)]
-    return [a.x > kink for a in inner for kink in a.function.kinks]

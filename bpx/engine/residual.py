@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Self, final
+from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 
@@ -40,24 +40,6 @@ class Residual(Layer):
         self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
         for layer in self.branch:
             layer.bind(batch, dtype, rng)
-
-    def set_batch_size(self, n: int) -> None:
-        """Use the first ``n`` rows of every buffer, the branch's too."""
-        super().set_batch_size(n)
-        for layer in self.branch:
-            layer.set_batch_size(n)
-
-    def layers(self) -> Iterator[Layer]:
-        """Yield the block and then its branch's layers."""
-        yield self
-        for layer in self.branch:
-            yield from layer.layers()
-
-    def replica(self, parameters: ParameterVector) -> Self:
-        """Return a frozen block of replicas."""
-        other = super().replica(parameters)
-        other.branch = [layer.replica(parameters) for layer in self.branch]
-        return other
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = x + branch(x)."""
