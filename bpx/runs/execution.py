@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, final
 
-from bpx.config import flatten
 from bpx.data import Batches
 from bpx.probes import NonFinite
 from bpx.records import Outcome
 from bpx.runs.console import Console
 from bpx.runs.job import Job, RunResult, RunState, Watcher
 from bpx.runs.measurement import Measurement
+from bpx.runs.naming import PLAIN, parameters
 from bpx.runs.outputs import Outputs
+from bpx.runs.provenance import source_tags, write_provenance
 from bpx.runs.resume import Resumed
 from bpx.system.interrupts import Stop
 from bpx.system.text import masked
@@ -91,6 +92,7 @@ class Execution:
         job, tracker, resume_from = self.job, self.tracker, self.job.resume_from
         if resume_from is None:
             self.outputs.begin(self.plan.config, job.overrides, self.data)
+        source = source_tags(write_provenance(job.directory))
         self.outputs.open_log()
         left_out = [f"not measured: {probe.left_out}" for probe in self.measurement.probe_set.probes if probe.left_out]
         for note in [*self.plan.notes, *tracker.notes, *left_out]:
@@ -100,9 +102,8 @@ class Execution:
         if resume_from is not None and resume_from.run_id:
             tracker.reopen(resume_from.run_id, job.directory)
         else:
-            tags = {"bpx.dataset": self.data.name} | (self.watcher.tags if self.watcher else {})
-            name = f"{job.name} {job.directory.name}".strip()
-            tracker.start(name, flatten(self.plan.config), tags, self.data, job.directory)
+            tags = {"bpx.dataset": self.data.name, **source} | (self.watcher.tags if self.watcher else {})
+            tracker.start(job.name or PLAIN, parameters(self.plan.config), tags, self.data, job.directory)
         if resume_from is not None:
             if tracker.address:
                 self.console.note(f"tracked in {masked(tracker.address)}")

@@ -1,34 +1,65 @@
-"""What a run is called: its experiment and what the command line changes, short."""
+"""What a run is called: what it changes of the defaults, and its experiment, short."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from bpx.config import UserError
+from omegaconf import DictConfig, OmegaConf
+
+from bpx.config import CONF, UserError, flatten
 from bpx.runs.keys import Use, uses
 
 OUTPUTS = Path("outputs")
-MAX_NAME = 40  # characters; the run's id comes behind
+MAX_NAME = 40  # characters
+PLAIN = "default"  # the name of a run that changes nothing
 
 
 def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
-    """Return a run's name without its id: the experiment, options of groups, ``key=value`` by the key's last part.
+    """Return a run's name: options of groups and ``key=value`` by the key's last part, then the experiment.
 
-    ``choices`` are the options that the groups have. What is too long ends with an ellipsis, between two words.
+    ``choices`` are the options that the groups have. What is a default all the same is left out where there is no
+    experiment. What is too long ends with an ellipsis, between two words.
     """
-    words = [str(choices["experiment"])] if choices.get("experiment") else []
+    experiment = [str(choices["experiment"])] if choices.get("experiment") else []
+    words = []
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
-        if Use.NAME not in uses(key):
+        if Use.NAME not in uses(key) or (not experiment and value == _default(key, str(choices.get(key_group(key))))):
             continue
         plain = key in choices and value not in ("none", "null")
-        words.append(value if plain else f"{key.rpartition('.')[2]}{equals}{value}")
-    name = " ".join(words)
+        words.append(value.removesuffix("_mlp") if plain else f"{key.rpartition('.')[2]}{equals}{value}")
+    name = " ".join([*words, *experiment])
     while len(name) > MAX_NAME and len(words) > 1:
         words.pop()
-        name = " ".join([*words, "…"])
+        name = " ".join([*words, "…", *experiment])
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def key_group(key: str) -> str:
+    """Return the group that a key belongs to, which may be itself."""
+    return key.partition(".")[0]
+
+
+def parameters(config: DictConfig) -> dict[str, Any]:
+    """Return a run's configuration as its parameters: each group's option as it is typed, not the class it builds."""
+    options = {group: option_of(group, config[group]) for group in _groups() if group in config}
+    return flatten(config) | {group: name for group, name in options.items() if name}
+
+
+def option_of(group: str, node: DictConfig) -> str | None:
+    """Return the option of a group whose file ``node`` is nearest to; None where it is an option of somebody's own."""
+    given, built = flatten(node), str(node.get("_target_")).rpartition(".")[2].lower()
+    found: dict[str, tuple[int, bool]] = {}
+    for name in _options(group):
+        held = _load(group, name)
+        if held.get("_target_") == node.get("_target_") and held.get("name") == node.get("name"):
+            values = flatten(held)
+            n_equal = sum(key in given and given[key] == value for key, value in values.items())
+            found[name] = n_equal, name.replace("_", "") == built
+    return max(found, key=lambda name: found[name]) if found else None
 
 
 def output_folder(key: str, name: str) -> Path:
@@ -37,3 +68,45 @@ def output_folder(key: str, name: str) -> Path:
     if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
         raise UserError(f"{key} must name a folder inside {OUTPUTS}/, got {name!r}")
     return OUTPUTS / path
+
+
+def _default(key: str, option: str) -> str | None:
+    """Return the default of a key as it is typed, that of its group's ``option``; None where it has none."""
+    main = _load("", "config")
+    if key in _chosen():
+        return _chosen()[key]
+    group, _, name = key.partition(".")
+    node = _load(group, option) if name and option in _options(group) else main
+    values = flatten(OmegaConf.masked_copy(node, [str(k) for k in node if k != "defaults"]))
+    place = name if node is not main else key
+    if place not in values:
+        return None
+    value = values[place]
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@cache
+def _groups() -> list[str]:
+    return [group for group in _chosen() if "/" not in group]
+
+
+def _chosen() -> dict[str, str]:
+    """Return the options of the defaults list."""
+    entries = [entry for entry in _load("", "config").defaults if isinstance(entry, DictConfig)]
+    return {str(group): str(option) for entry in entries for group, option in entry.items()}
+
+
+@cache
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group else []
+
+
+@cache
+def _load(group: str, name: str) -> DictConfig:
+    node = OmegaConf.load(CONF / group / f"{name}.yaml")
+    assert isinstance(node, DictConfig)
+    shared = [other for other in node.get("defaults", []) if isinstance(other, str) and other != "_self_"]
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
+    merged = OmegaConf.merge(*(_load(group, other) for other in shared), own)
+    assert isinstance(merged, DictConfig)
+    return merged

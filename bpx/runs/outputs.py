@@ -18,6 +18,7 @@ from bpx.engine.network import Network
 from bpx.probes import NonFinite
 from bpx.records import Outcome
 from bpx.runs.log import RunLog
+from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.runs.stored import write_config, write_dataset
 from bpx.system.files import naming, replaced
 from bpx.system.text import masked
@@ -101,7 +102,7 @@ class Outputs:
 
     def hand_over(self) -> None:
         """Give the tracker what the directory holds of the run, whatever its outcome."""
-        for name, folder in (("config", "config"), ("train.log", ""), (self.record.name, "")):
+        for name, folder in (("config", "config"), (PROVENANCE, ""), ("train.log", ""), (self.record.name, "")):
             self._tracker.artifact(self.directory / name, folder)
 
     def write_result(

@@ -19,11 +19,11 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bpx.cli.command import terminal
-from bpx.config import flatten, make_plan
+from bpx.config import make_plan
 from bpx.figures.seeds import Series, bands
 from bpx.records import Outcome, read_metrics
 from bpx.runs.job import RunResult
-from bpx.runs.naming import output_folder, run_name
+from bpx.runs.naming import output_folder, parameters, run_name
 from bpx.runs.run import as_given, run_directory, train_run
 from bpx.tracking import Tracker
 
@@ -91,7 +91,7 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
     sample = OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"])
     plan, directory = make_plan(sample), run_directory(folder)
     name = f"{run_name(config.hydra.runtime.choices, fixed)} {len(seeds)} seeds".strip()
-    params = {key: value for key, value in flatten(sample).items() if key not in (KEY, *swept)}
+    params = {key: value for key, value in parameters(sample).items() if key not in (KEY, *swept)}
     params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
     with plan.tracker.begin_study(name, params, {"bpx.seeds": str(len(seeds))}, directory) as parent:
         jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]

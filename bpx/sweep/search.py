@@ -24,7 +24,7 @@ from bpx.cli.command import terminal
 from bpx.cli.overrides import refused_value
 from bpx.config import Plan, UserError, flatten
 from bpx.records import Outcome
-from bpx.runs.naming import output_folder
+from bpx.runs.naming import output_folder, parameters
 from bpx.runs.precheck import Precheck
 from bpx.runs.run import as_given
 from bpx.sweep.library import id_of, keep_quiet
@@ -91,7 +91,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
         with store.exclusively():
             tracker = sample.tracker.begin_study(
                 name,
-                flatten(base) | where.described(),
+                parameters(base) | where.described(),
                 {"bpx.study": name},
                 home / "workers" / store.worker,  # what it tells waits there, apart from what other workers tell
                 study.parent,

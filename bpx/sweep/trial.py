@@ -15,12 +15,14 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from bpx.config import UserError, flatten
+from bpx.config import UserError
 from bpx.records import Outcome
+from bpx.runs.naming import MAX_NAME, parameters
 from bpx.runs.run import as_given, run_directory, train_run
 from bpx.sweep.library import trial_of
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, parse_options
+from bpx.sweep.progress import short
 from bpx.sweep.repeats import Repeat, Repeats
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN, SEEDS, SPREAD
@@ -40,7 +42,7 @@ def run_trial(config: DictConfig) -> None:
         while not trial.repeats.over:
             config = config.copy()
             config.seed = trial.next_seed(base)
-            name = f"trial {trial.number}" + (f" seed {config.seed}" if trial.options.repeats > 1 else "")
+            name = trial.name + (f" seed {config.seed}" if trial.options.repeats > 1 else "")
             done = train_run(config, name, trial.home, words, quiet=True, watcher=trial)
             trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
@@ -74,6 +76,13 @@ class Trial:
         self.logged: set[str] = set()  # the objectives that had a value at any record
 
     @property
+    def name(self) -> str:
+        """The name of the trial's run: its parameters and its number."""
+        params = self.study.get_trials(deepcopy=False)[self.number].params
+        words = [f"{key.rpartition('.')[2]}={short(value)}" for key, value in params.items()]
+        return f"{' '.join(words)[:MAX_NAME]} trial {self.number}"
+
+    @property
     def tags(self) -> dict[str, str]:
         """What the run's tags say of the trial."""
         return {"bpx.study": self.study.study_name, "bpx.trial": str(self.number)}
@@ -100,8 +109,7 @@ class Trial:
                 tracker.connect()
                 directory, tags = run_directory(self.home), self.tags | {"bpx.error": error}
                 try:
-                    name = f"trial {self.number} {directory.name}"
-                    tracker.start(name, flatten(config), tags, None, directory)
+                    tracker.start(self.name, parameters(config), tags, None, directory)
                     self.started(tracker.run_id, directory, "")
                 finally:
                     tracker.finish(outcome)

@@ -24,6 +24,7 @@ from bpx.tracking.delivery import Delivery
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.library import quietly
 from bpx.tracking.spool import Spool
+from bpx.tracking.system_metrics import SystemMetrics
 from bpx.tracking.tracker import Child, Tracker
 
 STATUS = {
@@ -43,7 +44,8 @@ LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 class MLflowTracker(Tracker):
     """Send a run to MLflow: to ``uri``, else MLFLOW_TRACKING_URI, else MLflow's default in this directory.
 
-    ``experiment`` is the one in MLflow that the run belongs to, else MLFLOW_EXPERIMENT_NAME, else bpx.
+    ``experiment`` is the one in MLflow that the run belongs to, else MLFLOW_EXPERIMENT_NAME, else bpx. With
+    ``system_metrics`` a run of more than ten seconds logs the load of the machine beside its own metrics.
 
     After ``start`` nothing waits for the store: what a run tells goes to its spool, from which a thread sends it. The
     thread imports nothing: while MLflow is imported beside scikit-learn, either finds the other's libraries in
@@ -52,6 +54,7 @@ class MLflowTracker(Tracker):
 
     uri: str | None = None
     experiment: str | None = None
+    system_metrics: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,6 +70,7 @@ class MLflowTracker(Tracker):
         self._delivery: Delivery | None = None
         self._unsent = ""
         self._concluded = False
+        self._system: SystemMetrics | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -112,7 +116,7 @@ class MLflowTracker(Tracker):
         with self._reported(), quietly():
             run = self._run_of(directory) if before else None
             if run is None:
-                run = self._create_run(name, tags | liveness.liveness_tags(directory), directory)
+                run = self._create_run(self._unused(name), tags | liveness.liveness_tags(directory), directory)
             else:
                 self._mark_running(run.info.run_id, directory)
             self._run_id = run.info.run_id
@@ -169,6 +173,10 @@ class MLflowTracker(Tracker):
         with self._reported(), quietly():
             self._client.set_tag(child.id, "bpx.outcome", outcome)
             self._client.set_terminated(child.id, STATUS[outcome])
+
+    def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
+        """Keep the finite ones of ``metrics`` at a step, with the system's where they are due, and return them."""
+        return super().log(step, epoch, metrics | (self._system.sample() if self._system else {}))
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
@@ -238,6 +246,7 @@ class MLflowTracker(Tracker):
     def _begin_to_send(self, spool: Spool) -> None:
         spool.save()
         self._spool = spool
+        self._system = SystemMetrics() if self.system_metrics else None
         self._delivery = Delivery(self._client, spool, masked(self._uri))
 
     def _run_of(self, directory: Path) -> Any:
@@ -247,6 +256,27 @@ class MLflowTracker(Tracker):
             return None  # MLflow's filters have no way to write it
         found = self._client.search_runs([self._experiment_id], f"tags.`bpx.run_directory` = '{place}'", max_results=1)
         return found[0] if found else None
+
+    def _unused(self, name: str) -> str:
+        """Return ``name``, with a counter where a run of the experiment, or of the same parent, has it already."""
+        if "'" in name:
+            return name  # MLflow's filters have no way to write it
+        beside = f" and tags.`mlflow.parentRunId` = '{self.parent}'" if self.parent else ""
+
+        def counted(n: int) -> str:
+            return name if n == 1 else f"{name} {n}"
+
+        def used(n: int) -> bool:
+            wanted = f"attributes.run_name = '{counted(n)}'{beside}"
+            return bool(self._client.search_runs([self._experiment_id], wanted, max_results=1))
+
+        last, free = 0, 1
+        while used(free):
+            last, free = free, 2 * free
+        while free - last > 1:
+            middle = (last + free) // 2
+            last, free = (middle, free) if used(middle) else (last, middle)
+        return counted(free)
 
     def _create_run(self, name: str, tags: dict[str, str], directory: Path) -> Any:
         """Return a new run; where the answer was lost, the one that was made."""
@@ -340,7 +370,8 @@ class MLflowTracker(Tracker):
             if gone and client.get_run(run.info.run_id).info.status == "RUNNING":
                 client.set_tag(run.info.run_id, "bpx.outcome", Outcome.INTERRUPTED)
                 client.set_terminated(run.info.run_id, STATUS[Outcome.INTERRUPTED])
-                ended.append(run.info.run_name)
+                folder = Path(run.data.tags.get("bpx.run_directory", "")).name
+                ended.append(f"{run.info.run_name} {folder}".strip())
         return ended
 
     @contextmanager

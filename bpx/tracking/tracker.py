@@ -162,7 +162,7 @@ class Tracker:
     def _known(self, step: int, key: str, value: float) -> bool:
         """Return whether the metric was logged before the run was interrupted, and count it if it was another."""
         before = self._logged.get((step, key))
-        self.differing += before is not None and before != value and not key.startswith("time/")
+        self.differing += before is not None and before != value and not key.startswith(("time/", "system/"))
         return before is not None
 
     def tag(self, key: str, value: str) -> None:
