@@ -155,6 +155,7 @@ def test_python_examples_run(page, tmp_path):
             assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_python_examples_are_typed(tmp_path):
     """mypy --strict accepts what a reader copies; the activation of the README stands in a module with these names."""
     header = (

@@ -256,6 +256,7 @@ def test_a_server_that_is_no_tracking_server_is_not_waited_for(code, hint):
     assert time.monotonic() - start < 10 and "secret" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_six_processes_on_a_fresh_directory_at_once(tmp_path):
     code = (
         "import pathlib, sys, types\n"
