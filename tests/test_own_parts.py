@@ -1,5 +1,6 @@
-"""Parts in a module of the user's own, with YAMLs in a folder of the user's own, go through every process."""
+"""Parts in a module of the user's own, with YAMLs in a folder of the user's own, go through every command."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -15,9 +16,14 @@ from bpx.engine.activations import ACTIVATIONS, ELU
 from bpx.engine.features import Scaler
 from bpx.engine.model_files import load_model, save_model
 from bpx.engine.parts import describe
+from bpx.records import read
 
-WORDS = ("--config-dir", "conf", "activation=isru", "initializer=lecun_normal", "model.depth=3", "model.width=10")
-QUIET = ("progress=false", "checkpoint.keep=1", "dataset=moons")
+PAGE = (ROOT / "docs" / "own_parts.md").read_text()
+DIRECTORY = ("--config-dir", "conf")
+NETWORK = ("activation=sine", "initializer=triangular", "normalization=absolute", "loss=squared_hinge",
+           "model.depth=4", "model.width=10")  # fmt: skip
+PARTS = (*DIRECTORY, *NETWORK, "optimizer=signs", "schedule=inverse_root", "dataset=rings", "probes=mine")
+SHORT = ("progress=false", "checkpoint.keep=1", "epochs=1")
 LOADED = """
 import sys
 from bpx.engine.model_files import load_model
@@ -25,88 +31,152 @@ try:
     load_model(sys.argv[1])
 except ValueError as error:
     print(error)
-assert "myact" not in sys.modules
-print(load_model(sys.argv[1], allow=("myact",)).predict([[1, 2]]).shape)
+assert "mine" not in sys.modules
+print(load_model(sys.argv[1], allow=("mine",)).predict([[1, 2]]).shape)
 import mlflow
 mlflow.set_tracking_uri(sys.argv[2])
 with open(f"{sys.argv[1]}/mlflow_run_id") as file:
     address = f"runs:/{file.read().strip()}/model"
-print(mlflow.pyfunc.load_model(address, model_config={"allow": ["myact"]}).predict([[1.0, 2.0]]).shape)
+print(mlflow.pyfunc.load_model(address, model_config={"allow": ["mine"]}).predict([[1.0, 2.0]]).shape)
 """
 
 
 @pytest.fixture
 def home(tmp_path):
-    """A folder with the README's module and its YAML."""
-    (code,) = [c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "ISRU" in c]
-    imports = "from dataclasses import dataclass\nfrom typing import ClassVar, final\nimport numpy as np\n"
-    imports += "from bpx.engine import ActivationFunction, Array\n"
-    (tmp_path / "myact.py").write_text(imports + code)
-    (tmp_path / "conf" / "activation").mkdir(parents=True)
-    (tmp_path / "conf" / "activation" / "isru.yaml").write_text("_target_: myact.ISRU\n")
+    """A folder with the module and the YAMLs of docs/own_parts.md."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.py").write_text("\n\n".join(blocks))
+    files = re.findall(r"`(conf/\w+/\w+\.yaml)`.*?\n```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(files) == 8
+    for path, text in files:
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
     return tmp_path
 
 
-@pytest.mark.slow
-def test_an_activation_of_ones_own_is_trained_drawn_saved_and_resumed(home, process):
+@pytest.fixture
+def mine(home, monkeypatch):
+    """The module itself."""
+    monkeypatch.syspath_prepend(home)
+    yield importlib.import_module("mine")
+    del sys.modules["mine"]
+
+
+def test_own_parts_of_every_kind_are_trained_drawn_saved_and_resumed(home, command):
     store = f"sqlite:///{home / 'm.db'}"
-    done = process("bpx.train", *WORDS, *QUIET, f"tracking.uri={store}", "epochs=1", cwd=home)
-    assert done.returncode == 0 and "could not" not in done.stdout + done.stderr
+    words = (*PARTS, *SHORT, f"tracking.uri={store}", "tracking.per_layer=[largest_weight]")
+    done = command("bpx.train", *words, cwd=home)
+    assert done.returncode == 0 and "could not" not in done.stdout + done.stderr, done.stderr
     (run,) = (home / "outputs" / "default").iterdir()
-    assert (run / "figures" / "phase.png").exists()
+    assert {p.stem for p in (run / "figures").iterdir()} >= {"profile", "gains", "decision", "curves"}
     assert json.loads((run / "delivery.json").read_text())["todo"] == []  # the model has arrived, too
-    assert json.loads((run / "model.json").read_text())["spec"]["activation"] == {
-        "name": "isru",
-        "_target_": "myact.ISRU",
-    }
+    spec = json.loads((run / "model.json").read_text())["spec"]
+    assert spec["activation"] == {"name": "sine", "_target_": "mine.Sine"}
+    assert spec["normalization"] == {"name": "absolute", "_target_": "mine.Absolute"}
+    assert spec["loss"] == {"name": "squared_hinge", "_target_": "mine.SquaredHinge", "margin": 1.0}
+    first = read(run / "gradient_flow.parquet").select(quantity="largest_weight", step=0)
+    assert len(first.value) == 5 and (first.value > 0).all()
+    assert "layer_01/largest_weight" in (run / "metrics.jsonl").read_text()
 
     words = [sys.executable, "-c", LOADED, str(run), store]
     loaded = subprocess.run(words, cwd=home, capture_output=True, text=True)
     refused, shape, shape_in_mlflow = loaded.stdout.splitlines()
-    assert refused.endswith('activation myact.ISRU is not part of bpx; to import its module, give allow=("myact",)')
+    assert refused.endswith('activation mine.Sine is not part of bpx; to import its module, give allow=("mine",)')
     assert shape == shape_in_mlflow == "(1, 2)"
 
-    asked = process("bpx.train", f"resume={run}", "epochs=2", cwd=home)
-    assert asked.returncode == 2 and "activation._target_=myact.ISRU" in asked.stderr and asked.stderr.count("\n") == 1
-    again = process("bpx.train", f"resume={run}", "epochs=2", "activation._target_=myact.ISRU", cwd=home)
+    for allow, said in (
+        ((), "give allow=[mine]"),
+        (("allow=mine",), "allow must be a list"),
+        (("allow=[min]",), "mine"),
+    ):
+        asked = command("bpx.train", f"resume={run}", "epochs=2", *allow, cwd=home)
+        assert asked.returncode == 2 and said in asked.stderr and asked.stderr.count("\n") == 1
+    again = command("bpx.train", f"resume={run}", "epochs=2", "allow=[mine]", cwd=home)
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.slow
-def test_an_activation_of_ones_own_is_swept_and_compared(home, process):
-    words = (*WORDS[:2], *WORDS[3:], *QUIET, "tracking=none", "tracking.figures=false", "epochs=1")
-    done = process("bpx.train", "-m", *words, "activation=isru,tanh", cwd=home)
+def test_a_stored_configuration_allows_itself_nothing(home, command):
+    done = command("bpx.train", *PARTS, *SHORT, "tracking=none", "tracking.figures=false", "allow=[mine]", cwd=home)
+    assert done.returncode == 0, done.stderr
+    (run,) = (home / "outputs" / "default").iterdir()
+    asked = command("bpx.train", f"resume={run}", "epochs=2", cwd=home)
+    assert asked.returncode == 2 and "give allow=[mine]" in asked.stderr
+
+
+def test_own_parts_are_swept_and_compared(home, command):
+    words = (*PARTS, *SHORT, "tracking=none", "tracking.figures=false", "dataset.val_size=0.2")
+    done = command("bpx.train", "-m", *words, "activation=sine,tanh", "normalization=absolute,none", cwd=home)
     assert done.returncode == 0, done.stderr
     runs = list((home / "outputs" / "default").iterdir())
-    compared = process("bpx.compare", *map(str, runs), cwd=home)
-    assert compared.returncode == 0 and re.search(r"activation.*ISRU", compared.stdout)
-    search = ("hydra/sweeper=bpx_optuna", "initializer.sigma_w=interval(0.8,2)", "hydra.sweeper.n_trials=2")
-    done = process("bpx.train", "-m", *words, "activation=isru", "dataset.val_size=0.2", *search, cwd=home)
+    assert len(runs) == 4
+    compared = command("bpx.compare", *map(str, runs), cwd=home)
+    assert compared.returncode == 0 and re.search(r"activation.*Sine", compared.stdout)
+    assert re.search(r"normalization.*Absolute", compared.stdout)
+    search = ("hydra/sweeper=bpx_optuna", "initializer.gain=interval(0.8,2)", "hydra.sweeper.n_trials=2")
+    done = command("bpx.train", "-m", *words, *search, cwd=home)
     assert done.returncode == 0, done.stderr
-    scale = json.loads((home / "outputs" / "default-sweep" / "study.json").read_text())["depth_scale"]
-    assert len(scale["xi_c"]) > 0  # theory has taken the object
+    search = ("hydra/sweeper=bpx_optuna", "initializer.sigma_w=interval(0.8,2)", "hydra.sweeper.n_trials=2")
+    plain = (*words, "normalization=none", "initializer=lecun_normal", "hydra.sweeper.study_name=plain")
+    done = command("bpx.train", "-m", *plain, *search, cwd=home)
+    assert done.returncode == 0, done.stderr
+    (study,) = (
+        json.loads(path.read_text()) for path in home.glob("outputs/*/study.json") if "sigma_w" in path.read_text()
+    )
+    assert len(study["depth_scale"]["xi_c"]) > 0  # theory has taken the object
 
 
-@pytest.mark.slow
-def test_the_gradient_check_and_theory_know_an_activation_of_ones_own(home, process):
-    checked = process("bpx.gradcheck", *WORDS, "dataset=moons", cwd=home)
+def test_the_gradient_check_and_theory_know_own_parts(home, command):
+    checked = command("bpx.gradcheck", *DIRECTORY, *NETWORK, "dataset=rings", cwd=home)
     assert checked.returncode == 0 and "the gradient is correct" in checked.stdout
-    theory = process("bpx.theory", *WORDS, cwd=home)
-    assert theory.returncode == 0 and "phase diagram: outputs/theory/isru" in theory.stdout
+    theory = command("bpx.theory", *DIRECTORY, *NETWORK, cwd=home)
+    assert theory.returncode == 0 and "sine, rms normalization" in theory.stdout
+    theory = command("bpx.theory", *DIRECTORY, *NETWORK, "normalization=none", cwd=home)
+    assert theory.returncode == 0 and "phase diagram: outputs/theory/sine" in theory.stdout
 
 
-def test_diagnose_knows_an_activation_of_ones_own(home, monkeypatch):
-    monkeypatch.syspath_prepend(home)
-    import myact
-
+def test_diagnose_knows_own_parts(mine):
     rng = np.random.default_rng(0)
-    net = mlp(10, [20] * 8, 3, myact.ISRU(), initializer={"name": "normal", "std": 0.05})
-    found = bpx.diagnose(net, rng.normal(size=(50, 10)), rng.integers(0, 3, 50))
-    assert found.verdict == "vanishing" and "isru" in found.sentence
-    sys.modules.pop("myact")
+    x, y = rng.normal(size=(50, 10)), rng.integers(0, 3, 50)
+    small = {"name": "normal", "std": 0.05}
+    found = bpx.diagnose(mlp(10, [20] * 8, 3, mine.Sine(), initializer=small), x, y)
+    assert found.verdict == "vanishing" and "sine" in found.sentence
+    found = bpx.diagnose(mlp(10, [20] * 8, 3, mine.Sine(), normalization=mine.Absolute(), initializer=small), x, y)
+    rms = bpx.diagnose(mlp(10, [20] * 8, 3, mine.Sine(), normalization="rms", initializer=small), x, y)
+    assert found.verdict == rms.verdict == "healthy"
+    assert found.predicted_slope == pytest.approx(rms.predicted_slope, abs=0.02)
+
+    class Unlike(mine.Absolute):
+        """It says of no normalization of theory that it acts like it."""
+
+        acts_like = None
+
+    found = bpx.diagnose(mlp(10, [20] * 8, 3, mine.Sine(), normalization=Unlike(), initializer=small), x, y)
+    assert found.predicted_slope is None and found.reason == "theory has no factor for absolute normalization"
 
 
-def test_a_model_that_could_not_be_loaded_is_refused_before_it_is_trained(home, process):
+def test_own_parts_pass_the_checks_that_the_page_calls(mine):
+    mine.test_my_parts()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("+probes.other={_target_:mine.LargestWeight}", "must be a subclass of Probe whose name is other"),
+        ("+probes.sine={_target_:mine.Sine}", "must be a subclass of Probe whose name is sine"),
+        ("+probes.largest_weight={_target_:mine.LargestWeight,schedule:now}", "probes.largest_weight must"),
+        ("+probes.largest_weight={_target_:mine.LargestWeight,when:1}", "unknown key probes.largest_weight.when"),
+        ("+normalization._target_=mine.Sine", "normalization._target_ must build what Normalization is, got Sine"),
+        ("+normalization._target_=mine.Nothing", "normalization._target_=mine.Nothing cannot be imported"),
+    ],
+)
+def test_what_is_no_such_part_is_one_line(word, said, home, command):
+    words = ("normalization=none",) if word.startswith("+norm") else ()
+    done = command("bpx.train", *words, word, *("~normalization.name",) * len(words), "tracking=none", cwd=home)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (home / "outputs").exists()
+
+
+def test_a_model_that_could_not_be_loaded_is_refused_before_it_is_trained(home, command):
     (home / "own.py").write_text(
         "import numpy as np\nfrom bpx.engine import ActivationFunction\n"
         "class Scaled(ActivationFunction):\n    name = 'scaled'\n"
@@ -114,7 +184,7 @@ def test_a_model_that_could_not_be_loaded_is_refused_before_it_is_trained(home, 
         "    def f(self, z, out): np.multiply(z, self.s, out=out)\n"
         "    def df(self, z, a, out): out.fill(self.s)\n"
     )
-    done = process("bpx.train", "activation._target_=own.Scaled", "tracking=none", cwd=home)
+    done = command("bpx.train", "activation._target_=own.Scaled", "tracking=none", cwd=home)
     assert done.returncode == 2 and not (home / "outputs").exists()
     assert done.stderr == "error: own.Scaled must keep its parameter scale as an attribute\n"
 

@@ -416,7 +416,7 @@ class Largest(Probe):
     def __init__(self, context):
         self.net = context.net
         self.dense = context.net.dense
-        self._declare(per_layer([f"layer_{i + 1:02d}" for i in range(len(self.dense))], ("largest_weight",)))
+        self.declare(per_layer([f"layer_{i + 1:02d}" for i in range(len(self.dense))], ("largest_weight",)))
 
     def on_gradient(self, step):
         self.values[:] = [np.abs(d.W.value).max() for d in self.dense]

@@ -69,13 +69,14 @@ def architecture(checked: Plan) -> Architecture:
     std = weight_stds(fans, initializer.weight_std)
     if std is None or not all(s > 0 for s in std):
         raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
+    norm = checked.normalization
     return Architecture(
         activation=next(x.function for x in checked.network(1, 1).layers() if isinstance(x, Activation)),
         fans=fans,
         weight_std=std,
         bias_std=initializer.bias_std,
         keep_prob=1 - config.dropout.rate,
-        normalization=config.normalization.name,
+        normalization="none" if norm is None else norm.acts_like or norm.method,
         residual=str(config.model._target_).endswith("residual_mlp"),
         batch_size=checked.settings.batch_size,
         orthogonal=isinstance(initializer, Orthogonal),

@@ -11,6 +11,7 @@ from bpx import engine
 from bpx.config.calls import construct, number
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
+from bpx.engine.normalization import Normalization, make_normalization
 from bpx.system.errors import UserError
 from bpx.system.text import brief
 
@@ -25,7 +26,7 @@ class NetworkSettings:
 
     hidden: list[int]
     activation: engine.ActivationFunction
-    normalization: str
+    normalization: Normalization | None
     dropout: float
     loss: Loss
     dtype: str
@@ -42,10 +43,11 @@ def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[Netwo
         raise UserError(f"dropout.name must be inverted or none, got {brief(name)}")
     if rate and name == "none":
         raise UserError(f"dropout.rate must be 0 with dropout=none, got {rate:g}: give dropout=inverted too")
-    if config.normalization.name == "batch" and batch_size == 1:
-        raise UserError("normalization=batch needs a batch_size of at least 2: one sample is its own mean")
+    norm = _normalization(config.normalization)
+    if norm is not None and norm.over_batch and batch_size == 1:
+        raise UserError(f"normalization={norm.method} needs a batch_size of at least 2: one sample is its own mean")
     loss = cast(Loss, construct("loss", config.loss))
-    network = NetworkSettings(hidden_widths(config.model), activation, config.normalization.name, rate, loss, dtype)
+    network = NetworkSettings(hidden_widths(config.model), activation, norm, rate, loss, dtype)
     return network, _initializer(config, activation, rate)
 
 
@@ -74,6 +76,16 @@ def hidden_widths(model: DictConfig) -> list[int]:
     if residual and (not widths or len(set(widths)) > 1):
         raise UserError("model.hidden must hold at least one width, all equal, for residual_mlp")
     return widths
+
+
+def _normalization(node: DictConfig) -> Normalization | None:
+    """Return the normalization: one of bpx by its ``name``, one of another module by its ``_target_``."""
+    if "_target_" in node:
+        return cast(Normalization, construct("normalization", node))
+    try:
+        return make_normalization(node.name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _initializer(config: DictConfig, activation: engine.ActivationFunction, dropout: float) -> Initializer:

@@ -16,6 +16,7 @@ from bpx.config.tree import RENAMED, plain
 from bpx.data import SupportsLoad
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
+from bpx.engine.normalization import Normalization
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
 from bpx.system.errors import UserError
@@ -27,6 +28,7 @@ KINDS: dict[str, type] = {
     "model": engine.Network,
     "activation": engine.ActivationFunction,
     "initializer": Initializer,
+    "normalization": Normalization,
     "dataset": SupportsLoad,
     "loss": Loss,
     "optimizer": Optimizer,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -18,9 +19,10 @@ from bpx.data import Dataset, SupportsLoad
 from bpx.diagnosis.training_state import STOP_RULES
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
+from bpx.engine.normalization import Normalization
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
-from bpx.probes import PROBES, ReportSchedule, parse_schedule
+from bpx.probes import PROBES, Probe, ReportSchedule, parse_schedule
 from bpx.system.errors import UserError
 from bpx.system.files import PICTURE_FORMATS
 from bpx.system.text import brief
@@ -49,6 +51,7 @@ class Settings:
     stop_when: list[str]
     progress: bool
     resume: str | None = None
+    allow: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for key, least in (("seed", 0), *((key, 1) for key in ("epochs", "max_steps", "batch_size", "threads"))):
@@ -79,7 +82,7 @@ class Plan:
     source : SupportsLoad
         Where the data come from.
     probes : dict
-        The schedule of every family of probes that is measured.
+        Every family of probes that is measured, and its schedule.
     checkpoint : CheckpointSettings
         When checkpoints are written.
     tracker : Tracker
@@ -93,12 +96,17 @@ class Plan:
     config: DictConfig
     settings: Settings
     source: SupportsLoad
-    probes: dict[str, int | str]
+    probes: dict[type[Probe], int | str]
     checkpoint: CheckpointSettings
     tracker: Tracker
     initializer: Initializer
     _network: NetworkSettings
     notes: tuple[str, ...] = ()
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """The normalization of the hidden layers, not yet built."""
+        return self._network.normalization
 
     def load(self) -> Dataset:
         """Load the data; raises DataError where they cannot be had."""
@@ -161,18 +169,19 @@ def make_plan(config: DictConfig) -> Plan:
     top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]
     settings = check_call("", Settings, plain(OmegaConf.masked_copy(config, top)))
     network, initializer = architecture(config, settings.dtype, settings.batch_size)
+    probes = _probes(config.probes)
     plan = Plan(
         config=config,
         settings=settings,
         source=cast(SupportsLoad, construct("dataset", config.dataset)),
-        probes=_probes(plain(config.probes)),
+        probes=probes,
         checkpoint=check_call("checkpoint", CheckpointSettings, plain(config.checkpoint)),
-        tracker=_tracker(config.tracking),
+        tracker=_tracker(config.tracking, probes),
         initializer=initializer,
         _network=network,
     )
     unseen = [word for word in settings.stop_when if word != "diverging"]
-    if unseen and "scales" not in plan.probes:
+    if unseen and PROBES["scales"] not in plan.probes:
         raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
     plan.optimizer(1)  # so that a wrong key is reported before the data are read
     spec = plan.network(2, 2).spec
@@ -190,10 +199,10 @@ def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
     return {use: np.random.default_rng(child) for use, child in zip(STREAMS, children, strict=True)}
 
 
-def _tracker(node: DictConfig) -> Tracker:
+def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
     """Return the tracker, its quantities of every layer known ones; raises UserError."""
     tracker = cast(Tracker, construct("tracking", node))
-    known = sorted({quantity for probe in PROBES.values() for quantity in probe.layer_quantities})
+    known = sorted({quantity for probe in (*PROBES.values(), *probes) for quantity in probe.layer_quantities})
     if tracker.figures not in (True, False, *PICTURE_FORMATS):
         raise UserError(
             f"tracking.figures must be true, false or {' or '.join(PICTURE_FORMATS)}, got {tracker.figures}"
@@ -206,15 +215,35 @@ def _tracker(node: DictConfig) -> Tracker:
     return tracker
 
 
-def _probes(settings: dict[str, int | str | None]) -> dict[str, int | str]:
-    """Return the schedule of every family of probes that is measured; raises UserError."""
-    every = settings.pop("every", None)
-    for key, when in {"every": every, **settings}.items():
-        if key != "every" and key not in PROBES:
-            raise UserError(f"unknown key probes.{key}; probes has: every, {', '.join(PROBES)}")
+def _probes(node: DictConfig) -> dict[type[Probe], int | str]:
+    """Return every family of probes that is measured, and its schedule; raises UserError."""
+    every, found = node.get("every"), {}
+    _check_schedule("every", every)
+    for key in (str(key) for key in node if key != "every"):
+        probe, when = _probe(key, node[key])
+        _check_schedule(key, when)
         if when is not None:
-            try:
-                parse_schedule(when, ReportSchedule(1, 1))
-            except ValueError as error:
-                raise UserError(f"probes.{key} {error}") from error
-    return {family: when if every is None else every for family, when in settings.items() if when is not None}
+            found[probe] = when if every is None else every
+    return found
+
+
+def _probe(key: str, value: Any) -> tuple[type[Probe], int | str | None]:
+    """Return a family and its schedule: one of bpx, or of another module by ``_target_`` and ``schedule``."""
+    if not isinstance(value, DictConfig):
+        if key not in PROBES:
+            raise UserError(f"unknown key probes.{key}; probes has: every, {', '.join(PROBES)}")
+        return PROBES[key], value
+    probe = target(f"probes.{key}", value)
+    if not (isinstance(probe, type) and issubclass(probe, Probe)) or key in PROBES or probe.name != key:
+        raise UserError(f"probes.{key}._target_ must be a subclass of Probe whose name is {key}, got {value._target_}")
+    if unknown := [str(name) for name in value if name not in ("_target_", "schedule")]:
+        raise UserError(f"unknown key probes.{key}.{unknown[0]}; probes.{key} has: _target_, schedule")
+    return probe, value.get("schedule")
+
+
+def _check_schedule(key: str, when: int | str | None) -> None:
+    if when is not None:
+        try:
+            parse_schedule(when, ReportSchedule(1, 1))
+        except ValueError as error:
+            raise UserError(f"probes.{key} {error}") from error

@@ -11,7 +11,7 @@ from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
 from bpx.engine.dropout import Dropout
 from bpx.engine.network import Network
-from bpx.engine.normalization import BatchNorm, Normalization
+from bpx.engine.normalization import Normalization
 from bpx.engine.residual import Residual
 from bpx.theory import Architecture, Ends, Prediction, predict
 
@@ -28,7 +28,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     """
     layers = list(net.layers())
     functions = activation_functions(net)
-    norms = {layer.method for layer in layers if isinstance(layer, Normalization)}
+    norms = {layer.acts_like or layer.method for layer in layers if isinstance(layer, Normalization)}
     if len(functions) != 1 or len(norms) > 1:
         return None
     matrices = [np.asarray(dense.W.value, np.float64) for dense in net.dense]
@@ -58,7 +58,7 @@ def first_variance(net: Network) -> float:
     With batch normalization, the variance over the batch, mean over the units.
     """
     z = np.asarray(net.dense[0].y, np.float64)
-    if any(isinstance(layer, BatchNorm) for layer in net.layers()):
+    if any(isinstance(layer, Normalization) and layer.acts_like == "batch" for layer in net.layers()):
         return float(z.var(axis=0).mean())
     return float(np.mean(z * z))
 

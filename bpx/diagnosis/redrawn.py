@@ -18,6 +18,7 @@ from bpx.engine.initializers import INITIALIZERS, Initializer, LecunNormal, Orth
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.models import build
 from bpx.engine.network import Network
+from bpx.engine.normalization import make_normalization
 from bpx.engine.spec import NetworkSpec
 from bpx.theory import critical_sigma_w
 
@@ -80,7 +81,9 @@ def _changed(spec: NetworkSpec, key: str, value: str) -> NetworkSpec:
         return replace(spec, activation=ACTIVATIONS[value]())
     if key.startswith("dropout"):
         return replace(spec, dropout=0.0 if value == "none" else float(value))
-    return replace(spec, **{key: value}) if key in ("normalization", "model") else spec  # type: ignore[arg-type]
+    if key == "normalization":
+        return replace(spec, normalization=make_normalization(value))
+    return replace(spec, model=value) if key == "model" else spec
 
 
 def _initializer(net: Network, name: str, bias_std: float) -> Initializer:

@@ -123,7 +123,8 @@ def _options(net: Network, key: str) -> Sequence[str]:
         return [f"{spec.dropout / share:.2g}" for share in RATE_DIVISORS] if spec.dropout else ()
     if key == "dataset.scaling":
         return ("standard",)
-    now = {"normalization": spec.normalization, "model": spec.model, "activation": spec.activation.name}[key]
+    norm = "none" if spec.normalization is None else spec.normalization.method
+    now = {"normalization": norm, "model": spec.model, "activation": spec.activation.name}[key]
     return [value for value in option_values(key) if value != now]
 
 

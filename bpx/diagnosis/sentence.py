@@ -75,8 +75,8 @@ def blamed_part(part: str, f: Finding, net: Network) -> str:
         return f"weights ×{f.weights_gain:#.3g} per layer where {name}{beside} needs ×{f.needed_gain:#.3g}"
     if part == "dropout" and spec:
         return f"dropout at rate {spec.dropout:g}"
-    if part == "normalization" and spec:
-        return f"{spec.normalization} normalization"
+    if part == "normalization" and spec and spec.normalization:
+        return f"{spec.normalization.method} normalization"
     if part == "shortcuts":
         return shortcuts_blamed(f)
     if part == "inputs" and net.last_batch is not None:

@@ -319,7 +319,7 @@ class Activation(Layer):
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Take the name; an activation has no parameters and keeps the width."""
-        return self._place(name, n_in, n_in)
+        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own a and delta, both (batch, n)."""

@@ -32,7 +32,7 @@ class Dense(Layer):
         """Declare W and b."""
         self.W = parameters.declare(f"{name}.W", (n_in, self.n_out), weight=True)
         self.b = parameters.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
-        return self._place(name, n_in, self.n_out)
+        return self.place(name, n_in, self.n_out)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own z (batch, n_out) and da (batch, n_in)."""

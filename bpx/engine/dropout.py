@@ -29,7 +29,7 @@ class Dropout(Layer):
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Take the name; dropout has no parameters and keeps the width."""
-        return self._place(name, n_in, n_in)
+        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the mask, all (batch, n), and draw a first mask."""

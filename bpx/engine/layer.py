@@ -82,7 +82,8 @@ class Layer(ABC):
         other.branch = [layer.replica(parameters) for layer in self.branch]
         return other
 
-    def _place(self, name: str, n_in: int, n_out: int) -> int:
+    def place(self, name: str, n_in: int, n_out: int) -> int:
+        """Keep the name and the widths, and return n_out, as ``build`` does."""
         self.name, self.n_in, self.n_out = name, n_in, n_out
         return n_out
 

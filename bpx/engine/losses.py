@@ -51,7 +51,8 @@ class Loss(ABC):
         """Return a loss of the same kind with no buffers yet."""
         return copy.copy(self)
 
-    def _labels(self, y: Array) -> Array:
+    def class_labels(self, y: Array) -> Array:
+        """Return the classes (n,), from integers or one-hot rows; raises ValueError where one is none."""
         if y.shape == (self.n, self.n_out) and self.n_out > 1:
             y = labels(y)
         if y.shape != (self.n,) or y.dtype.kind not in "iu":
@@ -61,11 +62,12 @@ class Loss(ABC):
             raise ValueError(f"labels must be from 0 to {self.n_out - 1}, got {low if low < 0 else high}")
         return y
 
-    def _targets(self, y: Array) -> Array:
+    def targets(self, y: Array) -> Array:
+        """Return the targets (n, n_out): labels as one-hot rows, numbers as they are; raises ValueError."""
         if y.ndim == 1 and self.n_out == 1 and not self.classifies:
             y = y[:, None]
         if y.ndim == 1:
-            return self._eye[self._labels(y)]
+            return self._eye[self.class_labels(y)]
         if y.shape != (self.n, self.n_out):
             raise ValueError(f"targets must be of shape ({self.n}, {self.n_out}), got {y.shape}")
         return np.asarray(y, self.dz.dtype)
@@ -101,7 +103,7 @@ class SoftmaxCrossEntropy(Loss):
         """Shift by the row's maximum, so that no exponential overflows."""
         p, s = self.dz, self.label_smoothing
         np.subtract(z, np.maximum.reduce(z, axis=1, keepdims=True), out=p)
-        self.index = self.first + self._labels(y)
+        self.index = self.first + self.class_labels(y)
         target = np.add.reduce(self.flat.take(self.index, mode="clip"))
         if s:
             target = (1 - s) * target + s / self.n_out * np.add.reduce(p, axis=None)
@@ -135,7 +137,7 @@ class SigmoidCrossEntropy(Loss):
 
     def forward(self, z: Array, y: Array) -> float:
         """Use log(1 + exp z) = max(z, 0) + log(1 + exp(-abs(z))), which never overflows."""
-        t = self._targets(y)
+        t = self.targets(y)
         cost = np.maximum(z, 0) - t * z + np.log1p(np.exp(-np.abs(z)))
         _sigmoid(z, self.dz)
         self.dz -= t
@@ -174,7 +176,7 @@ class MeanSquaredError(Loss):
         """Compute a and its distance from the targets."""
         a = self.predict(z)
         self.function.df(z, a, self.dz)
-        a -= self._targets(y)
+        a -= self.targets(y)
         self.dz *= a
         return 0.5 * float(np.vdot(a, a)) / self.n
 

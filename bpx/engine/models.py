@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from bpx.engine.initializers import INITIALIZERS, HeNormal, Initializer
 from bpx.engine.layer import Layer
 from bpx.engine.losses import LOSSES, Loss
 from bpx.engine.network import Network
-from bpx.engine.normalization import NORMALIZATIONS
+from bpx.engine.normalization import Normalization, make_normalization
 from bpx.engine.parts import make
 from bpx.engine.residual import Residual
 from bpx.engine.spec import NetworkSpec
@@ -28,7 +29,7 @@ def mlp(
     n_out: int,
     activation: ActivationFunction | Named = "relu",
     *,
-    normalization: str = "none",
+    normalization: Normalization | Named | None = "none",
     dropout: float = 0.0,
     loss: Loss | Named = "softmax_cross_entropy",
     initializer: Initializer | Named | None = None,
@@ -43,7 +44,7 @@ def mlp(
     hidden : widths of the hidden layers
     activation, loss, initializer : an object, its name, or a mapping of its name and settings; the default
         initializer is he_normal
-    normalization : ``none``, ``batch``, ``layer`` or ``rms``
+    normalization : ``none``, ``batch``, ``layer`` or ``rms``, a mapping of its name and settings, or an object
     dropout : the rate at which units are dropped after every activation
     dtype : ``float32`` or ``float64``
     seed : seed of the initializer; None leaves all weights zero
@@ -62,7 +63,7 @@ def residual_mlp(
     n_out: int,
     activation: ActivationFunction | Named = "relu",
     *,
-    normalization: str = "none",
+    normalization: Normalization | Named | None = "none",
     dropout: float = 0.0,
     loss: Loss | Named = "softmax_cross_entropy",
     initializer: Initializer | Named | None = None,
@@ -96,13 +97,11 @@ def build(spec: NetworkSpec) -> Network:
     """Build the network of ``spec``, its weights zero; raises ValueError where a name is unknown."""
     if spec.model not in MODELS:
         raise ValueError(f"unknown model {spec.model!r}: known are {', '.join(MODELS)}")
-    if spec.normalization not in ("none", *NORMALIZATIONS):
-        raise ValueError(f"unknown normalization {spec.normalization!r}: known are none, {', '.join(NORMALIZATIONS)}")
-    norm = NORMALIZATIONS.get(spec.normalization)
+    norm = spec.normalization
 
     def unit() -> list[Layer]:
         return [
-            *([norm()] if norm else []),
+            *([copy.deepcopy(norm)] if norm else []),
             Activation(spec.activation),
             *([Dropout(spec.dropout)] if spec.dropout else []),
         ]
@@ -120,7 +119,7 @@ def _spec(
     hidden: Sequence[int],
     n_out: int,
     activation: ActivationFunction | Named,
-    normalization: str,
+    normalization: Normalization | Named | None,
     dropout: float,
     loss: Loss | Named,
     dtype: str,
@@ -133,7 +132,7 @@ def _spec(
         hidden=tuple(int(n) for n in hidden),
         n_out=n_out,
         activation=make("activation", ACTIVATIONS, activation),
-        normalization=normalization,
+        normalization=make_normalization(normalization),
         dropout=dropout,
         loss=make("loss", LOSSES, loss),
         dtype=dtype,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -10,19 +11,35 @@ from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
 from bpx.engine.numbers import require_fraction
 from bpx.engine.parameters import Parameter, ParameterVector
+from bpx.engine.parts import make
 
 EPSILON = 1e-5
 
 
 class Normalization(Layer):
-    """A layer that makes its input of unit scale; ``method`` is its name in configurations and in theory.
+    """A layer that makes its input of unit scale.
 
-    ``has_shift`` tells whether it learns a shift, which makes the bias of the Dense before it redundant.
+    A network holds a copy of it for every hidden layer, made before ``build``; the parameters of ``__init__`` are kept
+    as attributes of the same names, so that a saved model can hold them.
+
+    Attributes
+    ----------
+    method : str
+        Its name.
+    has_shift : bool
+        Whether it learns a shift, which makes the bias of the Dense before it redundant.
+    over_batch : bool
+        Whether it takes its statistics over the batch in training, so that it needs two samples.
+    acts_like : str or None
+        ``batch``, ``layer`` or ``rms``: the normalization whose prediction theory makes of it; None: theory says that
+        it has none.
     """
 
     kind = "norm"
     method: ClassVar[str]
-    has_shift: ClassVar[bool]
+    has_shift: ClassVar[bool] = False
+    over_batch: ClassVar[bool] = False
+    acts_like: ClassVar[str | None] = None
 
 
 @final
@@ -35,8 +52,8 @@ class BatchNorm(Normalization):
     (Ioffe & Szegedy 2015, algorithms 1 and 2.)
     """
 
-    method = "batch"
-    has_shift = True
+    method = acts_like = "batch"
+    has_shift = over_batch = True
     gamma: Parameter
     xhat: Array
     beta: Parameter
@@ -52,7 +69,7 @@ class BatchNorm(Normalization):
         self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
         self.running_mean = np.zeros(n_in)
         self.running_var = np.ones(n_in)
-        return self._place(name, n_in, n_in)
+        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
@@ -113,7 +130,7 @@ class LayerNorm(Normalization):
     (Ba et al. 2016.)
     """
 
-    method = "layer"
+    method = acts_like = "layer"
     has_shift = True
     gamma: Parameter
     xhat: Array
@@ -123,7 +140,7 @@ class LayerNorm(Normalization):
         """Declare gamma and beta."""
         self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
         self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
-        return self._place(name, n_in, n_in)
+        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
@@ -165,15 +182,14 @@ class RMSNorm(Normalization):
     (Zhang & Sennrich 2019.)
     """
 
-    method = "rms"
-    has_shift = False
+    method = acts_like = "rms"
     gamma: Parameter
     xhat: Array
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Declare gamma."""
         self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
-        return self._place(name, n_in, n_in)
+        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the normalized input xhat, all (batch, n)."""
@@ -203,3 +219,16 @@ class RMSNorm(Normalization):
 
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {cls.method: cls for cls in (BatchNorm, LayerNorm, RMSNorm)}
+
+
+def make_normalization(given: Normalization | str | Mapping[str, Any] | None) -> Normalization | None:
+    """Return a normalization as given, by its name, or by a mapping of its name and settings; None for ``none``.
+
+    Raises ValueError where the name is unknown.
+    """
+    if given is None or given == "none":
+        return None
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if isinstance(name, str) and name not in NORMALIZATIONS:
+        raise ValueError(f"unknown normalization {name!r}: known are none, {', '.join(NORMALIZATIONS)}")
+    return make("normalization", NORMALIZATIONS, given)

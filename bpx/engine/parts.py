@@ -27,15 +27,17 @@ def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[st
 def describe(part: Any, registry: Mapping[str, type]) -> dict[str, Any]:
     """Return a part as plain JSON: ``name`` and settings; ``_target_``, its import path, where it is not registered.
 
-    The settings are the parameters of its class, read from the attributes of the same names. Raises ValueError where
-    there is no such attribute.
+    The name is that of the class (``method`` for a normalization: ``name`` is that of a layer). The settings are the
+    parameters of its class, read from the attributes of the same names. Raises ValueError where there is no such
+    attribute.
     """
     cls = type(part)
-    path = {} if registry.get(part.name) is cls else {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
+    name = str(getattr(cls, "method", None) or part.name)
+    path = {} if registry.get(name) is cls else {"_target_": f"{cls.__module__}.{cls.__qualname__}"}
     names = list(inspect.signature(cls).parameters)
-    if missing := [name for name in names if not hasattr(part, name)]:
+    if missing := [key for key in names if not hasattr(part, key)]:
         raise ValueError(f"{cls.__module__}.{cls.__qualname__} must keep its parameter {missing[0]} as an attribute")
-    return {"name": part.name} | path | {name: getattr(part, name) for name in names}
+    return {"name": name} | path | {key: getattr(part, key) for key in names}
 
 
 def restore(
@@ -70,7 +72,7 @@ def restore(
     if path is None:
         return make(kind, registry, settings)
     module, _, name = str(path).rpartition(".")
-    if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in allow):
+    if not is_allowed(str(path), allow):
         root = module.partition(".")[0]
         raise ValueError(f'{kind} {path} is not part of bpx; to import its module, give allow=("{root}",)')
     try:
@@ -81,6 +83,12 @@ def restore(
         raise ValueError(f"{kind} {path} must be a subclass of {base.__name__}")
     del settings["name"]
     return cast(T, cls(**settings))
+
+
+def is_allowed(path: str, allow: Collection[str]) -> bool:
+    """Return whether the module of an import path is one of ``allow``, or inside one."""
+    module = path.rpartition(".")[0]
+    return any(module == allowed or module.startswith(f"{allowed}.") for allowed in allow)
 
 
 def own_modules(*descriptions: Mapping[str, Any]) -> tuple[str, ...]:

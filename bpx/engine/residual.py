@@ -33,7 +33,7 @@ class Residual(Layer):
             width = layer.build(f"{name}.{layer.kind}", width, parameters)
         if width != n_in:
             raise ValueError(f"a residual block must keep its width: {n_in} goes in, {width} comes out")
-        return self._place(name, n_in, n_in)
+        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y and dx, both (batch, n)."""

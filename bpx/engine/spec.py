@@ -8,6 +8,7 @@ from typing import Any, final
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.losses import LOSSES, Loss
+from bpx.engine.normalization import NORMALIZATIONS, Normalization, make_normalization
 from bpx.engine.parts import describe, own_modules, restore
 
 
@@ -22,7 +23,7 @@ class NetworkSpec:
     n_in, n_out : widths of input and output
     hidden : widths of the hidden layers
     activation : the activation function of every hidden layer
-    normalization : ``none``, ``batch``, ``layer`` or ``rms``
+    normalization : the normalization of every hidden layer, not yet built; None for none
     dropout : rate of the dropout after every activation
     loss : the loss of the outputs
     dtype : ``float32`` or ``float64``
@@ -33,14 +34,19 @@ class NetworkSpec:
     hidden: tuple[int, ...]
     n_out: int
     activation: ActivationFunction
-    normalization: str
+    normalization: Normalization | None
     dropout: float
     loss: Loss
     dtype: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the spec as plain JSON; the activation and the loss as ``parts.describe`` has them."""
+        """Return the spec as plain JSON; the activation, the loss and the normalization as ``parts.describe`` has them.
+
+        No normalization is the word ``none``.
+        """
+        norm = self.normalization
         parts = {
+            "normalization": "none" if norm is None else describe(norm, NORMALIZATIONS),
             "hidden": list(self.hidden),
             "activation": describe(self.activation, ACTIVATIONS),
             "loss": describe(self.loss, LOSSES),
@@ -51,16 +57,20 @@ class NetworkSpec:
     def from_dict(description: Mapping[str, Any], allow: Collection[str] = ()) -> NetworkSpec:
         """Return the spec that ``as_dict`` described; raises ValueError, KeyError or TypeError where it is invalid.
 
-        ``allow`` names the modules other than bpx that may be imported for its activation and its loss.
+        ``allow`` names the modules other than bpx that may be imported for its activation, loss and normalization.
         """
         values = {field.name: description[field.name] for field in fields(NetworkSpec)}
         values["hidden"] = tuple(values["hidden"])
         values["activation"] = restore("activation", ActivationFunction, ACTIVATIONS, values["activation"], allow)
+        norm = values["normalization"]
+        if isinstance(norm, str):
+            values["normalization"] = make_normalization(norm)
+        else:
+            values["normalization"] = restore("normalization", Normalization, NORMALIZATIONS, norm, allow)
         values["loss"] = restore("loss", Loss, LOSSES, values["loss"], allow)
         return NetworkSpec(**values)
 
     @property
     def own_modules(self) -> tuple[str, ...]:
-        """The modules of an activation and a loss that are not registered: what ``from_dict`` must be allowed."""
-        described = self.as_dict()
-        return own_modules(described["activation"], described["loss"])
+        """The modules of the parts that are not registered: what ``from_dict`` must be allowed."""
+        return own_modules(*(part for part in self.as_dict().values() if isinstance(part, Mapping)))

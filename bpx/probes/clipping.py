@@ -35,7 +35,7 @@ class Clipping(Probe):
         of_the_run = ["clip_coefficient", "clipped_steps"] if self.by_norm is not None else []
         of_the_run += ["clipped_entries"] if self.by_value is not None else []
         names = [p.name for p in self.layers] if of_the_run else []
-        self._declare([*per_layer(names, self.layer_quantities), *(("", "", q, 0) for q in of_the_run)])
+        self.declare([*per_layer(names, self.layer_quantities), *(("", "", q, 0) for q in of_the_run)])
         self.table = self.values[: 2 * len(names)].reshape(len(names), 2)
         self.run = self.values[2 * len(names) :]
         self.step = 0

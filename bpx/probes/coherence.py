@@ -23,7 +23,7 @@ class Coherence(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare the mean delta with the mean size."""
@@ -45,7 +45,7 @@ class SignalToNoise(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Sum |a_i|**2 |delta_i|**2 over the batch."""

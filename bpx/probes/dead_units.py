@@ -26,7 +26,7 @@ class DeadUnits(Probe):
         self.samples, self.layers = context.samples, [p for p in weight_layers(context.net) if p.activation is not None]
         self.replica = context.replica(len(context.samples))
         self.replicas = [p.activation for p in weight_layers(self.replica) if p.activation is not None]
-        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 2)
 
     def on_gradient(self, step: int) -> None:

@@ -44,7 +44,7 @@ class Gains(Probe):
                     self.pairs.append((inner, following))
                 keys.append((_layer(block), "branch", "branch_gain", i))
                 self.pairs.append((branch[0], after))
-        self._declare(keys)
+        self.declare(keys)
 
     def on_gradient(self, step: int) -> None:
         """Divide the norms of what backward left in neighbouring buffers."""

@@ -25,7 +25,7 @@ class GradientCosine(Probe):
         self.net, self.layers = context.net, weight_layers(context.net)
         self.before = np.zeros(context.net.parameters.n_weights, context.net.dtype)
         self.at = -1
-        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare with the gradient kept, if it is the last step's, and keep this one."""

@@ -32,7 +32,7 @@ class Histograms(Probe):
         for p in self.layers:
             for quantity in self.other_quantities:
                 keys += [(p.name, "", quantity, i) for i in range(SIZE)]
-        self._declare(keys)
+        self.declare(keys)
         self.table = self.values.reshape(len(self.layers), 2, SIZE)
 
     def on_gradient(self, step: int) -> None:

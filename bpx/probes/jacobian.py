@@ -35,7 +35,7 @@ class Jacobian(Probe):
         if self.few == 0:
             self.left_out = f"probes.jacobian: {self.replica.n_out:,} outputs are more than {MAX_PASSES}"
         k = min(self.replica.n_in, self.replica.n_out)
-        self._declare([("", "", "jacobian_singular_value", i) for i in range(self.few * k)])
+        self.declare([("", "", "jacobian_singular_value", i) for i in range(self.few * k)])
 
     def on_gradient(self, step: int) -> None:
         """Send one unit vector after the other backward."""

@@ -23,7 +23,7 @@ class LostUpdates(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 2)
 
     def on_gradient(self, step: int) -> None:

@@ -108,7 +108,8 @@ class Probe(Stateful, ABC):
         """Measure the proposed update, factor * u."""
         return None
 
-    def _declare(self, keys: list[Key]) -> None:
+    def declare(self, keys: list[Key]) -> None:
+        """Keep the keys, and make the values, NaN until they are measured."""
         self.keys = tuple(keys)
         self.values = np.full(len(keys), np.nan)
 

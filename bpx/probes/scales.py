@@ -54,7 +54,7 @@ class Scales(Probe):
     def __init__(self, context: ProbeContext) -> None:
         self.net = context.net
         self.layers = weight_layers(context.net)
-        self._declare(per_layer([p.name for p in self.layers], QUANTITIES))
+        self.declare(per_layer([p.name for p in self.layers], QUANTITIES))
         self.table = self.values.reshape(len(self.layers), len(QUANTITIES))
         widest = max(p.dense.n_out for p in self.layers)
         self._moments = TensorMoments(widest, self.net.dtype)

@@ -26,7 +26,7 @@ class Weights(Probe):
     def __init__(self, context: ProbeContext) -> None:
         self.layers = weight_layers(context.net)
         self.initial = context.net.parameters.theta[: context.net.parameters.n_weights].copy()
-        self._declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
         self.table = self.values.reshape(len(self.layers), 3)
 
     def on_gradient(self, step: int) -> None:

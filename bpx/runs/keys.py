@@ -26,6 +26,7 @@ KEYS = {  # a key by itself, or all below it; keys that are not here are part of
     "tracking.figures": NOTHING,
     "tracking.model": NOTHING,
     "progress": NOTHING,
+    "allow": NOTHING,
     "hydra": NOTHING,
     "experiment": NOTHING,  # its keys are part of the configuration
 }

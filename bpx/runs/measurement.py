@@ -18,7 +18,7 @@ from bpx.diagnosis.training_state import FinalState, TrainingState
 from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
-from bpx.probes import PROBES, ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
+from bpx.probes import ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import Redraw
@@ -52,7 +52,7 @@ class Measurement:
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES])
         self.probe_set = ProbeSet(
-            [(PROBES[family](context), parse_schedule(when, report_schedule)) for family, when in plan.probes.items()]
+            [(probe(context), parse_schedule(when, report_schedule)) for probe, when in plan.probes.items()]
         )
         self.optimizer = optimizer
         self.finding: Finding | None = None

@@ -22,9 +22,10 @@ def check_samples(plan: Plan, data: Dataset) -> None:
             f"{key} follows cost/val, and dataset {data.name} has no validation part: "
             "give dataset.val_size, such as 0.2"
         )
-    if plan.config.normalization.name == "batch" and n % s.batch_size == 1:
+    norm = plan.normalization
+    if norm is not None and norm.over_batch and n % s.batch_size == 1:
         raise UserError(
-            f"normalization=batch cannot train on one sample: {n} training samples leave a last batch of 1 at "
+            f"normalization={norm.method} cannot train on one sample: {n} training samples leave a last batch of 1 at "
             f"batch_size={s.batch_size}; take another batch_size, or dataset.train_size={n - 1}"
         )
 

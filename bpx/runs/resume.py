@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import CONF, UserError, flatten, make_plan, walk
+from bpx.engine.parts import is_allowed
 from bpx.records import Outcome
 from bpx.runs.keys import Use, uses
 from bpx.runs.lookup import directories_by_id
@@ -69,11 +70,12 @@ def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
         raise UserError(f"resume={word}: {error}") from error
     try:
         held = read_config(path)
-        _check_targets(path, held, {str(value) for key, value in wanted if key.endswith("_target_")})
+        held.pop("allow", None)  # nobody but the person who resumes says what may be imported
+        _check_targets(path, held, _allowed(wanted))
         before = OmegaConf.create(held)
         after = before.copy()
         for key, value in wanted:
-            if OmegaConf.select(after, key) is None and key not in flatten(after):
+            if key != "allow" and OmegaConf.select(after, key) is None and key not in flatten(after):
                 raise UserError(f"resume: unknown key {key}")
             OmegaConf.update(after, key, value)
         old, new = flatten(before), flatten(after)
@@ -123,14 +125,22 @@ def _changes(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     return found
 
 
-def _check_targets(path: Path, held: dict[str, Any], named: set[str]) -> None:
-    """Raise UserError where a configuration would call what is neither a part of bpx nor ``named`` by the user."""
+def _allowed(wanted: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return the modules that the person who resumes allows; raises UserError."""
+    for value in (value for key, value in wanted if key == "allow"):
+        if not isinstance(value, list):
+            raise UserError(f"allow must be a list, got {value}: for instance allow=[{value}]")
+        return [str(name) for name in value]
+    return []
+
+
+def _check_targets(path: Path, held: dict[str, Any], allow: Sequence[str]) -> None:
+    """Raise UserError where a configuration would import what is neither a part of bpx nor in a module of ``allow``."""
     known = {target for each in CONF.glob("**/*.yaml") for target in re.findall(r"_target_: (\S+)", each.read_text())}
     for here, value in walk(held):
-        if here.rpartition(".")[2] == "_target_" and value not in known | named:
-            raise UserError(
-                f"{path}: {here} is {value!r}, which is no part of bpx; if it is yours, give {here}={value}"
-            )
+        if here.rpartition(".")[2] == "_target_" and value not in known and not is_allowed(str(value), allow):
+            root = str(value).partition(".")[0]
+            raise UserError(f"{path}: {here}={value} is not part of bpx; to import its module, give allow=[{root}]")
 
 
 def _check_epochs(config: DictConfig, before: int, after: Any) -> None:

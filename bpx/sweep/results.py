@@ -107,7 +107,7 @@ class Results:
 
         widths = [r["initializer.sigma_w"] for r in rows if isinstance(r.get("initializer.sigma_w"), float)]
         spec = self.sample.network(2, 2).spec
-        plain = spec is not None and spec.normalization == "none" and spec.model == "mlp"
+        plain = spec is not None and spec.normalization is None and spec.model == "mlp"
         searched = any(key.partition(".")[0] == "activation" for key in self.study.space.described())
         if len(set(widths)) < 2 or spec is None or not plain or searched:
             return {}

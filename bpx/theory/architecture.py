@@ -10,6 +10,8 @@ from typing import final
 
 from bpx.engine.activations import ActivationFunction
 
+NORMALIZATIONS = ("none", "batch", "layer", "rms")  # those that theory has a factor for
+
 
 @final
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class Architecture:
 
     ``fans`` (n_in, hidden widths ..., n_out); ``weight_std``: root mean square entry of every weight matrix,
     one fewer than fans, None where weights are not drawn at random; ``keep_prob``: share of units that dropout
-    keeps; ``normalization``: none, batch, layer or rms; ``residual``: shortcuts around all hidden layers but
-    the first; ``batch_size``: the samples that delta_l2 is measured over.
+    keeps; ``normalization``: none, batch, layer or rms, for any other theory has no answer; ``residual``: shortcuts
+    around all hidden layers but the first; ``batch_size``: the samples that delta_l2 is measured over.
     """
 
     activation: ActivationFunction

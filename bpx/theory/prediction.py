@@ -12,7 +12,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array
 from bpx.engine.numbers import power
-from bpx.theory.architecture import Architecture
+from bpx.theory.architecture import NORMALIZATIONS, Architecture
 from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, length_growth
 from bpx.theory.finite_width import Ends, finite_width, first_along
 from bpx.theory.fluctuation import spread
@@ -154,6 +154,8 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
 
 
 def _unanswerable(net: Architecture, q1: float) -> str | None:
+    if net.normalization not in NORMALIZATIONS:
+        return f"theory has no factor for {net.normalization} normalization"
     if net.weight_std is None:
         return "theory needs weights that are drawn at random, independent and of one scale a layer"
     if not net.hidden:
