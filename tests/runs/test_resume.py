@@ -228,8 +228,11 @@ def test_another_threads_count_is_said(kept, tmp_path, command):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("  _target_: os.system", "optimizer._target_ is 'os.system', which is no part of bpx"),
-        ("  _target_: bpx.runs.run.os.system", "optimizer._target_ is 'bpx.runs.run.os.system', which is no part"),
+        (
+            "  _target_: os.system",
+            "optimizer._target_=os.system is not part of bpx; to import its module, give allow=[os]",
+        ),
+        ("  _target_: bpx.runs.run.os.system", "optimizer._target_=bpx.runs.run.os.system is not part"),
         ("  lr: '${oc.create:{_target_: os.getcwd}}'", "optimizer.lr is an interpolation"),
         ("  lr: ${oc.env:HOME}", "optimizer.lr is an interpolation"),
         ("  ${oc.env:HOME}: 1", "is an interpolation"),
@@ -252,15 +255,15 @@ def test_a_configuration_that_would_run_foreign_code_is_refused(line, said, kept
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
 
 
-def test_a_part_of_ones_own_is_named_to_be_resumed(kept, tmp_path, resume, monkeypatch):
+def test_the_module_of_a_part_of_ones_own_is_allowed_to_be_resumed(kept, tmp_path, resume, monkeypatch):
     directory = stopped(tmp_path, kept, 100)
     config = directory / "config" / "config.yaml"
     config.write_text(config.read_text().replace("bpx.engine.optimizers.adam", "my_parts.my_adam"))
     (tmp_path / "my_parts.py").write_text("from bpx.engine.optimizers import adam as my_adam\n")
     monkeypatch.syspath_prepend(tmp_path)
     done = resume(directory)
-    assert done.returncode == 2 and "if it is yours, give optimizer._target_=my_parts.my_adam" in done.stderr
-    done = resume(directory, "optimizer._target_=my_parts.my_adam")
+    assert done.returncode == 2 and "to import its module, give allow=[my_parts]" in done.stderr
+    done = resume(directory, "allow=[my_parts]")
     assert done.returncode == 0 and "resumed at step 100" in done.stdout, done.stderr
 
 
