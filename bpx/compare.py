@@ -57,7 +57,10 @@ def compare(words: Sequence[str]) -> None:
     groups = group_runs(runs, keys["labels"].strip("[]").split(",") if "labels" in keys else ())
     report(groups)
     if any("delta_l2" in run.records.quantity for run in runs if run.records is not None):
+        from bpx.reports.write import write_comparison_report
+
         print(f"figure    {draw(groups, path)}")
+        print(f"report    {write_comparison_report(groups, path, path.with_suffix('.html'))}")
     else:
         print("no figure: none of these runs has measured delta")
 

@@ -14,6 +14,7 @@ from bpx.figures.trials import (
     COST,
     SLOPE,
     Trials,
+    best_trial,
     colour_map,
     colour_norm,
     key_axis,
@@ -88,17 +89,6 @@ def _draw(figure: Figure, axes: Any, trials: Trials, x: str, y: str, value: str)
     if best is not None:
         axes.plot(at[best], up[best], "*", color="white", mec="black", ms=13, zorder=6, label="best")
     style_axes(axes, label(x), label(y))
-
-
-def best_trial(trials: Trials) -> int | None:
-    """Return the row of the best finished trial; None of several objectives, or where none has finished."""
-    names, directions = trials.about["objective"], trials.about["direction"]
-    values = trials.numbers(names[0])
-    good = trials.ended(Outcome.FINISHED)
-    if len(names) > 1 or values.size == 0 or not np.isfinite(values[good]).any():
-        return None
-    values = np.where(good, values, np.nan)
-    return int(np.nanargmin(values) if directions[0] == "minimize" else np.nanargmax(values))
 
 
 def _edge(axes: Any, trials: Trials, at: Values, up: Values) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bpx.engine.arrays import Values
 from bpx.figures.canvas import literal, power, ranges
+from bpx.records import Outcome
 
 LABELS = {
     "optimizer.lr": "learning rate",
@@ -60,6 +61,17 @@ def read_trials(directory: Path) -> Trials:
         names, rows = list(reader.fieldnames or ()), list(reader)
     about = json.loads((directory / "study.json").read_text(encoding="utf-8"))
     return Trials({name: [row[name] or "" for row in rows] for name in names}, about)
+
+
+def best_trial(trials: Trials) -> int | None:
+    """Return the row of the best finished trial; None of several objectives, or where none has finished."""
+    names, directions = trials.about["objective"], trials.about["direction"]
+    values = trials.numbers(names[0])
+    good = trials.ended(Outcome.FINISHED)
+    if len(names) > 1 or values.size == 0 or not np.isfinite(values[good]).any():
+        return None
+    values = np.where(good, values, np.nan)
+    return int(np.nanargmin(values) if directions[0] == "minimize" else np.nanargmax(values))
 
 
 def key_axis(axis: Any, values: Values, key: str = "") -> None:

@@ -264,6 +264,8 @@ class Execution:
         if tracker.figure_format:
             for name, error in outputs.draw_figures(self.net).items():
                 self.console.note(f"figure {name} could not be drawn: {error}")
+            if why := outputs.write_report(outcome):
+                self.console.note(f"the report could not be written: {why}")
         outputs.write_model(self.net, data)
         tracker.tag("bpx.verdict_final", measurement.final.verdict)
         if measurement.sentences:

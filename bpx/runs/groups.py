@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import final
 
 import numpy as np
 
 from bpx.config import UserError
 from bpx.runs.keys import Use, uses
-from bpx.runs.lookup import StoredRun, differences, written
+from bpx.runs.lookup import StoredRun, differences, from_directory, run_directories, written
 
 MAX_LABEL = 40  # characters
 
@@ -49,6 +50,12 @@ def group_runs(runs: Sequence[StoredRun], labels: Sequence[str] = ()) -> list[Gr
         raise UserError(f"labels: expected {len(found)}, one for each group of runs, got {len(labels)}")
     words = list(labels) or _labels([group[0] for group in found])
     return [Group(word, tuple(group)) for word, group in zip(words, found, strict=True)]
+
+
+def trained_groups(directory: Path) -> list[Group]:
+    """Return the runs that a study trained in its ``directory``, a group for each setup."""
+    folders = sorted(path for path in (directory / "runs").glob("*") if path.is_dir())
+    return [Group(f.name, tuple(from_directory(path) for path in run_directories(f))) for f in folders]
 
 
 def _labels(firsts: Sequence[StoredRun]) -> list[str]:

@@ -94,6 +94,20 @@ class Outputs:
         self._tracker.artifact(self.directory / "figures", "figures")
         return failed
 
+    def write_report(self, outcome: Outcome) -> str:
+        """Write ``report.html`` from what the directory holds; returns why it cannot be, or an empty text."""
+        from bpx.figures.canvas import failure
+        from bpx.reports.write import write_run_report
+
+        try:
+            self._tracker.artifact(write_run_report(self.directory, outcome), "")
+        except OSError:  # of the disk, not of the report
+            raise
+        except Exception as error:
+            log.warning("the report could not be written: %s", failure(error))
+            return failure(error)
+        return ""
+
     def write_model(self, net: Network, data: Dataset) -> None:
         """Write the network, from raw features on."""
         from bpx.engine.model_files import save_model

@@ -185,6 +185,8 @@ class StudyCommand:
 
     def __call__(self, words: Sequence[str] = ()) -> StudyResult:
         """Make the study and return what it found; raises UserError."""
+        from bpx.reports.write import write_study_report
+        from bpx.runs.groups import trained_groups
         from bpx.runs.run import run_directory
 
         quick, seeds, overrides = "--quick" in words, None, []
@@ -211,6 +213,8 @@ class StudyCommand:
             tracker.tag("bpx.finding", result.finding)
             tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
             tracker.artifact(figure, "figures")
+            command = [f"experiments.{self.name}", f"seeds={seeds}", *(["--quick"] if quick else []), *overrides]
+            tracker.artifact(write_study_report(result, trained_groups(directory), command))
             tracker.artifact(path)
         return result
 

@@ -119,6 +119,7 @@ class Results:
 
     def _draw(self) -> None:
         from bpx.figures.sweep import draw_sweep
+        from bpx.reports.write import write_sweep_report
         from bpx.sweep.plots import draw_plots
 
         folder = self.home / "figures"
@@ -133,6 +134,7 @@ class Results:
         self.tracker.artifact(folder, "figures")
         for name in ("trials.csv", "study.json"):
             self.tracker.artifact(self.home / name)
+        self.tracker.artifact(write_sweep_report(self.home))
 
     def _tag_best(self, trial: FrozenTrial) -> None:
         metrics = trial.user_attrs[RESULT]["metrics"]
