@@ -8,7 +8,7 @@ from typing import Any
 
 from bpx.cli.command import command, terminal
 from bpx.config import Plan, UserError, hidden_widths, make_plan
-from bpx.engine import Activation
+from bpx.engine import Activation, Residual
 from bpx.engine.initializers import Orthogonal
 from bpx.theory import (
     Architecture,
@@ -69,15 +69,16 @@ def architecture(checked: Plan) -> Architecture:
     std = weight_stds(fans, initializer.weight_std)
     if std is None or not all(s > 0 for s in std):
         raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
+    layers = list(checked.network(1, 1).layers())
     norm = checked.normalization
     return Architecture(
-        activation=next(x.function for x in checked.network(1, 1).layers() if isinstance(x, Activation)),
+        activation=next(layer.function for layer in layers if isinstance(layer, Activation)),
         fans=fans,
         weight_std=std,
         bias_std=initializer.bias_std,
         keep_prob=1 - config.dropout.rate,
         normalization="none" if norm is None else norm.acts_like or norm.method,
-        residual=str(config.model._target_).endswith("residual_mlp"),
+        residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=checked.settings.batch_size,
         orthogonal=isinstance(initializer, Orthogonal),
     )

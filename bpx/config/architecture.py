@@ -11,6 +11,7 @@ from bpx import engine
 from bpx.config.calls import construct, number
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
+from bpx.engine.models import MODELS
 from bpx.engine.normalization import Normalization, make_normalization
 from bpx.system.errors import UserError
 from bpx.system.text import brief
@@ -55,7 +56,8 @@ def hidden_widths(model: DictConfig) -> list[int]:
     """Return the hidden layers' widths from model.hidden, or from model.depth and model.width; raises UserError."""
     depth, width, hidden = model.depth, model.width, model.hidden
     widths: list[int]
-    residual = str(model._target_).endswith("residual_mlp")
+    name = str(model._target_).rpartition(".")[2]
+    kind = MODELS.get(name, MODELS["mlp"])
     if hidden is not None:
         if depth is not None or width is not None:
             other = "depth" if depth is not None else "width"
@@ -65,16 +67,16 @@ def hidden_widths(model: DictConfig) -> list[int]:
         for key, value in (("depth", depth), ("width", width)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
                 raise UserError(f"model.{key} must be an integer, got {brief(value)}")
-        if depth is not None and not int(residual) <= depth <= MAX_LAYERS:
-            raise UserError(f"model.depth must be between {int(residual)} and {MAX_LAYERS:,}, got {brief(depth)}")
+        if depth is not None and not kind.min_depth <= depth <= MAX_LAYERS:
+            raise UserError(f"model.depth must be between {kind.min_depth} and {MAX_LAYERS:,}, got {brief(depth)}")
         if width is not None and width < 1:
             raise UserError(f"model.width must be at least 1, got {width}")
         widths = [DEFAULT_WIDTH if width is None else width] * (DEFAULT_DEPTH if depth is None else depth)
     for n in widths:
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise UserError(f"model.hidden must be a list of integers of at least 1, got {brief(n)}")
-    if residual and (not widths or len(set(widths)) > 1):
-        raise UserError("model.hidden must hold at least one width, all equal, for residual_mlp")
+    if len(widths) < kind.min_depth or (kind.equal_widths and len(set(widths)) > 1):
+        raise UserError(f"model.hidden must hold at least one width, all equal, for {name}")
     return widths
 
 

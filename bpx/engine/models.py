@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 
@@ -87,10 +88,27 @@ def _residual(widths: Sequence[int], unit: Callable[[], list[Layer]], bias: bool
     return [Dense(widths[0], bias), *blocks, *unit()] if widths else []
 
 
-MODELS: dict[str, Callable[[Sequence[int], Callable[[], list[Layer]], bool], list[Layer]]] = {
-    "mlp": _plain,
-    "residual_mlp": _residual,
-}
+@final
+@dataclass(frozen=True)
+class Model:
+    """How a model is made of hidden layers.
+
+    Attributes
+    ----------
+    blocks : callable
+        Returns the blocks for the hidden widths, given what makes the layers after a Dense, and whether it has a bias.
+    min_depth : int
+        The fewest hidden layers.
+    equal_widths : bool
+        Whether all hidden layers must be of one width.
+    """
+
+    blocks: Callable[[Sequence[int], Callable[[], list[Layer]], bool], list[Layer]]
+    min_depth: int = 0
+    equal_widths: bool = False
+
+
+MODELS = {"mlp": Model(_plain), "residual_mlp": Model(_residual, min_depth=1, equal_widths=True)}
 
 
 def build(spec: NetworkSpec) -> Network:
@@ -107,7 +125,7 @@ def build(spec: NetworkSpec) -> Network:
         ]
 
     bias = norm is None or not norm.has_shift  # a shift of its own makes the bias before it redundant
-    blocks = [*MODELS[spec.model](spec.hidden, unit, bias), Dense(spec.n_out)]
+    blocks = [*MODELS[spec.model].blocks(spec.hidden, unit, bias), Dense(spec.n_out)]
     net = Network(spec.n_in, blocks, spec.loss.replica(), spec.dtype)
     net.spec = spec
     return net
