@@ -59,7 +59,7 @@ def first_variance(net: Network) -> float:
     """
     z = np.asarray(net.dense[0].y, np.float64)
     if any(isinstance(layer, Normalization) and layer.acts_like == "batch" for layer in net.layers()):
-        return float(z.var(axis=0).mean())
+        return float(z.var(axis=0, ddof=min(len(z) - 1, 1)).mean())
     return float(np.mean(z * z))
 
 
@@ -93,12 +93,14 @@ def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -
         uneven = float(len(z) * (lengths * lengths).sum() / lengths.sum() ** 2)
         alike = float(((gram * gram).sum() - (lengths * lengths).sum()) / pairs)
         z = z / np.abs(z).max(initial=0.0)
-        unit = z / np.sqrt(np.einsum("ij,ij->i", z, z))[:, None]
+        squares = np.einsum("ij,ij->i", z, z)
+        length_variance = float(np.log(squares).var())
+        unit = z / np.sqrt(squares)[:, None]
         pairwise = (unit @ unit.T)[np.triu_indices(len(z), 1)]
         centred = z - z.mean(axis=0)
         covariance = centred @ centred.T
         rank = float(np.trace(covariance) ** 2 / (covariance * covariance).sum())
-    found = {"kappa": kappa, "alike": alike, "uneven": uneven, "rank": rank}
+    found = {"kappa": kappa, "alike": alike, "uneven": uneven, "rank": rank, "length_variance": length_variance}
     if len(pairwise):
         found |= {"correlation": float(pairwise.mean()), "correlation_variance": float(pairwise.var())}
     return Ends(**{key: value for key, value in found.items() if math.isfinite(value)})
@@ -128,9 +130,11 @@ def drawn_at_random(W: Array) -> bool:
     if not (0 < largest < math.inf):
         return False
     W = W / largest
-    square = float(np.mean(W * W))
+    squares = W * W
+    square = float(squares.mean())
     stray = abs(float(W.mean())) * math.sqrt(W.size / square)
-    return W.size < 16 or (stray < _MEAN_THRESHOLD and float(np.mean(W**4)) / (square * square) < _KURTOSIS_THRESHOLD)
+    fourth = float(np.mean(squares * squares))  # W**4 is a hundred times slower
+    return W.size < 16 or (stray < _MEAN_THRESHOLD and fourth / (square * square) < _KURTOSIS_THRESHOLD)
 
 
 def orthogonal(W: Array) -> bool:

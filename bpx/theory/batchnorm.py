@@ -56,6 +56,7 @@ def _coordinate(dimension: int, cuts: Array) -> tuple[Array, Array]:
     return t, w * np.exp(power * np.log(inside) - betaln(0.5, power + 1))
 
 
+@lru_cache(maxsize=64)
 def batch_moments(function: ActivationFunction, batch: int, keep_prob: float = 1.0) -> BatchMoments:
     """Return the moments for a batch of ``batch`` samples (at least 8), dropout included in A and D.
 

@@ -18,8 +18,10 @@ import numpy as np
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture
+from bpx.theory.batch_rank import batch_drift
 from bpx.theory.fluctuation import CORRELATIONS, LayerNoise, Moments, layer_covariance, moments
-from bpx.theory.gaussian import dphi, expectation, phi, second_moment, second_moment_slope, slope_moment
+from bpx.theory.gaussian import dphi, expectation, phi, rule, second_moment, second_moment_slope, slope_moment
+from bpx.theory.shortcuts import overlaps
 from bpx.theory.steps import Step, log_slope
 
 
@@ -29,7 +31,8 @@ class Ends:
     """What a pass shows at the two ends of a network, from which theory follows it through the layers.
 
     ``correlation``: of two samples' first pre-activations, mean over pairs (images have 0.3 to 0.6, noise 0), and
-    ``correlation_variance``, the variance of it among pairs;
+    ``correlation_variance``, the variance of it among pairs; ``length_variance``: that of the log of a sample's mean
+    z**2 there;
     ``kappa``: of the output layer; ``alike``: squared correlation of two samples' delta there (None: that of a random
     delta or of classes, 1 / (n_out - 1)); ``uneven``: B sum |delta_i|**4 / (sum |delta_i|**2)**2, 1 where the samples'
     deltas are equally long; ``rank``: the first pre-activation's effective rank over the batch, (tr C)**2 / tr C**2 of
@@ -38,6 +41,7 @@ class Ends:
 
     correlation: float = 0.5
     correlation_variance: float = 0.0
+    length_variance: float = 0.0
     kappa: float = 1.0
     alike: float | None = None
     uneven: float = 1.0
@@ -50,8 +54,8 @@ class FiniteWidth:
     """The ``noise`` of every hidden layer, from the input on, and what else finite width does.
 
     ``along``: the largest share of delta that comes back along z in a layer, beyond that of a random delta;
-    ``between`` (2, L, L): covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts,
-    whose units keep part of their z.
+    ``between`` (4, L, L): covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts,
+    whose units keep part of their z; of the length of z, by which a normalization divides; of a block's overlaps.
     """
 
     noise: list[LayerNoise]
@@ -84,25 +88,45 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     held = net.normalization in ("layer", "rms")  # the length of z, for every sample
     kappa, weight = ends.kappa, min(ends.uneven / B, 1.0)
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
-    noise, along = [], 0.0
+    lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 else None
+    drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.normalization == "batch" else None
+    noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
         at, n = forward[layer], net.hidden[layer]
         m, c, length = at.m, at.rms, q[layer] if net.normalization == "none" else 1.0
         A, D, scaled = max(m.A, 1e-300), max(m.D, 1e-300), _scaled_slope(f, length)
         back = length * second_moment_slope(f, length) / A  # d ln A / d ln q: what z . delta keeps on its way back
         s = steps[layer] if layer < L - 1 else _OUTPUT
-        shortcut = net.residual and layer < L - 1
+        share, dln_chi = s.backward_share, -1.0 if held else s.dln_chi
         excess = s.forward_share * (kappa - 1)
         comes_back = (m.AD / net.keep_prob - (back * back * A / (length * D) if held else 0.0)) * excess / n
         lost = scaled / (D * n) if held else 0.0  # the part along z, which the normalization's backward takes out
-        weights_gain = max(1 + comes_back - lost, 1 / n)
-        straight = 2 * back * (1 - s.forward_share) * excess * s.q / (n * q[layer]) if shortcut and not held else 0.0
-        gain = (1 - s.backward_share) * (1 + straight) + s.backward_share * weights_gain
-        along = max(along, (kappa - 1) * m.AD / net.keep_prob / n)
-        dln_chi = -1.0 if held else s.dln_chi
-        own = 2 * (weight + (1 - weight) * c * c) / n  # variance of ln of the mean of z**2 over this layer's units
-        curved = 0.5 * (dln_chi * dln_chi - dln_chi) * (at.single - at.mean) + (2 / n - 0.5 * own if held else 0.0)
-        pairs = [(1 + (B - 1) * x) / B for x in (c * c, r2)]
+        shift = math.log(max(1 + comes_back - lost, 1 / n))
+        alike = at.weight + (1 - at.weight) * c * c  # of the noise of one sample, what the batch's mean keeps
+        cross, masked = 0.0, 1.0
+        if net.residual:
+            shift = math.log(1 - share * min(lost, 1.0))
+        if layer < L - 1 and lined_up:
+            shift += lined_up.growth[layer] if drift is None else 0.0
+            masked = float(lined_up.masked[layer])
+        if net.residual:
+            cross += 4 * share * (1 - share) * masked * (weight + (1 - weight) * r2 * net.keep_prob * m.D11 / D) / n
+        else:
+            along = max(along, (kappa - 1) * m.AD / net.keep_prob / n)
+        if drift is not None:
+            shift += share * float(drift.shift[layer])
+        parted = at.single - at.mean  # variance of ln q over the samples
+        curved = 0.5 * (dln_chi * dln_chi - dln_chi) * parted
+        if held:
+            kept = (q[0] / q[layer]) ** 2 if net.residual else float(layer == 0)  # q1 is measured
+            curved += (2 - alike) * (1 - kept) / n
+            parted += 2 * (1 - alike) * (1 - kept) / n
+            if layer == 0:
+                curved += (net.normalization == "layer") / n
+                cross += share * share * weight * ends.length_variance
+        pulled = s.dln_q * pulled if layer < L - 1 else 0.0  # d ln |delta_(l+1)|**2 / d ln q_l of a sample
+        curved += dln_chi * pulled * parted  # long deltas belong to samples of some lengths
+        pulled += share * (dln_chi if layer < L - 1 or held else log_slope(f, length) * (net.normalization == "none"))
         noise.append(
             LayerNoise(
                 layer_covariance(
@@ -113,34 +137,33 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                     keep_prob=net.keep_prob,
                     weights=(at.weight, weight),
                     orthogonal=net.orthogonal,
-                    fixed=(back if held or net.orthogonal else 0.0, log_slope(f, length) if held else 0.0),
+                    held=_held(net, length),
                 ),
                 dln_q=s.dln_q,
                 forward_share=s.forward_share,
                 dln_chi=dln_chi,
-                backward_share=s.backward_share,
-                cross_variance=(
-                    4 * (q[layer] / s.q) * s.forward_share * pairs[0] / n if shortcut else 0.0,
-                    4 * s.backward_share * (1 - s.backward_share) * pairs[1] / n
-                    + (s.backward_share * s.backward_share * own if held else 0.0),
-                ),
-                q_variance=2 * pairs[0] / n,
-                mean_shift=math.log(gain) + s.backward_share * curved if layer < L - 1 else 0.0,
+                backward_share=share,
+                cross_variance=cross,
+                q_variance=2 * (1 + (B - 1) * c * c) / B / n,
+                mean_shift=shift + share * curved if layer < L - 1 else 0.0,
             )
         )
         if net.normalization == "batch":
             kappa = 1.0  # a unit's z . delta over the batch is zero, a sample's over the units is not
-        elif not shortcut:
-            kappa = 0.0 if held else (back * back * A * excess + scaled) / (length * D * weights_gain)
         else:
-            kept, given = 1 - s.forward_share, s.forward_share
-            through = 0.0 if held else 2 * kept * back * excess + given * (back * back * excess + scaled / A)
-            kappa = s.q * (kept * kept * kappa + kept * given + through) * (1 - s.backward_share) / (q[layer] * gain)
-        alone = s.backward_share * s.backward_share * (3 * m.D4 / net.keep_prob - m.D22 * (1 + 2 * r2)) / n
+            kappa = 0.0 if held else (back * back * A * excess + scaled) / (length * D * math.exp(shift))
+        alone = share * share * (3 * m.D4 / net.keep_prob - m.D22 * (1 + 2 * r2)) / n
         weight = _grown(weight, alone)
-        passed = 1 - s.backward_share + s.backward_share * net.keep_prob * m.D11 / D
-        r2 = min(r2 * passed * passed + s.backward_share * (1 - r2) * m.D22 / n, 1.0)  # random weights align the rest
-    return FiniteWidth(noise[::-1], along, _between(net, q, forward))
+        passed = 1 - share + share * net.keep_prob * m.D11 / D
+        mixed = share * share * m.D22 + 2 * share * (1 - share) * masked
+        r2 = min(r2 * passed * passed + (1 - r2) * mixed / n, 1.0)  # random weights align the rest
+    between = _between(net, q, forward)
+    if drift is not None:
+        between[2] = drift.length
+    if lined_up:
+        samples = np.sqrt([at.weight + (1 - at.weight) * at.rms * at.rms for at in forward[:-1]])
+        between[3, :-1, :-1] = np.outer(samples, samples) * lined_up.noise
+    return FiniteWidth(noise[::-1], along, between)
 
 
 def first_along(net: Architecture, q: float, ends: Ends) -> float:
@@ -154,7 +177,8 @@ def first_along(net: Architecture, q: float, ends: Ends) -> float:
 
 
 def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends: Ends) -> list[_Forward]:
-    f, weight, single, mean = net.activation, 1 / net.batch_size, 0.0, 0.0
+    f, single, mean = net.activation, ends.length_variance, 0.0
+    weight = _grown(1 / net.batch_size, single)
     c, parted = ends.correlation, ends.correlation_variance
     found = []
     for layer in range(len(q)):
@@ -185,18 +209,52 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
 
 
 def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> Array:
-    L, found = len(q), np.zeros((2, len(q), len(q)))
+    L, n, found = len(q), np.array(net.hidden, float), np.zeros((4, len(q), len(q)))
+    held = net.normalization in ("layer", "rms")
+    weight, rms = (np.array([getattr(at, key) for at in forward]) for key in ("weight", "rms"))
+    if held:
+        np.fill_diagonal(found[2], 2 * (weight + (1 - weight) * rms * rms) / n)
+        found[2, 0, 0] = 0.0  # q1 is measured
     if not net.residual:
         return found
     length = math.exp(float(np.mean(np.log(q)))) if net.normalization == "none" else 1.0
     known = [moments(net.activation, length, c) for c in CORRELATIONS]
     tables = [m.A22 for m in known], [m.D22 for m in known]
+    out = _held(net, length)
     for layer in range(L - 1):
         at, rho = forward[layer], np.sqrt(q[layer] / np.array(q[layer + 1 :]))  # of one unit's z, here and there
         for i, table in enumerate(tables):
-            own, pair = (np.interp(r, CORRELATIONS, table) - 1 for r in (rho, rho * at.rms))
+            own, pair = (
+                np.interp(r, CORRELATIONS, table) - 1 - out[0, i] ** 2 * r - out[1, i] ** 2 * r * r
+                for r in (rho, rho * at.rms)
+            )
             found[i, layer, layer + 1 :] = (at.weight * own + (1 - at.weight) * pair) / net.hidden[layer]
-    return found + found.transpose(0, 2, 1)
+    found += found.transpose(0, 2, 1)
+    if held:
+        known_part = q[0] / np.array(q)
+        rho2 = np.minimum.outer(np.array(q), np.array(q)) / np.maximum.outer(np.array(q), np.array(q))
+        share = np.minimum.outer(weight + (1 - weight) * rms * rms, weight + (1 - weight) * rms * rms)
+        found[2] = 2 * share * (rho2 - np.outer(known_part, known_part)) / n
+    return found
+
+
+def _held(net: Architecture, q: float) -> Array:
+    """Return the Hermite coefficients (2, 2) of phi**2 / A and phi'**2 / D that do not fluctuate; z has variance ``q``.
+
+    The first ones where layer normalization holds the mean of z, the second ones where a normalization holds its
+    length; orthogonal weights hold it forward alone.
+    """
+    f, found = net.activation, np.zeros((2, 2))
+    u, z, w = rule(q, f.kinks)
+    a, d = phi(f, u) ** 2, dphi(f, u) ** 2
+    scaled = np.stack([a / max(float(w @ a), 1e-300), d / max(float(w @ d), 1e-300)])
+    if net.normalization == "layer":
+        found[0] = scaled @ (w * z)
+    if net.normalization in ("layer", "rms"):
+        found[1] = scaled @ (w * (z * z - 1)) / math.sqrt(2)
+    elif net.orthogonal:
+        found[1, 0] = scaled[0] @ (w * (z * z - 1)) / math.sqrt(2)
+    return found
 
 
 def _grown(weight: float, alone: float) -> float:

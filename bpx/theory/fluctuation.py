@@ -103,8 +103,9 @@ def _moments(function: ActivationFunction, q: float, c: float) -> Moments:
 class LayerNoise:
     """How one hidden layer's noise enters ln q of the next layer, and ln ||delta||**2 here.
 
-    x being the noise of ln q, the next layer's is ``dln_q * x + forward_share * epsilon_f + cross_f``, and that of
-    ln(||delta_l||**2 / ||delta_(l+1)||**2) is ``backward_share * (epsilon_b + dln_chi * x) + cross_b``.
+    x being the noise of ln q, the next layer's is ``dln_q * x + forward_share * epsilon_f``, and that of
+    ln(||delta_l||**2 / ||delta_(l+1)||**2) is ``backward_share * (epsilon_b + dln_chi * x - length) + cross``,
+    ``length`` being that of the mean of z**2 over the layer's units, where a normalization divides by it.
 
     Attributes
     ----------
@@ -118,8 +119,8 @@ class LayerNoise:
         d ln chi / d ln q_l.
     backward_share : float
         Share of ||delta_l||**2 that comes through the weights, 1 without a shortcut.
-    cross_variance : (float, float)
-        Variances of a residual block's cross terms, cross_f and cross_b.
+    cross_variance : float
+        Variance of ``cross``: of a residual block's cross term 2 g . J xi, and of what samples weigh unevenly.
     q_variance : float
         Variance of ln of the mean of z**2 over this layer's units, its own q being given.
     mean_shift : float
@@ -131,7 +132,7 @@ class LayerNoise:
     forward_share: float
     dln_chi: float
     backward_share: float = 1.0
-    cross_variance: tuple[float, float] = (0.0, 0.0)
+    cross_variance: float = 0.0
     q_variance: float = 0.0
     mean_shift: float = 0.0
 
@@ -145,7 +146,7 @@ def layer_covariance(
     keep_prob: float,
     weights: tuple[float, float],
     orthogonal: bool,
-    fixed: tuple[float, float],
+    held: Array,
 ) -> Array:
     """Return the covariance (2, 2) of (epsilon_f, epsilon_b) for ``n`` units, averaged over pairs of samples.
 
@@ -155,10 +156,11 @@ def layer_covariance(
     """
 
     def one(A22: float, D22: float, AD22: float, c: float, r2: float) -> Array:
-        forward = A22 - 1 - 2 * (fixed[0] * c) ** 2
-        backward = D22 * (1 + 2 * r2) - 1 - (2 * r2 if orthogonal else 0) - 2 * (fixed[1] * c) ** 2
-        both = AD22 - 1 - 2 * fixed[0] * fixed[1] * c * c
-        return np.array([[forward, both], [both, backward]]) / n
+        forward = A22 - 1
+        backward = D22 * (1 + 2 * r2) - 1 - (2 * r2 if orthogonal else 0)
+        both = AD22 - 1
+        out = c * np.outer(held[0], held[0]) + c * c * np.outer(held[1], held[1])
+        return (np.array([[forward, both], [both, backward]]) - out) / n
 
     alone = one(m.A4 / keep_prob, m.D4 / keep_prob, m.AD / keep_prob, 1, 1)
     pair = one(m.A22, m.D22, m.AD22, c, r2)
@@ -184,11 +186,11 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
     """Return the noise of ln ||delta_l||**2 and of ln q_l.
 
     A mean of squares is taken as a gamma variable of the same relative variance v, so that
-    E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too. ``between`` (2, L, L) is
-    the covariance of epsilon_f, and of epsilon_b, between different layers.
+    E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too. ``between`` (4, L, L) is
+    the covariance of epsilon_f, and of epsilon_b, between different layers, and that of ``length`` and ``cross``.
     """
     L = len(layers)
-    mean_e, cov_e = np.zeros(4 * L), np.zeros((4 * L, 4 * L))  # epsilon_f, epsilon_b, cross_f, cross_b
+    mean_e, cov_e = np.zeros(4 * L), np.zeros((4 * L, 4 * L))  # epsilon_f, epsilon_b, length, cross
     for i, layer in enumerate(layers):
         v = np.maximum(np.diag(layer.cov), 1e-9)
         mean_e[[i, L + i]] = digamma(1 / v) + np.log(v)
@@ -196,18 +198,20 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
         rho = float(np.clip(layer.cov[0, 1] / math.sqrt(v[0] * v[1]), -1, 1))
         cov_e[i, i], cov_e[L + i, L + i] = variance
         cov_e[i, L + i] = cov_e[L + i, i] = rho * math.sqrt(variance[0] * variance[1])
-        cov_e[2 * L + i, 2 * L + i], cov_e[3 * L + i, 3 * L + i] = layer.cross_variance
+        cov_e[3 * L + i, 3 * L + i] = layer.cross_variance
     if between is not None:
         cov_e[:L, :L] += between[0]
         cov_e[L : 2 * L, L : 2 * L] += between[1]
+        cov_e[2 * L : 3 * L, 2 * L : 3 * L] = between[2]
+        cov_e[3 * L :, 3 * L :] += between[3]
     x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
     for i, layer in enumerate(layers[:-1]):
         steps[i] = layer.backward_share * layer.dln_chi * x
         steps[i, L + i] += layer.backward_share
+        steps[i, 2 * L + i] = -layer.backward_share
         steps[i, 3 * L + i] = 1
         x = layer.dln_q * x
         x[i] += layer.forward_share
-        x[2 * L + i] = 1
         lengths[i + 1] = x
     shift = np.cumsum([0.0, *(layer.mean_shift for layer in layers[-2::-1])])[::-1]
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on

@@ -201,12 +201,8 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float)
 def _unknown(net: Architecture, *, measured: bool) -> Array:
     """Return the covariance (L, L) of what the theory leaves out, all layers erring the same way.
 
-    In ln ||delta||**2, a layer: where no pass was ``measured``, up to 2 / n that the loss sends back along z; with
-    shortcuts, whose delta is correlated with the masks that it meets, 0.5 / n; with batch normalization, whose samples
-    stay a little alike, 0.01 + 0.5 / n. These three are empirical: what simulated nets of 50 to 800 units showed.
+    In ln ||delta||**2 up to 2 / n a layer that the loss sends back along z, where no pass was ``measured``.
     """
-    batch = net.normalization == "batch"
-    terms = 2.0 if not measured else 0.5 if net.residual or batch else 0.0
-    error = [terms / n + 0.01 * batch for n in net.hidden[:-1]]
+    error = [0.0 if measured else 2.0 / n for n in net.hidden[:-1]]
     shared = np.cumsum([0.0, *reversed(error)])[::-1]
     return np.outer(shared, shared)
