@@ -7,6 +7,7 @@ import html
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
+from bpx.diagnosis.remedies import Remedy
 from bpx.engine.numbers import power
 from bpx.theory import Verdict
 
@@ -52,8 +53,8 @@ class Finding:
         the gradients neither vanish nor explode.
     saturation : float or None
         Share of (sample, unit) with a slope below 5 % of the steepest, mean over the hidden layers.
-    remedies : tuple of (str, float)
-        Words to add to the command, and the median factor per layer of the networks drawn with them, all healthy.
+    remedies : tuple of Remedy
+        Changes that make it healthy: ``change``, ``factor`` (median of the networks drawn with it), ``command``.
     caveat : str
         Why theory's band does not hold here, empty where it does.
     because : str
@@ -85,7 +86,7 @@ class Finding:
     weights_gain: float | None
     needed_gain: float | None
     saturation: float | None
-    remedies: tuple[tuple[str, float], ...]
+    remedies: tuple[Remedy, ...]
     caveat: str = ""
     because: str = ""
     facts: tuple[str, ...] = ()
@@ -153,7 +154,7 @@ class Finding:
         own["verdict"] = Verdict(own["verdict"])
         own["zero_layers"] = tuple(own["zero_layers"])
         own["facts"] = tuple(own["facts"])
-        own["remedies"] = tuple((override, factor) for override, factor in own["remedies"])
+        own["remedies"] = tuple(Remedy(*remedy) for remedy in own["remedies"])
         return Finding(**own)
 
     def metrics(self) -> dict[str, float]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, final
+from typing import NamedTuple, Protocol, final
 
 import numpy as np
 
@@ -58,14 +58,33 @@ GROUPS_BY_CAUSE = {  # the groups that a cause asks for first
 @final
 @dataclass(frozen=True)
 class Candidate:
-    """A change of one group option: the ``words`` to type for it, and networks drawn with it.
+    """A change of one group option: the ``change`` in words, the ``command`` that makes it, and networks drawn with it.
 
     ``draws`` yields freshly drawn networks without end, each after a forward and a backward pass with a batch, and
     none where the change makes no network.
     """
 
-    words: str
+    change: str
     draws: Iterator[Network]
+    command: str = ""
+
+
+class Remedy(NamedTuple):
+    """A change that was measured as healthy.
+
+    Attributes
+    ----------
+    change : str
+        What changes, as ``bpx.train`` takes it: ``initializer=critical``.
+    factor : float
+        Median factor of delta per layer of the networks drawn with it.
+    command : str
+        The whole command to type; the change alone where there was no command.
+    """
+
+    change: str
+    factor: float
+    command: str
 
 
 class Redraw(Protocol):
@@ -75,8 +94,8 @@ class Redraw(Protocol):
         """Return the change of an option, ``key=value``; None where that changes nothing."""
 
 
-def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[tuple[str, float], ...]:
-    """Return the words of the changes that make ``net`` healthy, and the median factor per layer that they gave.
+def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[Remedy, ...]:
+    """Return the changes that make ``net`` healthy.
 
     The groups that a cause asks for come first; of each group the first option that holds is named, of at most two
     groups. An option holds where freshly drawn networks were healthy with |slope| * (hidden layers - 1) <= 0.5, each
@@ -85,7 +104,7 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
     """
     asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ())]
     work = MAX_WORK
-    found: list[tuple[str, float]] = []
+    found: list[Remedy] = []
     for key in dict.fromkeys([*asked, *GROUPS]):
         for value in _options(net, key):
             if (candidate := redraw(key, value)) is None:
@@ -94,7 +113,8 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
             done *= len(net.dense) if value == "lsuv" else 1  # every layer that it scales is a pass
             work -= done
             if slopes:
-                found.append((candidate.words, 10 ** float(np.median(slopes))))
+                factor = 10 ** float(np.median(slopes))
+                found.append(Remedy(candidate.change, factor, candidate.command or candidate.change))
                 break
             if work <= 0:
                 return tuple(found)

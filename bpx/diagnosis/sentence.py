@@ -13,7 +13,6 @@ from bpx.diagnosis.trials import root_mean_square
 from bpx.engine.network import Network
 from bpx.theory import Verdict, slope_verdict
 
-COMMAND = "python -m bpx.train"
 PART_NAMES = {
     "dense": "weights",
     "norm": "normalization",
@@ -30,22 +29,22 @@ _WITHOUT = {
 _VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
 
 
-def sentence(f: Finding, observation: Observation, command: str = COMMAND) -> str:
-    """Say what was found; ``command`` is what the words of the remedies are added to, empty where they stand alone."""
+def sentence(f: Finding, observation: Observation) -> str:
+    """Say what was found."""
     if not observation.finite:
         return "Undetermined: the first backward pass is not finite."
     if not observation.loss_gradient_nonzero:
         return "Undetermined: no gradient enters, delta of the output layer is exactly zero."
     if f.n_hidden < 2:
-        return _shallow(f, observation) + _rest(f, command)
+        return _shallow(f, observation) + _rest(f)
     if f.verdict == Verdict.UNDETERMINED:
         return "Undetermined: delta cannot be followed through the hidden layers."
     if f.zero_layers:
-        return f"Gradients vanish: {_zeros(f, observation)} ({_theory(f)}).{_rest(f, command)}"
+        return f"Gradients vanish: {_zeros(f, observation)} ({_theory(f)}).{_rest(f)}"
     assert f.factor is not None and f.ratio is not None
     return (
         f"Gradients {_VERBS[f.verdict]}: going backward delta changes ×{_x(f.factor)} per layer, "
-        f"×{f.ratio:.2g} from the last to the first of {f.n_hidden} hidden layers ({_theory(f)}).{_rest(f, command)}"
+        f"×{f.ratio:.2g} from the last to the first of {f.n_hidden} hidden layers ({_theory(f)}).{_rest(f)}"
     )
 
 
@@ -92,19 +91,12 @@ def shortcuts_blamed(f: Finding) -> str:
     return f"the sum at the shortcuts, ×{block} per block where {f.n_hidden} layers stay healthy {side} ×{_x(limit)}"
 
 
-def _rest(f: Finding, command: str) -> str:
+def _rest(f: Finding) -> str:
     """Say the cause, what else is known, and what to try."""
     cause = f" Cause: {f.because}." if f.because else ""
     facts = "".join(f" {fact}." for fact in f.facts)
-    first, more = (f"{command} … ", "… ") if command else ("", "")
-    tries = f" or {more}".join(f"{_typed(words)}×{_x(factor)} per layer)" for words, factor in f.remedies)
-    return cause + facts + (f" Try: {first}{tries}." if tries else "")
-
-
-def _typed(words: str) -> str:
-    """Return a command, and the opening of the brackets that follow it: what it is to be typed without."""
-    command, _, left_out = words.partition(" (")
-    return f"{command} ({left_out.replace(')', ', ')}"
+    tries = " or ".join(f"{remedy.command} (×{_x(remedy.factor)} per layer)" for remedy in f.remedies)
+    return cause + facts + (f" Try: {tries}." if tries else "")
 
 
 def _shallow(f: Finding, observation: Observation) -> str:

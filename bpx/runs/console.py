@@ -82,7 +82,7 @@ class Console:
         for reading in record.measured:
             if reading.probe == "scales":
                 norms = reading.values.reshape(-1, len(QUANTITIES))[:, QUANTITIES.index("grad_norm")]
-                self.norms = f"|dW| first {norms[0]:.1e} last {norms[-1]:.1e}"
+                self.norms = f"|∂J/∂W| first {norms[0]:.1e} last {norms[-1]:.1e}"
         if not (self.live or self.lines):
             return
         state = self._state()
@@ -147,7 +147,7 @@ class Console:
 
     def _table(self, first: Values, last: Values) -> Table:
         table = Table(title="layers", title_justify="left")
-        for column in ("layer", "shape", "|dW| first", "|dW| last", "|delta| first", "|step|/|W| last"):
+        for column in ("layer", "shape", "|∂J/∂W| first", "|∂J/∂W| last", "|δ| first", "|ΔW|/|W| last"):
             table.add_column(column, justify="left" if column == "layer" else "right")
         index = {name: i for i, name in enumerate(QUANTITIES)}
         rows = zip(self.net.dense, first, last, strict=True)

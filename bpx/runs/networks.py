@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from bpx.diagnosis.remedies import Candidate
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
 
+COMMAND = "python -m bpx.train"
 CARRIED = ("bias_std", "depth", "width", "hidden")  # keys that a new option of the group takes over
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
@@ -60,7 +62,24 @@ class Redraw:
         if "." not in key and not (CONF / key / f"{value}.yaml").exists():
             return None  # registered by a user, in no configuration
         config, words = change(self.plan.config, key, value, self.typed)
-        return None if config == self.plan.config else Candidate(words, _draws(self.plan, config, self.data))
+        if config == self.plan.config:
+            return None
+        return Candidate(words, _draws(self.plan, config, self.data), command(words, self.typed))
+
+
+def command(changed: str, typed: Sequence[str]) -> str:
+    """Return the command to paste: the ``typed`` words that a change leaves, then its own."""
+    words, _, rest = changed.partition(" (without ")
+    left_out = rest.rstrip(")").split(" and ") if rest else []
+    new = words.split()
+    replaced = {_key(word) for word in new} | set(left_out)
+    kept = [word for word in typed if _key(word) not in replaced]
+    deleted = [f"~{key}" for key in left_out if key not in map(_key, typed)]
+    return " ".join([COMMAND, *map(shlex.quote, [*kept, *new, *deleted])])
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
 
 def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) -> tuple[DictConfig, str]:
@@ -79,7 +98,7 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
     before, after = config[group], _option(group, value).copy()
     usual = [_option(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))]
     words, left_out = [f"{group}={value}"], []
-    keys = {word.lstrip("+~").partition("=")[0] for word in typed}
+    keys = set(map(_key, typed))
     for name, now in before.items():
         known = [option.get(name) for option in usual if option.get("_target_") == before.get("_target_")]
         if name in after and name in CARRIED:

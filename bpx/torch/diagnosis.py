@@ -152,7 +152,7 @@ def _judged(
         said = () if empty or equal else saturation_facts(only, observation)
         finding = replace(finding, because=why)
     finding = replace(finding, facts=(*said, *facts))
-    return replace(finding, sentence=sentence(finding, observation, command=""))
+    return replace(finding, sentence=sentence(finding, observation))
 
 
 def _blamed(part: str, f: Finding, s: Subject, seen: list[ActivationFunction]) -> str:

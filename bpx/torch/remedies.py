@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bpx.diagnosis.architecture import drawn_at_random, orthogonal
-from bpx.diagnosis.remedies import CURED_DECADES, GROUPS_BY_CAUSE, MAX_DRAWS, MAX_REMEDIES, are_enough
+from bpx.diagnosis.remedies import CURED_DECADES, GROUPS_BY_CAUSE, MAX_DRAWS, MAX_REMEDIES, Remedy, are_enough
 from bpx.diagnosis.trials import UNIT_SCALE_RATIO, Causes, geometric_mean, select_causes
 from bpx.torch import changes
 from bpx.torch.changes import Change, Hidden, changed_slope
@@ -95,15 +95,15 @@ def find_causes(s: Subject) -> Causes:
     return select_causes(before, slopes, s.n_hidden, float(torch.finfo(dtype).smallest_normal) * 1e-7)
 
 
-def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    """Return the changes that make freshly drawn copies healthy, as PyTorch code, and the median factor per layer.
+def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[Remedy, ...]:
+    """Return the changes that make freshly drawn copies healthy, as PyTorch code.
 
     The groups that a cause asks for come first; of each group the first that holds is named, of at most two groups.
     The rule is that of ``bpx.diagnosis.remedies``.
     """
     asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ()) if group in GROUPS]
     passes = min(MAX_PASSES, int(MAX_WORK / max(s.work, 1.0)))
-    found: list[tuple[str, float]] = []
+    found: list[Remedy] = []
     for group in dict.fromkeys([*asked, *GROUPS]):
         for words, change in _candidates(s, group):
             slopes: list[float] = []
@@ -117,7 +117,7 @@ def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[tuple[str, float
                 if are_enough(slopes, s.n_hidden):
                     break
             if slopes:
-                found.append((words, 10 ** float(np.median(slopes))))
+                found.append(Remedy(words, 10 ** float(np.median(slopes)), words))
                 break
         if len(found) == MAX_REMEDIES or passes < 0:
             break

@@ -221,7 +221,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         observation = measured.observation()
         known, prediction = predict_pass(measured)
         found = measured_finding(observation, prediction, Causes((), {}))
-        self.finding = replace(found, sentence=sentence(found, observation, command=""))
+        self.finding = replace(found, sentence=sentence(found, observation))
         self._about = about(measured, known) | {"dataset": type(self.model).__name__}
         self._writer.append(self.step, self._epoch, *measured.gains())
         self._writer.append(self.step, self._epoch, *predicted(prediction, observation))

@@ -115,7 +115,7 @@ def test_equal_weights_are_not_redrawn_as_random_ones(activation, value, norm):
     x, y = batch()
     constant = {"name": "constant", "value": value}
     net = mlp(30, [20] * 10, 5, activation, normalization=norm, initializer=constant)
-    words = [remedy for remedy, _ in bpx.diagnose(net, x, y).remedies]
+    words = [remedy.change for remedy in bpx.diagnose(net, x, y).remedies]
     assert words and all(word.startswith("initializer=") for word in words)
 
 

@@ -3,6 +3,9 @@
 import json
 import re
 import runpy
+import shlex
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -16,7 +19,7 @@ from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies
 from bpx.engine import mlp
-from bpx.runs.networks import Redraw, build_network, change
+from bpx.runs.networks import Redraw, build_network, change, command
 from bpx.runs.run import train_run
 from bpx.theory import critical_sigma_w, slope_verdict
 
@@ -64,15 +67,45 @@ def test_what_is_printed_is_typed_and_heals(case):
     words = CASES[case]
     f, _, data = finding(*words)
     assert f.verdict in ("vanishing", "exploding") and f.remedies
-    assert "Try: python -m bpx.train … " in f.sentence
-    for remedy, factor in f.remedies:
-        command, _, left_out = remedy.partition(" (")
-        assert f"… {command} ({left_out.replace(')', ', ')}×" in f.sentence
+    for remedy, factor, whole in f.remedies:
+        assert f"{whole} (×" in f.sentence
+        pasted = shlex.split(whole)
+        assert pasted[:3] == ["python", "-m", "bpx.train"]
+        assert composed(*pasted[3:]) == composed(*benchmark["typed"](words, remedy))
         nets = benchmark["drawn"](make_plan(composed(*benchmark["typed"](words, remedy))), data, 10**6)
         slopes = [hidden_slope(net).slope for net in nets]
         hidden = f.n_hidden
         assert all(slope_verdict(slope, hidden) == "healthy" for slope in slopes), (remedy, slopes)
         assert np.median(slopes) == pytest.approx(np.log10(factor), abs=0.5 / (hidden - 1)), remedy
+
+
+@pytest.mark.parametrize(
+    ("changed", "typed", "pasted"),
+    [
+        ("initializer=critical", ["+experiment=vanishing"], "+experiment=vanishing initializer=critical"),
+        ("initializer=critical", ["initializer=he_normal", "seed=3"], "seed=3 initializer=critical"),
+        ("model=mlp", ["model.hidden=[64,64]", "name=a b"], "'model.hidden=[64,64]' 'name=a b' model=mlp"),
+        ("initializer=he_normal (without initializer.std)", ["initializer=normal", "initializer.std=2"],
+         "initializer=he_normal"),
+        ("initializer=he_normal (without initializer.std)", ["+experiment=mine"],
+         "+experiment=mine initializer=he_normal '~initializer.std'"),
+    ],
+)  # fmt: skip
+def test_the_command_is_what_was_typed_with_the_change(changed, typed, pasted):
+    assert command(changed, typed) == f"python -m bpx.train {pasted}"
+
+
+def test_what_is_printed_is_pasted(tmp_path):
+    """The first remedy of a run is copied from its output into a shell, and what it starts is healthy."""
+    words = ["tracking=none", "dataset=digits", "max_steps=1", "activation=sigmoid", "initializer=xavier_normal"]
+    first = shell(f"{sys.executable} -m bpx.train {' '.join(words)} 'model.hidden=[{','.join(['50'] * 12)}]'", tmp_path)
+    assert "Gradients vanish" in first
+    pasted = re.search(r"Try: python (-m bpx.train .*?) \(×", first)[1]
+    assert "Gradients are healthy" in shell(f"{sys.executable} {pasted}", tmp_path)
+
+
+def shell(line, folder):
+    return subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def test_dropout_is_taken_out_and_not_only_its_group_changed():
@@ -180,7 +213,7 @@ def test_a_narrow_net_is_not_told_to_do_what_it_does(activation, initializer, wi
     words = ["model.depth=60", f"model.width={width}", f"activation={activation}", f"initializer={initializer}"]
     found = [finding(*words, f"seed={seed}")[0] for seed in range(6)]
     assert sum(f.verdict != "healthy" for f in found) >= 2
-    named = {remedy for f in found for remedy, _ in f.remedies}
+    named = {remedy.change for f in found for remedy in f.remedies}
     assert not named & {f"initializer={initializer}", "initializer=critical"}
 
 

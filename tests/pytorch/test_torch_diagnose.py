@@ -58,7 +58,7 @@ def test_what_it_says_to_try_makes_the_model_healthy():
     model, (x, y) = perceptron(16), batch()
     found = bpx.torch.diagnose(model, x, y)
     assert found.verdict == "vanishing" and found.cause == "weights" and found.remedies
-    words, factor = found.remedies[0]
+    words, factor, _ = found.remedies[0]
     code, _, scope = words.partition(" for every ")
     assert scope == "hidden layer m"
     for m in list(model)[:-1]:
