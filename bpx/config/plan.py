@@ -20,6 +20,7 @@ from bpx.diagnosis.training_state import STOP_RULES
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.normalization import Normalization
+from bpx.engine.numbers import require
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
 from bpx.probes import PROBES, Probe, ReportSchedule, parse_schedule
@@ -32,6 +33,7 @@ from bpx.training.checkpoint import CheckpointSettings
 AUTO_LOSS = "bpx.engine.losses.default_loss"
 DEFAULT_BATCH_SIZE = 32
 MAX_THREADS = 1024
+LEAST_ONE = ("epochs", "max_steps", "batch_size", "threads", "early_stopping")  # keys that count from 1
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 STREAMS = ("initialization", "shuffle", "dropout", "data")  # of random numbers
@@ -54,16 +56,11 @@ class Settings:
     allow: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for key, least in (("seed", 0), *((key, 1) for key in ("epochs", "max_steps", "batch_size", "threads"))):
+        for key, least in (("seed", 0), *((key, 1) for key in LEAST_ONE)):
             value = getattr(self, key)
-            if value is not None and value < least:
-                raise ValueError(f"{key} must be at least {least}, got {value}")
-        if self.threads > MAX_THREADS:
-            raise ValueError(f"threads must be at most {MAX_THREADS}, got {brief(self.threads)}")
-        if self.early_stopping is not None and self.early_stopping < 1:
-            raise ValueError(f"early_stopping must be at least 1, got {self.early_stopping}")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+            require(value is None or value >= least, key, f"at least {least}", value)
+        require(self.threads <= MAX_THREADS, "threads", f"at most {MAX_THREADS}", brief(self.threads))
+        require(self.dtype in ("float32", "float64"), "dtype", "float32 or float64", self.dtype)
         for word in self.stop_when:
             if word not in STOP_RULES:
                 raise ValueError(f"stop_when must hold only {', '.join(STOP_RULES)}, got {word}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -61,15 +60,6 @@ class Console:
     def note(self, text: str) -> None:
         """Say something that is not part of the results."""
         self.terminal.print(f"note      {text}")
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def found(self, finding: Finding) -> None:
         """Say what the gradients do, before training has changed anything."""
@@ -140,10 +130,8 @@ class Console:
         if tracker.unsent:
             out(f"not sent  {tracker.unsent}; what is left waits in {directory}", style="bold red")
             out(f"send      python -m bpx.sync {shlex.quote(str(directory))}")
-        if tracker.link:
-            if tracker.ui_command:
-                out(f"look      {tracker.ui_command}")
-            out(f"open      {tracker.link}")
+        for line in tracker.directions:
+            out(line)
 
     def _table(self, first: Values, last: Values) -> Table:
         table = Table(title="layers", title_justify="left")

@@ -158,7 +158,7 @@ class Execution:
         """Train to the end, and return where NaN or infinity began, if it did."""
         self.started = time.perf_counter()
         event: NonFinite | None = None
-        with self._recorded(), self.console, self.stop.deferred():
+        with self._recorded(), self.console.bar, self.stop.deferred():
             for record in () if self.state.pruned else self._records():
                 event = record.nonfinite
                 self._take(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from bpx.records import Outcome
 from bpx.runs.log import RunLog
 from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.runs.stored import write_config, write_dataset
-from bpx.system.files import naming, replaced
+from bpx.system.files import naming, replaced, write_json
 from bpx.system.text import masked
 from bpx.tracking import Tracker
 from bpx.training import save_evaluation
@@ -72,8 +71,7 @@ class Outputs:
     def write_nonfinite(self, event: NonFinite, frames: list[dict[str, Any]]) -> None:
         """Write where the first non-finite value came from, and the last steps before it."""
         path = self.directory / "nonfinite.json"
-        with replaced(path) as file:
-            file.write(json.dumps({"event": asdict(event), "frames": frames}, indent=1).encode() + b"\n")
+        write_json(path, {"event": asdict(event), "frames": frames})
         self._tracker.artifact(path, "")
 
     def write_evaluation(self, net: Network, data: Dataset, metrics: dict[str, float]) -> None:
@@ -138,8 +136,7 @@ class Outputs:
             "finding": None if finding is None else finding.as_dict(),
             "final": final.as_dict(),
         }
-        with replaced(self.directory / "result.json") as file:
-            file.write(json.dumps(result, indent=1).encode())
+        write_json(self.directory / "result.json", result)
 
     def remove_result(self) -> None:
         """Remove the result of a run that goes on."""

@@ -191,10 +191,8 @@ def _report(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
     if _figure(directory).exists():
         out.print(f"figure    {_figure(directory)}", soft_wrap=True)
     out.print(f"record    {directory}", soft_wrap=True)
-    if parent.link:
-        if parent.ui_command:
-            out.print(f"look      {parent.ui_command}", soft_wrap=True)
-        out.print(f"open      {parent.link}", soft_wrap=True)
+    for line in parent.directions:
+        out.print(line, soft_wrap=True)
 
 
 def _words(group: Group) -> list[str]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import UserError, walk
 from bpx.data import Dataset
-from bpx.system.files import replaced
+from bpx.system.files import replaced, write_json
 from bpx.system.text import masked, one_line
 
 LONGEST_CONFIG = 2**20  # bytes
@@ -50,8 +50,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def write_dataset(directory: Path, data: Dataset) -> None:
     """Note which data a run is begun on."""
-    with replaced(directory / DATASET) as file:
-        file.write(json.dumps({"name": data.name, "sha256": data.sha256, "source": data.source}, indent=1).encode())
+    write_json(directory / DATASET, {"name": data.name, "sha256": data.sha256, "source": data.source})
 
 
 def check_dataset(directory: Path, data: Dataset) -> None:

@@ -12,10 +12,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from bpx.config import UserError
-from bpx.system.files import naming
+from bpx.system.files import cut_torn_line, naming
 from bpx.system.text import one_line
-
-PIECE = 4096  # bytes read at a time from the end
 
 
 class Journal(JournalFileBackend):
@@ -34,7 +32,7 @@ class Journal(JournalFileBackend):
         self._turn.acquire()
         try:
             with naming(path), path.open("r+b", buffering=0) as file:
-                self.cut = _cut_torn_line(file)
+                self.cut = cut_torn_line(file)
         finally:
             self._turn.release()
 
@@ -45,7 +43,7 @@ class Journal(JournalFileBackend):
             self._turn.acquire()
             try:
                 with self.path.open("r+b", buffering=0) as file:
-                    _cut_torn_line(file)  # of a process that was killed meanwhile
+                    cut_torn_line(file)  # of a process that was killed meanwhile
                     end = file.seek(0, os.SEEK_END)
                     try:
                         rest = memoryview(text)
@@ -75,19 +73,3 @@ def open_journal(path: Path) -> tuple[JournalStorage, Journal]:
         raise
     except Exception as error:  # Optuna replays the records, and fails at whatever the damage runs into
         raise UserError(f"{path} is damaged: {type(error).__name__}: {one_line(error)}") from error
-
-
-def _cut_torn_line(file: Any) -> int:
-    """Cut off what stands behind the last newline, and return how many bytes that were."""
-    size = end = file.seek(0, os.SEEK_END)
-    while end:
-        start = max(0, end - PIECE)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
-            break
-        end = start
-    if end < size:
-        file.truncate(end)
-    return int(size - end)

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from bpx.config import UserError, check_call
+from bpx.engine.numbers import require
 from bpx.system.text import brief
 
 MAX_HEARTBEAT = 86_400  # seconds
@@ -40,32 +41,22 @@ class Options:
     aggregate: str = "mean"
 
     def __post_init__(self) -> None:
-        for key, least in (("n_trials", 1), ("n_jobs", 1), ("heartbeat", 1), ("repeats", 1)):
+        for key in ("n_trials", "n_jobs", "heartbeat", "repeats"):
             value = getattr(self, key)
-            if value is not None and value < least:
-                raise ValueError(f"hydra.sweeper.{key} must be at least {least}, got {value}")
-        if self.heartbeat > MAX_HEARTBEAT:
-            raise ValueError(f"hydra.sweeper.heartbeat must be at most {MAX_HEARTBEAT}, got {self.heartbeat}")
-        if self.aggregate not in AGGREGATES:
-            raise ValueError(f"hydra.sweeper.aggregate must be {' or '.join(AGGREGATES)}, got {brief(self.aggregate)}")
-        if self.storage is not None and "://" not in self.storage:
-            path = Path(self.storage)
-            if not self.storage or (path.exists() and not path.is_file()):
-                raise ValueError(f"hydra.sweeper.storage must be a file or a database's URL, got {self.storage!r}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"hydra.sweeper.timeout must be positive, got {self.timeout:g}")
-        if not 0 <= self.max_failure_rate <= 1:
-            raise ValueError(f"hydra.sweeper.max_failure_rate must be in [0, 1], got {self.max_failure_rate:g}")
-        if self.study_name is not None and (not self.study_name or set(self.study_name) & set("/\\\0")):
-            raise ValueError(f"hydra.sweeper.study_name must be a name without slashes, got {self.study_name!r}")
-        if not self.objectives or len(self.objectives) != len(self.directions):
-            raise ValueError(
-                f"hydra.sweeper.direction must be one for each objective, got {len(self.directions)} "
-                f"for {len(self.objectives)}"
-            )
+            _require(value is None or value >= 1, key, "at least 1", value)
+        _require(self.heartbeat <= MAX_HEARTBEAT, "heartbeat", f"at most {MAX_HEARTBEAT}", self.heartbeat)
+        _require(self.aggregate in AGGREGATES, "aggregate", " or ".join(AGGREGATES), brief(self.aggregate))
+        path = Path(self.storage or "")
+        file = self.storage is None or "://" in self.storage or (self.storage and (path.is_file() or not path.exists()))
+        _require(bool(file), "storage", "a file or a database's URL", repr(self.storage))
+        _require(self.timeout is None or self.timeout > 0, "timeout", "positive", self.timeout)
+        _require(0 <= self.max_failure_rate <= 1, "max_failure_rate", "in [0, 1]", self.max_failure_rate)
+        name = self.study_name is None or (self.study_name and not set(self.study_name) & set("/\\\0"))
+        _require(bool(name), "study_name", "a name without slashes", repr(self.study_name))
+        n, counts = len(self.objectives), f"{len(self.directions)} for {len(self.objectives)}"
+        _require(0 < n == len(self.directions), "direction", "one for each objective", counts)
         for direction in self.directions:
-            if direction not in ("minimize", "maximize"):
-                raise ValueError(f"hydra.sweeper.direction must be minimize or maximize, got {direction}")
+            _require(direction in ("minimize", "maximize"), "direction", "minimize or maximize", direction)
 
     @property
     def is_grid(self) -> bool:
@@ -150,3 +141,7 @@ def parse_options(node: Any) -> Options:
         if not str(key).startswith("_")
     }
     return check_call("hydra.sweeper", Options, plain)
+
+
+def _require(allowed: bool, key: str, expected: str, value: object) -> None:
+    require(allowed, f"hydra.sweeper.{key}", expected, value)

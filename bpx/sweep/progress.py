@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from textwrap import shorten
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from optuna.trial import FrozenTrial
 from rich.progress import BarColumn, Progress, TextColumn
@@ -45,7 +44,8 @@ class SweepProgress:
         """How many trials there may be, in words."""
         return f"{self.study.budget} trials" if math.isfinite(self.study.budget) else "any number of trials"
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Print what is searched, and whether the study goes on."""
         name, done = self.study.study.study_name, self.done_before
         if done:
             self.console.print(f"the study {name} goes on after {done} of {self.budget}")
@@ -53,13 +53,6 @@ class SweepProgress:
             self.console.print(f"the study {name}: {self.budget}")
         for key, grammar in self.study.space.described().items():
             self.console.print(f"  {key} = {grammar}")
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def show(self, ended: Sequence[FrozenTrial] = ()) -> None:
         """Print a line for each trial that has ended, and draw the bar anew."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import FAILURES, RESULT, RUN, SPREAD, SweepStudy, outcome_of
+from bpx.system.files import write_json
 from bpx.tracking import Tracker
 
 COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
@@ -97,7 +97,7 @@ class Results:
             "dataset": next((r["dataset"] for r in rows if r["dataset"]), ""),
             "depth_scale": self._depth_scale(rows),
         }
-        (self.home / "study.json").write_text(json.dumps(about, indent=1))
+        write_json(self.home / "study.json", about)
 
     def _depth_scale(self, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
         """Return theory's xi_c over the searched sigma_w, for the networks that it holds for."""
@@ -166,11 +166,8 @@ class Results:
         if (self.home / "figures").exists():
             out.print(f"figures   {self.home / 'figures'}", soft_wrap=True)
         out.print(f"record    {self.home}", soft_wrap=True)
-        tracker = self.tracker
-        if tracker.link:
-            if tracker.ui_command:
-                out.print(f"look      {tracker.ui_command}", soft_wrap=True)
-            out.print(f"open      {tracker.link}", soft_wrap=True)
+        for text in self.tracker.directions:
+            out.print(text, soft_wrap=True)
 
 
 def row(trial: FrozenTrial) -> dict[str, Any]:

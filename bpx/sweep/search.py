@@ -174,7 +174,8 @@ class Search:
         """Take trials until the budget is used and nobody runs one any more, then close the study."""
         deadline = time.monotonic() + (self.options.timeout or float("inf"))
         try:
-            with Stop(), self.progress, warned_once():
+            with Stop(), self.progress.bar, warned_once():
+                self.progress.begin()
                 while time.monotonic() < deadline:
                     self._requeue_lost()
                     self.running = self.study.ask(self.options.n_jobs)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY = re.compile(r"\..+\.(\d+)")  # .NAME.PID
 PICTURE_FORMATS = ("png", "pdf", "svg")
+PIECE = 4096  # bytes read at a time from the end
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
@@ -62,6 +65,28 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def write_json(path: Path, value: object, mode: int = 0o666) -> None:
+    """Write a value as JSON, whole or not at all; an OSError names ``path``."""
+    with replaced(path, mode) as file:
+        file.write(json.dumps(value, indent=1).encode() + b"\n")
+
+
+def cut_torn_line(file: RawIOBase) -> int:
+    """Cut off what stands behind the last newline of a file, and return how many bytes that were."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - PIECE)
+        file.seek(start)
+        found = (file.read(end - start) or b"").rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+    return size - end
 
 
 def remove_temporaries(folder: Path) -> None:

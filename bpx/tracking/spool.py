@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpx.system.files import inside, replaced
+from bpx.system.files import inside, write_json
 from bpx.tracking.errors import TrackingError
 
 FILE, METRICS = "delivery.json", "metrics.jsonl"
@@ -121,10 +121,8 @@ class Spool:
 
     def _save(self) -> None:
         self.changed = time.monotonic()
-        path = self.directory / FILE
         held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
-        with replaced(path, PRIVATE) as file:
-            file.write(json.dumps(held).encode() + b"\n")
+        write_json(self.directory / FILE, held, PRIVATE)
 
 
 def metric_line(text: bytes) -> Line:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Any, BinaryIO, Self
 
 from bpx.records import Outcome
-from bpx.system.files import naming
+from bpx.system.files import cut_torn_line, naming
 from bpx.tracking import liveness
 from bpx.tracking.spool import METRICS, metric_line
 
@@ -77,6 +77,12 @@ class Tracker:
     def ui_command(self) -> str:
         """The command that shows the run at ``link``."""
         return ""
+
+    @property
+    def directions(self) -> list[str]:
+        """How the run can be looked at, line by line, for the terminal."""
+        look = [f"look      {self.ui_command}"] if self.ui_command else []
+        return [*look, f"open      {self.link}"] if self.link else []
 
     def connect(self, address: str = "") -> None:
         """Reach the store, the one at ``address`` if there is one; raises TrackingError."""
@@ -201,25 +207,9 @@ class Tracker:
             self._lock = liveness.lock_run_directory(directory, alone=False)
         self._path = directory / METRICS
         with naming(self._path):
-            self._file = self._path.open("ab", buffering=0)
-            whole = whole_lines(self._path)
-            if whole < self._path.stat().st_size:
-                self._file.truncate(whole)  # of a line that was cut off, nothing can be kept
+            self._file = self._path.open("a+b", buffering=0)
+            cut_torn_line(self._file)  # which its process did not live to complete
         self._started = time.perf_counter()
-
-
-def whole_lines(path: Path) -> int:
-    """Return how many bytes of a file are whole lines."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        while size:
-            start = max(0, size - 4096)
-            file.seek(start)
-            end = file.read(size - start).rfind(b"\n")
-            if end >= 0:
-                return start + end + 1
-            size = start
-    return 0
 
 
 def logged(path: Path, least: int) -> dict[tuple[int, str], float]:

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_info
 
 from bpx.engine.arrays import Arrays
 from bpx.engine.memory import add_prefix, select_prefix
+from bpx.engine.numbers import require
 from bpx.records import Keys, RecordWriter
 from bpx.training import checkpoint_file
 from bpx.training.checkpoint_file import Damaged
@@ -42,14 +43,10 @@ class CheckpointSettings:
     best: str | None = None
 
     def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"checkpoint.every must be at least 1, got {self.every}")
-        if self.unit not in ("epochs", "steps"):
-            raise ValueError(f"checkpoint.unit must be epochs or steps, got {self.unit}")
-        if self.keep < 0:
-            raise ValueError(f"checkpoint.keep must be at least 0, got {self.keep}")
-        if self.best not in (None, *METRICS):
-            raise ValueError(f"checkpoint.best must be null or one of {', '.join(METRICS)}, got {self.best}")
+        require(self.every is None or self.every >= 1, "checkpoint.every", "at least 1", self.every)
+        require(self.unit in ("epochs", "steps"), "checkpoint.unit", "epochs or steps", self.unit)
+        require(self.keep >= 0, "checkpoint.keep", "at least 0", self.keep)
+        require(self.best in (None, *METRICS), "checkpoint.best", f"null or one of {', '.join(METRICS)}", self.best)
 
 
 def newest_facts(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bpx.engine import mlp
 from bpx.engine.features import Column, Scaler
 from bpx.engine.model_files import load_model, save_model
 from bpx.records import Key, RecordWriter
+from bpx.system.files import cut_torn_line
 from bpx.tracking import tracker
 from bpx.tracking.spool import Spool
 from bpx.training import checkpoint_file
@@ -284,7 +285,9 @@ def test_metrics_behind_a_position(content, position, tmp_path):
 def test_whole_lines(content, tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(content)
-    assert tracker.whole_lines(path) == content.rfind(b"\n") + 1
+    with path.open("r+b", buffering=0) as file:
+        assert cut_torn_line(file) == len(content) - content.rfind(b"\n") - 1
+    assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path):

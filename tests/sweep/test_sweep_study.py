@@ -164,7 +164,7 @@ def test_an_objective_that_is_not_logged_is_said_with_what_is(path):
     ],
 )
 def test_a_dataset_without_a_validation_part_is_known_without_loading_it(words, validates, monkeypatch):
-    monkeypatch.setattr("bpx.data.images._OpenMLImages.load", None)
+    monkeypatch.setattr("bpx.data.images._OpenMLImages.load", lambda *_: pytest.fail("the data are loaded"))
     sample = make_plan(compose(*words.split(), "tracking=none"))
     check_objectives(parse_options(GIVEN | {"objective": "cost/test"}), sample)
     opt = parse_options(GIVEN | {"objective": ["time/train_seconds", "accuracy/val"], "direction": ["minimize"] * 2})
