@@ -21,6 +21,7 @@ pytest_plugins = ["sweeping"]
 ROOT = Path(__file__).resolve().parent.parent
 DATA = os.environ.get("BPX_DATA_DIR")
 
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a server in a test has no jobs: seven processes fewer
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; what tests start inherits it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
