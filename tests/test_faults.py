@@ -206,6 +206,24 @@ def test_no_checkpoints_where_none_are_wanted(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_full_store_costs_no_trial(disk, process, tmp_path):
+    """MLflow's database alone is on a disk that fills up: trials wait for space, none counts as failed."""
+    place = disk("size=1000k")
+    words = ["-m", "hydra/sweeper=bpx_optuna", "dataset=classification", "dataset.val_size=0.2", "model.width=10"]
+    words += ["epochs=2", "optimizer.lr=tag(log,interval(1e-3,1))", f"tracking.uri=sqlite:///{place}/mlflow.db"]
+    full = process("bpx.train", *words, "hydra.sweeper.n_trials=60", cwd=tmp_path)
+    assert full.returncode == 2 and full.stderr.count("\n") == 1, full.stderr
+    assert "full" in full.stderr or "No space left" in full.stderr
+    subprocess.run(["mount", "-o", "remount,size=60m", place], check=True)
+    (table,) = tmp_path.glob("outputs/*/trials.csv")
+    ended = table.read_text().count("finished")
+    done = process("bpx.train", *words, f"hydra.sweeper.n_trials={ended + 2}", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert table.read_text().count("finished") == ended + 2
+    assert not {"failed", "crashed"} & set(table.read_text().replace("\n", ",").split(","))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["12k", "200k", "1200k"])
 def test_a_sweep_whose_disk_fills_up_goes_on_when_there_is_space(size, disk, process):
     home = disk(f"size={size}")

@@ -66,13 +66,18 @@ class Console:
         style = {Verdict.HEALTHY: "green", Verdict.UNDETERMINED: "default"}.get(finding.verdict, "bold red")
         self.terminal.print(f"at initialization: {finding}", style=style)
 
+    def recall(self, metrics: dict[str, float], scales: Values | None) -> None:
+        """Go on with the last metrics and scales (layers, quantities) of a run that was interrupted."""
+        self.latest |= metrics
+        if scales is not None:
+            self._show_norms(scales)
+
     def show(self, record: Record, metrics: dict[str, float]) -> None:
         """Take note of a record and draw it."""
         self.latest |= metrics
         for reading in record.measured:
             if reading.probe == "scales":
-                norms = reading.values.reshape(-1, len(QUANTITIES))[:, QUANTITIES.index("grad_norm")]
-                self.norms = f"|∂J/∂W| first {norms[0]:.1e} last {norms[-1]:.1e}"
+                self._show_norms(reading.values.reshape(-1, len(QUANTITIES)))
         if not (self.live or self.lines):
             return
         state = self._state()
@@ -87,6 +92,10 @@ class Console:
         elif record.step >= self.next_line and not record.measured:
             self.next_line = record.step + self.steps // LINES
             self.terminal.print(f"epoch {record.epoch:.3g}/{epochs}  {state}")
+
+    def _show_norms(self, scales: Values) -> None:
+        norms = scales[:, QUANTITIES.index("grad_norm")]
+        self.norms = f"|∂J/∂W| first {norms[0]:.1e} last {norms[-1]:.1e}"
 
     def _state(self) -> str:
         names = {"cost/train": "cost", "cost/val": "val", "accuracy/val": "accuracy"}

@@ -130,6 +130,7 @@ class Execution:
         for key, before in dict(facts.get("numerics_fingerprint", {})).items():
             if before != now.get(key):
                 self.console.note(f"the last bits may differ: {key} was {before} and is {now.get(key)}")
+        self.console.recall(self.state.latest, self.measurement.last)
         log.info("resumed at step %d", step)
 
     def _facts(self) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Execution:
                 if self.state.pruned:
                     break
             if event is None:
-                self.checkpoints.write(overwrite=self.state.pruned)  # so that a run that is gone on with stays pruned
+                self.checkpoints.write(final=self.state.pruned)  # so that a run that is gone on with stays pruned
         return event
 
     def _records(self) -> Iterator[Record]:
@@ -280,4 +281,5 @@ class Execution:
             tracker.save_model(self.job.directory, data)
         tracker.conclude(outcome)
         outputs.write_result(outcome, stopped, data, final, measurement.finding, measurement.final)
+        self.checkpoints.discard()
         tracker.finish(outcome)

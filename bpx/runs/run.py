@@ -100,7 +100,7 @@ def send_rest(resume_from: Resumed) -> dict[str, float]:
     if (directory / SPOOL).is_file():
         sync(directory)
     more = (
-        f"; a larger epochs than {resume_from.config.epochs} goes on from there"
+        f"; to train on, give epochs above {resume_from.config.epochs}"
         if resume_from.outcome == Outcome.FINISHED
         else ""
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from bpx.system.errors import UserError, WriteError
 from bpx.system.locks import lock, machine_lock
 from bpx.system.text import masked, one_line
 from bpx.tracking import library
@@ -88,7 +89,8 @@ def check(uri: str) -> None:
     except OSError as error:
         raise _unwritable(path, error) from error
     except sqlite3.Error as error:
-        raise TrackingError(f"{path} cannot be used: {error}") from error
+        kind = WriteError if _is_full(error) else TrackingError
+        raise kind(f"{path} cannot be used: {error}") from error
 
 
 def connect_args(uri: str) -> dict[str, Any]:
@@ -170,17 +172,31 @@ def one_at_a_time(uri: str) -> Iterator[None]:
 
 @contextmanager
 def failures_reported(uri: str, what: str = "") -> Iterator[None]:
-    """Make whatever a store that cannot be used raises a TrackingError of one line, which begins with ``what``."""
+    """Make whatever a store that cannot be used raises a TrackingError of one line, which begins with ``what``.
+
+    Where its disk is full that is a WriteError: the same attempt succeeds when there is space.
+    """
     try:
         yield
-    except TrackingError:
+    except (TrackingError, WriteError):
         raise
     except Exception as error:
-        raise TrackingError(f"{what or f'{masked(uri)} cannot be used'}: {one_line(error)}") from error
+        kind = WriteError if _is_full(error) else TrackingError
+        raise kind(f"{what or f'{masked(uri)} cannot be used'}: {one_line(error)}") from error
 
 
-def _unwritable(path: Path, error: OSError) -> TrackingError:
-    return TrackingError(f"tracking.uri: {path} cannot be written ({error.strerror}): {ALLOWED}")
+def _unwritable(path: Path, error: OSError) -> UserError:
+    kind = WriteError if _is_full(error) else TrackingError
+    return kind(f"tracking.uri: {path} cannot be written ({error.strerror}): {ALLOWED}")
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether an error, or what has caused it, says that the store's disk is full."""
+    text = str(error)
+    if "disk is full" in text or os.strerror(errno.ENOSPC) in text:  # SQLite's words; the system's, and PostgreSQL's
+        return True
+    cause = error.__cause__ or error.__context__
+    return cause is not None and _is_full(cause)
 
 
 def _file(uri: str) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -102,17 +103,18 @@ class Checkpoints:
             state = self.training.capture()
             self._best = State(state.arrays, state.facts | facts)
 
-    def write(self, overwrite: bool = False) -> Path | None:
+    def write(self, final: bool = False) -> Path | None:
         """Write a checkpoint of this moment, between two steps; an OSError names the file.
 
-        One that was written at this step is kept, unless ``overwrite``. What a resumed run found
+        One that was written at this step is kept, unless this is the ``final`` one, which is written even where none
+        is to be kept: ``discard`` removes it. What a resumed run found
         behind the step at which it goes on was damaged or of another line: it goes, and pruning need not count it.
         """
         step = self.training.progress.step
-        if not self.settings.keep:
+        if not (self.settings.keep or final):
             return None
         path = self._state(step)
-        if step == self._at and not overwrite:
+        if step == self._at and not final:
             return path
         self.folder.mkdir(exist_ok=True)
         if self._resumed_at is not None:
@@ -133,9 +135,14 @@ class Checkpoints:
         arrays = state.arrays | add_prefix("past", past.arrays)
         checkpoint_file.write(path, state.facts | self.facts() | own, arrays)
         self._written, self._at = time.monotonic(), step
-        for old in _states(self.folder)[self.settings.keep :]:
+        for old in _states(self.folder)[max(1, self.settings.keep) :]:
             old.unlink(missing_ok=True)
         return path
+
+    def discard(self) -> None:
+        """Remove the checkpoints of a run that is over and has to keep none."""
+        if not self.settings.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def resume(self, check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], list[str]]:
         """Put the newest checkpoint that is whole back and return its facts, and what is wrong with newer ones.

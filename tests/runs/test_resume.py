@@ -192,7 +192,7 @@ def test_more_epochs_end_where_a_longer_run_ends(whole, tmp_path, command):
     before = {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
     done = command("bpx.train", f"resume={directory}", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
-    assert "is finished, and nothing is left to do; a larger epochs than 6 goes on from there" in done.stdout
+    assert "is finished, and nothing is left to do; to train on, give epochs above 6" in done.stdout
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
     done = command("bpx.train", f"resume={directory}", "epochs=8", cwd=tmp_path)
     assert done.returncode == 0 and "changed: epochs 6 -> 8" in done.stdout, done.stderr
