@@ -16,6 +16,7 @@ COMMANDS = {
     "bpx.gradcheck": "check a network's gradients against central differences",
     "bpx.compare": "runs side by side: one figure, keys that differ, findings, last metrics",
     "bpx.figures": "the figures of a run or a sweep drawn again, from its record alone, as png, pdf or svg",
+    "bpx.export": "a run's network as ONNX, as a PyTorch program or as safetensors",
     "bpx.sync": "send what a run could not send to its tracking server",
 }
 if find_spec("experiments") is not None:  # the studies stand in the repository and the sdist, not in the wheel

@@ -30,7 +30,15 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
 ALLOWED["reports"] = ("figures", "records", "runs.groups", "runs.lookup", "runs.study_data", "system")
 ALLOWED["runs"] = (*(set(ALLOWED) - {"torch"}),)
 ALLOWED["sweep"] = (*(set(ALLOWED) - {"torch"}), "runs")
-ENTRIES = ("__init__", "__main__", "train", "gradcheck", "compare", "sync")  # import anything, nothing imports them
+ENTRIES = (
+    "__init__",
+    "__main__",
+    "train",
+    "gradcheck",
+    "compare",
+    "export",
+    "sync",
+)  # import anything, nothing imports them
 ONLY_IN = {
     "matplotlib": ("figures", "sweep"),
     "mlflow": (

@@ -15,11 +15,12 @@ import numpy as np
 
 from bpx.engine.arrays import Array, Arrays
 from bpx.engine.features import Column, Scaler, matrix
+from bpx.engine.memory import check_state
 from bpx.engine.models import build
 from bpx.engine.network import EVALUATION_ROWS, Network
 from bpx.engine.spec import NetworkSpec
 
-FORMAT = 2
+FORMAT = 3  # 1 and 2 hold all parameters in one vector, state/theta
 MAX_LAYERS = 20_000
 
 
@@ -62,7 +63,7 @@ def save_model(
         "columns": [asdict(column) for column in columns],
     }
     (directory / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    arrays: dict[str, Any] = {f"state/{key}": value for key, value in net.state_dict().items()}
+    arrays: dict[str, Any] = {f"state/{key}": value for key, value in _tensors(net).items()}
     if target_scaler is not None:
         arrays |= {"target_shift": target_scaler.shift, "target_scale": target_scaler.scale}
     np.savez(directory / "model.npz", scaler_shift=scaler.shift, scaler_scale=scaler.scale, **arrays)
@@ -128,12 +129,18 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
     directory = Path(directory)
     try:
         description = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-        if description["format"] not in (1, FORMAT):
-            raise ValueError(f"model.json has format {description['format']!r}; known are 1 and {FORMAT}")
+        if description["format"] not in range(1, FORMAT + 1):
+            raise ValueError(f"model.json has format {description['format']!r}; known are 1 to {FORMAT}")
         arrays = _arrays(directory / "model.npz")
-        _check_spec(description["spec"], arrays["state/theta"])
+        state = {key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")}
+        _check_spec(description["spec"], sum(a.size for a in state.values()))
         net = build(NetworkSpec.from_dict(description["spec"], allow))
-        net.load_state_dict({key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")})
+        if description["format"] < 3:
+            net.load_state_dict(state)
+        else:
+            tensors = _tensors(net)
+            for key, value in check_state(tensors, state).items():
+                tensors[key][...] = value
         columns = tuple(_column(entry) for entry in description.get("columns", ()))
         if columns and sum(1 if c.categories is None else len(c.categories) for c in columns) != net.n_in:
             raise ValueError(f"the columns do not make {net.n_in} inputs")
@@ -147,6 +154,14 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
     except Exception as error:  # a damaged file raises whatever its damage runs into
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the model in {directory} cannot be read: {text}") from error
+
+
+def _tensors(net: Network) -> dict[str, Array]:
+    """Return the parameters and the running statistics of ``net``, not copied, by name: ``layer_01.dense.W``, ..."""
+    tensors = {p.name: p.value for p in net.parameters}
+    for layer in net.layers():
+        tensors |= layer.statistics()
+    return tensors
 
 
 def _scaler(arrays: Arrays, name: str, n: int) -> Scaler:
@@ -181,12 +196,12 @@ def _arrays(path: Path) -> Arrays:
         return dict(arrays)
 
 
-def _check_spec(spec: dict[str, Any], theta: Array) -> None:
+def _check_spec(spec: dict[str, Any], n_numbers: int) -> None:
     """Raise ValueError where a network's description asks for more weights than there are."""
     widths = [spec["n_in"], *spec["hidden"], spec["n_out"]]
     if not all(type(n) is int and n >= 1 for n in widths):
         raise ValueError("model.json has a width that is no positive integer")
     if len(widths) > MAX_LAYERS:  # a layer of one unit takes far more than its weight
         raise ValueError(f"model.json describes {len(widths):,} layers, a model has at most {MAX_LAYERS:,}")
-    if sum(a * b for a, b in pairwise(widths)) > theta.size:
-        raise ValueError(f"model.json describes more weights than the {theta.size:,} numbers of model.npz")
+    if sum(a * b for a, b in pairwise(widths)) > n_numbers:
+        raise ValueError(f"model.json describes more weights than the {n_numbers:,} numbers of model.npz")

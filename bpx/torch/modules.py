@@ -95,11 +95,16 @@ def function(module: nn.Module) -> ActivationFunction | None:
 
 def slope(module: nn.Module, z: Any) -> Any:
     """Return phi'(z) of an activation module, by autograd, without its hooks."""
-    with torch.enable_grad():
+    own = torch.autograd.graph.saved_tensors_hooks(_same, _same)  # not those of a checkpoint around the module
+    with torch.enable_grad(), own:
         leaf = z.detach().clone().requires_grad_()
         y = type(module).forward(module, leaf * 1)  # an activation in place may not change a leaf
         (found,) = torch.autograd.grad(y.sum(), leaf)
     return found
+
+
+def _same(t: Any) -> Any:
+    return t
 
 
 def max_slope(module: nn.Module) -> float:

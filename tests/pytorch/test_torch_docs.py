@@ -19,7 +19,7 @@ def examples():
         yield from (pytest.param(*part, id=f"{page.stem}-{i}") for i, part in enumerate(parts) if "torch" in part[0])
 
 
-@pytest.mark.parametrize(("code", "printed"), examples())
+@pytest.mark.parametrize(("code", "printed"), list(examples()))
 def test_an_example_runs_and_prints_what_is_quoted(code, printed, tmp_path):
     (tmp_path / "example.py").write_text(code)
     done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True)

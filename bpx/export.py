@@ -1,0 +1,61 @@
+"""python -m bpx.export RUN format=onnx|torch|safetensors: a run's trained network as a file that others read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bpx.system.interrupts import end_without_traceback
+
+if __name__ == "__main__":
+    end_without_traceback()  # the imports below take a second
+
+from bpx.cli.command import exit_process, run_cli
+from bpx.config import UserError
+from bpx.engine.model_files import load_model
+
+HELP = """
+RUN is a run's directory, or any that holds model.json and model.npz.
+format=onnx         model.onnx: numbers as they are in the data in, probabilities or targets out
+format=torch        model.pt2: the same for torch.export.load, without bpx
+format=safetensors  model.safetensors: the named tensors
+out=FILE            where it is written; by default beside the model"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Export the model of the run that is named on the command line."""
+    words = sys.argv[1:] if words is None else words
+    if set(words) & {"-h", "--help"}:
+        print(f"{__doc__}\n{HELP}")
+        return 0
+    return run_cli(lambda: export_run(words))
+
+
+def export_run(words: Sequence[str]) -> None:
+    """Write the file and say where it is; raises UserError."""
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    runs = [word for word in words if "=" not in word]
+    unknown = set(settings) - {"format", "out"}
+    if len(runs) != 1 or unknown or "format" not in settings:
+        got = " ".join(words) or "nothing"
+        raise UserError(f"python -m bpx.export: expected RUN format=onnx|torch|safetensors [out=FILE], got {got}")
+    try:
+        from bpx.torch.export import FORMATS, export
+    except ImportError as error:
+        raise UserError(f"python -m bpx.export needs the extra export: pip install 'bpx[export]' ({error})") from error
+    form = settings["format"]
+    if form not in FORMATS:
+        raise UserError(f"format: expected {', '.join(FORMATS)}, got {form!r}")
+    path = Path(settings.get("out") or Path(runs[0]) / FORMATS[form])
+    try:
+        export(load_model(runs[0]), form, path)
+    except ImportError as error:
+        raise UserError(f"format={form} needs the extra export: pip install 'bpx[export]' ({error})") from error
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    print(f"exported  {path}")
+
+
+if __name__ == "__main__":
+    exit_process(main())

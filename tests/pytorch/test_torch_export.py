@@ -1,0 +1,72 @@
+"""python -m bpx.export: the file computes, without bpx, what the saved model predicts."""
+
+import numpy as np
+import pytest
+
+from bpx import export
+from bpx.engine import mlp, residual_mlp
+from bpx.engine.features import Scaler
+from bpx.engine.model_files import load_model, save_model
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch")
+X = np.random.default_rng(1).standard_normal((7, 5)) * 3 + 1000
+
+
+def saved(directory, model=mlp, **settings):
+    net = model(5, [8, 8], 3, **settings)
+    rng = np.random.default_rng(0)
+    regression = settings.get("loss") == "mean_squared_error"
+    target = Scaler(np.full(3, 5.0), np.full(3, 2.0)) if regression else None
+    save_model(directory, net, Scaler(np.full(5, 1000.0), rng.uniform(1, 3, 5)), target_scaler=target)
+    return load_model(directory).predict(X)
+
+
+COMPOSITIONS = [
+    {"activation": "gelu", "normalization": "batch", "dropout": 0.2},
+    {"activation": "tanh", "normalization": "layer", "model": residual_mlp},
+    {"activation": "selu", "normalization": "rms", "loss": "sigmoid_cross_entropy", "dtype": "float64"},
+    {"activation": "relu", "loss": "mean_squared_error"},
+]
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS, ids=lambda c: c["activation"])
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_the_file_predicts_as_the_model(form, composition, tmp_path, capsys):
+    expected = saved(tmp_path, **composition)
+    assert export.main([str(tmp_path), f"format={form}"]) == 0, capsys.readouterr()
+    if form == "onnx":
+        runtime = pytest.importorskip("onnxruntime")
+        session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+        found = session.run(None, {"x": X})[0]
+    else:
+        found = torch.export.load(tmp_path / "model.pt2").module()(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_safetensors_hold_the_named_tensors(tmp_path):
+    load_file = pytest.importorskip("safetensors.numpy").load_file
+    saved(tmp_path, activation="tanh", normalization="batch")
+    assert export.main([str(tmp_path), "format=safetensors", f"out={tmp_path}/x.safetensors"]) == 0
+    held = load_file(tmp_path / "x.safetensors")
+    with np.load(tmp_path / "model.npz") as arrays:
+        named = {key.removeprefix("state/"): arrays[key] for key in arrays if key.startswith("state/")}
+    assert named and all(held[key].tobytes() == value.tobytes() for key, value in named.items())
+    assert {"layer_01.dense.W", "layer_02.norm.running_var", "scaler.shift"} <= set(held)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected RUN format="),
+        (["x"], "expected RUN format="),
+        (["x", "format=keras"], "format: expected onnx, torch, safetensors, got 'keras'"),
+        (["x", "format=onnx"], "the model in x cannot be read"),
+        (["x", "format=onnx", "opset=3"], "expected RUN format="),
+    ],
+)
+def test_a_mistake_is_one_line(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert export.main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
