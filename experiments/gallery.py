@@ -28,6 +28,7 @@ DEMONSTRATIONS = (
     "mnist_1k",
     "remedies",
     "local_minima",
+    "torch_defaults",
 )
 CLASSICS = (
     "glorot_2010",
@@ -40,6 +41,7 @@ CLASSICS = (
     "nielsen_2015",
     "srivastava_2014",
     "pascanu_2013",
+    "xiong_2020",
 )
 STUDIES = (*DEMONSTRATIONS, *CLASSICS)
 AT_ONCE = 2

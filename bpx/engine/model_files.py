@@ -20,7 +20,7 @@ from bpx.engine.models import build
 from bpx.engine.network import EVALUATION_ROWS, Network
 from bpx.engine.spec import NetworkSpec
 
-FORMAT = 3  # 1 and 2 hold all parameters in one vector, state/theta
+FORMAT = 3  # before, all parameters stood in one vector, state/theta
 MAX_LAYERS = 20_000
 
 
@@ -135,7 +135,7 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
         state = {key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")}
         _check_spec(description["spec"], sum(a.size for a in state.values()))
         net = build(NetworkSpec.from_dict(description["spec"], allow))
-        if description["format"] < 3:
+        if "theta" in state:
             net.load_state_dict(state)
         else:
             tensors = _tensors(net)

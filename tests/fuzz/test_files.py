@@ -163,8 +163,8 @@ def test_a_model_that_is_packed_or_lacks_something(a_model, tmp_path):
         {"scaler_shift": np.zeros(10**7)},
         {"scaler_scale": np.ones(4)},
         {"scaler_scale": np.array([None] * 3)},
-        {"state/theta": np.zeros(3, np.float32)},
-        {"state/theta": np.array(["a"])},
+        {"state/layer_01.dense.W": np.zeros(3, np.float32)},
+        {"state/layer_01.dense.W": np.array(["a"])},
     ):
         file = io.BytesIO()
         np.savez_compressed(file, **(arrays | change))

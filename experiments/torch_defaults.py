@@ -1,0 +1,125 @@
+"""Which networks vanish as PyTorch draws them by default?
+
+``nn.Linear`` and ``nn.Conv2d`` draw their weights from U(±1/√fan_in), whose standard deviation is 1/√(3 fan_in):
+σw² = 1/3 in theory's terms, whatever the activation behind them. Needs the extra ``torch``.
+"""
+
+import sys
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from bpx.figures.canvas import GREY, Picture, legend_below, new_figure, shades, style_axes
+from bpx.figures.study import band
+from bpx.runs.study import Study, StudyCommand
+from bpx.runs.study_data import Data, percentiles
+from bpx.torch.passes import batch, measured_pass
+from bpx.torch.theory import predict_pass
+
+DEPTH, WIDTH, N_IN, CLASSES, BATCH = 20, 128, 64, 10, 64
+CHANNELS, SIDE = 16, 6
+KINDS = {
+    "Linear, ReLU": (nn.ReLU, None),
+    "Linear, Tanh": (nn.Tanh, None),
+    "Linear, GELU": (nn.GELU, None),
+    "Linear, Sigmoid": (nn.Sigmoid, None),
+    "Linear, LayerNorm, ReLU": (nn.ReLU, nn.LayerNorm),
+    "Linear, BatchNorm, ReLU": (nn.ReLU, nn.BatchNorm1d),
+    "Conv2d, ReLU": (nn.ReLU, None),
+    "Conv2d, Tanh": (nn.Tanh, None),
+}
+
+
+def network(kind: str) -> nn.Sequential:
+    """Return the network, as PyTorch draws it."""
+    activation, norm = KINDS[kind]
+    if kind.startswith("Conv2d"):
+        widths = [3, *[CHANNELS] * DEPTH]
+        parts = [part for a, b in pairwise(widths) for part in (nn.Conv2d(a, b, 3, padding=1), activation())]
+        return nn.Sequential(*parts, nn.Flatten(), nn.Linear(CHANNELS * SIDE**2, CLASSES))
+    widths = [N_IN, *[WIDTH] * DEPTH]
+    parts = [
+        part
+        for a, b in pairwise(widths)
+        for part in (nn.Linear(a, b), *([norm(b)] if norm is not None else []), activation())
+    ]
+    return nn.Sequential(*parts, nn.Linear(WIDTH, CLASSES))
+
+
+def measure(s: Study) -> Data:
+    """Draw every network for each seed, send a batch through it, and ask theory."""
+    data: Data = {"delta": {}, "factor": {}, "theory": {}}
+    for kind in KINDS:
+        profiles, factors, predicted = [], [], []
+        for seed in range(s.seeds):
+            torch.manual_seed(seed)
+            model = network(kind)
+            shape = (BATCH, 3, SIDE, SIDE) if kind.startswith("Conv2d") else (BATCH, N_IN)
+            given = batch(
+                torch.randn(shape), torch.arange(BATCH) % CLASSES, nn.functional.cross_entropy, "mean", None, None
+            )
+            with measured_pass(model, given) as measured:
+                observation = measured.observation()
+                _, prediction = predict_pass(measured)
+            assert observation.depth_slope is not None and prediction.factor is not None
+            profiles.append(np.log10(observation.delta_l2 / observation.delta_l2[-1]))
+            factors.append(observation.depth_slope.factor)
+            predicted.append(prediction.factor)
+        data["delta"][kind] = percentiles(profiles)
+        data["factor"][kind] = np.percentile(factors, (10, 50, 90))
+        data["theory"][kind] = float(np.median(predicted))
+        s.log(**{f"factor/{kind}": float(np.median(factors)), f"theory/{kind}": data["theory"][kind]})
+    return data
+
+
+def draw(data: Data) -> Picture:
+    """Draw delta by layer, and the factor per layer beside theory's."""
+    name = f"PyTorch {torch.__version__.partition('+')[0]}, {DEPTH} layers, {data['seeds']} networks of each kind"
+    figure = new_figure(name, "PyTorch's default initialization: delta by layer", 13, 5.2)
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    at = np.arange(1, DEPTH + 1)
+    colours = shades(len(KINDS))
+    for kind, colour in zip(KINDS, colours, strict=True):
+        band(left, at, data["delta"][kind], kind, colour)
+    style_axes(
+        left, "layer, from the input", "log10 of ‖δ‖₂ over the last hidden layer's", "going backward: to the left"
+    )
+    left.set_xticks([1, *range(5, DEPTH + 1, 5)])
+    for i, (kind, colour) in enumerate(zip(KINDS, colours, strict=True)):
+        low, middle, high = data["factor"][kind]
+        right.plot([low, high], [i, i], color=colour, lw=3, alpha=0.5)
+        right.plot(middle, i, "o", color=colour, ms=7)
+        right.plot(data["theory"][kind], i, "|", color="black", ms=16, mew=1.6, label="theory" if not i else None)
+    right.axvline(1, color=GREY, lw=1)
+    right.set_yticks(range(len(KINDS)), list(KINDS))
+    right.invert_yaxis()
+    style_axes(right, "factor of ‖δ‖₂ per layer, going backward", "", "1: the gradient is kept")
+    legend_below(left, 4)
+    legend_below(right, 1)
+    return figure
+
+
+def word(data: Data) -> str:
+    """Say which vanish, and how near theory is."""
+    limit = 10 ** (-1 / (DEPTH - 1))
+    factor = {kind: float(data["factor"][kind][1]) for kind in KINDS}
+    lost = [f"{kind} ×{factor[kind]:.2f}" for kind in KINDS if factor[kind] < limit]
+    grown = [f"{kind} ×{factor[kind]:.2f}" for kind in KINDS if factor[kind] > 1 / limit]
+    kept = [f"{kind} ×{factor[kind]:.2f}" for kind in KINDS if limit <= factor[kind] <= 1 / limit]
+    off = max(abs(data["theory"][kind] / factor[kind] - 1) for kind in KINDS)
+    return f"""
+    {len(lost)} of {len(KINDS)} kinds: going backward delta changes per layer by {", ".join(lost)}. Over {DEPTH} layers
+    a network keeps its gradient within a decade between ×{limit:.2f} and ×{1 / limit:.2f}: so does
+    {", ".join(kept) or "none"}; what explodes is {", ".join(grown) or "none"}. Theory, with σw² = 1/3, is within
+    {100 * off:.0f} % of every factor. What a layer needs depends on what is behind it: `nn.init.kaiming_normal_` for
+    ReLU, or a normalization.
+    """
+
+
+run = StudyCommand(measure, draw, word, seeds=20, quick=2)
+
+
+if __name__ == "__main__":
+    sys.exit(run.main())
