@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpx.engine.arrays import Array, Values
-from bpx.system.files import replaced
+from bpx.system.files import Json, replaced
 
 __all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "read", "read_metrics"]
 
@@ -62,7 +62,7 @@ class Rows:
         import pyarrow.parquet
 
         self._arrow: Any = (pyarrow, pyarrow.parquet)  # imported here, so that the end of a run need not wait for it
-        self.about: dict[str, Any] = {}
+        self.about: Json = {}
         self._groups: dict[Keys, tuple[list[int], list[float], list[Values]]] = {}
         self._told: dict[Keys, int] = {}
 
@@ -119,7 +119,7 @@ class RecordWriter(Rows):
 
 def _table(pa: Any, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[Values]) -> Any:
     n, k = len(steps), len(keys)
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "step": pa.array(np.repeat(np.array(steps, np.int64), k)),
         "epoch": pa.array(np.repeat(np.array(epochs, np.float64), k)),
     }
@@ -144,7 +144,7 @@ class Records:
     quantity: Array
     index: NDArray[np.int32]
     value: Values
-    about: dict[str, Any]
+    about: Json
 
     def select(self, **wanted: Any) -> Records:
         """Return the rows whose columns have the given values, e.g. ``select(quantity="delta_rms", step=0)``."""

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, final
 
 import numpy as np
 from matplotlib import rc_context, rcParams
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -148,7 +149,7 @@ def failure(error: Exception) -> str:
     return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)}"
 
 
-def style_axes(axes: Any, x: str, y: str, title: str = "") -> None:
+def style_axes(axes: Axes, x: str, y: str, title: str = "") -> None:
     """Label the axes, take the frame's upper and right sides away, and draw a light grid."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -162,12 +163,12 @@ def dots(n: int) -> str:
     return "." if n <= 40 else ""
 
 
-def legend_below(axes: Any, columns: int) -> None:
+def legend_below(axes: Axes, columns: int) -> None:
     """Put the legend under the axes, where it hides no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False)
 
 
-def figure_legend(figure: Figure, panels: Iterable[Any], columns: int) -> None:
+def figure_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
     """Put one legend under all the panels, above the line that names the data."""
     pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels)
     named = {label: handle for handles in pairs for handle, label in handles}
@@ -183,7 +184,7 @@ def positive(values: Any) -> Any:
     return np.where((values > LOG_AXIS_MIN) & (values < LOG_AXIS_MAX), values, np.nan)
 
 
-def log_y(axes: Any, values: Any) -> None:
+def log_y(axes: Axes, values: Any) -> None:
     """Make the y axis logarithmic if any value is positive, with plain numbers where it spans little."""
     good = positive(values)
     good = good[np.isfinite(good)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -69,7 +70,7 @@ def comparison(compared: Sequence[Compared]) -> Figure:
     return figure
 
 
-def _profiles(axes: Any, compared: Sequence[Compared], quantity: str, label: str, title: str) -> None:
+def _profiles(axes: Axes, compared: Sequence[Compared], quantity: str, label: str, title: str) -> None:
     shown, most = [np.empty(0)], 1
     for group, colour in zip(compared, colours(len(compared)), strict=True):
         grids = [one.grid(quantity) for one in group.records if quantity in one.quantity]
@@ -87,7 +88,7 @@ def _profiles(axes: Any, compared: Sequence[Compared], quantity: str, label: str
     style_axes(axes, DEPTH, label, f"{title} (solid: initialization, dotted: last record)")
 
 
-def _curves(axes: Any, compared: Sequence[Compared], names: Sequence[str], label: str, scale: float) -> None:
+def _curves(axes: Axes, compared: Sequence[Compared], names: Sequence[str], label: str, scale: float) -> None:
     every, shown = [], [np.empty(0)]
     for group, colour in zip(compared, colours(len(compared)), strict=True):
         for name, style in zip(names, ("-", "--"), strict=False):
@@ -110,7 +111,7 @@ def _curves(axes: Any, compared: Sequence[Compared], names: Sequence[str], label
 
 
 def _line(
-    axes: Any, x: Any, runs: Values, colour: str, style: str, label: str, *, marker: str = "", log: bool = True
+    axes: Axes, x: Any, runs: Values, colour: str, style: str, label: str, *, marker: str = "", log: bool = True
 ) -> None:
     """Draw the median of ``runs`` (seeds, n) over ``x`` (n,) and the band; of one run, its line."""
     with warnings.catch_warnings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -33,7 +34,7 @@ def confusion(arrays: Arrays) -> Figure:
     return figure
 
 
-def draw_confusion(axes: Any, arrays: Arrays) -> Any:
+def draw_confusion(axes: Axes, arrays: Arrays) -> Any:
     """Draw the confusion matrix into ``axes`` and return the image of the errors, which have the scale to themselves.
 
     The diagonal, what is right, is light blue.
@@ -101,7 +102,7 @@ def decision(arrays: Arrays) -> Figure:
     return figure
 
 
-def draw_regions(axes: Any, arrays: Arrays) -> None:
+def draw_regions(axes: Axes, arrays: Arrays) -> None:
     """Draw the decision regions and the test points into ``axes``, one labelled colour a class."""
     names = [literal(n) for n in arrays["class_names"]]
     k = len(names)

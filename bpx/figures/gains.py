@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
@@ -81,11 +82,11 @@ def gains_of(records: Records, quantity: str, step: int) -> Gains:
     return Gains(step, logs, sorted(zero))
 
 
-def _draw_gains(axes: Any, g: Gains) -> None:
+def _draw_gains(axes: Axes, g: Gains) -> None:
     (_side_by_side if len(g.total) <= FEW else _stack)(axes, g)
 
 
-def _side_by_side(axes: Any, g: Gains) -> None:
+def _side_by_side(axes: Axes, g: Gains) -> None:
     """Draw the logs of a few layers as bars side by side, each with its factor, and their sum last."""
     bars = [(*KINDS[kind], logs) for kind, logs in g.logs.items()] + [("sum", "black", g.total)]
     width = 0.8 / len(bars)
@@ -98,7 +99,7 @@ def _side_by_side(axes: Any, g: Gains) -> None:
     _finish(axes, g)
 
 
-def _stack(axes: Any, g: Gains) -> None:
+def _stack(axes: Axes, g: Gains) -> None:
     """Stack the logs at every layer: what adds upward from 0, what takes away downward."""
     up, down = (np.zeros(len(g.total)) for _ in range(2))
     edges = np.arange(len(up) + 1) + 0.5
@@ -112,7 +113,7 @@ def _stack(axes: Any, g: Gains) -> None:
     _finish(axes, g)
 
 
-def _sums(axes: Any, first: Gains, last: Gains) -> None:
+def _sums(axes: Axes, first: Gains, last: Gains) -> None:
     """Draw the sums from the output on: by kind at the first record, in all at the first and the last."""
     at = np.arange(len(first.total)) + 1
     marker = dots(len(at))
@@ -129,7 +130,7 @@ def _from_output(logs: Values) -> Values:
     return np.cumsum(logs[::-1])[::-1]
 
 
-def _finish(axes: Any, g: Gains) -> None:
+def _finish(axes: Axes, g: Gains) -> None:
     n = len(g.total)
     axes.axhline(0, color="black", lw=0.6)
     axes.grid(False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -83,7 +84,7 @@ def gradient_check(check: Checked) -> Figure:
     return figure
 
 
-def gradient_bars(axes: Any, names: Sequence[str], analytic: Any, numeric: Any, title: str) -> None:
+def gradient_bars(axes: Axes, names: Sequence[str], analytic: Any, numeric: Any, title: str) -> None:
     """Draw two bars for every entry, on an axis that shows the smallest beside the largest; ticks name the tensors.
 
     ``names`` (n,) are those of the entries' tensors, one after the other.

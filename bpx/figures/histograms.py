@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
@@ -50,7 +51,7 @@ def table(records: Records, quantity: str, step: int) -> Values:
     return found
 
 
-def _draw(axes: Any, records: Records, shares: Values, first: int, last: int) -> Any:
+def _draw(axes: Axes, records: Records, shares: Values, first: int, last: int) -> Any:
     """Draw the bins ``first`` to ``last`` and, apart, those for zero and for what is not finite."""
     n = len(shares)
     gap = np.full((n, GAP), np.nan)

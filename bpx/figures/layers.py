@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
@@ -60,7 +61,7 @@ def depth(records: Records) -> int:
     return max(number(layer) for layer in set(records.layer) if layer)
 
 
-def first_and_last(axes: Any, records: Records, quantity: str, prefix: str, style: str) -> Values:
+def first_and_last(axes: Axes, records: Records, quantity: str, prefix: str, style: str) -> Values:
     """Draw a quantity by layer at the first and the last recorded step, and return what was drawn."""
     steps, layers, values = records.grid(quantity)
     at = np.array([number(layer) for layer in layers])
@@ -77,13 +78,13 @@ def first_and_last(axes: Any, records: Records, quantity: str, prefix: str, styl
     return values[:, [column for column, _, _ in drawn]]
 
 
-def layer_axis(axes: Any, n: int) -> None:
+def layer_axis(axes: Axes, n: int) -> None:
     """Make the x axis that of ``n`` layers."""
     axes.set_xlim(0.5, n + 0.5)
     axes.set_xticks(layer_ticks(n))
 
 
-def mark(axes: Any, layers: Any, height: float, marker: str, colour: str, text: str) -> None:
+def mark(axes: Axes, layers: Any, height: float, marker: str, colour: str, text: str) -> None:
     """Mark layers whose value has no place on a log axis at its lower or upper edge; NaN means: not measured."""
     if layers.size:
         known = axes.get_legend_handles_labels()[1]
@@ -93,7 +94,7 @@ def mark(axes: Any, layers: Any, height: float, marker: str, colour: str, text: 
         )  # fmt: skip
 
 
-def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> None:
+def heat_map(figure: Figure, axes: Axes, steps: Any, values: Any, label: str) -> None:
     """Draw log10 of values (layers, steps), one column a record, each around its step."""
     n = len(values)
     logs = log10(values)
@@ -110,7 +111,7 @@ def heat_map(figure: Figure, axes: Any, steps: Any, values: Any, label: str) -> 
     axes.grid(False)
 
 
-def lines_by_depth(axes: Any, records: Records, quantity: str, show: Callable[[Values], Any] = positive) -> Values:
+def lines_by_depth(axes: Axes, records: Records, quantity: str, show: Callable[[Values], Any] = positive) -> Values:
     """Draw a quantity over the steps, a line for each layer, from dark at the input to bright at the output.
 
     Of one record alone the layers stand side by side, from the input on. ``show`` prepares the values (layers, steps)
@@ -139,7 +140,7 @@ def _by_depth(n: int) -> Any:
     return colormaps["viridis"](np.linspace(0, 0.95, n))
 
 
-def depth_bar(figure: Figure, axes: Any, records: Records) -> None:
+def depth_bar(figure: Figure, axes: Axes, records: Records) -> None:
     """Draw the bar that tells which colour belongs to which layer."""
     n = depth(records)
     scale = ScalarMappable(Normalize(0.5, n + 0.5), ListedColormap(_by_depth(n)))

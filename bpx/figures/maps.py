@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
@@ -64,7 +63,7 @@ def trainable_depth(trials: Trials) -> Figure:
     return figure
 
 
-def _draw(figure: Figure, axes: Any, trials: Trials, x: str, y: str, value: str) -> None:
+def _draw(figure: Figure, axes: Axes, trials: Trials, x: str, y: str, value: str) -> None:
     at, up, values = trials.numbers(x), trials.numbers(y), trials.numbers(value)
     if values.size == 0:
         values = np.full(at.shape, np.nan)
@@ -73,12 +72,12 @@ def _draw(figure: Figure, axes: Any, trials: Trials, x: str, y: str, value: str)
     key_axis(axes.xaxis, at, x)
     key_axis(axes.yaxis, up, y)
     if known.any():
-        colours = {"cmap": colour_map(value), "norm": colour_norm(value, values[known])}
+        cmap, norm = colour_map(value), colour_norm(value, values[known])
         _edge(axes, trials, at, up)
         for shown, size, marker, text in ((finished & known, 46, "o", "finished"), (pruned & known, 26, "s", "pruned")):
             if shown.any():
                 image = axes.scatter(at[shown], up[shown], c=values[shown], s=size, marker=marker, edgecolors="black",
-                                     linewidths=0.4, zorder=3, label=text, **colours)  # fmt: skip
+                                     linewidths=0.4, zorder=3, label=text, cmap=cmap, norm=norm)  # fmt: skip
         figure.colorbar(image, ax=axes, label=label(value))
     unknown = pruned & ~known
     if unknown.any():
@@ -91,7 +90,7 @@ def _draw(figure: Figure, axes: Any, trials: Trials, x: str, y: str, value: str)
     style_axes(axes, label(x), label(y))
 
 
-def _edge(axes: Any, trials: Trials, at: Values, up: Values) -> None:
+def _edge(axes: Axes, trials: Trials, at: Values, up: Values) -> None:
     """Shade where networks do not train, and draw the edge: half way from the worst to the best accuracy or cost.
 
     Between the trials it is the mean of all, weighted by distance**-4; diverged ones count as the worst.

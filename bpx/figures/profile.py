@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
@@ -50,7 +49,7 @@ def delta_heatmap(records: Records) -> Figure:
     return figure
 
 
-def _predicted(axes: Any, records: Records, quantity: str, label: str) -> Values:
+def _predicted(axes: Axes, records: Records, quantity: str, label: str) -> Values:
     """Draw theory's line and its band, and return it; nothing where theory has no answer."""
     _, layers, values = records.grid(quantity)
     if len(layers) < 2:
@@ -66,7 +65,7 @@ def _predicted(axes: Any, records: Records, quantity: str, label: str) -> Values
     return np.asarray(line)
 
 
-def _lengths(axes: Any, records: Records) -> Values:
+def _lengths(axes: Axes, records: Records) -> Values:
     """Draw theory's RMS of z; with shortcuts its q is that of the sum, and what a layer adds to it is its own z**2."""
     if not records.about.get("residual"):
         return _predicted(axes, records, "predicted_preactivation_rms", "z, theory")

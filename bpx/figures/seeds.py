@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -46,7 +47,7 @@ def bands(groups: Mapping[str, Mapping[str, Series]], title: str, dataset: str) 
     return figure
 
 
-def _band(axes: Any, series: Series, colour: str, style: str, label: str) -> NDArray[np.float64]:
+def _band(axes: Axes, series: Series, colour: str, style: str, label: str) -> NDArray[np.float64]:
     axes.plot(series.steps, series.mean, style, color=colour, lw=1.4, label=label)
     low, high = series.mean - series.std, series.mean + series.std
     axes.fill_between(series.steps, low, high, color=colour, alpha=0.2, lw=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bpx.figures.canvas import power
@@ -20,7 +21,7 @@ def logarithmic(steps: Any) -> bool:
     return len(steps) > 3 and float(np.mean(np.asarray(steps) <= steps[-1] / 50)) >= CROWDED
 
 
-def step_axis(axes: Any, steps: Any) -> None:
+def step_axis(axes: Axes, steps: Any) -> None:
     """Make the x axis that of the recorded ``steps`` (n,), sorted: linear, or logarithmic with a place for step 0."""
     steps = np.asarray(steps, float)
     if logarithmic(steps):

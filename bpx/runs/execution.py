@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, final
+from typing import final
 
 from bpx.data import Batches
 from bpx.probes import NonFinite
@@ -19,6 +19,7 @@ from bpx.runs.naming import PLAIN, parameters
 from bpx.runs.outputs import Outputs
 from bpx.runs.provenance import source_tags, write_provenance
 from bpx.runs.resume import Resumed
+from bpx.system.files import Json
 from bpx.system.interrupts import Stop
 from bpx.system.text import masked
 from bpx.training import (
@@ -133,13 +134,13 @@ class Execution:
         self.console.recall(self.state.latest, self.measurement.last)
         log.info("resumed at step %d", step)
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self) -> Json:
         """Return, as JSON, what a checkpoint has to know beside the state of training."""
         own = vars(self.state) | {"seconds": self._seconds()}
         tracked = {"metrics": self.tracker.position, "non_finite": self.tracker.non_finite}
         return self.measurement.facts() | tracked | own
 
-    def _recall(self, facts: dict[str, Any]) -> None:
+    def _recall(self, facts: Json) -> None:
         """Restore what ``_facts`` returned; raises ValueError, KeyError or TypeError where it is something else."""
         self.measurement.recall(facts)
         latest, seconds = dict(facts["latest"]), float(facts["seconds"])

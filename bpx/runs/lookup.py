@@ -17,6 +17,7 @@ from bpx.records import Records, read, read_metrics
 from bpx.runs.keys import Use, uses
 from bpx.runs.naming import OUTPUTS
 from bpx.runs.stored import read_config
+from bpx.system.files import Json
 
 CONFIG = Path("config", "config.yaml")
 Series = dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]  # steps and values of every metric
@@ -49,7 +50,7 @@ class StoredRun:
     """
 
     name: str
-    config: dict[str, Any]
+    config: Json
     outcome: str
     finding: str
     verdict_final: str
@@ -104,7 +105,7 @@ def run_directories(directory: Path, word: str = "") -> list[Path]:
 def from_directory(directory: Path) -> StoredRun:
     """Return the run whose directory this is; raises UserError where it is none, or a file is damaged."""
     config, records = _config(directory, str(directory)), _records(directory)
-    result: dict[str, Any] = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
+    result: Json = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
     series = _whole(directory / "metrics.jsonl", read_metrics) or {}
     parts = ("finding", "final")
     found = [result.get(part) or (records.about.get(part) if records else None) or {} for part in parts]
@@ -183,7 +184,7 @@ def _existing(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name not in stopped}
 
 
-def _config(directory: Path, name: str) -> dict[str, Any]:
+def _config(directory: Path, name: str) -> Json:
     from omegaconf import OmegaConf
 
     config = _whole(directory / CONFIG, lambda path: flatten(OmegaConf.create(read_config(path))))

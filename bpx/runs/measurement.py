@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from bpx.probes import ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slop
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import Redraw
+from bpx.system.files import Json
 from bpx.training import Record
 
 FLOW = frozenset(f"gradient_flow/{name}" for name in ("slope", "abs_slope", "ratio", "forward_slope", "zero_layers"))
@@ -93,14 +94,14 @@ class Measurement:
         self.gone = frozenset(possible - set(metrics))
         return record.metrics | metrics
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """Return, as JSON, what a resumed run has to know of the records so far."""
         finding = None if self.finding is None else self.finding.as_dict()
         ends = {"first": self.first, "last": self.last}
         kept = {key: None if a is None else a.tolist() for key, a in ends.items()}
         return {"finding": finding, "state": self.state.facts()} | kept
 
-    def recall(self, facts: dict[str, Any]) -> None:
+    def recall(self, facts: Json) -> None:
         """Take what ``facts`` returned; raises ValueError, KeyError or TypeError where it is none."""
         if not facts:  # there was no record
             self.finding = self.first = self.last = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import CONF, UserError, flatten
 from bpx.runs.keys import Use, uses
+from bpx.system.files import Json
 
 OUTPUTS = Path("outputs")
 MAX_NAME = 40  # characters
@@ -43,7 +43,7 @@ def key_group(key: str) -> str:
     return key.partition(".")[0]
 
 
-def parameters(config: DictConfig) -> dict[str, Any]:
+def parameters(config: DictConfig) -> Json:
     """Return a run's configuration as its parameters: each group's option as it is typed, not the class it builds."""
     options = {group: option_of(group, config[group]) for group in _groups() if group in config}
     return flatten(config) | {group: name for group, name in options.items() if name}

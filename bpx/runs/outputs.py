@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from omegaconf import DictConfig
 
@@ -19,7 +19,7 @@ from bpx.records import Outcome
 from bpx.runs.log import RunLog
 from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.runs.stored import write_config, write_dataset
-from bpx.system.files import naming, replaced, write_json
+from bpx.system.files import Json, naming, replaced, write_json
 from bpx.system.text import masked
 from bpx.tracking import Tracker
 from bpx.training import save_evaluation
@@ -68,7 +68,7 @@ class Outputs:
             with naming(Path(handler.path)):
                 handler.close()
 
-    def write_nonfinite(self, event: NonFinite, frames: list[dict[str, Any]]) -> None:
+    def write_nonfinite(self, event: NonFinite, frames: list[Json]) -> None:
         """Write where the first non-finite value came from, and the last steps before it."""
         path = self.directory / "nonfinite.json"
         write_json(path, {"event": asdict(event), "frames": frames})

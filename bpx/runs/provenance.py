@@ -18,7 +18,7 @@ from typing import Any
 
 from bpx import __version__
 from bpx.config import PACKAGE
-from bpx.system.files import replaced
+from bpx.system.files import Json, replaced
 from bpx.system.text import masked
 from bpx.training import numerics_fingerprint
 
@@ -27,7 +27,7 @@ PACKAGES = {"SciPy": "scipy", "MLflow": "mlflow", "Hydra": "hydra-core", "Optuna
 GIT_WITHIN = 5.0  # seconds
 
 
-def provenance() -> dict[str, Any]:
+def provenance() -> Json:
     """Return what a run made by this process came from.
 
     Keys: ``command``, ``user``, ``git`` (commit, branch and whether the tree is dirty, of the working tree that holds
@@ -53,7 +53,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def write_provenance(directory: Path) -> dict[str, Any]:
+def write_provenance(directory: Path) -> Json:
     """Write a run's ``provenance.json`` and return it; a resumed run lists under ``resumed`` what it goes on with."""
     now, before = provenance(), read_provenance(directory)
     kept = before | {"resumed": [*before.get("resumed", ()), now]} if before else now
@@ -62,7 +62,7 @@ def write_provenance(directory: Path) -> dict[str, Any]:
     return kept
 
 
-def read_provenance(directory: Path) -> dict[str, Any]:
+def read_provenance(directory: Path) -> Json:
     """Return a run's provenance, empty where it has none that can be read."""
     with suppress(OSError, ValueError):
         held = json.loads((directory / FILE).read_text(encoding="utf-8"))

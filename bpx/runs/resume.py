@@ -18,7 +18,7 @@ from bpx.records import Outcome
 from bpx.runs.keys import Use, uses
 from bpx.runs.lookup import directories_by_id
 from bpx.runs.stored import read_config
-from bpx.system.files import inside
+from bpx.system.files import Json, inside
 from bpx.system.text import one_line
 from bpx.tracking.spool import FILE as SPOOL
 from bpx.tracking.spool import METRICS, Spool
@@ -134,7 +134,7 @@ def _allowed(wanted: Sequence[tuple[str, Any]]) -> list[str]:
     return []
 
 
-def _check_targets(path: Path, held: dict[str, Any], allow: Sequence[str]) -> None:
+def _check_targets(path: Path, held: Json, allow: Sequence[str]) -> None:
     """Raise UserError where a configuration would import what is neither a part of bpx nor in a module of ``allow``."""
     known = {target for each in CONF.glob("**/*.yaml") for target in re.findall(r"_target_: (\S+)", each.read_text())}
     for here, value in walk(held):

@@ -28,7 +28,7 @@ from bpx.runs.precheck import check_samples
 from bpx.runs.resume import Resumed, find_run_to_resume
 from bpx.runs.stored import check_dataset
 from bpx.system.errors import WriteError
-from bpx.system.files import remove_temporaries
+from bpx.system.files import Json, remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking.delivery import sync
 from bpx.tracking.spool import FILE as SPOOL
@@ -133,7 +133,7 @@ def as_given(overrides: Any) -> list[str]:
     return [str(word) for word in cast(list[Any], OmegaConf.to_container(overrides, resolve=False))]
 
 
-def _hydra() -> tuple[dict[str, Any], list[str]]:
+def _hydra() -> tuple[Json, list[str]]:
     if not HydraConfig.initialized():
         return {}, []
     hydra = HydraConfig.get()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from bpx.config import UserError, walk
 from bpx.data import Dataset
-from bpx.system.files import replaced, write_json
+from bpx.system.files import Json, replaced, write_json
 from bpx.system.text import masked, one_line
 
 LONGEST_CONFIG = 2**20  # bytes
@@ -24,7 +24,7 @@ def write_config(path: Path, config: DictConfig) -> None:
         file.write(masked(OmegaConf.to_yaml(config, resolve=True)).encode())
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Json:
     """Return a stored configuration.
 
     Raises
@@ -45,7 +45,7 @@ def read_config(path: Path) -> dict[str, Any]:
     for here, value in walk(held):
         if "${" in here or (isinstance(value, str) and "${" in value):
             raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")
-    return cast(dict[str, Any], held)
+    return cast(Json, held)
 
 
 def write_dataset(directory: Path, data: Dataset) -> None:

@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from bpx.config import UserError
-from bpx.system.files import cut_torn_line, naming
+from bpx.system.files import Json, cut_torn_line, naming
 from bpx.system.text import one_line
 
 
@@ -36,7 +35,7 @@ class Journal(JournalFileBackend):
         finally:
             self._turn.release()
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[Json]) -> None:
         """Append records; where they find no space the file stays as it was, and an OSError names it."""
         text = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with naming(self.path):
@@ -56,7 +55,7 @@ class Journal(JournalFileBackend):
             finally:
                 self._turn.release()
 
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+    def read_logs(self, log_number_from: int) -> Generator[Json, None, None]:
         """Yield the records from a number on; raises UserError where a line is none."""
         try:
             yield from super().read_logs(log_number_from)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from optuna.distributions import BaseDistribution
 
 from bpx.config import UserError, check_call
 from bpx.engine.numbers import require
+from bpx.system.files import Json
 from bpx.system.text import brief
 
 MAX_HEARTBEAT = 86_400  # seconds
@@ -25,8 +28,8 @@ AGGREGATES = ("mean", "median")  # of a trial's repeats
 class Options:
     """What stands under hydra.sweeper."""
 
-    sampler: dict[str, Any]
-    pruner: dict[str, Any]
+    sampler: Json
+    pruner: Json
     objective: str | list[str]
     direction: str | list[str]
     n_trials: int | None
@@ -36,7 +39,7 @@ class Options:
     storage: str | None
     max_failure_rate: float
     heartbeat: int
-    params: dict[str, Any]
+    params: Mapping[str, object]
     repeats: int = 1
     aggregate: str = "mean"
 
@@ -101,10 +104,8 @@ class Options:
         drawn = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         return replace(self, sampler=self.sampler | {"seed": drawn}).make("sampler")
 
-    def try_out(self, distributions: Mapping[str, Any]) -> None:
+    def try_out(self, distributions: Mapping[str, BaseDistribution]) -> None:
         """Ask sampler and pruner once, in a study of no account; raises UserError where they cannot answer."""
-        import optuna
-
         sampler, pruner = self.make("sampler"), self.make("pruner")
         directions = [optuna.study.StudyDirection[d.upper()] for d in self.directions]
         part = "sampler"

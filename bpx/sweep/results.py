@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -14,7 +13,7 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import FAILURES, RESULT, RUN, SPREAD, SweepStudy, outcome_of
-from bpx.system.files import write_json
+from bpx.system.files import Json, write_json
 from bpx.tracking import Tracker
 
 COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
@@ -99,7 +98,7 @@ class Results:
         }
         write_json(self.home / "study.json", about)
 
-    def _depth_scale(self, rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    def _depth_scale(self, rows: list[Json]) -> dict[str, list[float]]:
         """Return theory's xi_c over the searched sigma_w, for the networks that it holds for."""
         import numpy as np
 
@@ -170,7 +169,7 @@ class Results:
             out.print(text, soft_wrap=True)
 
 
-def row(trial: FrozenTrial) -> dict[str, Any]:
+def row(trial: FrozenTrial) -> Json:
     """Return a trial as a row of trials.csv: what it was, its parameters, its last metrics."""
     result, where = trial.user_attrs.get(RESULT, {}), trial.user_attrs.get(RUN, {})
     return {

@@ -80,7 +80,7 @@ class Space:
         sizes = [d.size for d in self.dimensions]
         return None if None in sizes else math.prod(n for n in sizes if n is not None)
 
-    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+    def overrides(self, params: Mapping[str, object]) -> list[str]:
         """Return the overrides of the trial with these parameters."""
         return [*self.fixed, *(d.override(params[d.key]) for d in self.dimensions)]
 
@@ -94,7 +94,7 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def space(params: Mapping[str, Any], arguments: Iterable[str], loader: Any = None) -> Space:
+def space(params: Mapping[str, object], arguments: Iterable[str], loader: Any = None) -> Space:
     """Return the space of ``params`` (key: grammar) with the command line's ``arguments`` over it.
 
     ``interval(a,b)`` is continuous, ``range(a,b,step)`` ends before b, ``choice(…)``, ``a,b,c`` and ``glob(…)`` are

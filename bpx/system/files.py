@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+Json = dict[str, Any]  # an object as JSON has it
 TEMPORARY = re.compile(r"\..+\.(\d+)")  # .NAME.PID
 PICTURE_FORMATS = ("png", "pdf", "svg")
 PIECE = 4096  # bytes read at a time from the end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -24,7 +25,7 @@ def run_is_active() -> bool:
 class ActiveRun(Tracker):
     """Log into the active run, beside the local record; the run is the user's, who ends it."""
 
-    def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
+    def start(self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Find the active run, and give it tags, and parameters under ``bpx.``; raises TrackingError."""
         import mlflow
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from bpx.system.files import Json
 from bpx.system.locks import is_held, lock
 from bpx.tracking.errors import TrackingError
 
@@ -42,6 +43,6 @@ def is_process_dead(directory: str, pid: str) -> bool:
     return False
 
 
-def liveness_tags(directory: Path) -> dict[str, Any]:
+def liveness_tags(directory: Path) -> Json:
     """Return the tags by which a later process can tell whether this one is alive."""
     return {"bpx.host": HOST, "bpx.pid": str(os.getpid()), "bpx.run_directory": os.fspath(directory.absolute())}

@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class MLflowTracker(Tracker):
         with self._reported():
             self._client = self._open()
 
-    def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
+    def start(self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run with its parameters, tags and dataset; raises TrackingError.
 
         In a directory that was claimed, an earlier process may have died while it opened the run: that run is
@@ -294,7 +294,7 @@ class MLflowTracker(Tracker):
         for key, value in liveness.liveness_tags(directory).items():
             self._client.set_tag(run_id, key, _tag_value(value))
 
-    def _log_params(self, params: dict[str, Any]) -> None:
+    def _log_params(self, params: Mapping[str, object]) -> None:
         from mlflow.entities import Param
 
         pairs = [Param(key, masked(str(value))[:LONGEST_PARAM]) for key, value in params.items()]

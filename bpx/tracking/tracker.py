@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -91,12 +92,12 @@ class Tracker:
         """Keep every other process out of ``directory`` until the run ends; raises TrackingError."""
         self._lock = liveness.lock_run_directory(directory, alone=True)
 
-    def start(self, name: str, params: dict[str, Any], tags: dict[str, str], data: Any, directory: Path) -> None:
+    def start(self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Any, directory: Path) -> None:
         """Open the run, ``data`` being its dataset or None; raises TrackingError."""
         self._open_files(directory)
 
     def begin_study(
-        self, name: str, params: dict[str, Any], tags: dict[str, str], directory: Path, run_id: str | None = None
+        self, name: str, params: Mapping[str, object], tags: dict[str, str], directory: Path, run_id: str | None = None
     ) -> Self:
         """Open a study's run, the parent of others, or go on with ``run_id`` if the store has it.
 

@@ -22,6 +22,7 @@ from bpx.engine.arrays import Arrays
 from bpx.engine.memory import add_prefix, select_prefix
 from bpx.engine.numbers import require
 from bpx.records import Keys, RecordWriter
+from bpx.system.files import Json
 from bpx.training import checkpoint_file
 from bpx.training.checkpoint_file import Damaged
 from bpx.training.recorder import FlightRecorder
@@ -50,7 +51,7 @@ class CheckpointSettings:
         require(self.best in (None, *METRICS), "checkpoint.best", f"null or one of {', '.join(METRICS)}", self.best)
 
 
-def newest_facts(folder: Path) -> dict[str, Any]:
+def newest_facts(folder: Path) -> Json:
     """Return the facts of the newest checkpoint in a folder that is whole, nothing where there is none."""
     for path in _states(folder):
         try:
@@ -73,7 +74,7 @@ class Checkpoints:
         training: Training,
         record: RecordWriter,
         recorder: FlightRecorder,
-        facts: Callable[[], dict[str, Any]],
+        facts: Callable[[], Json],
     ) -> None:
         self.folder, self.settings, self.training, self.record = folder, settings, training, record
         self.recorder, self.facts = recorder, facts
@@ -144,7 +145,7 @@ class Checkpoints:
         if not self.settings.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def resume(self, check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], list[str]]:
+    def resume(self, check: Callable[[Json], None]) -> tuple[Json, list[str]]:
         """Put the newest checkpoint that is whole back and return its facts, and what is wrong with newer ones.
 
         ``check`` raises ValueError where the facts do not fit what else there is. Without any checkpoint the facts
@@ -164,7 +165,7 @@ class Checkpoints:
         self._resumed_at = self._at = -1
         return {}, wrong
 
-    def _restore(self, path: Path, check: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def _restore(self, path: Path, check: Callable[[Json], None]) -> Json:
         facts, arrays = checkpoint_file.read(path)
         try:
             rows = [row for part in range(1, int(facts["parts"]) + 1) for row in self._read_rows(part)]
@@ -214,7 +215,7 @@ def _states(folder: Path) -> list[Path]:
 def numerics_fingerprint() -> dict[str, str]:
     """Return what the last bits depend on: the library of the matrix products, its threads, NumPy, the processor."""
     blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
-    none: dict[str, Any] = {}
+    none: Json = {}
     library = min(blas, key=lambda lib: "numpy" not in lib["filepath"], default=none)  # SciPy brings one of its own
     return {
         "BLAS": " ".join(str(library.get(key)) for key in ("internal_api", "version", "architecture")),

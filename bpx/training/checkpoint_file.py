@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bpx.engine.arrays import Array, Arrays, DType
-from bpx.system.files import replaced
+from bpx.system.files import Json, replaced
 
 MAGIC = b"bpx 1 "
 LONGEST_HEADER = 2**24  # bytes
@@ -28,7 +28,7 @@ class Damaged(ValueError):
     """A file that is not what was written; the text is one line that names it."""
 
 
-def write(path: Path, facts: dict[str, Any], arrays: Arrays) -> None:
+def write(path: Path, facts: Json, arrays: Arrays) -> None:
     """Write a checkpoint file: under another name, synced to the disk, then renamed. An OSError names the path."""
     plain = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
     if unknown := [name for name, a in plain.items() if a.dtype.name not in DTYPES or sys.byteorder != "little"]:
@@ -44,7 +44,7 @@ def write(path: Path, facts: dict[str, Any], arrays: Arrays) -> None:
             file.write(_bytes(a))
 
 
-def read(path: Path) -> tuple[dict[str, Any], Arrays]:
+def read(path: Path) -> tuple[Json, Arrays]:
     """Return the facts and arrays of a checkpoint file; raises Damaged."""
     try:
         with path.open("rb") as file:
@@ -55,7 +55,7 @@ def read(path: Path) -> tuple[dict[str, Any], Arrays]:
         raise Damaged(f"{path} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _read(file: BinaryIO, size: int) -> tuple[dict[str, Any], Arrays]:
+def _read(file: BinaryIO, size: int) -> tuple[Json, Arrays]:
     seal = file.readline(len(MAGIC) + 65)
     if not seal.startswith(MAGIC) or not seal.endswith(b"\n"):
         raise ValueError("it does not begin as it should")

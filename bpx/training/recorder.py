@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, final
+from typing import final
 
 from bpx.engine.network import Network
 from bpx.probes.nonfinite import largest
 from bpx.probes.probe import weight_layers
+from bpx.system.files import Json
 from bpx.training.state import State, Training
 
 EVERY = 64  # steps between two copies
@@ -42,11 +43,11 @@ class FlightRecorder:
         if step % EVERY == 0:
             self._keep()
 
-    def replay(self, step: int) -> list[dict[str, Any]]:
+    def replay(self, step: int) -> list[Json]:
         """Return a frame of each of the last steps up to ``step``, which is where training is left, half made."""
         t, rates = self.training, dict(self._rates)
         t.restore(self._before(step)[1])
-        frames: deque[dict[str, Any]] = deque(maxlen=FRAMES)
+        frames: deque[Json] = deque(maxlen=FRAMES)
         for x, y in t.batches:
             cost, at = t.net.cost(x, y), t.progress.step
             if math.isfinite(cost):
@@ -83,7 +84,7 @@ class FlightRecorder:
         self._states.append((self.training.progress.step, self.training.capture()))
 
 
-def frame(net: Network, step: int, cost: float) -> dict[str, Any]:
+def frame(net: Network, step: int, cost: float) -> Json:
     """Return the cost, and the largest finite magnitude of z, a, delta, dW and W in every layer.
 
     Where the cost is not finite, delta and dW are those of the step before.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from bpx.engine.arrays import Arrays
 from bpx.engine.memory import Stateful, add_prefix, select_prefix
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
+from bpx.system.files import Json
 
 
 @dataclass
@@ -54,7 +55,7 @@ class State:
     """A moment between two steps: arrays by name (``net/theta``, ``optimizer/0.Adam/m``), and facts that are JSON."""
 
     arrays: Arrays
-    facts: dict[str, Any]
+    facts: Json
 
 
 @dataclass(frozen=True)
