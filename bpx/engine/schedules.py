@@ -13,10 +13,21 @@ from bpx.engine.numbers import power, require, require_positive
 
 @dataclass(kw_only=True)
 class LRSchedule(Stateful, ABC):
-    """A multiplier by step, warmed up linearly over the first ``warmup_steps``: times (step + 1) / warmup_steps.
+    """A multiplier by step: a linear warm-up to 1, then the schedule proper.
 
-    ``needs_total_steps`` tells whether it is laid out over all of ``total_steps``, ``follows_cost`` whether it acts on
-    evaluations.
+    At step t of W warm-up steps it is (t + 1) / W where t < W - 1, then ``at`` of the steps since (as
+    ``warmup_cosine_decay_schedule`` of optax: the warm-up precedes the decay, so that the base rate is reached).
+
+    Attributes
+    ----------
+    warmup_steps : int
+        Steps of the warm-up, the last of them at the base rate.
+    total_steps : int
+        Steps of the whole run, the warm-up among them.
+    needs_total_steps : bool
+        Whether it is laid out over all steps.
+    follows_cost : bool
+        Whether it acts on evaluations.
     """
 
     name: ClassVar[str]
@@ -30,12 +41,17 @@ class LRSchedule(Stateful, ABC):
 
     def __call__(self, step: int) -> float:
         """Return the multiplier of ``step``."""
-        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return warm * self.at(step)
+        rise = max(self.warmup_steps - 1, 0)
+        return (step + 1) / self.warmup_steps if step < rise else self.at(step - rise)
+
+    @property
+    def decay_steps(self) -> int:
+        """The number of steps from the first at the base rate on, at least 1."""
+        return max(self.total_steps - max(self.warmup_steps - 1, 0), 1)
 
     @abstractmethod
     def at(self, step: int) -> float:
-        """Return the multiplier of ``step`` without warm-up."""
+        """Return the multiplier ``step`` steps after the warm-up."""
 
     def on_evaluation(self, cost: float) -> None:
         """Take note of an evaluation's cost; only plateau acts on it."""
@@ -93,7 +109,7 @@ class Exponential(LRSchedule):
 @final
 @dataclass(kw_only=True)
 class Cosine(LRSchedule):
-    """Half a cosine from 1 to ``final``: final + (1 - final) (1 + cos(pi step / total_steps)) / 2.
+    """Half a cosine from 1 to ``final``: final + (1 - final) (1 + cos(pi step / decay_steps)) / 2.
 
     (Loshchilov & Hutter 2017, eq. 5, without restarts.)
     """
@@ -108,7 +124,7 @@ class Cosine(LRSchedule):
 
     def at(self, step: int) -> float:
         """Return the cosine's value."""
-        part = min(step / self.total_steps, 1.0)
+        part = min(step / self.decay_steps, 1.0)
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * part)) / 2
 
 
@@ -135,10 +151,10 @@ class OneCycle(LRSchedule):
     def at(self, step: int) -> float:
         """Return the cycle's value."""
         low, last = 1 / self.div_factor, 1 / (self.div_factor * self.final_div_factor)
-        top = self.pct_start * self.total_steps - 1
+        top = self.pct_start * self.decay_steps - 1
         if step <= top:
             return self._between(low, 1.0, step / top if top > 0 else 1.0)
-        return self._between(1.0, last, min((step - top) / (self.total_steps - 1 - top), 1.0))
+        return self._between(1.0, last, min((step - top) / (self.decay_steps - 1 - top), 1.0))
 
     @staticmethod
     def _between(start: float, end: float, part: float) -> float:

@@ -8,11 +8,11 @@ from bpx.engine import SCHEDULES, sgd
 
 TOTAL = 40
 FORMULAS = {
-    "constant": ({}, lambda t: 1.0),
-    "step": ({"step_size": 7, "gamma": 0.5}, lambda t: 0.5 ** math.floor(t / 7)),
-    "exponential": ({"factor": 0.97}, lambda t: math.exp(t * math.log(0.97))),
-    "cosine": ({"final": 0.1}, lambda t: 0.1 + 0.9 * math.cos(math.pi * min(t, TOTAL) / TOTAL / 2) ** 2),
-    "plateau": ({}, lambda t: 1.0),
+    "constant": ({}, lambda t, n: 1.0),
+    "step": ({"step_size": 7, "gamma": 0.5}, lambda t, n: 0.5 ** math.floor(t / 7)),
+    "exponential": ({"factor": 0.97}, lambda t, n: math.exp(t * math.log(0.97))),
+    "cosine": ({"final": 0.1}, lambda t, n: 0.1 + 0.9 * math.cos(math.pi * min(t, n) / n / 2) ** 2),
+    "plateau": ({}, lambda t, n: 1.0),
 }
 
 
@@ -22,8 +22,28 @@ def test_formula_at_every_step(name, warmup):
     keys, formula = FORMULAS[name]
     schedule = SCHEDULES[name](total_steps=TOTAL, warmup_steps=warmup, **keys)
     for t in range(TOTAL + 10):
-        warm = min(1, (t + 1) / warmup) if warmup else 1
-        assert schedule(t) == pytest.approx(warm * formula(t), rel=1e-12), t
+        since = t - max(warmup - 1, 0)
+        expected = formula(since, TOTAL - max(warmup - 1, 0)) if since >= 0 else (t + 1) / warmup
+        assert schedule(t) == pytest.approx(expected, rel=1e-12), t
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "values"),
+    [
+        ("cosine", {"final": 0.1}, [0.11111110, 0.55555558, 1, 0.99541962, 0.54999989, 0.10458036, 0.1]),
+        ("exponential", {"factor": 0.97}, [0.11111110, 0.55555558, 1, 0.97000003, 0.71530163, 0.52748084]),
+    ],
+)
+def test_the_warm_up_precedes_the_decay_as_in_optax(name, keys, values):
+    """Printed by optax: warmup_{cosine,exponential}_decay_schedule(init_value=1/9, peak_value=1, warmup_steps=8)."""
+    schedule = SCHEDULES[name](total_steps=30, warmup_steps=9, **keys)
+    assert [schedule(t) for t in (0, 4, 8, 9, 19, 29, 30)][: len(values)] == pytest.approx(values, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_base_rate_is_reached_after_the_warm_up(name):
+    schedule = SCHEDULES[name](total_steps=1000, warmup_steps=301)
+    assert max(schedule(t) for t in range(1000)) == 1
 
 
 def test_one_cycle_rises_to_one_and_falls_to_almost_nothing():
