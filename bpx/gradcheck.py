@@ -127,7 +127,7 @@ def verdict(check: GradientCheck) -> tuple[str, str]:
 
 
 def relative(t: TensorCheck) -> str:
-    """Return a tensor's relative difference in words."""
+    """Return a tensor's relative difference as text."""
     if t.relative is None:
         return "round-off"
     return f"{t.relative:.2e}" + ("" if t.passed else " wrong")

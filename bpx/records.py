@@ -166,7 +166,7 @@ class Records:
 
 
 def read(path: Path) -> Records:
-    """Return the record in a Parquet file; raises ValueError naming the file where it is none, or claims too much."""
+    """Return the record in a Parquet file; raises ValueError naming the file if it is damaged or claims too much."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

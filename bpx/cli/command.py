@@ -15,7 +15,7 @@ from bpx.config import CONF, PACKAGE, UserError, make_plan
 from bpx.system.interrupts import Stop
 
 HYDRA = ("1.3.8", "1.4")  # tried from this version on, below that
-PIPE = 128 + signal.SIGPIPE  # what reads us has gone
+PIPE = 128 + signal.SIGPIPE  # the exit code after a closed pipe
 
 
 def command(
@@ -53,7 +53,7 @@ def command(
             except (UserError, OSError, MemoryError, HydraException, OmegaConfBaseException) as error:
                 if full or _unforeseen(error):
                     raise
-                errors.append(error)  # Hydra would announce it with a line of its own
+                errors.append(error)  # Hydra would print a line too
 
         try:
             hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(guarded)()

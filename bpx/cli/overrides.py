@@ -165,7 +165,7 @@ def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]],
             check(chosen)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             return conditional(one_line(error), chosen)
-        except Exception:  # of what Hydra will come upon itself
+        except Exception:  # Hydra reports it when it composes the run
             return ""
         return ""
 

@@ -1,4 +1,4 @@
-"""The terminal: what is printed is plain text, and a reader that goes away is a signal like any other."""
+"""The terminal: what is printed is plain text, and a closed pipe is handled as a signal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WIDE = 10_000  # letters: no table has as many
 class Terminal(Console):
     """rich's console for plain text; nothing is wrapped where stdout is no terminal.
 
-    A text may be anybody's: brackets and colons in it are no markup and no emoji, and control characters are escaped.
+    Text may be untrusted: brackets and colons in it are not markup or emoji, and control characters are escaped.
     What is styled is styled whole, by ``style``.
 
     Attributes
     ----------
     on_closed
-        What is done when the reader of stdout has gone (``… | head -1``); BrokenPipeError is raised unless it is set.
+        Called when the reader of stdout has closed it (``… | head -1``); without it BrokenPipeError is raised.
     """
 
     def __init__(self, quiet: bool = False) -> None:

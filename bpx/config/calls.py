@@ -61,7 +61,7 @@ def target(group: str, node: DictConfig) -> Callable[..., object]:
     if not isinstance(name, str):
         raise UserError(f"{group}._target_ must be a word, got {brief(name)}")
     logger = logging.getLogger("hydra.utils")
-    before, logger.disabled = logger.disabled, True  # it would log the error in a line of its own
+    before, logger.disabled = logger.disabled, True  # it would also log the error
     try:
         found = get_object(name)
     except Exception as error:

@@ -29,7 +29,7 @@ from bpx.figures.steps import STEP, step_axis, step_edges
 from bpx.records import Records
 
 DEPTH = "layer, from the input"
-FEW = 5  # records whose points are drawn large, lest they be lost
+FEW = 5  # records up to which points are drawn large
 MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
 
 
@@ -47,7 +47,7 @@ def record_figure(
 
 
 def step_label(step: int) -> str:
-    """Return when a step was, in words."""
+    """Return the label of a step."""
     return "initialization" if step == 0 else f"step {step:,}"
 
 

@@ -27,7 +27,7 @@ LAYER_TABLE = ("delta_l2", "grad_norm", "activation_std", "update_ratio")
 
 
 def write_run_report(directory: Path, outcome: Outcome | None = None) -> Path:
-    """Write the report of the run in ``directory`` from its files, and return its path; UserError where it is none.
+    """Write the report of the run in ``directory`` from its files, and return its path; raises UserError.
 
     ``outcome`` is that of a run whose ``result.json`` is not written yet.
     """

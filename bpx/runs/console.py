@@ -48,21 +48,21 @@ class Console:
         self.task = self.bar.add_task("epoch 0", total=steps, state="")
 
     def warn(self, data: Dataset) -> None:
-        """Say, where nobody can miss it, that these are not the data asked for."""
+        """Print a warning if the data are a fallback, not the data asked for."""
         if data.fallback:
             text = f"The data asked for cannot be had. This run is on {data.name}: {data.source}."
             self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red", expand=False))
 
     def data(self, text: str) -> None:
-        """Say how the data were understood."""
+        """Print how the data were read."""
         self.terminal.print(f"data      {text}")
 
     def note(self, text: str) -> None:
-        """Say something that is not part of the results."""
+        """Print a note that is not part of the results."""
         self.terminal.print(f"note      {text}")
 
     def found(self, finding: Finding) -> None:
-        """Say what the gradients do, before training has changed anything."""
+        """Print the finding at initialization."""
         style = {Verdict.HEALTHY: "green", Verdict.UNDETERMINED: "default"}.get(finding.verdict, "bold red")
         self.terminal.print(f"at initialization: {finding}", style=style)
 

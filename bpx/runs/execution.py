@@ -119,7 +119,7 @@ class Execution:
         facts, wrong = self.checkpoints.resume(self._recall)
         for text in wrong:
             self.console.note(text)
-        if not facts:  # there is none: once more from the start
+        if not facts:  # no checkpoint: start over
             self.measurement.recall({})
             self.state, self.tracker.non_finite = RunState(), 0
         self.tracker.compare(int(facts.get("metrics", 0)))
@@ -259,7 +259,7 @@ class Execution:
         return RunResult(outcome, state.latest | final, self.job.directory, judged.verdict)
 
     def _leave_outputs(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:
-        """Write and hand over the figures, the model and the result, and end the run in the tracker."""
+        """Write the figures, the model and the result, pass them to the tracker, and end the run there."""
         outputs, tracker, measurement, data = self.outputs, self.tracker, self.measurement, self.data
         assert measurement.final is not None
         outputs.write_evaluation(self.net, data, final)

@@ -1,4 +1,4 @@
-"""``train.log``: what a run says of itself, for whoever reads its directory."""
+"""``train.log``: the log of a run, in its directory."""
 
 from __future__ import annotations
 

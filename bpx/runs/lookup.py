@@ -103,7 +103,7 @@ def run_directories(directory: Path, word: str = "") -> list[Path]:
 
 
 def from_directory(directory: Path) -> StoredRun:
-    """Return the run whose directory this is; raises UserError where it is none, or a file is damaged."""
+    """Return the run whose directory this is; raises UserError if it holds no run, or a file is damaged."""
     config, records = _config(directory, str(directory)), _records(directory)
     result: Json = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
     series = _whole(directory / "metrics.jsonl", read_metrics) or {}
@@ -202,12 +202,12 @@ def _records(directory: Path) -> Records | None:
 
 
 def _whole(path: Path, reader: Callable[[Path], T]) -> T | None:
-    """Return what ``reader`` makes of a file, None where there is none; raises UserError if it is damaged."""
+    """Return what ``reader`` reads from a file, None if there is no file; raises UserError if it is damaged."""
     if not path.is_file():
         return None
     try:
         return reader(path)
     except UserError:
         raise
-    except Exception as error:  # a damaged file raises whatever its damage runs into
+    except Exception as error:  # what a damaged file raises depends on the damage
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error

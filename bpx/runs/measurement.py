@@ -102,7 +102,7 @@ class Measurement:
         return {"finding": finding, "state": self.state.facts()} | kept
 
     def recall(self, facts: Json) -> None:
-        """Take what ``facts`` returned; raises ValueError, KeyError or TypeError where it is none."""
+        """Restore what ``facts`` returned; raises ValueError, KeyError or TypeError for anything else."""
         if not facts:  # there was no record
             self.finding = self.first = self.last = None
             return
@@ -142,7 +142,7 @@ class Measurement:
         return self.finding.metrics()
 
     def _flow(self) -> dict[str, float]:
-        """Return what the last record's scales say of the flow, by the names of metrics."""
+        """Return the metrics of gradient flow from the last record's scales."""
         assert self.last is not None
         hidden = self.last[:-1, QUANTITIES.index("delta_l2")]
         line = fit_slope(hidden)

@@ -1,4 +1,4 @@
-"""The networks of a plan: the one that a run trains, and those drawn anew with one change of a group option."""
+"""The networks of a plan: the one that a run trains, and new draws with one group option changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
 @final
 @dataclass(frozen=True)
 class Redraw:
-    """Draw the network of a plan anew with one change, as a run would that is composed with it.
+    """Draw the network of a plan again with one change, as a run composed with that change would.
 
     ``typed`` holds the words of the plan's own command.
     """
@@ -115,7 +115,7 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
 
 
 def _draws(plan: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
-    """Yield networks drawn anew for a changed plan, each after a pass with a batch, none where it is no plan."""
+    """Yield new draws of a changed plan's network, each after a pass with one batch; none if the plan is invalid."""
     try:
         changed, number = plan.changed(config), 0
         if config.dataset.scaling != plan.config.dataset.scaling:

@@ -29,7 +29,7 @@ log = logging.getLogger("bpx")
 
 @final
 class Outputs:
-    """Write the files of a run, and hand over to the tracker what goes to the store.
+    """Write the files of a run, and pass to the tracker what goes to the store.
 
     Attributes
     ----------

@@ -38,9 +38,9 @@ class Resumed:
     config
         Its configuration, with the changes made.
     changes
-        These in words.
+        The changes as text.
     address, run_id
-        The store that it is sent to, and its id there; empty where there is none.
+        The store that it is sent to and its id there; empty if it is not tracked.
     outcome, metrics
         How it ended and its last metrics, if it is over and nothing is left but sending.
     """
@@ -70,7 +70,7 @@ def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
         raise UserError(f"resume={word}: {error}") from error
     try:
         held = read_config(path)
-        held.pop("allow", None)  # nobody but the person who resumes says what may be imported
+        held.pop("allow", None)  # only the command that resumes says what may be imported
         _check_targets(path, held, _allowed(wanted))
         before = OmegaConf.create(held)
         after = before.copy()
@@ -81,7 +81,7 @@ def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
         old, new = flatten(before), flatten(after)
     except UserError:
         raise
-    except Exception as error:  # a damaged file raises whatever its damage runs into
+    except Exception as error:  # what a damaged file raises depends on the damage
         raise UserError(f"{path} cannot be read: {one_line(' '.join(str(error).split()))}") from error
     changed = [key for key in new if new[key] != old.get(key)]
     words = {key: f"{key} {old.get(key)} -> {new[key]}" for key in changed}
@@ -183,7 +183,7 @@ def _tracked(directory: Path) -> tuple[str, str]:
     """Return the store's address and the run's id there, empty where it has none; raises UserError."""
     identity, address = directory / "mlflow_run_id", ""
     if (directory / SPOOL).is_file():
-        with suppress(ValueError):  # a damaged spool is made anew
+        with suppress(ValueError):  # a damaged spool is replaced
             address = Spool.load(directory).target["uri"]
     run_id = identity.read_bytes().decode(errors="replace").strip() if identity.is_file() else ""
     if run_id and not re.fullmatch(r"[0-9a-f]{32}", run_id):

@@ -92,7 +92,7 @@ def train_run(
 
 
 def send_rest(resume_from: Resumed) -> dict[str, float]:
-    """Send what the tracker of a run that is over has not got, say so, and return the run's last metrics.
+    """Send what is left of a run that is over, print that nothing is left to do, and return the run's last metrics.
 
     Raises UserError where the tracker does not answer.
     """
@@ -122,14 +122,14 @@ def _failures_reported(job: Job) -> Iterator[None]:
         elif any((directory / "checkpoints").glob("step-*.bpx")):
             text = f"interrupted; {again} goes on"
         else:
-            text = f"interrupted without a checkpoint; {again} begins anew"
+            text = f"interrupted without a checkpoint; {again} starts over"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
         raise WriteError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
 
 
 def as_given(overrides: Any) -> list[str]:
-    """Return Hydra's list of overrides as they were typed: what looks like an interpolation in them is none."""
+    """Return Hydra's list of overrides as they were typed, interpolations unresolved."""
     return [str(word) for word in cast(list[Any], OmegaConf.to_container(overrides, resolve=False))]
 
 
@@ -141,7 +141,7 @@ def _hydra() -> tuple[Json, list[str]]:
 
 
 def run_directory(parent: Path) -> Path:
-    """Make a directory of its own under ``parent``, with a folder for the configuration; raises UserError."""
+    """Make a new run directory under ``parent``, with a folder for the configuration; raises UserError."""
     path = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     try:
         path.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a run directory holds of its configuration and its data: plain values, which may be anybody's."""
+"""The configuration and the identity of the data in a run directory: plain values from an untrusted source."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def read_config(path: Path) -> Json:
     Raises
     ------
     UserError
-        It holds an interpolation, which would be resolved with the environment of whoever reads it.
+        It holds an interpolation, which would be resolved in the reader's environment.
     ValueError
-        It is no configuration.
+        It is not a configuration.
     """
     if path.stat().st_size > LONGEST_CONFIG:
         raise ValueError(f"expected at most {LONGEST_CONFIG:,} bytes, got {path.stat().st_size:,}")
@@ -41,7 +41,7 @@ def read_config(path: Path) -> Json:
         raise ValueError("it has a YAML alias, which a stored configuration never has")
     held = OmegaConf.to_container(OmegaConf.create(text))
     if not isinstance(held, dict):
-        raise ValueError("it is no configuration")
+        raise ValueError(f"expected keys with values, got {type(held).__name__}")
     for here, value in walk(held):
         if "${" in here or (isinstance(value, str) and "${" in value):
             raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")

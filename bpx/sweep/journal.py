@@ -21,7 +21,7 @@ class Journal(JournalFileBackend):
     Attributes
     ----------
     cut
-        The bytes of a torn last line that were cut off when the journal was opened.
+        The bytes of an incomplete last line that were removed when the journal was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class Journal(JournalFileBackend):
                 self._turn.release()
 
     def read_logs(self, log_number_from: int) -> Generator[Json, None, None]:
-        """Yield the records from a number on; raises UserError where a line is none."""
+        """Yield the records from a number on; raises UserError where a line is damaged."""
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:
@@ -70,5 +70,5 @@ def open_journal(path: Path) -> tuple[JournalStorage, Journal]:
         return JournalStorage(journal), journal
     except (UserError, OSError):
         raise
-    except Exception as error:  # Optuna replays the records, and fails at whatever the damage runs into
+    except Exception as error:  # Optuna replays the records, and what fails depends on the damage
         raise UserError(f"{path} is damaged: {type(error).__name__}: {one_line(error)}") from error

@@ -70,7 +70,7 @@ class RetryingStorage(RDBStorage):
         return partial(retry, value) if name in TRANSACTIONS else value
 
 
-# what opens a session of its own, and calls nothing that does
+# methods that open a session, and call no other that does
 TRANSACTIONS = {
     "create_new_study",
     "set_study_user_attr",

@@ -105,7 +105,7 @@ class Options:
         return replace(self, sampler=self.sampler | {"seed": drawn}).make("sampler")
 
     def try_out(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        """Ask sampler and pruner once, in a study of no account; raises UserError where they cannot answer."""
+        """Ask sampler and pruner once, in a scratch study; raises UserError if either fails."""
         sampler, pruner = self.make("sampler"), self.make("pruner")
         directions = [optuna.study.StudyDirection[d.upper()] for d in self.directions]
         part = "sampler"

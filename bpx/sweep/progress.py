@@ -41,7 +41,7 @@ class SweepProgress:
 
     @property
     def budget(self) -> str:
-        """How many trials there may be, in words."""
+        """The budget as text."""
         return f"{self.study.budget} trials" if math.isfinite(self.study.budget) else "any number of trials"
 
     def begin(self) -> None:
@@ -55,7 +55,7 @@ class SweepProgress:
             self.console.print(f"  {key} = {grammar}")
 
     def show(self, ended: Sequence[FrozenTrial] = ()) -> None:
-        """Print a line for each trial that has ended, and draw the bar anew."""
+        """Print a line for each trial that has ended, and update the bar."""
         trials = self.study.trials()
         done = self._done(trials)
         counts = Counter(outcome_of(t) for t in trials)

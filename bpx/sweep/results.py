@@ -43,7 +43,7 @@ class Results:
     def close(self) -> float | None:
         """Write the table, draw the figures, put the best trial on the parent, and return its value.
 
-        One worker at a time, for two that set the same tag at once break each other; of several that come to the
+        One worker at a time, for two processes that set the same tag at once fail; of several that come to the
         end together, one draws.
         """
         best = self.study.best()

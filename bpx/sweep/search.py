@@ -115,7 +115,7 @@ def search(given: Any, arguments: list[str], context: HydraContext, config: Dict
 
 
 def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
-    """Compose and check a configuration from the space's midst, and every value of a choice beside it, with their data.
+    """Compose and check a configuration from the middle of the space, and every value of every choice, with their data.
 
     What no trial can do is said at once: a value that fails whatever the other keys are.
     """
@@ -171,7 +171,7 @@ class Search:
         self.ended: list[str] = []  # the outcomes of this process's trials
 
     def run(self) -> float | None:
-        """Take trials until the budget is used and nobody runs one any more, then close the study."""
+        """Run trials until the budget is used and no process runs one, then close the study."""
         deadline = time.monotonic() + (self.options.timeout or float("inf"))
         try:
             with Stop(), self.progress.bar, warned_once():
@@ -225,7 +225,7 @@ class Search:
         self._judge(crashes)
 
     def _launch(self, trials: Sequence[optuna.Trial]) -> None:
-        """Run trials through Hydra's launcher; each tells its end itself, if it lives to do so."""
+        """Run trials through Hydra's launcher; each reports its own end unless its process dies."""
         jobs = [
             [
                 *self.study.space.overrides(trial.params),

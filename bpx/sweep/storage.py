@@ -1,7 +1,7 @@
 """Where a study is kept: Optuna's journal on one machine, a database for many.
 
-A storage knows, besides what Optuna asks of it, how to keep two processes from setting the study up at once, and
-which trials have lost the process that ran them.
+Beyond Optuna's own storage it keeps two processes from creating the study at once, and detects trials whose process
+has died.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Store(ABC):
         """
         found = self._orphaned(study)
         if _unmarked(study):
-            with self.exclusively():  # whoever is asking now has marked what it got
+            with self.exclusively():  # a process that is asking has marked its trials by then
                 for trial in _unmarked(study):
                     found += self._requeue(study, trial)
         return found
@@ -82,7 +82,7 @@ class Store(ABC):
 
 
 class JournalStore(Store):
-    """Optuna's journal, a file. A worker is alive as long as it holds the lock of a file of its own."""
+    """Optuna's journal, a file. A worker is alive as long as it holds the lock of its file."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +90,8 @@ class JournalStore(Store):
         super().__init__(storage)
         self.path = path
         if journal.cut:
-            self.note = f"{path}: its last line was torn; {journal.cut} bytes are cut off"
-        with self.exclusively():  # a worker makes its file and locks it in a turn of its own
+            self.note = f"{path}: the last line was incomplete; {journal.cut} bytes were removed"
+        with self.exclusively():  # a worker creates and locks its file under the same lock
             for left in path.parent.glob(f"{path.name}.worker-*"):
                 if not is_held(left):
                     left.unlink(missing_ok=True)  # of a process that was killed
@@ -126,13 +126,13 @@ class JournalStore(Store):
 
 
 class DatabaseStore(Store):
-    """A database that Optuna reaches through SQLAlchemy; trials are alive as long as their heart beats."""
+    """A database that Optuna reaches through SQLAlchemy; trials are alive as long as they send heartbeats."""
 
     def __init__(self, url: str, heartbeat: int) -> None:
         self.url = url
         try:
             self._engine = create_engine(url, pool_pre_ping=True, connect_args=connect_args(url))
-            self._engine.connect().close()  # patience is for a study that is under way
+            self._engine.connect().close()  # at the start an unreachable database is an error
             with self.exclusively():
                 super().__init__(
                     library.RetryingStorage(
@@ -181,7 +181,7 @@ class DatabaseStore(Store):
             self.storage.record_heartbeat(trial_id)
 
     def close(self) -> None:
-        """Leave the study: a heart that stops says it."""
+        """Leave the study: its heartbeats stop."""
 
     def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
         self._stopped: list[FrozenTrial] = []

@@ -76,7 +76,7 @@ class SweepStudy:
             for _ in range(int(min(most, self.budget - self.used()))):
                 self.study.sampler = self.options.sampler_of(len(self.trials()))
                 trial = self.study.ask(self.space.distributions)
-                self.store.beat([id_of(trial)])  # first: a worker that shows no life counts as dead
+                self.store.beat([id_of(trial)])  # first: a worker without a heartbeat counts as dead
                 trial.set_user_attr(WORKER, self.store.worker)
                 trials.append(trial)
         return trials

@@ -84,7 +84,7 @@ class Trial:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the run's tags say of the trial."""
+        """The tags of the trial's run."""
         return {"bpx.study": self.study.study_name, "bpx.trial": str(self.number)}
 
     def next_seed(self, base: int) -> int:

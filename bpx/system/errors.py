@@ -12,7 +12,7 @@ class UserError(Exception):
 
 
 class WriteError(UserError):
-    """A file that cannot be written: the disk is full, or the folder is not ours."""
+    """A file that cannot be written: the disk is full, or the permissions do not allow it."""
 
 
 class EveryTrialFailed(UserError):

@@ -28,7 +28,7 @@ def end_without_traceback() -> None:
 
 
 class Stop:
-    """As a context: the first signal is heeded, a second one kills the process as if nobody listened.
+    """As a context: the first signal requests a stop, a second one kills the process.
 
     Inside ``deferred`` a signal is only noted, for ``check`` to raise; elsewhere it is raised at once. In a thread
     other than the main one, where Python hears no signals, nothing is changed.
@@ -53,7 +53,7 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only note a signal meanwhile, and raise it in the end if nobody has."""
+        """Defer signals inside the context, and raise a pending one at its end."""
         self._waits = True
         try:
             yield

@@ -30,7 +30,7 @@ def masked(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with control characters (all but tab and newline) as escapes: files may be anybody's.
+    r"""Return ``text`` with control characters (all but tab and newline) as escapes, for text from untrusted files.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'

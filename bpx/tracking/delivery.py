@@ -190,7 +190,7 @@ class Sent:
 def sync(directory: Path) -> Sent:
     """Send what the run in ``directory`` could not, and end it if its process died; raises TrackingError."""
     if not (directory / FILE).is_file():
-        raise TrackingError(f"{directory} is no directory of a run that is tracked: it has no {FILE}")
+        raise TrackingError(f"{directory} is not the directory of a tracked run: it has no {FILE}")
     try:
         inside(directory)
     except ValueError as error:

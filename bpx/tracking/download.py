@@ -1,4 +1,4 @@
-"""Download: a run as the store has it, for whoever has its id and not its directory."""
+"""Download: a run from the store, by its id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spool: what a run still has to tell its tracking server, on the disk until the server has it.
+"""Spool: what a run still has to send to its tracking server, on the disk until it has arrived.
 
 The metrics wait where they are written anyway, in ``metrics.jsonl``: ``sent`` is how many of its bytes have arrived.
 Everything else (tags, files, the model, the end) waits in ``delivery.json``, in the order in which it was told. Each
@@ -43,7 +43,7 @@ class Spool:
     def load(cls, directory: Path) -> Spool:
         """Return the spool that a run left in ``directory``.
 
-        Raises ValueError where it is damaged, and TrackingError where it asks for what is never sent.
+        Raises ValueError where it is damaged, and TrackingError where it has an unknown job, or a file from outside.
         """
         try:
             held = json.loads((directory / FILE).read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ class Spool:
             words = held["format"] == 1 and all(isinstance(target[k], str) for k in ("uri", "experiment", "run"))
             jobs = isinstance(todo, list) and all(isinstance(job, list) and job for job in todo)
             if not words or not jobs or type(sent) is not int or sent < 0:
-                raise ValueError("it is not what was written")
+                raise ValueError("expected format 1 with target, sent and todo")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{directory / FILE} is damaged: {' '.join(str(error).split())}") from error
         for job in todo:
@@ -60,8 +60,8 @@ class Spool:
                 raise TrackingError(f"{directory / FILE}: unknown job {kind!r}; known are {', '.join(ARGUMENTS)}")
             expected = ARGUMENTS[kind]
             if len(arguments) != len(expected) or not all(map(isinstance, arguments, expected)):
-                raise ValueError(f"{directory / FILE} is damaged: the arguments of a job {kind!r} are not of its kind")
-            if kind == "artifact":  # the directory may be anybody's: nothing from outside it is sent
+                raise ValueError(f"{directory / FILE} is damaged: job {kind!r} has invalid arguments")
+            if kind == "artifact":  # an untrusted directory: nothing outside it is sent
                 try:
                     inside(directory, arguments[0])
                 except ValueError as error:

@@ -43,11 +43,11 @@ def is_server(uri: str) -> bool:
 
 
 def check_address(uri: str) -> None:
-    """Raise ValueError where ``uri`` is no address at all."""
+    """Raise ValueError where ``uri`` is not a valid address."""
     try:
         _ = urlsplit(uri).port
     except ValueError as error:
-        raise ValueError(f"tracking.uri: {masked(uri)} is no valid address ({error})") from error
+        raise ValueError(f"tracking.uri: {masked(uri)} is not a valid address ({error})") from error
 
 
 def moved(uri: str, artifacts: str) -> list[str]:
@@ -65,7 +65,7 @@ def moved(uri: str, artifacts: str) -> list[str]:
 
 
 def check(uri: str) -> None:
-    """Raise TrackingError where a store is none, or cannot be written; MLflow itself would try for minutes."""
+    """Raise TrackingError where a store is invalid or cannot be written; MLflow itself would retry for minutes."""
     folder = uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))
     if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise TrackingError(f"tracking.uri {masked(uri)} is neither a database nor a server: {ALLOWED}")
@@ -118,7 +118,7 @@ def _check_database(uri: str) -> None:
 def make(uri: str) -> None:
     """Make a SQLite store that is not there yet, schema and all, under another name first; hold ``one_at_a_time``.
 
-    What a process that was killed has left of it is begun anew: MLflow itself would go on from the half of a schema.
+    A partial schema of a process that was killed is replaced: MLflow itself would continue from it.
     """
     if not uri.startswith(FILE) or _file(uri).exists():
         return
@@ -159,8 +159,8 @@ def answers(uri: str) -> None:
 
 @contextmanager
 def one_at_a_time(uri: str) -> Iterator[None]:
-    """Keep other processes from opening the same store: two that create its schema at once break each other."""
-    beside = uri.startswith(FILE)  # the database: whoever shares it shares the lock
+    """Keep other processes from opening the same store: two processes that create its schema at once corrupt it."""
+    beside = uri.startswith(FILE)  # the database, so that all who use it use one lock
     path = Path(f"{_file(uri)}.lock") if beside else machine_lock(uri)
     try:
         file = lock(path, wait=True)
@@ -204,5 +204,5 @@ def _file(uri: str) -> Path:
 
 
 def _quoted(path: Path) -> str:
-    # no more than has to be: of a quoted path MLflow makes a folder of that very name besides
+    # only what is necessary: MLflow also creates a folder named as the quoted path
     return str(path).replace("%", "%25").replace("?", "%3F")

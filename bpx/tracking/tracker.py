@@ -47,7 +47,7 @@ class Tracker:
     def __post_init__(self) -> None:
         self.non_finite = 0
         self.differing = 0  # metrics of a resumed run that are not what they were before
-        self.abandoned: list[str] = []  # names of runs that processes left behind when they died
+        self.abandoned: list[str] = []  # names of runs whose processes died
         self.notes: list[str] = []  # what to say before the run
         self._file: BinaryIO | None = None
         self._lock: IO[str] | None = None

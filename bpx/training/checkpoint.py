@@ -52,7 +52,7 @@ class CheckpointSettings:
 
 
 def newest_facts(folder: Path) -> Json:
-    """Return the facts of the newest checkpoint in a folder that is whole, nothing where there is none."""
+    """Return the facts of the newest undamaged checkpoint in a folder, empty if there is none."""
     for path in _states(folder):
         try:
             return checkpoint_file.read(path)[0]

@@ -25,7 +25,7 @@ DTYPES = ("float32", "float64", "int64", "int32", "bool")
 
 
 class Damaged(ValueError):
-    """A file that is not what was written; the text is one line that names it."""
+    """A damaged checkpoint file; the text is one line that names it."""
 
 
 def write(path: Path, facts: Json, arrays: Arrays) -> None:
@@ -58,25 +58,25 @@ def read(path: Path) -> tuple[Json, Arrays]:
 def _read(file: BinaryIO, size: int) -> tuple[Json, Arrays]:
     seal = file.readline(len(MAGIC) + 65)
     if not seal.startswith(MAGIC) or not seal.endswith(b"\n"):
-        raise ValueError("it does not begin as it should")
+        raise ValueError(f"expected it to begin with {MAGIC!r}, got {seal[:16]!r}")
     line = file.readline(LONGEST_HEADER)
     if not line.endswith(b"\n"):
-        raise ValueError("its header does not end")
+        raise ValueError("truncated header")
     digest = hashlib.sha256(line)
     header = json.loads(line)
     table = [(str(name), _dtype(dtype), _shape(shape)) for name, dtype, shape in header["arrays"]]
     held, promised = size - file.tell(), sum(dtype.itemsize * math.prod(shape) for _, dtype, shape in table)
     if held != promised:
-        raise ValueError(f"its header promises {promised:,} bytes, it holds {held:,}")
+        raise ValueError(f"expected {promised:,} bytes of arrays, got {held:,}")
     arrays: Arrays = {}
     for name, dtype, shape in table:
         arrays[name] = np.empty(shape, dtype)
         file.readinto(_bytes(arrays[name]))  # type: ignore[attr-defined]  # a BufferedReader has it
         digest.update(_bytes(arrays[name]))
     if digest.hexdigest().encode() != seal[len(MAGIC) : -1]:
-        raise ValueError("its checksum is another")
+        raise ValueError("checksum mismatch")
     if not isinstance(header["facts"], dict) or len(arrays) != len(table):
-        raise ValueError("its header is none")
+        raise ValueError("invalid header: expected facts and distinct arrays")
     return header["facts"], arrays
 
 
@@ -86,11 +86,11 @@ def _bytes(array: Array) -> memoryview:
 
 def _dtype(name: str) -> DType:
     if name not in DTYPES:
-        raise ValueError(f"its header has the unknown type {str(name)[:20]!r}")
+        raise ValueError(f"invalid header: unknown dtype {str(name)[:20]!r}")
     return np.dtype(name)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError("its header has a shape that is none")
+        raise ValueError(f"invalid header: expected a shape, got {str(shape)[:40]}")
     return tuple(shape)

@@ -1,7 +1,7 @@
 """The flight recorder: the last steps before a run met NaN or infinity, made again from a state kept in memory.
 
 Training is deterministic, so nothing need be measured while all goes well: a copy of the state every 64 steps is
-enough to live through the last steps once more, and to look at every one of them.
+enough to repeat the last steps and to inspect each of them.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Progress(Stateful):
     count: int = 0
 
     def take(self) -> dict[str, float]:
-        """Return the mean cost since the last call, if there was a step, and start anew."""
+        """Return the mean cost since the last call, if there was a step, and reset it."""
         mean = {"cost/train": self.total / self.count} if self.count else {}
         self.total, self.count = 0.0, 0
         return mean
@@ -60,7 +60,7 @@ class State:
 
 @dataclass(frozen=True)
 class Training:
-    """The parts of a run that change while it trains; ``others`` (probes) join under names of their own."""
+    """The parts of a run that change while it trains; ``others`` (probes) are added by name."""
 
     net: Network
     optimizer: Optimizer

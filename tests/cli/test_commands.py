@@ -89,7 +89,7 @@ REFUSED = [
     ("++model._target_=bpx.engine.optimizers.sgd", "model: sgd() got an unexpected keyword"),
     ("++activation._target_=bpx.engine.optimizers.sgd", "activation._target_ must build what ActivationFunction is"),
     ("++loss._target_=bpx.engine.optimizers.MAX", "loss._target_=bpx.engine.optimizers.MAX cannot be imported"),
-    ('tracking.uri="http://[::1"', "tracking.uri: http://[::1 is no valid address"),
+    ('tracking.uri="http://[::1"', "tracking.uri: http://[::1 is not a valid address"),
     ("tracking.experiment=''", "tracking.experiment must be a name"),
     ("tracking=none tracking.experiment=x", "unknown key tracking.experiment; tracking=mlflow has it"),
     ("optimizer.momentum=0.5", "unknown key optimizer.momentum; optimizer=momentum or nesterov has it"),

@@ -469,7 +469,7 @@ class Stopper:
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [(2, "interrupted; `{}` goes on"), (0, "interrupted without a checkpoint; `{}` begins anew")],
+    [(2, "interrupted; `{}` goes on"), (0, "interrupted without a checkpoint; `{}` starts over")],
 )
 def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
     keep, said, whole, tmp_path, resume, monkeypatch

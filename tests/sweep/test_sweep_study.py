@@ -371,7 +371,7 @@ def test_a_torn_last_line_is_cut_off_and_the_study_goes_on(path):
         file.write(b'{"op_code":4,"worker_id":"x","study')
     assert len(study.trials()) == 1
     again = opened(path)
-    assert again.store.note == f"{path}: its last line was torn; 35 bytes are cut off"
+    assert again.store.note == f"{path}: the last line was incomplete; 35 bytes were removed"
     with Path(path).open("ab") as file:
         file.write(b'{"op')  # torn while others work on it
     assert len(again.ask(1)) == 1 and len(study.trials()) == 2

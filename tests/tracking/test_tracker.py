@@ -367,5 +367,5 @@ def test_a_store_that_was_moved_is_said(tmp_path):
 
 
 def test_an_address_that_is_none_is_refused_at_once():
-    with pytest.raises(ValueError, match=r"tracking\.uri: .* is no valid address"):
+    with pytest.raises(ValueError, match=r"tracking\.uri: .* is not a valid address"):
         MLflowTracker(uri="http://[::1")
