@@ -32,17 +32,23 @@ def about(net: Network, known: Architecture | None) -> dict[str, Any]:
         "dtype": str(net.dtype),
         "histogram_decades": [LOWEST_DECADE, HIGHEST_DECADE],
         "jacobian_rank": min(net.n_in, net.n_out),
+        "operations": {layer.kind: layer.display_name or layer.kind for layer in net.layers()},
     }
-    if known is not None:
-        facts |= {
-            "activation": describe(known.activation, ACTIVATIONS),
-            "normalization": known.normalization,
-            "residual": known.residual,
-            "keep": known.keep_prob,
-            "sigma_b": known.bias_std,
-            "sigma_w": known.sigma_w,
-        }
-    return facts
+    return facts | architecture_facts(known)
+
+
+def architecture_facts(known: Architecture | None) -> dict[str, Any]:
+    """Return what a record says of an architecture, as plain JSON; nothing of one that theory does not know."""
+    if known is None:
+        return {}
+    return {
+        "activation": describe(known.activation, ACTIVATIONS),
+        "normalization": known.normalization,
+        "residual": known.residual,
+        "keep": known.keep_prob,
+        "sigma_b": known.bias_std,
+        "sigma_w": known.sigma_w,
+    }
 
 
 def predicted(prediction: Prediction, observation: Observation) -> tuple[Keys, Values]:

@@ -10,14 +10,13 @@ import numpy as np
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.trials import root_mean_square
+from bpx.engine.dense import Dense
 from bpx.engine.network import Network
+from bpx.engine.normalization import Normalization
+from bpx.engine.residual import Residual
 from bpx.theory import Verdict, slope_verdict
 
-PART_NAMES = {
-    "dense": "weights",
-    "norm": "normalization",
-    "residual": "residual blocks",
-}  # kinds of operations, for people
+PART_NAMES = {cls.kind: cls.display_name for cls in (Dense, Normalization, Residual)}
 UNDERFLOW_MARGIN = 1e8  # times the smallest normal number: below, the next layer's delta may underflow
 _WITHOUT = {
     "weights": "rescaled to that",
@@ -67,7 +66,7 @@ def blamed_part(part: str, f: Finding, net: Network) -> str:
     spec = net.spec
     if part == "weights" and f.weights_gain is not None and f.needed_gain is not None:
         name = spec.activation.name if spec else "the activation"
-        beside = " in a residual branch" if "residual" in {block.kind for block in net.blocks} else ""
+        beside = " in a residual branch" if any(block.branch for block in net.blocks) else ""
         biases = [dense.b.value for dense in net.dense[1:-1] if dense.b is not None]
         bias = root_mean_square(np.concatenate(biases)) if biases else 0.0
         beside += f" with biases of {bias:.2g}" if bias else ""
@@ -87,7 +86,7 @@ def shortcuts_blamed(f: Finding) -> str:
     """Name the shortcuts as the cause, with the factor of a block and the one that stays healthy."""
     limit = 10 ** ((1 if f.verdict == Verdict.EXPLODING else -1) / (f.n_hidden - 1))
     side = "below" if limit > 1 else "above"
-    block = _x(f.gains.get("residual blocks", 0.0))
+    block = _x(f.gains.get(Residual.display_name, 0.0))
     return f"the sum at the shortcuts, ×{block} per block where {f.n_hidden} layers stay healthy {side} ×{_x(limit)}"
 
 

@@ -50,7 +50,7 @@ def find_causes(net: Network, slope: float) -> Causes:
     and with it those that take away at least 90 % of what it does; none where the best leaves 70 % of the slope.
     Where there is dropout the slope is that of a replica with the masks that the trials have.
     """
-    if any(layer.kind == "dropout" for layer in net.layers()) and math.isfinite(slope):
+    if any(layer.part == "dropout" for layer in net.layers()) and math.isfinite(slope):
         again = _slope(net, lambda replica, x: x)
         slope = again if math.isfinite(again) else slope
     slopes = {part: _slope(net, change) for part, change in _changes(net)}
@@ -102,17 +102,14 @@ def geometric_mean(factors: Sequence[float]) -> float | None:
     return math.exp(sum(map(math.log, factors)) / len(factors))
 
 
-def without(net: Network, kind: str) -> None:
-    """Take all layers of a ``kind`` out of ``net``: dropout, norm, or the shortcuts of residual blocks (residual)."""
+def without(net: Network, part: str) -> None:
+    """Take a ``part`` out of ``net``: dropout, normalization or shortcuts, of which the blocks' branches are left."""
 
     def kept(layers: Sequence[Layer]) -> list[Layer]:
         found: list[Layer] = []
         for layer in layers:
-            if isinstance(layer, Residual):
-                layer.branch = kept(layer.branch)
-                found += layer.branch if kind == "residual" else [layer]
-            elif layer.kind != kind:
-                found.append(layer)
+            layer.branch = kept(layer.branch)
+            found += layer.branch if layer.part == part else [layer]
         return found
 
     net.blocks = kept(net.blocks)
@@ -120,11 +117,9 @@ def without(net: Network, kind: str) -> None:
 
 def _changes(net: Network) -> Iterator[tuple[str, Change]]:
     """Yield the parts that ``net`` has, and what takes them out."""
-    kinds = {layer.kind for layer in net.layers()}
     yield "weights", _rescale_weights
-    for part, kind in (("dropout", "dropout"), ("normalization", "norm"), ("shortcuts", "residual")):
-        if kind in kinds:
-            yield part, partial(_without, kind)
+    for part in sorted({layer.part for layer in net.layers()} - {""}):
+        yield part, partial(_without, part)
     assert net.last_batch is not None
     if not 1 / UNIT_SCALE_RATIO < root_mean_square(net.last_batch[0]) < UNIT_SCALE_RATIO:
         yield "inputs", _rescale_inputs
@@ -141,8 +136,8 @@ def _slope(net: Network, change: Change) -> float:
     return math.nan if line is None else line.slope
 
 
-def _without(kind: str, net: Network, x: Array) -> Array:
-    without(net, kind)
+def _without(part: str, net: Network, x: Array) -> Array:
+    without(net, part)
     return x
 
 

@@ -19,7 +19,6 @@ from scipy.special import ndtr
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
 from bpx.engine.numbers import require_fraction, require_positive
-from bpx.engine.parameters import ParameterVector
 
 
 class ActivationFunction(ABC):
@@ -312,18 +311,11 @@ class Activation(Layer):
     """Apply phi to every unit: a = phi(z), delta = da * phi'(z)."""
 
     kind = "activation"
+    output_name, input_grad_name = "a", "delta"
 
     def __init__(self, function: ActivationFunction) -> None:
         super().__init__()
         self.function = function
-
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Take the name; an activation has no parameters and keeps the width."""
-        return self.place(name, n_in, n_in)
-
-    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own a and delta, both (batch, n)."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute a = phi(z)."""

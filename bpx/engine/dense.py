@@ -19,7 +19,8 @@ class Dense(Layer):
     Backward, given delta = dJ/dz: dW = a^T delta, db = sum of delta over the batch, da = delta W^T.
     """
 
-    kind = "dense"
+    kind, display_name = "dense", "weights"
+    output_name, input_grad_name = "z", "da"
     W: Parameter
     b: Parameter | None
 

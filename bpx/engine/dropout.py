@@ -9,7 +9,6 @@ import numpy as np
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
 from bpx.engine.numbers import require_fraction
-from bpx.engine.parameters import ParameterVector
 
 
 @final
@@ -19,17 +18,13 @@ class Dropout(Layer):
     The mean of y is x, so that evaluation changes nothing. (Srivastava et al. 2014, section 10.)
     """
 
-    kind = "dropout"
+    kind = part = "dropout"
     mask: Array
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         require_fraction("dropout.rate", rate)
         self.rate = rate
-
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Take the name; dropout has no parameters and keeps the width."""
-        return self.place(name, n_in, n_in)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx and the mask, all (batch, n), and draw a first mask."""

@@ -16,32 +16,59 @@ from bpx.engine.parameters import Parameter, ParameterVector
 class Layer(ABC):
     """One differentiable operation on rows: y = forward(x), dx = backward(dy).
 
-    A layer writes only into buffers of its own, so that after a step ``y`` (its output) and ``dx`` (the
-    gradient of the cost with respect to its input) of every layer can be read. While ``frozen``, whatever is
-    random or accumulates in training (dropout's mask, running statistics) holds still.
+    A layer writes only into buffers of its own, so that after a step every layer's can be read.
+
+    Attributes
+    ----------
+    kind : str
+        The operation's word in names of parameters and in records.
+    display_name : str
+        What sentences and figures call it; ``kind`` where it is empty.
+    part : str
+        What it is called as a cause where it can be taken out of a network, which leaves its ``branch``.
+    output_name, input_grad_name : str
+        What its formulas call y and dx.
+    name : str
+        Its own name in the network.
+    n_in, n_out : int
+        Widths of input and output.
+    y : ndarray (rows, n_out)
+        The last output.
+    dx : ndarray (rows, n_in)
+        The gradient of the cost with respect to its input.
+    branch : sequence of Layer
+        The layers inside this one, in forward order.
+    frozen : bool
+        Whether what is random or accumulates in training (dropout's mask, running statistics) holds still.
+    needs_input_grad : bool
+        False for the first layer, whose dx would be the gradient of the data.
     """
 
     kind: ClassVar[str]
+    display_name: ClassVar[str] = ""
+    part: ClassVar[str] = ""
+    output_name: ClassVar[str] = "y"
+    input_grad_name: ClassVar[str] = "dx"
     name: str
     n_in: int
     n_out: int
     x: Array
     y: Array
     dx: Array
-    branch: Sequence[Layer] = ()  # the layers inside this one, in forward order
+    branch: Sequence[Layer] = ()
 
     def __init__(self) -> None:
         self.frozen = False
-        self.needs_input_grad = True  # False for the first layer, whose dx would be the gradient of the data
+        self.needs_input_grad = True
         self._buffers: dict[str, Array] = {}
 
-    @abstractmethod
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Declare the parameters in ``parameters`` and return n_out, the width of the output."""
+        """Declare the parameters in ``parameters`` and return n_out; by default there are none, and n_out is n_in."""
+        return self.place(name, n_in, n_in)
 
-    @abstractmethod
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Allocate the buffers for up to ``batch`` rows."""
+        """Allocate the buffers for up to ``batch`` rows; by default y and dx."""
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
 
     @abstractmethod
     def forward(self, x: Array, train: bool) -> Array:

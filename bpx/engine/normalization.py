@@ -36,10 +36,27 @@ class Normalization(Layer):
     """
 
     kind = "norm"
+    display_name = part = "normalization"
     method: ClassVar[str]
     has_shift: ClassVar[bool] = False
     over_batch: ClassVar[bool] = False
     acts_like: ClassVar[str | None] = None
+    gamma: Parameter
+    beta: Parameter
+    xhat: Array
+
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+        """Declare gamma, and beta where there is a shift."""
+        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
+        if self.has_shift:
+            self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
+        return self.place(name, n_in, n_in)
+
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
+        """Own y, dx and the normalized input xhat, all (batch, n)."""
+        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
+        self._ones = np.ones(batch, dtype)
+        self._mean = np.full(self.n_in, 1 / self.n_in, dtype)  # x @ it is the mean over the units
 
 
 @final
@@ -54,9 +71,6 @@ class BatchNorm(Normalization):
 
     method = acts_like = "batch"
     has_shift = over_batch = True
-    gamma: Parameter
-    xhat: Array
-    beta: Parameter
 
     def __init__(self, momentum: float = 0.9) -> None:
         super().__init__()
@@ -64,17 +78,9 @@ class BatchNorm(Normalization):
         self.momentum = momentum
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Declare gamma and beta."""
-        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
-        self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
-        self.running_mean = np.zeros(n_in)
-        self.running_var = np.ones(n_in)
-        return self.place(name, n_in, n_in)
-
-    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
-        self._ones = np.ones(batch, dtype)
+        """Declare gamma and beta, and start the running statistics."""
+        self.running_mean, self.running_var = np.zeros(n_in), np.ones(n_in)
+        return super().build(name, n_in, parameters)
 
     def statistics(self) -> dict[str, Array]:
         """Return the running mean and variance."""
@@ -132,21 +138,6 @@ class LayerNorm(Normalization):
 
     method = acts_like = "layer"
     has_shift = True
-    gamma: Parameter
-    xhat: Array
-    beta: Parameter
-
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Declare gamma and beta."""
-        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
-        self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
-        return self.place(name, n_in, n_in)
-
-    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
-        self._ones = np.ones(batch, dtype)
-        self._mean = np.full(self.n_in, 1 / self.n_in, dtype)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y; training and evaluation are the same."""
@@ -183,19 +174,6 @@ class RMSNorm(Normalization):
     """
 
     method = acts_like = "rms"
-    gamma: Parameter
-    xhat: Array
-
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Declare gamma."""
-        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
-        return self.place(name, n_in, n_in)
-
-    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
-        self._ones = np.ones(batch, dtype)
-        self._mean = np.full(self.n_in, 1 / self.n_in, dtype)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y; training and evaluation are the same."""

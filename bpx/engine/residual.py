@@ -20,7 +20,7 @@ class Residual(Layer):
     block's output. (He et al. 2016, the pre-activation form.)
     """
 
-    kind = "residual"
+    kind, display_name, part = "residual", "residual blocks", "shortcuts"
 
     def __init__(self, branch: Sequence[Layer]) -> None:
         super().__init__()

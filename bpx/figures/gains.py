@@ -10,32 +10,37 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, dots, figure_legend, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, dots, figure_legend, style_axes
 from bpx.figures.layers import layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
-KINDS = {  # of operations: name and colour
-    "dense": ("weights", BLUE),
-    "activation": ("activation", ORANGE),
-    "norm": ("normalization", GREEN),
-    "dropout": ("dropout", GREY),
-    "residual": ("residual block", PURPLE),
-}
+COLOURS = {"dense": BLUE, "activation": ORANGE, "norm": GREEN, "dropout": GREY, "residual": PURPLE}
+OTHER = SKY  # the colour of an operation that is not one of them
 FEW = 4  # layers whose gains stand side by side
 TOWARDS = "layer of δ, from output to input"
 
 
 @final
 @dataclass(frozen=True)
-class Gains:
-    """log10 of the gains of one step by kind of operation, (layers,), at the layer whose delta they lead to.
+class StepGains:
+    """The gains of one step.
 
-    ``zero``: the layers on whose way an operation let nothing through; ``total``: log10 of the gains' product.
+    Attributes
+    ----------
+    step : int
+        The step.
+    logs : dict of str to ndarray (layers,)
+        log10 of the gains by kind of operation, at the layer whose delta they lead to.
+    zero : list of int
+        The layers on whose way an operation let nothing through.
+    names : dict of str to str
+        What the kinds are called.
     """
 
     step: int
     logs: dict[str, Values]
     zero: list[int]
+    names: dict[str, str]
 
     @property
     def total(self) -> Values:
@@ -65,7 +70,7 @@ def backward_gains(records: Records) -> Figure:
     return figure
 
 
-def gains_of(records: Records, quantity: str, step: int) -> Gains:
+def gains_of(records: Records, quantity: str, step: int) -> StepGains:
     """Return the gains of a step; a branch as a whole, which is the product of its parts, is left out."""
     rows = records.select(quantity=quantity, step=step)
     n = max(map(number, records.select(quantity="backward_gain").layer)) - 1
@@ -79,16 +84,18 @@ def gains_of(records: Records, quantity: str, step: int) -> Gains:
         if gain == 0:
             zero.add(at)
         logs.setdefault(kind, np.zeros(n))[at - 1] += np.log10(gain) if gain > 0 else np.nan
-    return Gains(step, logs, sorted(zero))
+    known = records.about.get("operations", {})
+    return StepGains(step, logs, sorted(zero), {kind: known.get(kind, kind) for kind in logs})
 
 
-def _draw_gains(axes: Axes, g: Gains) -> None:
+def _draw_gains(axes: Axes, g: StepGains) -> None:
     (_side_by_side if len(g.total) <= FEW else _stack)(axes, g)
 
 
-def _side_by_side(axes: Axes, g: Gains) -> None:
+def _side_by_side(axes: Axes, g: StepGains) -> None:
     """Draw the logs of a few layers as bars side by side, each with its factor, and their sum last."""
-    bars = [(*KINDS[kind], logs) for kind, logs in g.logs.items()] + [("sum", "black", g.total)]
+    bars = [(g.names[kind], COLOURS.get(kind, OTHER), logs) for kind, logs in g.logs.items()]
+    bars.append(("sum", "black", g.total))
     width = 0.8 / len(bars)
     axes.margins(y=0.12)
     for i, (name, colour, logs) in enumerate(bars):
@@ -99,26 +106,34 @@ def _side_by_side(axes: Axes, g: Gains) -> None:
     _finish(axes, g)
 
 
-def _stack(axes: Axes, g: Gains) -> None:
+def _stack(axes: Axes, g: StepGains) -> None:
     """Stack the logs at every layer: what adds upward from 0, what takes away downward."""
     up, down = (np.zeros(len(g.total)) for _ in range(2))
     edges = np.arange(len(up) + 1) + 0.5
     for kind, logs in g.logs.items():
-        name, colour = KINDS[kind]
         height = np.nan_to_num(logs)
         base = np.where(height >= 0, up, down)
-        axes.stairs(base + height, edges, baseline=base, fill=True, color=colour, alpha=0.85, lw=0, label=name)
+        axes.stairs(
+            base + height,
+            edges,
+            baseline=base,
+            fill=True,
+            color=COLOURS.get(kind, OTHER),
+            alpha=0.85,
+            lw=0,
+            label=g.names[kind],
+        )
         up, down = up + np.maximum(height, 0), down + np.minimum(height, 0)
     axes.stairs(g.total, edges, baseline=None, color="black", lw=1.3, label="sum")
     _finish(axes, g)
 
 
-def _sums(axes: Axes, first: Gains, last: Gains) -> None:
+def _sums(axes: Axes, first: StepGains, last: StepGains) -> None:
     """Draw the sums from the output on: by kind at the first record, in all at the first and the last."""
     at = np.arange(len(first.total)) + 1
     marker = dots(len(at))
     for kind, logs in first.logs.items():
-        axes.plot(at, _from_output(logs), marker=marker, color=KINDS[kind][1], lw=1.4)
+        axes.plot(at, _from_output(logs), marker=marker, color=COLOURS.get(kind, OTHER), lw=1.4)
     axes.plot(at, _from_output(first.total), marker=marker, color="black", lw=2, label=f"all, {step_label(first.step)}")
     if last.step != first.step:
         sums = _from_output(last.total)
@@ -130,7 +145,7 @@ def _from_output(logs: Values) -> Values:
     return np.cumsum(logs[::-1])[::-1]
 
 
-def _finish(axes: Axes, g: Gains) -> None:
+def _finish(axes: Axes, g: StepGains) -> None:
     n = len(g.total)
     axes.axhline(0, color="black", lw=0.6)
     axes.grid(False)

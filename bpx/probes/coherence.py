@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.blas import norm
-from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
+from bpx.probes.probe import Probe
 
 
 @final
@@ -20,10 +20,6 @@ class Coherence(Probe):
 
     name = "coherence"
     layer_quantities = ("delta_coherence",)
-
-    def __init__(self, context: ProbeContext) -> None:
-        self.layers = weight_layers(context.net)
-        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare the mean delta with the mean size."""
@@ -42,10 +38,6 @@ class SignalToNoise(Probe):
 
     name = "signal_to_noise"
     layer_quantities = ("gradient_snr",)
-
-    def __init__(self, context: ProbeContext) -> None:
-        self.layers = weight_layers(context.net)
-        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Sum |a_i|**2 |delta_i|**2 over the batch."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
-from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
+from bpx.probes.probe import Probe, ProbeContext
 
 
 @final
@@ -22,10 +22,10 @@ class GradientCosine(Probe):
     state_fields = ("before", "at")
 
     def __init__(self, context: ProbeContext) -> None:
-        self.net, self.layers = context.net, weight_layers(context.net)
+        super().__init__(context)
+        self.net = context.net
         self.before = np.zeros(context.net.parameters.n_weights, context.net.dtype)
         self.at = -1
-        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
 
     def on_gradient(self, step: int) -> None:
         """Compare with the gradient kept, if it is the last step's, and keep this one."""

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.optimizers import Optimizer
-from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
+from bpx.probes.probe import Probe
 
 
 @final
@@ -20,11 +20,6 @@ class LostUpdates(Probe):
 
     name = "updates"
     layer_quantities = ("lost_updates", "zero_gradients")
-
-    def __init__(self, context: ProbeContext) -> None:
-        self.layers = weight_layers(context.net)
-        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
-        self.table = self.values.reshape(len(self.layers), 2)
 
     def on_gradient(self, step: int) -> None:
         """Count the gradient's zeros."""

@@ -13,9 +13,6 @@ from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 
-_OUTPUT = {"dense": "z", "activation": "a"}
-_INPUT = {"dense": "da", "activation": "delta"}
-
 
 @final
 @dataclass(frozen=True)
@@ -111,10 +108,10 @@ def _computed(net: Network, optimizer: Optimizer | None, step: int, cost: float,
         for layer in block.layers():
             if layer is not block:
                 inputs[layer.name] = x
-                yield _made(layer, "forward", _OUTPUT.get(layer.kind, "y"), layer.y, (x, *_values(layer)))
+                yield _made(layer, "forward", layer.output_name, layer.y, (x, *_values(layer)))
                 x = layer.y
         inputs[block.name] = entered
-        yield _made(block, "forward", _OUTPUT.get(block.kind, "y"), block.y, (entered, x, *_values(block)))
+        yield _made(block, "forward", block.output_name, block.y, (entered, x, *_values(block)))
         x = block.y
     yield _Made("forward", "", net.loss.name, "J", np.array([cost]), (x,))
     if not backward:
@@ -127,7 +124,7 @@ def _computed(net: Network, optimizer: Optimizer | None, step: int, cost: float,
             for key, p in layer.parameters().items():
                 yield _made(layer, "backward", f"d{key}", p.grad, (dy, inputs[layer.name]))
             if layer.needs_input_grad:
-                yield _made(layer, "backward", _INPUT.get(layer.kind, "dx"), layer.dx, (dy, entered, *_values(layer)))
+                yield _made(layer, "backward", layer.input_grad_name, layer.dx, (dy, entered, *_values(layer)))
                 dy = layer.dx
 
 

@@ -95,10 +95,13 @@ class Probe(Stateful, ABC):
     left_out: str = ""
     keys: tuple[Key, ...]
     values: Values
+    table: Values
 
-    @abstractmethod
     def __init__(self, context: ProbeContext) -> None:
-        """Find the buffers to look at and allocate what is needed."""
+        """Find the weight ``layers``, and make a ``table`` of them by ``layer_quantities``, a view of the values."""
+        self.layers = weight_layers(context.net)
+        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
+        self.table = self.values.reshape(len(self.layers), len(self.layer_quantities))
 
     @abstractmethod
     def on_gradient(self, step: int) -> None:

@@ -11,7 +11,7 @@ from bpx.engine.activations import Activation
 from bpx.engine.blas import norm
 from bpx.engine.optimizers import Optimizer
 from bpx.probes.moments import TensorMoments
-from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
+from bpx.probes.probe import Probe, ProbeContext
 
 SATURATION_THRESHOLD = 0.05  # of the largest slope
 
@@ -52,10 +52,8 @@ class Scales(Probe):
     layer_quantities = QUANTITIES
 
     def __init__(self, context: ProbeContext) -> None:
+        super().__init__(context)
         self.net = context.net
-        self.layers = weight_layers(context.net)
-        self.declare(per_layer([p.name for p in self.layers], QUANTITIES))
-        self.table = self.values.reshape(len(self.layers), len(QUANTITIES))
         widest = max(p.dense.n_out for p in self.layers)
         self._moments = TensorMoments(widest, self.net.dtype)
         self._slope = np.empty(self.net.batch * widest, self.net.dtype)

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.blas import norm
-from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
+from bpx.probes.probe import Probe, ProbeContext
 
 
 @final
@@ -24,10 +24,8 @@ class Weights(Probe):
     state_fields = ("initial",)
 
     def __init__(self, context: ProbeContext) -> None:
-        self.layers = weight_layers(context.net)
+        super().__init__(context)
         self.initial = context.net.parameters.theta[: context.net.parameters.n_weights].copy()
-        self.declare(per_layer([p.name for p in self.layers], self.layer_quantities))
-        self.table = self.values.reshape(len(self.layers), 3)
 
     def on_gradient(self, step: int) -> None:
         """Decompose every W in float64."""

@@ -13,11 +13,10 @@ from bpx.diagnosis.degenerate import empty_inputs
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.judge import is_unhealthy, measured_finding, saturation_facts
 from bpx.diagnosis.observation import Observation
-from bpx.diagnosis.rows import predicted
-from bpx.diagnosis.sentence import because, sentence, shortcuts_blamed
+from bpx.diagnosis.rows import architecture_facts, predicted
+from bpx.diagnosis.sentence import PART_NAMES, because, sentence, shortcuts_blamed
 from bpx.diagnosis.trials import Causes, geometric_mean
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
-from bpx.engine.parts import describe
+from bpx.engine.activations import ActivationFunction
 from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Rows
@@ -114,17 +113,9 @@ def about(measured: Measured, known: Architecture | None) -> dict[str, Any]:
         "dtype": measured.dtype,
         "dataset": f"{measured.n} samples",
         "modules": list(measured.modules),
+        "operations": PART_NAMES,
     }
-    if known is not None:
-        facts |= {
-            "activation": describe(known.activation, ACTIVATIONS),
-            "normalization": known.normalization,
-            "residual": known.residual,
-            "keep": known.keep_prob,
-            "sigma_b": known.bias_std,
-            "sigma_w": known.sigma_w,
-        }
-    return facts
+    return facts | architecture_facts(known)
 
 
 def _judged(
