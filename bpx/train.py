@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpx.system.interrupts import end_without_traceback
+from bpx import __version__
+from bpx.system.interrupts import announce, end_without_traceback
 
 if TYPE_CHECKING:
     from bpx.runs.precheck import Precheck
 
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
+    announce(f"bpx {__version__}")
 
 from bpx.cli.command import command, exit_process
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from hydra.utils import get_object
 
+from bpx.cli.help import GROUPS, comments, keys
+
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
-GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
-          "probes", "tracking", "experiment", "sweep")  # fmt: skip
 HEAD = """# Configuration reference
 Made by `python docs/configuration.py` from `conf/`; a test keeps it so.
 
@@ -33,30 +32,6 @@ def value(found: Any) -> str:
     """Return a default as it is written on the command line."""
     words = {None: "null", True: "true", False: "false"}
     return f"`{cell(words[found] if found is None or isinstance(found, bool) else found)}`"
-
-
-def comments(text: str) -> dict[str, str]:
-    """Return the comment behind each key of a YAML text, by its dotted name."""
-    found: dict[str, str] = {}
-    path: list[str] = []
-    for line in text.splitlines():
-        match = re.match(r"^( *)([\w]+):(.*?)(?:\s#\s(.*))?$", line)
-        if match:
-            depth = len(match[1]) // 2
-            path = [*path[:depth], match[2]]
-            found[".".join(path)] = match[4] or ""
-    return found
-
-
-def keys(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key and default."""
-    for key, found in node.items():
-        if key in ("_target_", "defaults", "hydra"):
-            continue
-        if isinstance(found, dict):
-            yield from keys(found, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", found
 
 
 def about(text: str, node: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from bpx import __version__
 from bpx.cli.errors import one_line, similar
 from bpx.cli.overrides import Checks, prepared, sweeps_seeds
 from bpx.config import CONF, PACKAGE, UserError, make_plan
@@ -16,6 +17,10 @@ from bpx.system.interrupts import Stop
 
 HYDRA = ("1.3.8", "1.4")  # tried from this version on, below that
 PIPE = 128 + signal.SIGPIPE  # the exit code after a closed pipe
+
+
+class Answered(Exception):
+    """The command line asked for what has been printed."""
 
 
 def command(
@@ -36,6 +41,10 @@ def command(
         accept_any_text()
         try:
             _look_over(task, check, seed_sweeper)
+        except Answered:
+            return 0
+        except BrokenPipeError:
+            return PIPE
         except UserError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
@@ -146,9 +155,9 @@ def _from_hydra(error: BaseException) -> bool:
 
 
 def _look_over(task: Callable[[Any], Any], check: Checks, seed_sweeper: str | None) -> None:
-    """Check the command line's words and put them in the order in which Hydra takes them; raises UserError.
+    """Check the command line's words and put them in the order in which Hydra takes them.
 
-    ``--help`` gets the command's own header.
+    Raises UserError, and Answered where the words ask for help or the version.
     """
     from hydra._internal.utils import get_args_parser  # private: tried with HYDRA
 
@@ -156,6 +165,9 @@ def _look_over(task: Callable[[Any], Any], check: Checks, seed_sweeper: str | No
         os.getcwd()
     except FileNotFoundError as error:
         raise UserError("the working directory has been deleted: change to another one") from error
+    if "--version" in sys.argv[1:]:  # Hydra's parser would tell its own
+        print(f"bpx {__version__}")
+        raise Answered
     known, rest = get_args_parser().parse_known_args()
     overrides = known.overrides
     for word in rest:
@@ -168,9 +180,10 @@ def _look_over(task: Callable[[Any], Any], check: Checks, seed_sweeper: str | No
         flags.remove(word)
     about = sys.modules[task.__module__].__doc__ or ""
     if known.help:
-        header = about.splitlines()[0].replace("'", "\\'")
-        sys.argv[1:] = ["--help", *overrides, f"hydra.help.header='{header}'"]
-        return
+        from bpx.cli.help import help_page
+
+        print(help_page(about.splitlines()[0], overrides))
+        raise Answered
     extended = bool(known.config_dir or known.config_path) or any("hydra.searchpath" in word for word in overrides)
     multirun = known.multirun or any(word.lstrip("+") == "hydra.mode=MULTIRUN" for word in overrides)
     words = prepared(overrides, multirun, extended, check, known.config_dir)

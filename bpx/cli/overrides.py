@@ -200,7 +200,7 @@ def sweeps_seeds(words: Sequence[str]) -> bool:
     """Return whether a multirun gives the seed several values and no sweeper of its own."""
     parsed = {o.key_or_group: o for o in map(parse, words)}
     seed = parsed.get("seed")
-    elsewhere = {"hydra/sweeper", "sweep", "resume"} & set(parsed)
+    elsewhere = any(key in ("hydra/sweeper", "sweep", "resume") or key.startswith("hydra.sweeper.") for key in parsed)
     return seed is not None and not elsewhere and (number_of_values(seed.value()) or 0) > 1
 
 

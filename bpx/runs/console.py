@@ -20,6 +20,8 @@ from bpx.runs.measurement import Measurement
 from bpx.theory import Verdict
 from bpx.training import Record
 
+DELTA = "(delta, δ = ∂J/∂z: how the cost changes with a layer's sum z = aW + b)"  # where it first stands
+WIDE = 110  # columns, from which on the norms of the gradient stand beside the costs
 LINES = 20  # at most about so many lines where there is no terminal
 
 
@@ -39,7 +41,7 @@ class Console:
         self.latest: dict[str, float] = {}
         columns = [
             TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self.terminal.width >= WIDE else 12),
             TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
@@ -65,6 +67,7 @@ class Console:
         """Print the finding at initialization."""
         style = {Verdict.HEALTHY: "green", Verdict.UNDETERMINED: "default"}.get(finding.verdict, "bold red")
         self.terminal.print(f"at initialization: {finding}", style=style)
+        self.terminal.print(f"          {DELTA}", style="dim")
 
     def recall(self, metrics: dict[str, float], scales: Values | None) -> None:
         """Go on with the last metrics and scales (layers, quantities) of a run that was interrupted."""
@@ -95,13 +98,13 @@ class Console:
 
     def _show_norms(self, scales: Values) -> None:
         norms = scales[:, QUANTITIES.index("grad_norm")]
-        self.norms = f"|∂J/∂W| first {norms[0]:.1e} last {norms[-1]:.1e}"
+        self.norms = f"|∂J/∂W| of layer 1 {norms[0]:.1e}, of {len(norms)} {norms[-1]:.1e}"
 
     def _state(self) -> str:
         names = {"cost/train": "cost", "cost/val": "val", "accuracy/val": "accuracy"}
         known = {name: self.latest[key] for key, name in names.items() if key in self.latest}
         parts = [f"{name} {_cost(value)}" for name, value in known.items()]
-        return "  ".join([*parts, self.norms])
+        return "  ".join([*parts, self.norms] if self.terminal.width >= WIDE else parts)
 
     def report(
         self,
@@ -134,17 +137,18 @@ class Console:
             out(f"cost      test {_cost(final['cost/test'])}")
         out(f"training  {final['time/train_seconds']:.1f} s")
         if (directory / "figures").exists():
-            out(f"figures   {directory / 'figures'}")
-        out(f"record    {directory}")
+            out(f"figures   {directory / 'figures'}", soft_wrap=True)
+        out(f"record    {directory}", soft_wrap=True)
         if tracker.unsent:
             out(f"not sent  {tracker.unsent}; what is left waits in {directory}", style="bold red")
-            out(f"send      python -m bpx.sync {shlex.quote(str(directory))}")
+            out(f"send      python -m bpx.sync {shlex.quote(str(directory))}", soft_wrap=True)
         for line in tracker.directions:
-            out(line)
+            out(line, soft_wrap=True)  # a line break would cut the link that is to be clicked
 
     def _table(self, first: Values, last: Values) -> Table:
         table = Table(title="layers", title_justify="left")
-        for column in ("layer", "shape", "|∂J/∂W| first", "|∂J/∂W| last", "|δ| first", "|ΔW|/|W| last"):
+        measured = ("|∂J/∂W|\nat start", "|∂J/∂W|\nat end", "|δ|\nat start", "|ΔW|/|W|\nat end")
+        for column in ("layer", "shape", *measured):
             table.add_column(column, justify="left" if column == "layer" else "right")
         index = {name: i for i, name in enumerate(QUANTITIES)}
         rows = zip(self.net.dense, first, last, strict=True)

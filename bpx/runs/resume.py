@@ -26,6 +26,8 @@ from bpx.tracking.tracker import logged
 from bpx.training.cadence import MAX_EVALUATIONS, evaluation_interval
 from bpx.training.checkpoint import newest_facts
 
+LATEST = "latest"  # the word for the newest run
+
 
 @dataclass(frozen=True)
 class Resumed:
@@ -101,13 +103,23 @@ def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
 
 
 def _directory(word: str) -> Path:
-    directory = Path(word)
+    directory = _latest() if word == LATEST else Path(word)
     if (directory / "config" / "config.yaml").is_file():
         return directory
     if re.fullmatch(r"[0-9a-f]{32}", word):
         if found := directories_by_id().get(word):
             return found
     raise UserError(f"resume={word}: there is no such run directory, and no run of that id under outputs/")
+
+
+def _latest() -> Path:
+    """Return the directory of the run that was begun or resumed last, a search's trials apart; raises UserError."""
+    configs = [
+        path for path in Path("outputs").glob("**/config/config.yaml") if "trial_" not in str(path.parent.parent)
+    ]
+    if not configs:
+        raise UserError(f"resume={LATEST}: there is no run under outputs/ in this directory")
+    return max(configs, key=lambda path: path.stat().st_mtime_ns).parent.parent
 
 
 def _changes(overrides: Sequence[str]) -> list[tuple[str, Any]]:

@@ -81,6 +81,8 @@ def train_run(
             plan = plan.decided(data.n_classes is not None, len(data.x_train))
             net = build_network(plan, data, rngs)
             check_samples(plan, data)
+            if plan.tracker.to_make:
+                terminal(quiet).print(f"note      making {plan.tracker.to_make}, once")
             plan.tracker.connect(resume_from.address if resume_from else "")
             directory = run_directory(parent) if resume_from is None else resume_from.directory
             job = Job(plan, data, net, rngs, directory, name, overrides, resume_from)

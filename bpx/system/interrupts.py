@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ def end_without_traceback() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def announce(program: str) -> None:
+    """Say in a terminal that a command has begun: what it imports takes a second or more."""
+    if sys.stdout.isatty():
+        print(f"{program} is starting …", flush=True)
 
 
 class Stop:

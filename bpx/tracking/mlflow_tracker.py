@@ -97,6 +97,11 @@ class MLflowTracker(Tracker):
         where = "" if self._uri == self._default else f" --backend-store-uri {shlex.quote(masked(self._uri))}"
         return f"mlflow ui{where}"
 
+    @property
+    def to_make(self) -> str:
+        """The name of the database that ``connect`` will make; empty where it is there, or a server has it."""
+        return "" if store.exists(self._uri) else Path(masked(self._uri).partition("?")[0]).name
+
     def connect(self, address: str = "") -> None:
         """Import MLflow and open the store, the one at ``address`` if there is one; raises TrackingError."""
         self._uri = address or self._uri

@@ -85,6 +85,11 @@ class Tracker:
         look = [f"look      {self.ui_command}"] if self.ui_command else []
         return [*look, f"open      {self.link}"] if self.link else []
 
+    @property
+    def to_make(self) -> str:
+        """The store that ``connect`` will make, which takes seconds; empty where it is there."""
+        return ""
+
     def connect(self, address: str = "") -> None:
         """Reach the store, the one at ``address`` if there is one; raises TrackingError."""
 

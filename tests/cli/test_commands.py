@@ -5,6 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
+
+import bpx
+from bpx.__main__ import main
+from bpx.cli.help import GROUPS
+from bpx.config import flatten
+from bpx.runs.study import compose
 
 
 @pytest.mark.parametrize(
@@ -23,7 +30,7 @@ import pytest
         (["bpx.train", "hydra.run.dir=afile"], "cannot use afile: File exists"),
         (["bpx.theory"], "cannot use outputs/theory: Not a directory"),
         (["bpx.gradcheck"], "cannot write the run directory outputs/gradcheck"),
-        (["bpx", "train"], "the commands are python -m bpx.train"),
+        (["bpx", "nosuch"], "bpx nosuch: there is no such command; known are train, theory"),
         (["bpx.sync"], "takes one run directory"),
     ],
     ids=" ".join,
@@ -39,7 +46,7 @@ def test_mistakes_are_one_line(words, said, tmp_path, command):
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        ("bpx", "python -m bpx.gradcheck"),
+        ("bpx", "bpx gradcheck"),
         ("bpx.train", "python -m bpx.train [+experiment=NAME]"),
         ("bpx.theory", "python -m bpx.theory"),
         ("bpx.gradcheck", "python -m bpx.gradcheck"),
@@ -155,3 +162,48 @@ def test_too_little_memory_is_one_line(called, monkeypatch):
     monkeypatch.setattr("bpx.runs.run.build_network", none)
     done = called("bpx.train", "tracking=none")
     assert (done.code, done.made) == (2, []) and done.err.startswith("error: out of memory (Unable to allocate 9 TiB)")
+
+
+def test_every_command_is_a_word_of_bpx():
+    """Each ``python -m bpx.X`` that there is, and no other; the console script begins there."""
+    from bpx.__main__ import COMMANDS
+
+    entries = {p.stem for p in (ROOT / "bpx").glob("*.py") if '__name__ == "__main__"' in p.read_text()}
+    entries |= {p.parent.name for p in (ROOT / "bpx").glob("*/__main__.py")}
+    assert set(COMMANDS) == entries - {"__main__"}
+    assert 'bpx = "bpx.__main__:console"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("words", [["--version"], ["train", "--version"], ["theory", "--version"]])
+def test_the_version_is_that_of_bpx(words, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bpx", *words])
+    assert main(words) == 0 and capsys.readouterr().out == f"bpx {bpx.__version__}\n"
+
+
+def test_the_version_of_a_command_is_not_that_of_hydra(called):
+    assert called("bpx.train", "--version").out == f"bpx {bpx.__version__}\n"
+
+
+def test_help_has_a_line_for_each_key(called):
+    """Every key of the composed configuration, with its value and what is said of it in its YAML."""
+    done = called("bpx.train", "--help", "initializer=critical", "optimizer.lr=0.3")
+    lines = {line.split("=")[0].strip(): line for line in done.out.splitlines() if line.startswith("  ")}
+    keys = [key for key in flatten(compose("initializer=critical")) if key not in GROUPS]
+    assert not [key for key in keys if key not in lines]
+    assert not [key for key in keys if len(lines[key].split(None, 1)) < 2], "a key that nothing is said of"
+    assert lines["optimizer.lr"].split() == ["optimizer.lr=0.3", "learning", "rate"]
+    assert "[critical]" in done.out and lines["initializer.sigma_w"].strip().startswith("initializer.sigma_w=critical")
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("bpx tr", "train theory"),
+        ("bpx train activation=", "activation=tanh"),
+        ("bpx train optimizer.l", "optimizer.lr"),
+    ],
+)
+def test_the_shell_completes(line, some, tmp_path, command):
+    env = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = command("bpx", "-sc", "query=bash", cwd=tmp_path, env=env)
+    assert done.returncode == 0 and some in done.stdout

@@ -575,3 +575,14 @@ def test_a_killed_process_is_noticed_and_its_run_goes_on(tmp_path, command):
     for name in ("cost/val", "cost/train", "lr"):
         steps = [m.step for m in client.get_metric_history(run_id, name)]
         assert steps == sorted(set(steps)), f"{name} has gaps or repeats"
+
+
+def test_latest_is_the_run_that_was_begun_last(called, tmp_path):
+    assert "there is no run under outputs/" in called("bpx.train", "resume=latest").err
+    for lr in (0.01, 0.02):
+        called("bpx.train", f"optimizer.lr={lr}", "epochs=1", "tracking=none", "tracking.figures=false")
+    done = called("bpx.train", "resume=latest", "epochs=2")
+    assert (done.code, done.err) == (0, "")
+    epochs = {c.read_text().count("epochs: 2") for c in tmp_path.glob("outputs/*/*/config/config.yaml")}
+    rates = [c for c in tmp_path.glob("outputs/*/*/config/config.yaml") if "epochs: 2\n" in c.read_text()]
+    assert epochs == {0, 1} and [re.search(r"lr: (\S+)", c.read_text())[1] for c in rates] == ["0.02"]

@@ -1,0 +1,104 @@
+"""``--help``: every group with its options, and every key with its default and one line on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from bpx.cli.overrides import options_of
+from bpx.config import CONF
+
+GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
+          "probes", "tracking", "experiment", "sweep")  # fmt: skip
+ADDED = ("experiment", "sweep")  # with a plus
+EXAMPLES = (
+    "+experiment=mnist                       an experiment",
+    "activation=tanh model.depth=10          other options and values",
+    "-m activation=relu,tanh seed=0,1,2      every combination, seeds gathered",
+    "+sweep=lr                               a search",
+)
+
+
+def help_page(about: str, words: Sequence[str]) -> str:
+    """Return the page of a command, of the options that ``words`` (``group=option``) choose."""
+    given = dict(word.lstrip("+").partition("=")[::2] for word in words)
+    main = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    chosen = {group: given.get(group, option) for group, option in default_options(main).items()}
+    name = re.match(r"(python -m [\w.]+|bpx \w+)", about)
+    example = name[1] if name else about
+    lines = [about, "", *(f"  {example} {text}" for text in EXAMPLES[: 4 if "train" in example else 2])]
+    lines += ["", "Groups: group=option, the present one in brackets"]
+    for group in GROUPS:
+        plus = "+" if group in ADDED else ""
+        options = [f"[{o}]" if chosen.get(group) == o else o for o in options_of(group)]
+        lines.append(f"  {plus + group:15s} {' '.join(options)}")
+    lines += ["", "Keys: key=value, with their values now; null is what the line says, or what the code takes"]
+    lines += _lines("", main, comments_of("config.yaml"), given)
+    for group, option in chosen.items():
+        if option in options_of(group):
+            own, notes = option_of(group, option)
+            others = [option_of(group, other)[1] for other in options_of(group)]  # which may have said it already
+            said = {key: next((n[key] for n in (notes, *others) if n.get(key)), "") for key, _ in keys(own)}
+            lines += _lines(f"{group}.", own, said, given)
+    return "\n".join([*lines, "", "Options of Hydra itself: --hydra-help. --version, --cfg job (the composed keys)."])
+
+
+def default_options(main: Mapping[str, Any]) -> dict[str, str]:
+    """Return each group of the defaults list with its option."""
+    return {g: o for entry in main["defaults"] if isinstance(entry, dict) for g, o in entry.items() if g in GROUPS}
+
+
+def option_of(group: str, option: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the keys of an option and the comments on them, with those of the options that it begins with."""
+    file = f"{group}/{option}.yaml"
+    own, notes = yaml.safe_load((CONF / file).read_text(encoding="utf-8")) or {}, comments_of(file)
+    for base in (entry for entry in own.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"):
+        shared, said = option_of(group, base)
+        own, notes = shared | own, said | {key: note for key, note in notes.items() if note}
+    return own, notes
+
+
+def comments_of(file: str) -> dict[str, str]:
+    """Return the comment behind each key of a YAML file of ``conf``, by its dotted name."""
+    return comments((CONF / file).read_text(encoding="utf-8"))
+
+
+def comments(text: str) -> dict[str, str]:
+    """Return the comment behind each key of a YAML text, by its dotted name."""
+    found: dict[str, str] = {}
+    path: list[str] = []
+    for line in text.splitlines():
+        match = re.match(r"^( *)([\w]+):(.*?)(?:\s#\s(.*))?$", line)
+        if match:
+            depth = len(match[1]) // 2
+            path = [*path[:depth], match[2]]
+            found[".".join(path)] = match[4] or ""
+    return found
+
+
+def keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key and default."""
+    for key, found in node.items():
+        if key in ("_target_", "defaults", "hydra"):
+            continue
+        if isinstance(found, dict):
+            yield from keys(found, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", found
+
+
+def typed(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _lines(prefix: str, node: Mapping[str, Any], notes: Mapping[str, str], given: Mapping[str, str]) -> Iterator[str]:
+    for key, value in keys(node):
+        shown = given.get(f"{prefix}{key}", typed(value))
+        yield f"  {f'{prefix}{key}={shown}':35s} {notes.get(key, '')}".rstrip()
