@@ -140,12 +140,12 @@ def draw(net: Architecture, sigma_w: float) -> Path:
 
 
 def _plain(net: Architecture) -> bool:
-    return net.normalization == "none" and not net.residual
+    return not net.normalizes and not net.residual
 
 
 def _title(net: Architecture) -> str:
     parts = [net.activation.name]
-    parts += [f"{net.normalization} normalization"] if net.normalization != "none" else []
+    parts += [f"{net.normalization} normalization"] if net.normalizes else []
     parts += [f"dropout {1 - net.keep_prob:g}"] if net.keep_prob < 1 else []
     return ", ".join(parts + (["shortcuts"] if net.residual else []))
 

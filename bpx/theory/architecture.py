@@ -10,7 +10,36 @@ from typing import final
 
 from bpx.engine.activations import ActivationFunction
 
-NORMALIZATIONS = ("none", "batch", "layer", "rms")  # those that theory has a factor for
+
+@final
+@dataclass(frozen=True)
+class NormalizationRole:
+    """What a normalization does, as theory sees it.
+
+    Attributes
+    ----------
+    over_batch : bool
+        Whether it divides by a unit's variance over the batch.
+    holds_length : bool
+        Whether it makes every sample of unit length, over its units.
+    holds_mean : bool
+        Whether it takes out the mean over a sample's units.
+    has_shift : bool
+        Whether a shift stands in for the biases.
+    """
+
+    over_batch: bool = False
+    holds_length: bool = False
+    holds_mean: bool = False
+    has_shift: bool = False
+
+
+NORMALIZATIONS = {  # those that theory has a factor for
+    "none": NormalizationRole(),
+    "batch": NormalizationRole(over_batch=True, has_shift=True),
+    "layer": NormalizationRole(holds_length=True, holds_mean=True, has_shift=True),
+    "rms": NormalizationRole(holds_length=True),
+}
 
 
 @final
@@ -18,10 +47,26 @@ NORMALIZATIONS = ("none", "batch", "layer", "rms")  # those that theory has a fa
 class Architecture:
     """A network as theory sees it.
 
-    ``fans`` (n_in, hidden widths ..., n_out); ``weight_std``: root mean square entry of every weight matrix,
-    one fewer than fans, None where weights are not drawn at random; ``keep_prob``: share of units that dropout
-    keeps; ``normalization``: none, batch, layer or rms, for any other theory has no answer; ``residual``: shortcuts
-    around all hidden layers but the first; ``batch_size``: the samples that delta_l2 is measured over.
+    Attributes
+    ----------
+    activation : ActivationFunction
+        phi of the hidden layers.
+    fans : tuple of int
+        n_in, the hidden widths, n_out.
+    weight_std : tuple of float, or None
+        Root mean square entry of every weight matrix, one fewer than fans; None where weights are not drawn at random.
+    bias_std : float
+        Standard deviation of the hidden layers' biases.
+    keep_prob : float
+        Share of units that dropout keeps.
+    normalization : str
+        none, batch, layer or rms; any other has no prediction.
+    residual : bool
+        Whether there are shortcuts around all hidden layers but the first.
+    batch_size : int
+        The samples that delta_l2 is measured over.
+    orthogonal : bool
+        Whether the hidden layers' weights are orthogonal.
     """
 
     activation: ActivationFunction
@@ -54,7 +99,21 @@ class Architecture:
     @property
     def bias_variance(self) -> float:
         """Variance of a hidden layer's bias: 0 where the normalization's shift has taken its place."""
-        return 0.0 if self.normalization in ("batch", "layer") else self.bias_std * self.bias_std
+        return 0.0 if self.role.has_shift else self.bias_std * self.bias_std
+
+    @property
+    def role(self) -> NormalizationRole:
+        """What the normalization does."""
+        return NORMALIZATIONS.get(self.normalization, NormalizationRole())
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether there is a normalization."""
+        return self.normalization != "none"
+
+    def activation_variance(self, q: float) -> float:
+        """Return the variance at the activation where a pre-activation has ``q``: 1 behind a normalization."""
+        return 1.0 if self.normalizes else q
 
 
 def weight_stds(fans: Sequence[int], std: Callable[[int, int], float | None]) -> tuple[float, ...] | None:

@@ -85,15 +85,15 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     """Follow the pairs of a batch forward, and kappa and the pairs of delta backward, through all hidden layers."""
     forward = _forward(net, q, steps, ends)
     f, L, B = net.activation, len(q), net.batch_size
-    held = net.normalization in ("layer", "rms")  # the length of z, for every sample
+    held = net.role.holds_length  # the length of z, for every sample
     kappa, weight = ends.kappa, min(ends.uneven / B, 1.0)
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
     lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 else None
-    drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.normalization == "batch" else None
+    drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
         at, n = forward[layer], net.hidden[layer]
-        m, c, length = at.m, at.rms, q[layer] if net.normalization == "none" else 1.0
+        m, c, length = at.m, at.rms, net.activation_variance(q[layer])
         A, D, scaled = max(m.A, 1e-300), max(m.D, 1e-300), _scaled_slope(f, length)
         back = length * second_moment_slope(f, length) / A  # d ln A / d ln q: what z . delta keeps on its way back
         s = steps[layer] if layer < L - 1 else _OUTPUT
@@ -122,11 +122,11 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
             curved += (2 - alike) * (1 - kept) / n
             parted += 2 * (1 - alike) * (1 - kept) / n
             if layer == 0:
-                curved += (net.normalization == "layer") / n
+                curved += net.role.holds_mean / n
                 cross += share * share * weight * ends.length_variance
         pulled = s.dln_q * pulled if layer < L - 1 else 0.0  # d ln |delta_(l+1)|**2 / d ln q_l of a sample
         curved += dln_chi * pulled * parted  # long deltas belong to samples of some lengths
-        pulled += share * (dln_chi if layer < L - 1 or held else log_slope(f, length) * (net.normalization == "none"))
+        pulled += share * (dln_chi if layer < L - 1 or held else log_slope(f, length) * (not net.normalizes))
         noise.append(
             LayerNoise(
                 layer_covariance(
@@ -148,7 +148,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                 mean_shift=shift + share * curved if layer < L - 1 else 0.0,
             )
         )
-        if net.normalization == "batch":
+        if net.role.over_batch:
             kappa = 1.0  # a unit's z . delta over the batch is zero, a sample's over the units is not
         else:
             kappa = 0.0 if held else (back * back * A * excess + scaled) / (length * D * math.exp(shift))
@@ -169,7 +169,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
 def first_along(net: Architecture, q: float, ends: Ends) -> float:
     """Return the share of delta that comes back along z in the last hidden layer, of length ``q``, without a band."""
     f = net.activation
-    if net.normalization != "none":
+    if net.normalizes:
         return 0.0
     both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, q, f.kinks)
     apart = second_moment(f, q) * slope_moment(f, q)
@@ -182,10 +182,10 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
     c, parted = ends.correlation, ends.correlation_variance
     found = []
     for layer in range(len(q)):
-        if net.normalization == "batch":
+        if net.role.over_batch:
             c, parted = 0.0, 0.0
         c = min(max(c, 0.0), 1.0)
-        length = q[layer] if net.normalization == "none" else 1.0
+        length = net.activation_variance(q[layer])
         m, even = moments(f, length, c), moments(f, length, math.sqrt(min(c * c + parted, 1.0)))
         m = replace(m, A22=even.A22, D22=even.D22, AD22=even.AD22)  # even in a pair's correlation where phi is odd
         found.append(_Forward(m, c, math.sqrt(min(c * c + parted, 1.0)), weight, single, mean))
@@ -210,14 +210,14 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
 
 def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> Array:
     L, n, found = len(q), np.array(net.hidden, float), np.zeros((4, len(q), len(q)))
-    held = net.normalization in ("layer", "rms")
+    held = net.role.holds_length
     weight, rms = (np.array([getattr(at, key) for at in forward]) for key in ("weight", "rms"))
     if held:
         np.fill_diagonal(found[2], 2 * (weight + (1 - weight) * rms * rms) / n)
         found[2, 0, 0] = 0.0  # q1 is measured
     if not net.residual:
         return found
-    length = math.exp(float(np.mean(np.log(q)))) if net.normalization == "none" else 1.0
+    length = net.activation_variance(math.exp(float(np.mean(np.log(q)))))
     known = [moments(net.activation, length, c) for c in CORRELATIONS]
     tables = [m.A22 for m in known], [m.D22 for m in known]
     out = _held(net, length)
@@ -248,9 +248,9 @@ def _held(net: Architecture, q: float) -> Array:
     u, z, w = rule(q, f.kinks)
     a, d = phi(f, u) ** 2, dphi(f, u) ** 2
     scaled = np.stack([a / max(float(w @ a), 1e-300), d / max(float(w @ d), 1e-300)])
-    if net.normalization == "layer":
+    if net.role.holds_mean:
         found[0] = scaled @ (w * z)
-    if net.normalization in ("layer", "rms"):
+    if net.role.holds_length:
         found[1] = scaled @ (w * (z * z - 1)) / math.sqrt(2)
     elif net.orthogonal:
         found[1, 0] = scaled[0] @ (w * (z * z - 1)) / math.sqrt(2)

@@ -164,17 +164,17 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
         return "a layer's weights are all zero: no gradient passes through it"
     if not 0 < q1 < math.inf:
         return f"the variance of the first pre-activation is {q1:g}"
-    if net.normalization == "batch" and net.batch_size <= ROUNDED_BATCH:
+    if net.role.over_batch and net.batch_size <= ROUNDED_BATCH:
         return (
             f"batch normalization over {net.batch_size} samples leaves little of the gradient but its float32 rounding"
         )
-    if net.normalization == "batch" and net.batch_size < SMALLEST_BATCH:
+    if net.role.over_batch and net.batch_size < SMALLEST_BATCH:
         return f"batch normalization over fewer than {SMALLEST_BATCH} samples is too noisy for a formula"
     return None
 
 
 def _note(net: Architecture) -> str:
-    if net.normalization == "batch":
+    if net.role.over_batch:
         return f"for a batch of {net.batch_size}, deep in the net: the first layers still know the data"
     return ""
 
@@ -185,7 +185,7 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float)
     The lengths of a batch's samples part, with batch normalization or without; batch normalization of samples that
     span few directions; or a part of delta along z, ``along``, too large to stand for a small correction.
     """
-    if net.normalization == "batch":
+    if net.role.over_batch:
         if rank < RANK_THRESHOLD:
             return f"the batch spans only {rank:.1f} directions, batch normalization's line takes samples as spread out"
         if length_growth(net.activation) ** len(steps) > PARTING_THRESHOLD:

@@ -21,7 +21,7 @@ import numpy as np
 
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.arrays import Array
-from bpx.theory.architecture import Architecture
+from bpx.theory.architecture import Architecture, NormalizationRole
 from bpx.theory.fluctuation import CORRELATIONS
 from bpx.theory.gaussian import dphi, pair_rule, phi, rule
 from bpx.theory.steps import Step
@@ -66,7 +66,7 @@ class _Tables:
 
 
 @lru_cache(maxsize=64)
-def _tables(function: ActivationFunction, q: float, normalization: str) -> _Tables:
+def _tables(function: ActivationFunction, q: float, role: NormalizationRole) -> _Tables:
     _, z, w = rule(q, function.kinks)
     scale = math.sqrt(q)
 
@@ -77,8 +77,8 @@ def _tables(function: ActivationFunction, q: float, normalization: str) -> _Tabl
 
     A, (product, slope) = float(w @ phi(function, scale * z) ** 2), moments(z)
     D = float(w @ slope)
-    mean = float(w @ product) if normalization == "layer" else 0.0  # what the normalization's backward takes out
-    along = float(w @ (product * z)) if normalization in ("layer", "rms") else 0.0
+    mean = float(w @ product) if role.holds_mean else 0.0  # what the normalization's backward takes out
+    along = float(w @ (product * z)) if role.holds_length else 0.0
     found = []
     for c in CORRELATIONS:
         rho = min(c, _NEARLY_ONE)
@@ -97,8 +97,8 @@ def _tables(function: ActivationFunction, q: float, normalization: str) -> _Tabl
 def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float) -> Overlaps:
     """Follow the overlaps from the output, where E (z . delta)**2 is ``kappa`` times that of a random delta."""
     lengths, n, L = np.array(q), net.hidden[0], len(q)
-    scale = float(f"{np.exp(np.log(lengths).mean()):.2g}") if net.normalization == "none" else 1.0
-    t = _tables(net.activation, scale, net.normalization)
+    scale = net.activation_variance(float(f"{np.exp(np.log(lengths).mean()):.2g}"))
+    t = _tables(net.activation, scale, net.role)
     chi = np.array([*(s.factor - 1 for s in steps), 1.0])  # of a branch; of the output layer, but for its scale
     std = np.sqrt([*(s.forward_share * s.q for s in steps), t.level * q[-1]])  # of y
     relative = std / np.sqrt(lengths)

@@ -31,16 +31,16 @@ def step(net: Architecture, layer: int, q: float) -> Step:
     f, n = net.activation, net.hidden[layer]
     std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
     scale = n * std2  # fan_in times the variance: the factor of the weights, forward and backward alike
-    if net.normalization == "none":
+    if not net.normalizes:
         A, D = second_moment(f, q) / net.keep_prob, slope_moment(f, q) / net.keep_prob
         dln_q, dln_chi = second_moment_slope(f, q) / net.keep_prob, log_slope(f, q)
         chi = scale * D
-    elif net.normalization == "batch":
+    elif net.role.over_batch:
         A, slope = batch_factors(f, net.batch_size, net.keep_prob)
         dln_q, dln_chi = 0.0, 0.0
         chi = scale * slope / q
     else:
-        lost = float(net.normalization == "layer")  # the mean over units, which backward takes out
+        lost = float(net.role.holds_mean)  # the mean over units, which backward takes out
         A, D = second_moment(f, 1.0) / net.keep_prob, slope_moment(f, 1.0) / net.keep_prob
         dln_q, dln_chi = 0.0, -1.0
         chi = scale * D * max(1 - lost / n, 1 / n) / q
@@ -59,7 +59,7 @@ def step(net: Architecture, layer: int, q: float) -> Step:
 
 def carriers(net: Architecture, layer: int, q: float) -> float:
     """Return over how many of a layer's units one sample's delta is spread: n E[phi'**2]**2 / E[phi'**4]."""
-    q = q if net.normalization == "none" else 1.0
+    q = net.activation_variance(q)
     D = slope_moment(net.activation, q)
     fourth = expectation(lambda u: dphi(net.activation, u) ** 4, q, net.activation.kinks)
     return net.hidden[layer] * D * D / fourth if fourth > 0 else 0.0
