@@ -7,6 +7,7 @@ for histogram bins and spectra, else 0) and value (float64).
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -77,6 +78,16 @@ class Rows:
         steps.append(step)
         epochs.append(epoch)
         rows.append(np.array(values, np.float64))
+
+    def excerpt(self, steps: Collection[int], about: Json) -> Rows:
+        """Return a copy of the rows of some steps, for whoever reads them while more are appended."""
+        part = Rows()
+        part.about = dict(about)
+        for keys, (at, epochs, values) in self._groups.items():
+            chosen = [i for i, step in enumerate(at) if step in steps]
+            if chosen:
+                part._groups[keys] = ([at[i] for i in chosen], [epochs[i] for i in chosen], [values[i] for i in chosen])
+        return part
 
     def records(self) -> Records:
         """Return what has been collected so far, as ``read`` would from a file."""

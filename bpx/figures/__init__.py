@@ -12,6 +12,7 @@ from bpx.figures.profile import delta_heatmap, layer_profile
 from bpx.figures.run import curves, draw_all
 from bpx.figures.units import idle_units
 from bpx.figures.updates import update_ratios
+from bpx.figures.weights import weight_matrices
 
 __all__ = [
     "backward_gains",
@@ -32,4 +33,5 @@ __all__ = [
     "regression",
     "samples",
     "update_ratios",
+    "weight_matrices",
 ]

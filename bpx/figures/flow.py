@@ -18,6 +18,7 @@ from bpx.figures.phase import phase_of_run
 from bpx.figures.profile import delta_heatmap, layer_profile
 from bpx.figures.units import idle_units
 from bpx.figures.updates import update_ratios
+from bpx.figures.weights import weight_matrices
 from bpx.records import Records, read
 
 FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quantities that it needs, function
@@ -30,6 +31,7 @@ FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quant
     "units": ({"saturation"}, idle_units),
     "jacobian": ({"jacobian_singular_value"}, jacobian_spectrum),
     "agreement": ({"delta_coherence"}, gradient_agreement),
+    "weights": ({"distance_from_init", "spectral_norm", "stable_rank"}, weight_matrices),
 }
 
 

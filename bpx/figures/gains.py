@@ -59,10 +59,10 @@ def backward_gains(records: Records) -> Figure:
     branches = gains_of(records, "branch_gain", int(steps[0])) if "branch_gain" in records.quantity else None
     panels = "AC;BC" if branches else "AC"
     axes = figure.subplot_mosaic(panels, height_ratios=[1] * (1 + panels.count(";")))
-    _draw_gains(axes["A"], first)
+    draw_gains(axes["A"], first)
     style_axes(axes["A"], "" if branches else TOWARDS, "log10 gain", f"by layer, {step_label(first.step)}")
     if branches:
-        _draw_gains(axes["B"], branches)
+        draw_gains(axes["B"], branches)
         style_axes(axes["B"], TOWARDS, "log10 gain", "inside the residual branches")
     _sums(axes["C"], first, last)
     style_axes(axes["C"], TOWARDS, "log10 of δ over δ at the output", "added up from the output")
@@ -88,7 +88,8 @@ def gains_of(records: Records, quantity: str, step: int) -> StepGains:
     return StepGains(step, logs, sorted(zero), {kind: known.get(kind, kind) for kind in logs})
 
 
-def _draw_gains(axes: Axes, g: StepGains) -> None:
+def draw_gains(axes: Axes, g: StepGains) -> None:
+    """Draw log10 of every operation's gain at every layer, side by side where there are few layers, else stacked."""
     (_side_by_side if len(g.total) <= FEW else _stack)(axes, g)
 
 

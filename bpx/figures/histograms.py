@@ -33,7 +33,7 @@ def magnitude_histograms(records: Records) -> Figure:
         used = np.flatnonzero(np.sum([t[:, 1:-1].sum(axis=0) for t in tables], axis=0)) + 1
         first, last = (int(used[0]), int(used[-1])) if len(used) else (1, tables[0].shape[1] - 2)
         for row, (t, step) in enumerate(zip(tables, moments, strict=True)):
-            image = _draw(axes[row, column], records, t, first, last)
+            image = draw_histogram(axes[row, column], records, t, first, last)
             bottom = row == len(moments) - 1
             style_axes(axes[row, column], f"log10 {symbol}" if bottom else "", "" if column else DEPTH)
             axes[row, column].set_title(f"{symbol}, {step_label(int(step))}", fontsize=10, y=1.0)
@@ -51,7 +51,7 @@ def table(records: Records, quantity: str, step: int) -> Values:
     return found
 
 
-def _draw(axes: Axes, records: Records, shares: Values, first: int, last: int) -> Any:
+def draw_histogram(axes: Axes, records: Records, shares: Values, first: int, last: int) -> Any:
     """Draw the bins ``first`` to ``last`` and, apart, those for zero and for what is not finite."""
     n = len(shares)
     gap = np.full((n, GAP), np.nan)

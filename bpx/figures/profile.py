@@ -22,23 +22,32 @@ def layer_profile(records: Records, *, finding: bool = True) -> Figure:
     """
     figure = record_figure(records, "scale of the signal by layer, forward and backward", finding=finding)
     forward, backward = figure.subplots(1, 2)
-    nothing = np.empty(0)
-    drawn = [
-        first_and_last(forward, records, "preactivation_rms", "z, ", "-"),
-        first_and_last(forward, records, "activation_rms", "a, ", ":"),
-        _lengths(forward, records) if records.about.get("normalization") != "batch" else nothing,
-    ]
-    log_y(forward, np.concatenate([x.reshape(-1) for x in drawn]))
-    style_axes(forward, DEPTH, "RMS of z and a", "forward")
-    drawn = [
-        first_and_last(backward, records, "delta_l2", "", "-"),
-        _predicted(backward, records, "predicted_delta_l2", "theory"),
-    ]
-    log_y(backward, np.concatenate([x.reshape(-1) for x in drawn]))
-    style_axes(backward, DEPTH, "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward")
+    draw_forward(forward, records)
+    draw_backward(backward, records)
     legend_below(forward, 3)
     legend_below(backward, 3)
     return figure
+
+
+def draw_forward(axes: Axes, records: Records) -> None:
+    """Draw the RMS of z and a by layer at the first and the last step, and theory's RMS of z."""
+    drawn = [
+        first_and_last(axes, records, "preactivation_rms", "z, ", "-"),
+        first_and_last(axes, records, "activation_rms", "a, ", ":"),
+        _lengths(axes, records) if records.about.get("normalization") != "batch" else np.empty(0),
+    ]
+    log_y(axes, np.concatenate([x.reshape(-1) for x in drawn]))
+    style_axes(axes, DEPTH, "RMS of z and a", "forward")
+
+
+def draw_backward(axes: Axes, records: Records) -> None:
+    """Draw ||delta||_2 by layer at the first and the last step, and theory's line and band."""
+    drawn = [
+        first_and_last(axes, records, "delta_l2", "", "-"),
+        _predicted(axes, records, "predicted_delta_l2", "theory"),
+    ]
+    log_y(axes, np.concatenate([x.reshape(-1) for x in drawn]))
+    style_axes(axes, DEPTH, "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward")
 
 
 def delta_heatmap(records: Records) -> Figure:

@@ -14,6 +14,7 @@ from bpx.probes import NonFinite
 from bpx.records import Outcome
 from bpx.runs.console import Console
 from bpx.runs.job import Job, RunResult, RunState, Watcher
+from bpx.runs.live import LivePictures
 from bpx.runs.measurement import Measurement
 from bpx.runs.naming import PLAIN, parameters
 from bpx.runs.outputs import Outputs
@@ -159,6 +160,7 @@ class Execution:
     def _train(self) -> NonFinite | None:
         """Train to the end, and return where NaN or infinity began, if it did."""
         self.started = time.perf_counter()
+        self.live = LivePictures(self.job.directory, self.tracker, self.cadence.total_steps)
         event: NonFinite | None = None
         with self._recorded(), self.console.bar, self.stop.deferred():
             for record in () if self.state.pruned else self._records():
@@ -194,6 +196,8 @@ class Execution:
         self.state.latest = kept | metrics
         self.tracker.log(record.step, record.epoch, metrics)
         self.console.show(record, metrics)
+        if record.nonfinite is None:
+            self.live.observe(record.step, measurement.writer, measurement.about)
         if self.watcher and record.nonfinite is None:
             self.state.pruned = self.watcher.observed(metrics)
 
@@ -262,6 +266,7 @@ class Execution:
         """Write the figures, the model and the result, pass them to the tracker, and end the run there."""
         outputs, tracker, measurement, data = self.outputs, self.tracker, self.measurement, self.data
         assert measurement.final is not None
+        self.live.close(measurement.writer, measurement.about)
         outputs.write_evaluation(self.net, data, final)
         if tracker.figure_format:
             for name, error in outputs.draw_figures(self.net).items():

@@ -123,6 +123,11 @@ class Measurement:
         return self.final
 
     @property
+    def about(self) -> Json:
+        """What the record is of, as plain JSON, without finding."""
+        return self._about
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """The sentences of the finding: at initialization, and after training."""
         said = ("" if one is None else one.sentence for one in (self.finding, self.final))

@@ -108,6 +108,19 @@ def _artifact(client: Any, spool: Spool, path: str, folder: str) -> None:
     send(spool.target["run"], str(source), folder or None)
 
 
+def _image(client: Any, spool: Spool, path: str, key: str, step: int, when: int) -> None:
+    """Log a picture at a step, one for each time, however often it is sent."""
+    from PIL import Image
+
+    source = inside(spool.directory, path)
+    run_id = spool.target["run"]
+    if not source.exists():
+        log.warning("%s is gone and cannot be sent", source)
+    elif not any(str(when) in artifact.path for artifact in client.list_artifacts(run_id, "images")):
+        with Image.open(source) as image:
+            client.log_image(run_id, image.convert("RGB"), key=key, step=step, timestamp=when, synchronous=True)
+
+
 def _end(client: Any, spool: Spool, status: str, when: int) -> None:
     client.set_terminated(spool.target["run"], status, end_time=when)
 
@@ -176,7 +189,13 @@ def _logged_model(client: Any, spool: Spool) -> Any:
     return logged
 
 
-JOBS: dict[str, Callable[..., None]] = {"tag": _tag, "artifact": _artifact, "model": _model, "end": _end}
+JOBS: dict[str, Callable[..., None]] = {
+    "tag": _tag,
+    "artifact": _artifact,
+    "image": _image,
+    "model": _model,
+    "end": _end,
+}
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,17 @@ class MLflowTracker(Tracker):
             path = place
         self._add("artifact", str(path.relative_to(home)), folder)
 
+    @property
+    def takes_images(self) -> bool:
+        """MLflow shows them, with a slider over the steps."""
+        return True
+
+    def image(self, path: Path, key: str, step: int) -> None:
+        """Log a picture of the run's directory under ``key`` at ``step``."""
+        if self._spool is not None:
+            place = str(path.relative_to(self._spool.directory))
+            self._add("image", place, key, step, int(time.time() * 1000))
+
     def save_model(self, directory: Path, data: Any) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
         example = data.scaler.inverse((data.x_test if len(data.x_test) else data.x_train)[:3])

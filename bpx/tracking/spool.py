@@ -21,6 +21,7 @@ FILE, METRICS = "delivery.json", "metrics.jsonl"
 ARGUMENTS: dict[str, tuple[Any, ...]] = {  # of each kind of job
     "tag": (str, str),
     "artifact": (str, str),
+    "image": (str, str, int, int),  # the file, key, step, time in ms
     "model": ((dict, list),),
     "end": (str, int),
 }
@@ -61,7 +62,7 @@ class Spool:
             expected = ARGUMENTS[kind]
             if len(arguments) != len(expected) or not all(map(isinstance, arguments, expected)):
                 raise ValueError(f"{directory / FILE} is damaged: job {kind!r} has invalid arguments")
-            if kind == "artifact":  # an untrusted directory: nothing outside it is sent
+            if kind in ("artifact", "image"):  # an untrusted directory: nothing outside it is sent
                 try:
                     inside(directory, arguments[0])
                 except ValueError as error:

@@ -183,6 +183,14 @@ class Tracker:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Hand over a file, or a directory's files, to stand under ``folder``."""
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether there is a store that shows images by step."""
+        return False
+
+    def image(self, path: Path, key: str, step: int) -> None:
+        """Hand over a picture of the run's directory, to be seen under ``key`` at ``step``."""
+
     def save_model(self, directory: Path, data: Any) -> None:
         """Hand over the model files of ``directory``."""
 

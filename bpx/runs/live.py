@@ -1,0 +1,76 @@
+"""Pictures of the layers while a run trains: drawn in a thread of their own, for at most 2 % of the time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any, final
+
+from bpx.records import Rows
+from bpx.tracking import Tracker
+
+KEY, FOLDER = "layers", "live"
+MAX_PICTURES, SHARE = 20, 0.02  # of a run; of its training time, another hundredth being that of sending them
+FIRST_COST = 0.5  # seconds of the processor that the first picture is expected to take
+PATIENCE = 10.0  # seconds that the end of a run waits for a picture
+log = logging.getLogger("bpx")
+
+
+@final
+class LivePictures:
+    """Hand the tracker a picture of all layers now and then, as often as time allows, never two at once.
+
+    Attributes
+    ----------
+    seconds : float
+        The processor's time that drawing has taken.
+    count : int
+        The pictures drawn.
+    """
+
+    def __init__(self, directory: Path, tracker: Tracker, total_steps: int) -> None:
+        self.seconds, self.count = 0.0, 0
+        self._folder, self._tracker = directory / FOLDER, tracker
+        self._every, self._next = max(1, total_steps // MAX_PICTURES), 0
+        self._wanted = bool(tracker.figure_format) and tracker.takes_images
+        self._cost, self._started = FIRST_COST, time.perf_counter()
+        self._last = 0
+        self._thread: threading.Thread | None = None
+
+    def observe(self, step: int, rows: Rows, about: dict[str, Any]) -> None:
+        """Begin to draw the record of ``step`` if a picture is due, and there is time for it."""
+        self._last = step
+        due = self._wanted and step >= self._next and self.count < MAX_PICTURES
+        if not due or (self._thread is not None and self._thread.is_alive()):
+            return
+        if self.seconds + self._cost <= SHARE * (time.perf_counter() - self._started):
+            self._next = step + self._every
+            part = rows.excerpt({0, step}, about)
+            self._thread = threading.Thread(target=self._draw, args=(step, part), daemon=True)
+            self._thread.start()
+
+    def close(self, rows: Rows, about: dict[str, Any]) -> None:
+        """Wait for the picture that is being drawn, and add that of the last record where there were any."""
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
+            self._thread = None
+            self._draw(self._last, rows.excerpt({0, self._last}, about))
+
+    def _draw(self, step: int, part: Rows) -> None:
+        begin = time.thread_time()
+        try:
+            from bpx.figures.canvas import save
+            from bpx.figures.live import layers_picture
+
+            figure = layers_picture(part.records())
+            if figure is not None:
+                self._folder.mkdir(exist_ok=True)
+                self._tracker.image(save(figure, self._folder / f"{KEY}-{step:06d}.png"), KEY, step)
+                self.count += 1
+        except Exception as error:  # the run is whole without it
+            log.warning("the picture of step %d could not be drawn: %s", step, error)
+            self._wanted = False
+        self._cost = time.thread_time() - begin
+        self.seconds += self._cost
