@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from bpx.system.interrupts import end_without_traceback
 
@@ -11,10 +10,12 @@ if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
 import numpy as np
+from omegaconf import DictConfig
 
 from bpx.cli.command import command, exit_process, terminal
 from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
+from bpx.engine.arrays import Array
 from bpx.probes import trace
 
 FOLDER = Path("outputs/gradcheck")
@@ -23,7 +24,7 @@ MAX_MAGNITUDE = 1e140  # of what a step passes on: norms square it
 
 
 @command
-def main(config: Any) -> int:
+def main(config: DictConfig) -> int:
     """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
     from bpx.runs.networks import build_network
     from bpx.runs.run import run_directory
@@ -43,7 +44,7 @@ def main(config: Any) -> int:
     return 0 if check.passed else 1
 
 
-def look(net: Network, x: Any, y: Any) -> None:
+def look(net: Network, x: Array, y: Array) -> None:
     """Raise UserError where a step on (x, y) makes numbers of which no difference can be taken, naming the first."""
     replica = net.replica(len(x))
     with np.errstate(all="ignore"):

@@ -6,6 +6,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
+from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.theory import slope_verdict
@@ -46,12 +47,12 @@ def measure(s: Study) -> Data:
     growth = {name: np.median(d[:, 0] / d[:, -2]) for name, d in delta.items()}
     accuracy = {name: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for name, made in runs.items()}
     reached = {name: float(np.nanmedian(v)) for name, v in accuracy.items() if np.isfinite(v).any()}
-    diverged = sum(r.outcome == "diverged" for r in runs["gain 2"])
+    diverged = sum(r.outcome == Outcome.DIVERGED for r in runs["gain 2"])
     s.log(growth_gain_2=growth["gain 2"], growth_he=growth["gain √2 (He)"], diverged_gain_2=diverged / repeats)
     s.log(**{f"accuracy/{metric_name(name)}": value for name, value in reached.items()})
     costs = {}
     for name, made in runs.items():
-        finished = [r.history("cost/train") for r in made if r.outcome == "finished"]
+        finished = [r.history("cost/train") for r in made if r.outcome == Outcome.FINISHED]
         if finished:
             costs[name] = {"step": finished[0][0], "cost": percentiles([cost for _, cost in finished])}
     return {"factor": percentiles(np.array(measured).T), "theory": theory, "share": share, "repeats": repeats,

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import GREEN, RED, Picture, legend_below, new_figure, style_axes
+from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
 
@@ -77,7 +78,7 @@ def measure(s: Study) -> Data:
         for seed, r in enumerate(runs):
             steps, cost = r.history("cost/train")
             histories[f"seed {seed}"] = {"step": steps, "cost": cost}
-        diverged = float(np.mean([r.outcome == "diverged" for r in runs]))
+        diverged = float(np.mean([r.outcome == Outcome.DIVERGED for r in runs]))
         training[name] = {"diverged": diverged, "accuracy": np.median(accuracy) if accuracy else None,
                           "runs": histories}  # fmt: skip
         s.log(**{f"diverged_{name.replace(' ', '_')}": diverged})

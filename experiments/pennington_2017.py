@@ -12,6 +12,7 @@ import numpy as np
 from bpx.engine import Activation
 from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
+from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 
@@ -62,7 +63,7 @@ def measure(s: Study) -> Data:
         for depth in LEARNED:
             runs = s.train(f"linear {name} {depth}", *LEARN, weights, f"model.depth={depth}", *short,
                            seeds=min(3, s.seeds))  # fmt: skip
-            fine = [r for r in runs if r.outcome == "finished"]
+            fine = [r for r in runs if r.outcome == Outcome.FINISHED]
             final = np.median([r.metrics["cost/test"] if r in fine else np.nan for r in runs])
             s.log(**{f"cost_test/{name}_{depth}": final})
             data["learning"][name][str(depth)] = {"final": final} | ({

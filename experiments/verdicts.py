@@ -9,6 +9,7 @@ from bpx import diagnose
 from bpx.diagnosis import predict_network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
+from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.theory import slope_verdict
@@ -35,7 +36,7 @@ def measure(s: Study) -> Data:
         delta = np.array(profiles)
         slope = float(np.median(-np.polyfit(AT, np.log10(delta).T, 1)[0]))
         made = s.train(name, *SETUP, *setup, "optimizer.lr=0.05", f"epochs={data['epochs']}", seeds=min(3, s.seeds))
-        ends = [r.metrics["accuracy/test"] for r in made if r.outcome == "finished"]
+        ends = [r.metrics["accuracy/test"] for r in made if r.outcome == Outcome.FINISHED]
         s.log(**{f"factor/{name}": 10**slope, f"predicted/{name}": theory.factor or math.nan})
         data[name] = {
             "delta": percentiles(delta),

@@ -7,13 +7,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bpx import __version__
 from bpx.cli.errors import one_line, similar
 from bpx.cli.overrides import Checks, prepared, sweeps_seeds
 from bpx.config import CONF, PACKAGE, UserError, make_plan
 from bpx.system.interrupts import Stop
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from bpx.cli.terminal import Terminal
 
 HYDRA = ("1.3.8", "1.4")  # tried from this version on, below that
 PIPE = 128 + signal.SIGPIPE  # the exit code after a closed pipe
@@ -24,7 +29,7 @@ class Answered(Exception):
 
 
 def command(
-    task: Callable[[Any], Any], check: Checks = lambda: make_plan, seed_sweeper: str | None = None
+    task: Callable[[DictConfig], object], check: Checks = lambda: make_plan, seed_sweeper: str | None = None
 ) -> Callable[[], int]:
     """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number.
 
@@ -52,7 +57,7 @@ def command(
         errors: list[BaseException] = []
         code, composed = 0, False
 
-        def guarded(config: Any) -> Any:
+        def guarded(config: DictConfig) -> object:
             nonlocal code, composed
             composed = True
             try:
@@ -63,6 +68,7 @@ def command(
                 if full or _unforeseen(error):
                     raise
                 errors.append(error)  # Hydra would print a line too
+                return None
 
         try:
             hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(guarded)()
@@ -90,7 +96,7 @@ def command(
     return run
 
 
-def run_cli(task: Callable[[], Any]) -> int:
+def run_cli(task: Callable[[], object]) -> int:
     """Do a task and return the exit code: what the user got wrong is one line, and 2."""
     accept_any_text()
     try:
@@ -126,11 +132,11 @@ def exit_process(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def terminal(quiet: bool = False) -> Any:
+def terminal(quiet: bool = False) -> Terminal:
     """Return the console: where stdout is no terminal nothing is wrapped or cut, however narrow COLUMNS is."""
-    from bpx.cli.terminal import Terminal
+    from bpx.cli import terminal as module  # rich takes its time
 
-    return Terminal(quiet)
+    return module.Terminal(quiet)
 
 
 def accept_any_text() -> None:
@@ -154,7 +160,7 @@ def _from_hydra(error: BaseException) -> bool:
     return own <= {os.path.realpath(__file__)}
 
 
-def _look_over(task: Callable[[Any], Any], check: Checks, seed_sweeper: str | None) -> None:
+def _look_over(task: Callable[[DictConfig], object], check: Checks, seed_sweeper: str | None) -> None:
     """Check the command line's words and put them in the order in which Hydra takes them.
 
     Raises UserError, and Answered where the words ask for help or the version.

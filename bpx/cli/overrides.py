@@ -7,16 +7,21 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from bpx.cli.errors import one_line
 from bpx.config import CONF, UserError
 from bpx.system.text import listed
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
 MAX_JOBS = 10_000  # of a multirun
 MAX_CHECKED = 300  # compositions before a multirun begins
 OPTIONAL = ("experiment", "sweep")  # groups that the defaults list does without
-Checks = Callable[[], Callable[[Any], Any]]  # make what checks a composed configuration; that raises UserError
+Checks = Callable[[], Callable[[DictConfig], object]]  # make what checks a configuration, and raises UserError
 WITHOUT_EFFECT = {
     "hydra.sweep.subdir": "every run has its own directory, outputs/<experiment>/<id>, every trial one in its study's"
 }
@@ -71,7 +76,7 @@ def prepared(
     return out
 
 
-def parse(word: str) -> Any:
+def parse(word: str) -> Override:
     """Return Hydra's override of a word; raises UserError, with the quoting that works where there is one."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -93,7 +98,7 @@ def parse(word: str) -> Any:
         raise UserError(f"{key}: {value} needs quotes: {shlex.quote(word)}") from error
 
 
-def number_of_values(sweep: Any) -> int | None:
+def number_of_values(sweep: object) -> int | None:
     """Return how many values a sweep has, without listing them; None where there is no end to them."""
     from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 
@@ -155,7 +160,7 @@ def check_values(words: Sequence[str], check: Checks, config_dir: str | None = N
         raise refused
 
 
-def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]], Any]) -> UserError | None:
+def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]], object]) -> UserError | None:
     """Return why a value of a sweep can never run: it fails beside every value of the other keys, one at a time."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -204,7 +209,7 @@ def sweeps_seeds(words: Sequence[str]) -> bool:
     return seed is not None and not elsewhere and (number_of_values(seed.value()) or 0) > 1
 
 
-def _check_options(override: Any, extended: bool) -> None:
+def _check_options(override: Override, extended: bool) -> None:
     """Raise UserError where a group is set to what is no option of it."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
@@ -218,7 +223,7 @@ def _check_options(override: Any, extended: bool) -> None:
     if isinstance(sweep, Glob) or (override.is_sweep_override() and not isinstance(sweep, ChoiceSweep)):
         if number_of_values(sweep) is None and not hasattr(sweep, "start"):
             return  # glob
-        raise UserError(f"{allowed}, got {override.input_line.partition('=')[2]}")
+        raise UserError(f"{allowed}, got {str(override.input_line).partition('=')[2]}")
     for value in sweep.list if isinstance(sweep, ChoiceSweep) else [sweep]:
         name = value.text if isinstance(value, QuotedString) else value
         if isinstance(name, list) and group in ("experiment",):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+
+from omegaconf import DictConfig
+from rich.table import Table
 
 from bpx.cli.command import command, terminal
 from bpx.config import Plan, UserError, hidden_widths, make_plan
@@ -27,7 +29,7 @@ TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 
 
 @command
-def main(config: Any) -> None:
+def main(config: DictConfig) -> None:
     """Print what theory says of the configuration's network, and save the phase diagram of a plain one."""
     checked = make_plan(config)
     net = architecture(checked)
@@ -84,10 +86,8 @@ def architecture(checked: Plan) -> Architecture:
     )
 
 
-def table(net: Architecture, scales: list[float], answer: MeanField | None, prediction: Prediction) -> Any:
+def table(net: Architecture, scales: list[float], answer: MeanField | None, prediction: Prediction) -> Table:
     """Return the numbers as a rich table; ``answer`` is that of infinite depth, where all layers have one sigma_w."""
-    from rich.table import Table
-
     out = Table(title=_title(net), show_header=False)
     low, high = min(scales), max(scales)
     one = high < (1 + SAME) * low

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import BinaryIO, final
 
 import numpy as np
 from matplotlib import rc_context, rcParams
@@ -19,6 +19,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
+
+from bpx.engine.arrays import Values
 
 # Okabe and Ito (2008), Color Universal Design: seen apart with every kind of colour vision
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
@@ -178,13 +181,13 @@ def figure_legend(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
     )  # fmt: skip
 
 
-def positive(values: Any) -> Any:
+def positive(values: ArrayLike) -> Values:
     """Return the values with NaN in place of what a log axis cannot show."""
-    values = np.asarray(values, float)
-    return np.where((values > LOG_AXIS_MIN) & (values < LOG_AXIS_MAX), values, np.nan)
+    x = np.asarray(values, float)
+    return np.where((x > LOG_AXIS_MIN) & (x < LOG_AXIS_MAX), x, np.nan)
 
 
-def log_y(axes: Axes, values: Any) -> None:
+def log_y(axes: Axes, values: ArrayLike) -> None:
     """Make the y axis logarithmic if any value is positive, with plain numbers where it spans little."""
     good = positive(values)
     good = good[np.isfinite(good)]
@@ -210,12 +213,12 @@ def power(y: float) -> str:
     return "10" + f"{np.log10(y):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")) if y > 0 else "0"
 
 
-def log10(values: Any) -> Any:
+def log10(values: ArrayLike) -> Values:
     """Return log10 of the positive finite values, NaN elsewhere."""
     return np.log10(positive(values))
 
 
-def ranges(values: Any) -> bool:
+def ranges(values: ArrayLike) -> bool:
     """Return whether the finite values are positive and span more than a factor of 30: a log axis then shows more."""
     good = np.asarray(values, float)
     good = good[np.isfinite(good)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +17,7 @@ from bpx.engine.network import Network
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.measurement import Measurement
 from bpx.theory import Verdict
+from bpx.tracking import Tracker
 from bpx.training import Record
 
 DELTA = "(delta, δ = ∂J/∂z: how the cost changes with a layer's sum z = aW + b)"  # where it first stands
@@ -112,7 +112,7 @@ class Console:
         final: dict[str, float],
         measurement: Measurement,
         directory: Path,
-        tracker: Any,
+        tracker: Tracker,
         diverged: str,
     ) -> None:
         """Print the layers, the results, and where to look at the run."""

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +128,7 @@ def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
     return {key: row for key, row in values.items() if len(set(row)) > 1}
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """Return a value of a configuration as text."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 

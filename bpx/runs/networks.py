@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast, final
+from typing import cast, final
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -137,12 +137,12 @@ def _option(group: str, name: str) -> DictConfig:
     return cast(DictConfig, OmegaConf.load(CONF / group / f"{name}.yaml"))
 
 
-def _number(value: str) -> Any:
+def _number(value: str) -> float | str:
     try:
         return float(value)
     except ValueError:
         return value
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -34,7 +33,7 @@ class Precheck:
     """Check configurations together with their data, which are loaded once for all that share them."""
 
     def __init__(self) -> None:
-        self._loaded: tuple[Any, Dataset] | None = None
+        self._loaded: tuple[object, Dataset] | None = None
 
     def __call__(self, config: DictConfig) -> Plan:
         """Return the plan of ``config``; raises UserError where it, its data, or both together cannot be used."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -122,11 +121,11 @@ def _latest() -> Path:
     return max(configs, key=lambda path: path.stat().st_mtime_ns).parent.parent
 
 
-def _changes(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+def _changes(overrides: Sequence[str]) -> list[tuple[str, object]]:
     """Return the keys that are to change and their values; raises UserError where a group is to."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    found = []
+    found: list[tuple[str, object]] = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         if key == "resume":
@@ -137,7 +136,7 @@ def _changes(overrides: Sequence[str]) -> list[tuple[str, Any]]:
     return found
 
 
-def _allowed(wanted: Sequence[tuple[str, Any]]) -> list[str]:
+def _allowed(wanted: Sequence[tuple[str, object]]) -> list[str]:
     """Return the modules that the person who resumes allows; raises UserError."""
     for value in (value for key, value in wanted if key == "allow"):
         if not isinstance(value, list):
@@ -155,7 +154,7 @@ def _check_targets(path: Path, held: Json, allow: Sequence[str]) -> None:
             raise UserError(f"{path}: {here}={value} is not part of bpx; to import its module, give allow=[{root}]")
 
 
-def _check_epochs(config: DictConfig, before: int, after: Any) -> None:
+def _check_epochs(config: DictConfig, before: int, after: int) -> None:
     plan = make_plan(config)
     if after < before:
         raise UserError(f"a resumed run can take more epochs than {before}, not fewer: got {after}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -130,9 +130,9 @@ def _failures_reported(job: Job) -> Iterator[None]:
         raise WriteError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
 
 
-def as_given(overrides: Any) -> list[str]:
+def as_given(overrides: object) -> list[str]:
     """Return Hydra's list of overrides as they were typed, interpolations unresolved."""
-    return [str(word) for word in cast(list[Any], OmegaConf.to_container(overrides, resolve=False))]
+    return [str(word) for word in cast(list[object], OmegaConf.to_container(overrides, resolve=False))]
 
 
 def _hydra() -> tuple[Json, list[str]]:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
 from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
 from bpx.data import Dataset
@@ -262,7 +263,7 @@ class StudyCommand:
         return run_cli(run_study)
 
 
-def compose(*overrides: str) -> Any:
+def compose(*overrides: str) -> DictConfig:
     """Return Hydra's composition of the configuration; raises UserError."""
     import hydra
     from hydra.errors import HydraException

@@ -88,11 +88,11 @@ class StudyResult:
             raise UserError(f"{path}: no data of a study: {type(error).__name__}: {error}") from error
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return a value as JSON has it, numbers rounded."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
@@ -112,5 +112,5 @@ def _arrays(value: Any) -> Any:
     return value
 
 
-def _has_text(value: Any) -> bool:
+def _has_text(value: object) -> bool:
     return any(map(_has_text, value)) if isinstance(value, list) else isinstance(value, str)

@@ -134,7 +134,7 @@ class Options:
         return UserError(f"hydra.sweeper.{part} ({given}): {text}")
 
 
-def parse_options(node: Any) -> Options:
+def parse_options(node: DictConfig) -> Options:
     """Return the options of a composed ``hydra.sweeper``; raises UserError."""
     plain = {
         str(key): OmegaConf.to_container(value, resolve=True) if isinstance(value, (DictConfig, ListConfig)) else value

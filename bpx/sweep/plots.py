@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
@@ -20,6 +20,9 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.study import outcome_of
 from bpx.sweep.style import restyle
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
@@ -71,7 +74,7 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
     return drawn
 
 
-def _arrange(figure: Any, name: str) -> None:
+def _arrange(figure: Figure, name: str) -> None:
     """Put the words of a figure where they can be read, and draw them as they are: ``$`` starts no formula."""
     _literal(figure)
     for part, arrange in (("slices", _arrange_slices), ("parallel", _arrange_parallel)):
@@ -80,7 +83,7 @@ def _arrange(figure: Any, name: str) -> None:
     _literal(figure)
 
 
-def _literal(figure: Any) -> None:
+def _literal(figure: Figure) -> None:
     """Let no text be a formula but the powers of ten along logarithmic axes."""
     from matplotlib.text import Text
 
@@ -110,7 +113,7 @@ def _plots(
             yield f"contour{suffix}", partial(draw.plot_contour, with_diverged, params=list(CONTOUR), **keywords)
 
 
-def _arrange_slices(figure: Any) -> None:
+def _arrange_slices(figure: Figure) -> None:
     """Give every category room and its word, upright where all of them do not fit side by side."""
     from matplotlib.category import StrCategoryFormatter
 

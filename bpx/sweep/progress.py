@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from textwrap import shorten
-from typing import Any
 
 from optuna.trial import FrozenTrial
 from rich.progress import BarColumn, Progress, TextColumn
@@ -120,6 +119,6 @@ def line(trial: FrozenTrial, options: Options) -> str:
     return f"trial {trial.number:<4} {params}  ->  {'  '.join(values)}"
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a number in four digits, anything else as it is."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 
-COMBINE: dict[str, Callable[[Sequence[float]], Any]] = {"mean": np.mean, "median": np.median}
+COMBINE: dict[str, Callable[[Sequence[float]], np.floating]] = {"mean": np.mean, "median": np.median}
 
 
 @final

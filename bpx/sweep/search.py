@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -47,7 +48,7 @@ ONE_BY_ONE = "BasicLauncher"
 FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false", "checkpoint.keep": "0"}
 
 
-def search(given: Any, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
+def search(given: DictConfig, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
     """Run a study to its budget and return the best value; raises UserError."""
     keep_quiet()
     options = parse_options(given)
@@ -148,7 +149,7 @@ def warned_once() -> Iterator[None]:
         warnings.showwarning = show
 
 
-def _raise_disk_error(job: Any) -> None:
+def _raise_disk_error(job: JobReturn) -> None:
     """Raise the OSError that a job ended with: a full disk is no fault of its trial, and the next would meet it."""
     try:
         with redirect_stderr(io.StringIO()):  # Hydra announces an error before it raises it

@@ -11,16 +11,16 @@ import secrets
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpx.config import UserError
@@ -45,7 +45,7 @@ class Store(ABC):
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @abstractmethod
-    def exclusively(self) -> Any:
+    def exclusively(self) -> AbstractContextManager[None]:
         """Return a context that one process at a time is in."""
 
     @abstractmethod
@@ -95,9 +95,9 @@ class JournalStore(Store):
             for left in path.parent.glob(f"{path.name}.worker-*"):
                 if not is_held(left):
                     left.unlink(missing_ok=True)  # of a process that was killed
-        self._pulse: Any = None
+        self._pulse: IO[str] | None = None
 
-    def exclusively(self) -> Any:
+    def exclusively(self) -> AbstractContextManager[None]:
         """Return a context that one process at a time is in."""
         return locked(self.path.with_name(f"{self.path.name}.turn"))
 
@@ -164,7 +164,7 @@ class DatabaseStore(Store):
             connection.invalidate()  # the end of the connection gives the lock back, whatever its state
             connection.close()
 
-    def _lock(self) -> Any:
+    def _lock(self) -> Connection:
         connection = self._engine.connect()
         try:
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_KEY})")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from bpx.system.text import one_line
 from bpx.tracking import library, liveness, store
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import FILE, Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 METRICS_A_BATCH = 1000
 SEND_EVERY = 2.0  # seconds
@@ -34,7 +37,7 @@ log = logging.getLogger("bpx")
 class Delivery:
     """Send a run's spool in a thread, every two seconds and when the run ends; what fails is tried again."""
 
-    def __init__(self, client: Any, spool: Spool, name: str) -> None:
+    def __init__(self, client: MlflowClient, spool: Spool, name: str) -> None:
         self.client, self.spool, self.name = client, spool, name
         self.failure = ""
         self._ending = threading.Event()
@@ -66,7 +69,7 @@ class Delivery:
                 self.failure = one_line(error)  # what is left waits for the next time
 
 
-def deliver(client: Any, spool: Spool) -> None:
+def deliver(client: MlflowClient, spool: Spool) -> None:
     """Send all that waits; raises whatever a store that cannot be used raises, what has arrived being noted."""
     if spool.empty:
         return
@@ -81,7 +84,7 @@ def deliver(client: Any, spool: Spool) -> None:
             spool.done()
 
 
-def _send_metrics(client: Any, spool: Spool) -> None:
+def _send_metrics(client: MlflowClient, spool: Spool) -> None:
     from mlflow.entities import Metric
 
     lines, end = spool.next_lines()
@@ -95,11 +98,11 @@ def _send_metrics(client: Any, spool: Spool) -> None:
         lines, end = spool.next_lines()
 
 
-def _tag(client: Any, spool: Spool, key: str, value: str) -> None:
+def _tag(client: MlflowClient, spool: Spool, key: str, value: str) -> None:
     client.set_tag(spool.target["run"], key, value)
 
 
-def _artifact(client: Any, spool: Spool, path: str, folder: str) -> None:
+def _artifact(client: MlflowClient, spool: Spool, path: str, folder: str) -> None:
     source = inside(spool.directory, path)
     if not source.exists():
         log.warning("%s is gone and cannot be sent", source)
@@ -108,7 +111,7 @@ def _artifact(client: Any, spool: Spool, path: str, folder: str) -> None:
     send(spool.target["run"], str(source), folder or None)
 
 
-def _image(client: Any, spool: Spool, path: str, key: str, step: int, when: int) -> None:
+def _image(client: MlflowClient, spool: Spool, path: str, key: str, step: int, when: int) -> None:
     """Log a picture at a step, one for each time, however often it is sent."""
     from PIL import Image
 
@@ -121,11 +124,11 @@ def _image(client: Any, spool: Spool, path: str, key: str, step: int, when: int)
             client.log_image(run_id, image.convert("RGB"), key=key, step=step, timestamp=when, synchronous=True)
 
 
-def _end(client: Any, spool: Spool, status: str, when: int) -> None:
+def _end(client: MlflowClient, spool: Spool, status: str, when: int) -> None:
     client.set_terminated(spool.target["run"], status, end_time=when)
 
 
-def _model(client: Any, spool: Spool, example: dict[str, list[Any]] | list[list[float]]) -> None:
+def _model(client: MlflowClient, spool: Spool, example: dict[str, list[Any]] | list[list[float]]) -> None:
     """Log a pyfunc model that takes raw features and gives the network's outputs: one in a run, however often sent."""
     import mlflow.pyfunc
     import pandas as pd
@@ -175,7 +178,7 @@ def _model(client: Any, spool: Spool, example: dict[str, list[Any]] | list[list[
         client.finalize_logged_model(logged.model_id, "READY")
 
 
-def _logged_model(client: Any, spool: Spool) -> Any:
+def _logged_model(client: MlflowClient, spool: Spool) -> Any:
     """Return the run's model in the store, made and put among its outputs by whichever attempt came so far."""
     from mlflow.entities import LoggedModelOutput
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bpx.system.text import masked
 from bpx.tracking import library, store
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.tracker import Child
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 WANTED = ("config", "gradient_flow.parquet")
 
@@ -41,7 +44,7 @@ def download(run_id: str, folder: Path) -> Child | None:
 
 
 @contextmanager
-def _client(uri: str, what: str = "") -> Iterator[Any]:
+def _client(uri: str, what: str = "") -> Iterator[MlflowClient]:
     """Give a client of a store; what goes wrong is a TrackingError that begins with ``what``."""
     with store.failures_reported(uri, what):
         store.answers(uri)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,10 @@ from bpx.tracking.library import quietly
 from bpx.tracking.spool import Spool
 from bpx.tracking.system_metrics import SystemMetrics
 from bpx.tracking.tracker import Child, Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 STATUS = {
     Outcome.FINISHED: "FINISHED",
@@ -153,7 +157,8 @@ class MLflowTracker(Tracker):
 
     def children(self, running: bool = False) -> list[Child]:
         """Return the runs (or the ``running`` ones) whose parent this is, the oldest first; raises TrackingError."""
-        runs, token = [], None
+        runs: list[Run] = []
+        token = None
         only = " AND attributes.status = 'RUNNING'" if running else ""
         with self._reported():
             while True:
@@ -255,7 +260,7 @@ class MLflowTracker(Tracker):
         """Why something could not be sent, in one line; empty where all has arrived."""
         return self._unsent
 
-    def _add(self, *job: Any) -> None:
+    def _add(self, *job: object) -> None:
         if self._spool is not None:
             self._spool.add(*job)
 
@@ -344,7 +349,7 @@ class MLflowTracker(Tracker):
         return client
 
     @staticmethod
-    def _has(client: Any, run_id: str) -> bool:
+    def _has(client: MlflowClient, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -354,26 +359,28 @@ class MLflowTracker(Tracker):
                 raise
             return False
 
-    def _find_experiment(self, client: Any) -> str:
+    def _find_experiment(self, client: MlflowClient) -> str:
         from mlflow.exceptions import MlflowException
 
-        known = client.get_experiment_by_name(self.experiment)
+        name = str(self.experiment)
+        known = client.get_experiment_by_name(name)
         if known is None:
             try:
-                return str(client.create_experiment(self.experiment))
+                return str(client.create_experiment(name))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            known = client.get_experiment_by_name(self.experiment)  # another machine was quicker
+            known = client.get_experiment_by_name(name)  # another machine was quicker
+            assert known is not None
         if known.lifecycle_stage != "active":
             again = f"mlflow experiments restore --experiment-id {known.experiment_id}"
             raise TrackingError(
-                f"the experiment {self.experiment} has been deleted: give another tracking.experiment, or `{again}`"
+                f"the experiment {name} has been deleted: give another tracking.experiment, or `{again}`"
             )
         self.notes += store.moved(self._uri, known.artifact_location)
         return str(known.experiment_id)
 
-    def _end_abandoned(self, client: Any) -> list[str]:
+    def _end_abandoned(self, client: MlflowClient) -> list[str]:
         """End the runs that processes of this machine left RUNNING when they died, and return their names."""
         host = liveness.HOST.replace("'", "")
         wanted = f"attributes.status = 'RUNNING' and tags.`bpx.host` = '{host}'"

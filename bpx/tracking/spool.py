@@ -18,7 +18,7 @@ from bpx.system.files import inside, write_json
 from bpx.tracking.errors import TrackingError
 
 FILE, METRICS = "delivery.json", "metrics.jsonl"
-ARGUMENTS: dict[str, tuple[Any, ...]] = {  # of each kind of job
+ARGUMENTS: dict[str, tuple[type | tuple[type, ...], ...]] = {  # of each kind of job
     "tag": (str, str),
     "artifact": (str, str),
     "image": (str, str, int, int),  # the file, key, step, time in ms
@@ -71,7 +71,7 @@ class Spool:
         spool.todo = todo
         return spool
 
-    def add(self, *job: Any) -> None:
+    def add(self, *job: object) -> None:
         """Put a job, a kind and its JSON arguments, at the end."""
         with self._lock:
             self.todo.append(list(job))

@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from bpx.engine.arrays import Arrays
+from bpx.engine.arrays import Arrays, Values
 from bpx.engine.memory import add_prefix, select_prefix
 from bpx.engine.numbers import require
 from bpx.records import Keys, RecordWriter
@@ -192,7 +191,7 @@ class Checkpoints:
             keys = [[list(key) for key in group[0]] for group in news]
             checkpoint_file.write(self._rows(self._parts), {"keys": keys}, arrays)
 
-    def _read_rows(self, part: int) -> Iterator[tuple[int, float, Keys, Any]]:
+    def _read_rows(self, part: int) -> Iterator[tuple[int, float, Keys, Values]]:
         facts, arrays = checkpoint_file.read(self._rows(part))
         for i, group in enumerate(facts["keys"]):
             keys: Keys = tuple((str(a), str(b), str(c), int(d)) for a, b, c, d in group)

@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def _dtype(name: str) -> DType:
     return np.dtype(name)
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
+def _shape(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, list) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"invalid header: expected a shape, got {str(shape)[:40]}")
     return tuple(shape)

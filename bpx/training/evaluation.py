@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bpx.data import Dataset
+from bpx.engine.arrays import Array, Arrays
 from bpx.engine.network import Network
 from bpx.system.files import replaced
 
@@ -37,7 +37,7 @@ def evaluated(net: Network, data: Dataset) -> dict[str, float]:
     return found
 
 
-def errors(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, float]:
+def errors(net: Network, data: Dataset, x: Array, y: Array) -> dict[str, float]:
     """Return RMSE and R^2 of a regression, in the units of the data, each the mean over the targets.
 
     rmse = sqrt(mean_i (a_i - t_i)**2), r2 = 1 - sum_i (a_i - t_i)**2 / sum_i (t_i - mean t)**2; r2 is absent where a
@@ -58,9 +58,9 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
     can show, there is no confusion matrix. Of numbers, predicted and true values are written, in the units of the data.
     They are of the test part, or of the training part where there is none.
     """
-    arrays: dict[str, Any] = {"name": data.name, "class_names": np.array(data.class_names, dtype=str)}
+    arrays: Arrays = {"name": np.array(data.name), "class_names": np.array(data.class_names, dtype=str)}
     part, x, y = ("test", data.x_test, data.y_test) if len(data.x_test) else ("training", data.x_train, data.y_train)
-    arrays["part"] = part
+    arrays["part"] = np.array(part)
     probabilities = net.predict(x) if data.n_classes is not None else np.full(1, np.nan)
     if data.n_classes is not None and np.isfinite(probabilities).all():  # a diverged network decides nothing
         predicted = probabilities.argmax(axis=1)
@@ -74,17 +74,17 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
             "sample_true": y[few],
             "sample_pred": predicted[few],
             "sample_prob": probabilities[few, predicted[few]],
-            "test_accuracy": np.float64(np.nan if test_accuracy is None else test_accuracy),
+            "test_accuracy": np.array(np.nan if test_accuracy is None else test_accuracy),
         }
         if data.n_in == 2:
             arrays |= _regions(net, data, x, y)
     if data.n_classes is None:
         arrays |= _scatter(net, data, x, y)
     with replaced(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
-def _scatter(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, Any]:
+def _scatter(net: Network, data: Dataset, x: Array, y: Array) -> Arrays:
     few = np.unique(np.linspace(0, len(y) - 1, min(len(y), MAX_SCATTER)).astype(int))
     k = min(y.shape[1], MAX_TARGETS)
     true, predicted = y[few].astype(np.float64), net.predict(x[few]).astype(np.float64)
@@ -96,7 +96,7 @@ def _scatter(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, Any]:
     return {"target_true": true[:, :k], "target_pred": predicted[:, :k], "target_names": np.array(names)}
 
 
-def _regions(net: Network, data: Dataset, x: Any, y: Any) -> dict[str, Any]:
+def _regions(net: Network, data: Dataset, x: Array, y: Array) -> Arrays:
     points = data.scaler.inverse(x)
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.1 * (high - low)
