@@ -47,7 +47,15 @@ class Outcome(StrEnum):
 
 
 class Key(NamedTuple):
-    """What a value is of."""
+    """What a value is of.
+
+    Attributes
+    ----------
+    layer, operation, quantity : str
+        For instance layer_03, dense and delta_l2; empty for what is of the whole network.
+    index : int
+        Of a bin or of a singular value, else 0.
+    """
 
     layer: str
     operation: str
@@ -146,7 +154,19 @@ def _table(pa: Any, keys: tuple[Key, ...], steps: list[int], epochs: list[float]
 
 @dataclass(frozen=True)
 class Records:
-    """The rows of a record, one array a column, and what they are about."""
+    """The rows of a record, one array a column, and what they are about.
+
+    Attributes
+    ----------
+    step, epoch : array
+        When the value was measured.
+    layer, operation, quantity, index : array
+        What the value is of.
+    value : array
+        The values, NaN where a quantity did not exist.
+    about : dict
+        The run: its network, its finding.
+    """
 
     step: NDArray[np.int64]
     epoch: Values

@@ -18,6 +18,7 @@ PAGES = {  # pages of the site that stand elsewhere in the repository, before wh
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
 }
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 project, author = "bpx", "The bpx developers"
@@ -63,7 +64,8 @@ def relinked(text: str, file: str) -> str:
         path = os.path.normpath(Path(file).parent / match[1])
         return pages.get(path) or os.path.relpath(path, "docs")
 
-    return LINK.sub(link, text)
+    parts = FENCED.split(text)
+    return "".join(part if i % 2 else LINK.sub(link, part) for i, part in enumerate(parts))
 
 
 def read(app: Any, page: str, source: list[str]) -> None:

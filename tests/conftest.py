@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,18 @@ DATA = os.environ.get("BPX_DATA_DIR")
 os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a server in a test has no jobs: seven processes fewer
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job; what tests start inherits it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def write_own_parts(folder):
+    """Write the module and the YAMLs of docs/own_parts.md into a folder, and return the number of YAMLs."""
+    page = (ROOT / "docs" / "own_parts.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (folder / "mine.py").write_text("\n\n".join(blocks))
+    files = re.findall(r"`(conf/\w+/\w+\.yaml)`.*?\n```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for path, text in files:
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(text)
+    return len(files)
 
 
 @pytest.fixture(autouse=True)

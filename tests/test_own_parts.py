@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import write_own_parts
 
 import bpx
 from bpx.config import UserError, make_plan
@@ -20,7 +20,6 @@ from bpx.engine.parts import describe
 from bpx.records import read
 from bpx.runs.study import compose
 
-PAGE = (ROOT / "docs" / "own_parts.md").read_text()
 DIRECTORY = ("--config-dir", "conf")
 NETWORK = ("activation=sine", "initializer=triangular", "normalization=absolute", "loss=squared_hinge",
            "model.depth=4", "model.width=10")  # fmt: skip
@@ -46,13 +45,7 @@ print(mlflow.pyfunc.load_model(address, model_config={"allow": ["mine"]}).predic
 @pytest.fixture
 def home(tmp_path):
     """A folder with the module and the YAMLs of docs/own_parts.md."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    (tmp_path / "mine.py").write_text("\n\n".join(blocks))
-    files = re.findall(r"`(conf/\w+/\w+\.yaml)`.*?\n```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(files) == 8
-    for path, text in files:
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).write_text(text)
+    assert write_own_parts(tmp_path) == 8
     return tmp_path
 
 

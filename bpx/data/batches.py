@@ -15,6 +15,15 @@ class Batches:
 
     What ``epoch`` yields is valid until the next batch: the buffers are used again. ``position`` counts the
     samples of the epoch that are out already.
+
+    Parameters
+    ----------
+    x, y : array
+        Samples (n, n_in), and labels (n,) or targets (n, n_out).
+    batch_size : int
+        Samples a batch.
+    rng : numpy.random.Generator
+        Of the orders.
     """
 
     def __init__(self, x: Array, y: Array, batch_size: int, rng: np.random.Generator) -> None:

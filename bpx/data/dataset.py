@@ -117,8 +117,14 @@ class SupportsLoad(Protocol):
 class Source(ABC):
     """Where a dataset comes from; the fields are the keys that all sources share.
 
-    ``train_size`` uses the first so many training samples, ``val_size`` holds out so many (or such a share of
-    them) for validation, ``scaling`` is fitted on the training part alone.
+    Attributes
+    ----------
+    train_size : int, optional
+        Use the first so many training samples.
+    val_size : int or float, optional
+        Hold out so many of the training samples, or such a share of them, for validation.
+    scaling : str
+        ``none``, ``unit`` (to [0, 1]) or ``standard`` (mean 0, variance 1), fitted on the training part alone.
     """
 
     train_size: int | None = None

@@ -25,8 +25,14 @@ MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # o
 class _OpenMLImages(Source):
     """An image set in MNIST's form: from files, the cache, or OpenML.
 
-    ``path`` is the folder of its files, or that folder's parent, or its npz file; ``subset`` uses only the first so
-    many images and splits them 80/20; ``fallback`` is digits28 or null.
+    Attributes
+    ----------
+    path : str, optional
+        The folder of its files, or that folder's parent, or its npz file.
+    subset : int, optional
+        Use only the first so many images, split 80/20.
+    fallback : str, optional
+        digits28, where there are no files and no network; None: an error.
     """
 
     name: ClassVar[str]
@@ -198,7 +204,10 @@ SPLITS = {
 class EMNIST(_OpenMLImages):
     """Handwritten letters and digits, 28 x 28 (Cohen et al. 2017), upright, verified by structure.
 
-    ``split`` is balanced, bymerge (47 classes), byclass (62), letters (26, whose labels begin at 1), digits or mnist.
+    Attributes
+    ----------
+    split : str
+        balanced, bymerge (47 classes), byclass (62), letters (26, whose labels begin at 1), digits or mnist.
     """
 
     name = "emnist"

@@ -18,7 +18,15 @@ NUMBERS = LARGEST // 8  # at most, in float64
 
 @dataclass(frozen=True, kw_only=True)
 class _Made(Source):
-    """Samples that are made, split 80/20, with no validation part unless val_size asks for one."""
+    """Samples that are made, split 80/20, with no validation part unless val_size asks for one.
+
+    Attributes
+    ----------
+    random_state : int
+        The seed of the data, apart from that of a run.
+    n_samples : int
+        Samples in all.
+    """
 
     name: ClassVar[str]
     random_state: int = 42
@@ -82,7 +90,13 @@ class Classification(_Made):
 
 @dataclass(frozen=True, kw_only=True)
 class Moons(_Made):
-    """Two interleaving half circles with Gaussian noise: scikit-learn's make_moons."""
+    """Two interleaving half circles with Gaussian noise: scikit-learn's make_moons.
+
+    Attributes
+    ----------
+    noise : float
+        Standard deviation of the noise.
+    """
 
     name = "moons"
     noise: float = 0.2
@@ -102,7 +116,17 @@ class Moons(_Made):
 
 @dataclass(frozen=True, kw_only=True)
 class Spirals(_Made):
-    """Interleaving spiral arms, one a class: radius t, angle 2 pi (t turns + k / arms), plus Gaussian noise."""
+    """Interleaving spiral arms, one a class: radius t, angle 2 pi (t turns + k / arms), plus Gaussian noise.
+
+    Attributes
+    ----------
+    arms : int
+        Classes.
+    turns : float
+        Of an arm around the origin.
+    noise : float
+        Standard deviation of the noise.
+    """
 
     name = "spirals"
     arms: int = 3
@@ -128,7 +152,13 @@ class Spirals(_Made):
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian(_Made):
-    """Inputs and targets from N(0, 1), with nothing to learn: for looking at signal propagation alone."""
+    """Inputs and targets from N(0, 1), with nothing to learn: for looking at signal propagation alone.
+
+    Attributes
+    ----------
+    n_in, n_out : int
+        Inputs and targets.
+    """
 
     name = "gaussian"
     n_in: int = 100

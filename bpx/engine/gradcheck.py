@@ -108,14 +108,39 @@ def gradcheck(
     epsilon: float = 1e-5,
     rng: np.random.Generator | None = None,
 ) -> GradientCheck:
-    """Compare the gradient of ``net`` at a batch with differences of the cost, extrapolated from three steps.
+    """Return how far the gradient of a network at a batch agrees with differences of the cost.
 
-    Checks along random unit ``directions`` (their cost does not grow with the parameters; ``directional`` is the worst
-    relative difference) and per entry, at most ``entries`` of each tensor (all where None), the step being epsilon
-    times max(1, abs(theta_i)). An entry whose difference crosses a kink of an activation is left out and counted; a
-    tensor whose gradient is below what the differences resolve is reported without a number. At last, every layer's
-    backward is checked by itself, which tells where a derivative is wrong.
-    Dropout's mask and running statistics hold still. Raises ValueError unless the network is float64.
+    The differences are central, extrapolated from three steps, along random directions and entry by entry. An entry
+    whose difference crosses a kink of an activation is left out and counted; a tensor whose gradient is below what the
+    differences resolve is reported without a number. At last, every layer's backward is checked by itself, which tells
+    where a derivative is wrong. Dropout's mask and running statistics hold still.
+
+    Parameters
+    ----------
+    net : Network
+        A float64 network.
+    x, y : array
+        The batch.
+    train : bool
+        Whether the pass is one of training or of evaluation.
+    directions : int
+        Random unit directions; their cost does not grow with the parameters.
+    entries : int, optional
+        At most so many of each tensor; all where None.
+    epsilon : float
+        The largest step, times max(1, abs(theta_i)).
+    rng : numpy.random.Generator, optional
+        Of the directions and the entries.
+
+    Returns
+    -------
+    GradientCheck
+        The relative differences, by tensor and layer.
+
+    Raises
+    ------
+    ValueError
+        The network is not float64.
     """
     if net.dtype != np.float64:
         raise ValueError("the gradient check needs dtype=float64")

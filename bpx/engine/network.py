@@ -25,6 +25,22 @@ class Network:
 
     ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01. ``last_batch`` is what ``cost`` was
     given last.
+
+    Parameters
+    ----------
+    n_in : int
+        The width of the input.
+    blocks : sequence of Layer
+        The layers in forward order, not yet built.
+    loss : Loss
+        Of the last layer's output.
+    dtype : str
+        ``float32`` or ``float64``.
+
+    Raises
+    ------
+    ValueError
+        The dtype is another.
     """
 
     def __init__(self, n_in: int, blocks: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:

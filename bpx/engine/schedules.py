@@ -73,7 +73,15 @@ class Constant(LRSchedule):
 @final
 @dataclass(kw_only=True)
 class Step(LRSchedule):
-    """Times ``gamma`` after every ``step_size`` steps: gamma**(step // step_size)."""
+    """Times ``gamma`` after every ``step_size`` steps: gamma**(step // step_size).
+
+    Attributes
+    ----------
+    step_size : int
+        Steps between two changes.
+    gamma : float
+        The factor of each.
+    """
 
     name: ClassVar[str] = "step"
     step_size: int = 1000
@@ -131,9 +139,16 @@ class Cosine(LRSchedule):
 @final
 @dataclass(kw_only=True)
 class OneCycle(LRSchedule):
-    """Up and down along cosines: from 1 / div_factor to 1 over the first ``pct_start`` of the steps, then to almost 0.
+    """Up and down along cosines: from 1 / div_factor to 1, then to almost 0.
 
     The last multiplier is 1 / (div_factor * final_div_factor) (Smith & Topin 2018; PyTorch's two-phase form).
+
+    Attributes
+    ----------
+    pct_start : float
+        The share of the steps that go up.
+    div_factor, final_div_factor : float
+        How far below 1 the first multiplier is, and the last below the first.
     """
 
     name: ClassVar[str] = "one_cycle"
@@ -167,6 +182,15 @@ class Plateau(LRSchedule):
     """Times ``factor`` whenever the evaluated cost has not fallen for more than ``patience`` evaluations.
 
     A cost counts as lower when cost < (1 - threshold) * best, best being the lowest so far.
+
+    Attributes
+    ----------
+    factor : float
+        Of each change.
+    patience : int
+        Evaluations without a lower cost that are waited for.
+    threshold : float
+        The relative gain that counts.
     """
 
     name: ClassVar[str] = "plateau"

@@ -17,10 +17,18 @@ from bpx.engine.numbers import power
 class DepthSlope:
     """The line through log10 delta_l2 of the hidden layers, signed going backward, from output to input.
 
-    ``slope`` in decades a layer: negative vanishes, positive explodes; ``residual``: root mean square distance
-    from the line, in decades; ``worst``: the layer (from 1) farthest from it, by ``worst_residual`` decades;
-    ``ratio``: the first layer over the last; ``zeros``: the layers whose delta is exactly zero, which the line
-    leaves out: they make slope -inf.
+    Attributes
+    ----------
+    slope : float
+        Decades a layer: negative vanishes, positive explodes.
+    ratio : float
+        The first layer over the last.
+    residual : float
+        Root mean square distance from the line, in decades.
+    worst, worst_residual : int, float
+        The layer (from 1) farthest from the line, and its distance in decades.
+    zeros : tuple of int
+        The layers whose delta is exactly zero, which the line leaves out: they make slope -inf.
     """
 
     slope: float
@@ -37,9 +45,10 @@ class DepthSlope:
 
 
 def fit_slope(delta_l2: Values) -> DepthSlope | None:
-    """Fit a line to log10 of ``delta_l2`` (L,) from the first to the last hidden layer; None for fewer than two.
+    """Return the line through log10 of ``delta_l2`` (L,) from the first to the last hidden layer.
 
-    None too where the last layer's delta is zero, or any is not finite: nothing flows that could be followed.
+    None for fewer than two layers, and where the last layer's delta is zero, or any is not finite: nothing flows that
+    could be followed.
     """
     l2 = np.asarray(delta_l2, float)
     L = len(l2)

@@ -17,11 +17,22 @@ from bpx.engine.optimizers import Optimizer
 @final
 @dataclass(frozen=True)
 class NonFinite:
-    """Where NaN or infinity began: step, ``phase`` (data, initialization, forward, backward, update), layer, operation.
+    """Where NaN or infinity began.
 
-    ``tensor``: what it made, with ``nan`` and ``inf`` entries out of ``size``; ``largest_before``: the largest
-    magnitude among the finite values that went in; ``passed_on``: the tensors, in the order of computation, that
-    had it from there.
+    Attributes
+    ----------
+    step : int
+        The step.
+    phase : str
+        data, initialization, forward, backward or update.
+    layer, operation, tensor : str
+        What made it, and in which tensor.
+    nan, inf, size : int
+        So many of its entries are NaN or infinite, out of ``size``.
+    largest_before : float
+        The largest magnitude among the finite values that went in.
+    passed_on : tuple of str
+        The tensors, in the order of computation, that had it from there.
     """
 
     step: int
@@ -54,11 +65,24 @@ class _Made(NamedTuple):
 
 
 def trace(net: Network, optimizer: Optimizer | None, step: int, cost: float, *, backward: bool = False) -> NonFinite:
-    """Return where the non-finite values of ``net``'s last step began: its cost is one, or its gradient has some.
+    """Return where the non-finite values of the last step began: its cost is one, or its gradient has some.
 
     The buffers of a step are walked in the order in which it fills them; the first that is not finite had finite
-    inputs. ``backward`` tells whether the step came so far. A parameter that is not finite before the step was made
-    so by the step before: by its gradient, if the optimizer left it to be seen, else by its update.
+    inputs. A parameter that is not finite before the step was made so by the step before: by its gradient, if the
+    optimizer left it to be seen, else by its update.
+
+    Parameters
+    ----------
+    net : Network
+        With the buffers of the step.
+    optimizer : Optimizer or None
+        That trains it, if any.
+    step : int
+        The step, for the answer.
+    cost : float
+        Its cost.
+    backward : bool
+        Whether the step came so far.
     """
     producer: _Made | None = None
     passed_on: list[str] = []

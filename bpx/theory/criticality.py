@@ -69,9 +69,18 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
 @final
 @dataclass(frozen=True)
 class PhaseDiagram:
-    """chi_1 over the plane: ``sigma_w`` (n,), ``sigma_b`` (m,), ``chi_1`` (m, n), and the edge of chaos.
+    """chi_1 over the plane of sigma_w and sigma_b, and the edge of chaos.
 
-    ``edge`` (2, k): sigma_w and sigma_b along chi_1 = 1; ``stable`` (k,): whether lengths converge there.
+    Attributes
+    ----------
+    sigma_w, sigma_b : array (n,), (m,)
+        The grid.
+    chi_1 : array (m, n)
+        Factor of ||delta||**2 per layer.
+    edge : array (2, k)
+        sigma_w and sigma_b along chi_1 = 1.
+    stable : array (k,)
+        Whether lengths converge there.
     """
 
     sigma_w: Array
@@ -82,10 +91,19 @@ class PhaseDiagram:
 
 
 def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, keep_prob: float = 1.0) -> PhaseDiagram:
-    """Return chi_1 over ``sigma_w`` (n,) by ``sigma_b`` (m,), from a start at sigma_w**2 + sigma_b**2.
+    """Return chi_1 over a grid, from a start at sigma_w**2 + sigma_b**2.
 
     Lengths are looked up in a table of 20 a decade, which leaves chi_1 right to about 1e-3.
     (Poole et al. 2016; Schoenholz et al. 2017.)
+
+    Parameters
+    ----------
+    function : ActivationFunction
+        The activation.
+    sigma_w, sigma_b : array (n,), (m,)
+        The grid.
+    keep_prob : float
+        The share of units that dropout keeps.
     """
     q = np.geomspace(Q_MIN, Q_MAX, _POINTS)
     A = np.array([second_moment(function, float(x)) for x in q])
@@ -119,7 +137,19 @@ def phase_diagram(function: ActivationFunction, sigma_w: Array, sigma_b: Array, 
 def phase_diagram_around(
     function: ActivationFunction, sigma_w: float, sigma_b: float, keep_prob: float = 1.0, points: int = 160
 ) -> PhaseDiagram:
-    """Return a plane, ``points`` wide, that holds (sigma_w, sigma_b) and the critical sigma_w, if there is one."""
+    """Return the plane around one point, so wide that it holds the critical sigma_w too, if there is one.
+
+    Parameters
+    ----------
+    function : ActivationFunction
+        The activation.
+    sigma_w, sigma_b : float
+        The point.
+    keep_prob : float
+        The share of units that dropout keeps.
+    points : int
+        Of the grid, in either direction.
+    """
     widest = max(3.0, 1.3 * sigma_w)
     try:
         widest = max(widest, 1.3 * critical_sigma_w(function, sigma_b, keep_prob))

@@ -30,13 +30,22 @@ from bpx.theory.steps import Step, log_slope
 class Ends:
     """What a pass shows at the two ends of a network, from which theory follows it through the layers.
 
-    ``correlation``: of two samples' first pre-activations, mean over pairs (images have 0.3 to 0.6, noise 0), and
-    ``correlation_variance``, the variance of it among pairs; ``length_variance``: that of the log of a sample's mean
-    z**2 there;
-    ``kappa``: of the output layer; ``alike``: squared correlation of two samples' delta there (None: that of a random
-    delta or of classes, 1 / (n_out - 1)); ``uneven``: B sum |delta_i|**4 / (sum |delta_i|**2)**2, 1 where the samples'
-    deltas are equally long; ``rank``: the first pre-activation's effective rank over the batch, (tr C)**2 / tr C**2 of
-    its covariance C (two features give at most 2).
+    Attributes
+    ----------
+    correlation, correlation_variance : float
+        Of two samples' first pre-activations: mean over pairs (images have 0.3 to 0.6, noise 0), and variance
+        among pairs.
+    length_variance : float
+        Variance of the log of a sample's mean z**2 there.
+    kappa : float
+        Of the output layer.
+    alike : float or None
+        Squared correlation of two samples' delta there; None: that of a random delta or of classes, 1 / (n_out - 1).
+    uneven : float
+        B sum |delta_i|**4 / (sum |delta_i|**2)**2, 1 where the samples' deltas are equally long.
+    rank : float
+        The first pre-activation's effective rank over the batch, (tr C)**2 / tr C**2 of its covariance C: two features
+        give at most 2.
     """
 
     correlation: float = 0.5

@@ -78,7 +78,19 @@ def expectation(g: Function, q: float, kinks: Sequence[float] = ()) -> float:
 
 
 def pair_expectation(g: Function, q: float, c: float, kinks: Sequence[float] = ()) -> float:
-    """Return E[g(u1) g(u2)] for u1, u2 ~ N(0, q) of correlation ``c`` in [-1, 1]."""
+    """Return E[g(u1) g(u2)] for u1, u2 ~ N(0, q) of correlation ``c``.
+
+    Parameters
+    ----------
+    g : callable
+        An elementwise function.
+    q : float
+        The variance of both.
+    c : float
+        Their correlation, in [-1, 1].
+    kinks : sequence of float
+        Where g or its slope jumps.
+    """
     if abs(c) >= 1:
         return expectation(lambda u: g(u) * g(math.copysign(1, c) * u), q, [*kinks, *(-k for k in kinks)])
     u1, w1, u2, w2 = pair_rule(q, c, kinks)

@@ -36,9 +36,16 @@ _FLAT = 1e-12  # |V(q)/q - 1| below this is rounding: q stays where it is
 @final
 @dataclass(frozen=True)
 class Ensemble:
-    """Wide random layers: activation ``function``, ``sigma_w``, ``sigma_b``, the share ``keep_prob`` of units.
+    """Wide random layers (Poole et al. 2016; Schoenholz et al. 2017).
 
-    (Poole et al. 2016; Schoenholz et al. 2017.)
+    Attributes
+    ----------
+    function : ActivationFunction
+        The activation.
+    sigma_w, sigma_b : float
+        Standard deviation of the weights times sqrt(fan_in), and of the biases.
+    keep_prob : float
+        The share of units that dropout keeps.
     """
 
     function: ActivationFunction
@@ -121,10 +128,23 @@ class Ensemble:
 class MeanField:
     """What theory says of infinitely many layers, reached from a given start.
 
-    ``q_star``: the length (0 where it vanishes, inf where it diverges, the start where any stays);
-    ``chi_1``: factor of ||delta||**2 per layer; ``slope``: V'(q_star); ``c_star``, ``chi_c``: the correlation
-    two samples end at and the map's slope there; ``xi_q``, ``xi_c``: layers over which length and
-    correlation forget by a factor e, inf at criticality; None where the length gives no answer.
+    Attributes
+    ----------
+    q_star : float
+        The length: 0 where it vanishes, inf where it diverges, the start where any stays.
+    limit : Limit
+        Which of these.
+    chi_1 : float
+        Factor of ||delta||**2 per layer.
+    slope : float
+        V'(q_star), the length map's slope.
+    c_star, chi_c : float or None
+        The correlation that two samples end at, and the map's slope there.
+    xi_q, xi_c : float or None
+        Layers over which length and correlation forget by a factor e, inf at criticality; None where the length gives
+        no answer.
+    note : str
+        What else to know; empty for most.
     """
 
     q_star: float
@@ -148,8 +168,30 @@ def mean_field(
 ) -> MeanField:
     """Return q*, chi_1, c* and the depth scales xi = -1 / ln(slope) of the two maps.
 
-    ``start`` is the variance of the first pre-activation, sigma_w**2 + sigma_b**2 unless given (inputs of
-    unit second moment). Raises ValueError for a negative sigma. (Schoenholz et al. 2017.)
+    Parameters
+    ----------
+    function : ActivationFunction
+        The activation.
+    sigma_w, sigma_b : float
+        Standard deviation of the weights times sqrt(fan_in), and of the biases.
+    keep_prob : float
+        The share of units that dropout keeps.
+    start : float, optional
+        Variance of the first pre-activation; sigma_w**2 + sigma_b**2 unless given (inputs of unit second moment).
+
+    Returns
+    -------
+    MeanField
+        What infinitely many layers end at.
+
+    Raises
+    ------
+    ValueError
+        A sigma is negative.
+
+    References
+    ----------
+    Schoenholz, Gilmer, Ganguli and Sohl-Dickstein (2017), Deep Information Propagation, sections 3 and 4.
     """
     net = Ensemble(function, sigma_w, sigma_b, keep_prob)
     q, limit = net.iterate_to_fixed_point(sigma_w**2 + sigma_b**2 if start is None else start)

@@ -42,12 +42,22 @@ _TWO_SIDED_95 = 1.96
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """Theory's answer for the hidden layers, from the input on; empty, with a ``reason``, if there is none.
+    """Theory's answer for the L hidden layers, from the input on; empty, with a ``reason``, if there is none.
 
-    ``q``, ``q_low``, ``q_high`` (L,): variance of the pre-activations, and 95 % of nets of this width;
-    ``log10_delta``, ``low``, ``high`` (L,): log10 of delta_l2 relative to the last hidden layer, and the same;
-    ``slope``, ``slope_low``, ``slope_high``: its least-squares slope per layer, signed backward; ``caveat``: why the
-    band does not hold here, empty where it does; ``note``: what else to know about the line.
+    Attributes
+    ----------
+    q, q_low, q_high : tuple of float (L,)
+        Variance of the pre-activations, and the limits of 95 % of nets of this width.
+    log10_delta, low, high : tuple of float (L,)
+        log10 of delta_l2 relative to the last hidden layer, and the same limits.
+    slope, slope_low, slope_high : float or None
+        Its least-squares slope per layer, signed backward, and the same limits.
+    reason : str or None
+        Why there is no answer.
+    caveat : str
+        Why the band does not hold here, empty where it does.
+    note : str
+        What else to know about the line.
     """
 
     q: tuple[float, ...] = ()
@@ -96,13 +106,33 @@ def _slope_weights(L: int) -> Array:
 
 
 def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: Ends | None = None) -> Prediction:
-    """Return the predicted profile of delta, from ``q1``, the measured variance of the first pre-activation.
+    """Return the predicted profile of delta.
 
     E ||delta_l||**2 = n_l std_(l+1)**2 E[phi'(sqrt(q_l) z)**2] / keep_prob * E ||delta_(l+1)||**2, n_l the fan_in of
     W_(l+1): the widths drop out where Var W = 1 / fan_in. With a shortcut 1 + that; a normalization divides by the
-    variance that it sees. With batch normalization q1 is the variance over the batch, mean over units. ``band=False``
-    leaves finite width out (low = high = line). ``ends``: what a pass has measured of the batch and of the loss.
-    (Schoenholz et al. 2017; Yang et al. 2019; Yang & Schoenholz 2017.)
+    variance that it sees.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The network.
+    q1 : float
+        The measured variance of the first pre-activation; with batch normalization that over the batch, mean over
+        units.
+    band : bool
+        Whether to count in finite width; without it low = high = line.
+    ends : Ends, optional
+        What a pass has measured of the batch and of the loss.
+
+    Returns
+    -------
+    Prediction
+        The profile, or the reason why there is none.
+
+    References
+    ----------
+    Schoenholz et al. (2017), Deep Information Propagation; Yang & Schoenholz (2017), Mean Field Residual Networks;
+    Yang et al. (2019), A Mean Field Theory of Batch Normalization.
     """
     if (reason := _unanswerable(architecture, q1)) is not None:
         return Prediction(reason=reason)
