@@ -69,56 +69,29 @@ class Finding:
 
     verdict: Verdict
     n_hidden: int
-    slope: float | None
-    ratio: float | None
-    residual: float | None
-    worst_layer: str | None
-    worst_residual: float | None
-    zero_layers: tuple[str, ...]
-    forward_slope: float | None
-    predicted_slope: float | None
-    predicted_low: float | None
-    predicted_high: float | None
-    reason: str | None
-    cause: str
-    trials: dict[str, float]
-    gains: dict[str, float]
-    weights_gain: float | None
-    needed_gain: float | None
-    saturation: float | None
-    remedies: tuple[Remedy, ...]
+    slope: float | None = None
+    ratio: float | None = None
+    residual: float | None = None
+    worst_layer: str | None = None
+    worst_residual: float | None = None
+    zero_layers: tuple[str, ...] = ()
+    forward_slope: float | None = None
+    predicted_slope: float | None = None
+    predicted_low: float | None = None
+    predicted_high: float | None = None
+    reason: str | None = None
+    cause: str = ""
+    trials: dict[str, float] = field(default_factory=dict)
+    gains: dict[str, float] = field(default_factory=dict)
+    weights_gain: float | None = None
+    needed_gain: float | None = None
+    saturation: float | None = None
+    remedies: tuple[Remedy, ...] = ()
     caveat: str = ""
     because: str = ""
     facts: tuple[str, ...] = ()
     sentence: str = ""
     figure: Any = field(default=None, compare=False, repr=False)
-
-    @staticmethod
-    def undetermined(n_hidden: int, sentence: str) -> Finding:
-        """Return the finding of a network in which nothing could be measured."""
-        return Finding(
-            verdict=Verdict.UNDETERMINED,
-            n_hidden=n_hidden,
-            slope=None,
-            ratio=None,
-            residual=None,
-            worst_layer=None,
-            worst_residual=None,
-            zero_layers=(),
-            forward_slope=None,
-            predicted_slope=None,
-            predicted_low=None,
-            predicted_high=None,
-            reason=None,
-            cause="",
-            trials={},
-            gains={},
-            weights_gain=None,
-            needed_gain=None,
-            saturation=None,
-            remedies=(),
-            sentence=sentence,
-        )
 
     @property
     def factor(self) -> float | None:

@@ -96,10 +96,7 @@ def measured_finding(observation: Observation, prediction: Prediction, causes: C
         cause=" and ".join(causes.parts),
         trials={part: 10**slope for part, slope in causes.slopes.items() if abs(slope) < MAX_DECADES},
         gains={PART_NAMES.get(kind, kind): 10**log for kind, log in observation.gains.items()},
-        weights_gain=None,
-        needed_gain=None,
         saturation=None if math.isnan(observation.saturation) else observation.saturation,
-        remedies=(),
         caveat=prediction.caveat,
     )
 

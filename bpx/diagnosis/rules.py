@@ -100,10 +100,27 @@ class Snapshot:
         return Verdict.UNDETERMINED if self.slope is None else slope_verdict(self.slope, len(self.of("delta_l2")) - 1)
 
 
+Judge = Callable[[Snapshot, float], Hits]  # what a snapshot and a limit come to
+
+
 @final
 @dataclass(frozen=True)
 class Rule:
-    """A rule: ``hits`` returns the layers it speaks of, none where all is well; the rest is what people read."""
+    """A rule by which a record is judged.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    quantity : str
+        What it reads.
+    limit : float
+        The value from which on it speaks.
+    threshold, sentence, source : str
+        What people read: the limit in words, what it says, and where it is from.
+    hits : callable
+        Returns the layers it speaks of, with their values; none where all is well.
+    """
 
     name: str
     quantity: str
@@ -111,7 +128,7 @@ class Rule:
     threshold: str
     sentence: str
     source: str
-    hits: Callable[[Snapshot, float], Hits]
+    hits: Judge
 
     def __call__(self, known: Snapshot) -> Hits:
         """Return the layers that the rule speaks of, with their values."""
@@ -131,19 +148,28 @@ def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Any]) -> Hi
     return {names[i]: float(values[i]) for i in mask(values).nonzero()[0]}
 
 
+def _at_least(quantity: str, unless: Callable[[Snapshot], bool] = lambda known: False) -> Judge:
+    """Return the rule that a quantity is at least the limit in a layer, which says nothing where ``unless`` holds."""
+    return lambda known, limit: {} if unless(known) else _layers(known, quantity, lambda v: v >= limit)
+
+
+def _resting(known: Snapshot) -> bool:
+    return bool(known.learned) or known.rate < MIN_RATE
+
+
+def _saturated_anyway(known: Snapshot) -> bool:
+    return known.usual_saturation > MAX_USUAL_SATURATION
+
+
 def _dead(known: Snapshot, limit: float) -> Hits:
     return dict.fromkeys(known.stopped, limit)
-
-
-def _dead_layers(known: Snapshot, limit: float) -> Hits:
-    return _layers(known, "dead_units", lambda v: v >= limit)
 
 
 def _dead_units(known: Snapshot, limit: float) -> Hits:
     return _layers(known, "dead_units", lambda v: (v >= limit) & (v < 1))
 
 
-def _turned(verdict: str) -> Callable[[Snapshot, float], Hits]:
+def _turned(verdict: str) -> Judge:
     def hits(known: Snapshot, limit: float) -> Hits:
         if known.learned or known.factor is None or known.verdict != verdict:
             return {}
@@ -159,35 +185,15 @@ def _diverging(known: Snapshot, limit: float) -> Hits:
 
 def _stalled(known: Snapshot, limit: float) -> Hits:
     ratios = known.of("update_ratio")
-    if known.learned or known.stopped or known.rate < MIN_RATE or not (ratios < limit).all():
+    if _resting(known) or known.stopped or not (ratios < limit).all():
         return {}
     return _layers(known, "update_ratio", lambda v: v < limit)
-
-
-def _lost(known: Snapshot, limit: float) -> Hits:
-    if known.learned or known.rate < MIN_RATE:
-        return {}
-    return _layers(known, "lost_updates", lambda v: v >= limit)
-
-
-def _thrown(known: Snapshot, limit: float) -> Hits:
-    return _layers(known, "update_ratio", lambda v: v >= limit)
 
 
 def _clipped(known: Snapshot, limit: float) -> Hits:
     if not (known.of("clipped_steps") >= CLIPPED_STEPS_THRESHOLD).any():
         return {}
     return _layers(known, "clip_coefficient", lambda v: v < limit)
-
-
-def _clipped_entries(known: Snapshot, limit: float) -> Hits:
-    return _layers(known, "clipped_entries", lambda v: v >= limit)
-
-
-def _saturated(known: Snapshot, limit: float) -> Hits:
-    if known.usual_saturation > MAX_USUAL_SATURATION:
-        return {}
-    return _layers(known, "saturation", lambda v: v >= limit)
 
 
 def _not_learned(known: Snapshot, limit: float) -> Hits:
@@ -211,7 +217,7 @@ _RULES = (
         threshold="{percent:g} % of a layer",
         sentence="every unit of {layers} is dead since step {step}",
         source="Lu et al. 2020, section 3",
-        hits=_dead_layers,
+        hits=_at_least("dead_units"),
     ),
     Rule(
         name="exploding",
@@ -256,7 +262,7 @@ _RULES = (
         threshold="at least {percent:g} % of a layer, not learned, the learning rate at least 1 % of its peak",
         sentence="rounding loses {percent} of the updates of {layers}",
         source="Micikevicius et al. 2018, section 3.1",
-        hits=_lost,
+        hits=_at_least("lost_updates", unless=_resting),
     ),
     Rule(
         name="clipped",
@@ -274,7 +280,7 @@ _RULES = (
         threshold="at least {percent:g} %",
         sentence="clipping cuts {percent} of the gradient's entries",
         source="beyond half of them the gradient is little more than its sign",
-        hits=_clipped_entries,
+        hits=_at_least("clipped_entries"),
     ),
     Rule(
         name="saturated",
@@ -283,7 +289,7 @@ _RULES = (
         threshold="at least {percent:g} % of a layer, for activations that show less than 25 % for z ~ N(0, 1)",
         sentence="{percent} of {layers} is saturated",
         source="Glorot & Bengio 2010, section 3",
-        hits=_saturated,
+        hits=_at_least("saturation", unless=_saturated_anyway),
     ),
     Rule(
         name="dead units",
@@ -301,7 +307,7 @@ _RULES = (
         threshold="at least {limit:g} in a layer at any record; said beside dead and saturated units",
         sentence="lr {rate} threw the weights (update ratio {values} at step {step})",
         source="a step as long as the weights; usual is 1e-3 (Karpathy 2015, CS231n)",
-        hits=_thrown,
+        hits=_at_least("update_ratio"),
     ),
     Rule(
         name="not learned",

@@ -58,13 +58,21 @@ class Initializer(ABC):
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Fill ``W`` (n_in, n_out)."""
 
-    @abstractmethod
     def weight_std(self, n_in: int, n_out: int) -> float | None:
-        """Return the standard deviation of an entry of W (n_in, n_out), None where entries share none."""
+        """Return the standard deviation of an entry of W (n_in, n_out); None, the default, where entries share none."""
+        return None
 
     def _check(self, key: str, value: object, least: float = -MAX_SCALE) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= MAX_SCALE
         require(number, f"initializer.{key}", f"a number of at least {least:g} and at most {MAX_SCALE:g}", value)
+
+    def _check_scale(self, **scales: float | None) -> None:
+        """Raise ValueError where a scale is out of range, or both of two are given."""
+        given = {key: value for key, value in scales.items() if value is not None}
+        for key, value in given.items():
+            self._check(key, value, least=0)
+        if len(given) > 1:
+            raise ValueError(f"give {' or '.join(f'initializer.{key}' for key in given)}, not both")
 
 
 @final
@@ -99,9 +107,6 @@ class Constant(Initializer):
         """W = value."""
         W.fill(self.value)
 
-    def weight_std(self, n_in: int, n_out: int) -> None:
-        """Return None: the entries are not random."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled(Initializer):
@@ -113,12 +118,7 @@ class Scaled(Initializer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gain is not None:
-            self._check("gain", self.gain, least=0)
-        if self.sigma_w is not None:
-            self._check("sigma_w", self.sigma_w, least=0)
-            if self.gain is not None:
-                raise ValueError("give initializer.gain or initializer.sigma_w, not both")
+        self._check_scale(gain=self.gain, sigma_w=self.sigma_w)
 
     @property
     def effective_gain(self) -> float:
@@ -223,12 +223,7 @@ class Normal(Initializer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.std is not None:
-            self._check("std", self.std, least=0)
-        if self.sigma_w is not None:
-            self._check("sigma_w", self.sigma_w, least=0)
-            if self.std is not None:
-                raise ValueError("give initializer.std or initializer.sigma_w, not both")
+        self._check_scale(std=self.std, sigma_w=self.sigma_w)
 
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw from N(0, std**2)."""
@@ -284,9 +279,6 @@ class Identity(Initializer):
         W.fill(0)
         np.fill_diagonal(W, self.gain)
 
-    def weight_std(self, n_in: int, n_out: int) -> None:
-        """Return None: the entries are not random."""
-
 
 @final
 class LSUV(Scaled):
@@ -302,25 +294,11 @@ class LSUV(Scaled):
         """Draw an orthogonal W."""
         Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W)
 
-    def weight_std(self, n_in: int, n_out: int) -> None:
-        """Return None: the scale comes from the data."""
-
 
 INITIALIZERS: dict[str, type[Initializer]] = {
     cls.name: cls
     for cls in (
-        Zeros,
-        Constant,
-        Normal,
-        Uniform,
-        LecunNormal,
-        LecunUniform,
-        XavierNormal,
-        XavierUniform,
-        HeNormal,
-        HeUniform,
-        Orthogonal,
-        Identity,
-        LSUV,
+        Zeros, Constant, Normal, Uniform, LecunNormal, LecunUniform, XavierNormal, XavierUniform, HeNormal, HeUniform,
+        Orthogonal, Identity, LSUV,
     )
-}
+}  # fmt: skip

@@ -25,52 +25,45 @@ Named = str | Mapping[str, Any]  # a registered part: its name, or {"name": ...,
 
 
 def mlp(
-    n_in: int,
-    hidden: Sequence[int],
-    n_out: int,
-    activation: ActivationFunction | Named = "relu",
-    *,
-    normalization: Normalization | Named | None = "none",
-    dropout: float = 0.0,
-    loss: Loss | Named = "softmax_cross_entropy",
-    initializer: Initializer | Named | None = None,
-    dtype: str = "float32",
-    seed: int | None = 0,
-) -> Network:
+    n_in: int, hidden: Sequence[int], n_out: int, activation: ActivationFunction | Named = "relu", *,
+    normalization: Normalization | Named | None = "none", dropout: float = 0.0,
+    loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
+    dtype: str = "float32", seed: int | None = 0,
+) -> Network:  # fmt: skip
     """Build a multilayer perceptron: per hidden layer Dense, normalization, activation, dropout; then a Dense.
 
     Parameters
     ----------
-    n_in, n_out : widths of input and output
-    hidden : widths of the hidden layers
-    activation, loss, initializer : an object, its name, or a mapping of its name and settings; the default
-        initializer is he_normal
-    normalization : ``none``, ``batch``, ``layer`` or ``rms``, a mapping of its name and settings, or an object
-    dropout : the rate at which units are dropped after every activation
-    dtype : ``float32`` or ``float64``
-    seed : seed of the initializer; None leaves all weights zero
+    n_in, n_out : int
+        Widths of input and output.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    activation, loss, initializer : object, str or mapping
+        The part, its name, or a mapping of its name and settings; the default initializer is he_normal.
+    normalization : object, str, mapping or None
+        Likewise: ``none``, ``batch``, ``layer`` or ``rms``.
+    dropout : float
+        The rate at which units are dropped after every activation.
+    dtype : str
+        ``float32`` or ``float64``.
+    seed : int or None
+        Seed of the initializer; None leaves all weights zero.
 
     Raises
     ------
-    ValueError : a name is unknown, or a value is out of range
+    ValueError
+        A name is unknown, or a value is out of range.
     """
     spec = _spec("mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype)
     return _initialized(build(spec), initializer, seed)
 
 
 def residual_mlp(
-    n_in: int,
-    hidden: Sequence[int],
-    n_out: int,
-    activation: ActivationFunction | Named = "relu",
-    *,
-    normalization: Normalization | Named | None = "none",
-    dropout: float = 0.0,
-    loss: Loss | Named = "softmax_cross_entropy",
-    initializer: Initializer | Named | None = None,
-    dtype: str = "float32",
-    seed: int | None = 0,
-) -> Network:
+    n_in: int, hidden: Sequence[int], n_out: int, activation: ActivationFunction | Named = "relu", *,
+    normalization: Normalization | Named | None = "none", dropout: float = 0.0,
+    loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
+    dtype: str = "float32", seed: int | None = 0,
+) -> Network:  # fmt: skip
     """Build a perceptron with shortcuts: z1 = Dense(x), z_l = z_(l-1) + Dense(phi(norm(z_(l-1)))), then the output.
 
     The parameters are those of ``mlp``; all hidden widths must be equal (He et al. 2016, pre-activation).

@@ -23,6 +23,7 @@ from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import Redraw
 from bpx.system.files import Json
+from bpx.theory import Verdict
 from bpx.training import Record
 
 FLOW = frozenset(f"gradient_flow/{name}" for name in ("slope", "abs_slope", "ratio", "forward_slope", "zero_layers"))
@@ -137,7 +138,7 @@ class Measurement:
         """Judge the step whose buffers stand as backward left them."""
         if record.nonfinite is not None:
             text = f"Undetermined: the first pass is not finite ({record.nonfinite})."
-            self.finding = Finding.undetermined(len(self.net.dense) - 1, text)
+            self.finding = Finding(Verdict.UNDETERMINED, len(self.net.dense) - 1, sentence=text)
             return {}
         ratios = () if self.first is None else self.first[:, QUANTITIES.index("update_ratio")].tolist()
         observation = observe(self.net, ratios)
