@@ -199,7 +199,7 @@ class Execution:
         if record.nonfinite is None:
             self.live.observe(record.step, measurement.writer, measurement.about)
         if self.watcher and record.nonfinite is None:
-            self.state.pruned = self.watcher.observed(metrics)
+            self.state.pruned = bool(self.watcher.observed(metrics))  # a pruner may return NumPy's
 
     def _enough(self) -> bool:
         """Return whether a rule of stop_when ends the run."""
