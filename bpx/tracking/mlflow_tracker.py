@@ -346,7 +346,7 @@ class MLflowTracker(Tracker):
             store.check(self._uri)
             store.answers(self._uri)
             store.make(self._uri)
-            client = library.import_mlflow().MlflowClient(tracking_uri=self._uri)
+            client = library.open_client(self._uri)
             with quietly():
                 self._experiment_id = self._find_experiment(client)
                 self.abandoned = self._end_abandoned(client)
