@@ -14,9 +14,10 @@ if __name__ == "__main__":
 from bpx.cli.command import exit_process, run_cli
 from bpx.config import UserError
 from bpx.engine.model_files import load_model
+from bpx.runs.lookup import find_directory
 
 HELP = """
-RUN is a run's directory, or any that holds model.json and model.npz.
+RUN is a run's directory, any that holds model.json and model.npz, or the id of a run in MLflow that ran here.
 format=onnx         model.onnx: numbers as they are in the data in, probabilities or targets out
 format=torch        model.pt2: the same for torch.export.load, without bpx
 format=safetensors  model.safetensors: the named tensors
@@ -47,9 +48,10 @@ def export_run(words: Sequence[str]) -> None:
     form = settings["format"]
     if form not in FORMATS:
         raise UserError(f"format: expected {', '.join(FORMATS)}, got {form!r}")
-    path = Path(settings.get("out") or Path(runs[0]) / FORMATS[form])
+    directory = find_directory(runs[0]) or Path(runs[0])
+    path = Path(settings.get("out") or directory / FORMATS[form])
     try:
-        export(load_model(runs[0]), form, path)
+        export(load_model(directory), form, path)
     except ImportError as error:
         raise UserError(f"format={form} needs the extra export: pip install 'bpx[export]' ({error})") from error
     except (ValueError, OSError) as error:

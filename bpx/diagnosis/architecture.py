@@ -57,10 +57,14 @@ def first_variance(net: Network) -> float:
 
     With batch normalization, the variance over the batch, mean over the units.
     """
-    z = np.asarray(net.dense[0].y, np.float64)
-    if any(isinstance(layer, Normalization) and layer.acts_like == "batch" for layer in net.layers()):
-        return float(z.var(axis=0, ddof=min(len(z) - 1, 1)).mean())
-    return float(np.mean(z * z))
+    normalized = any(isinstance(layer, Normalization) and layer.acts_like == "batch" for layer in net.layers())
+    return mean_variance(net.dense[0].y, over_batch=normalized)
+
+
+def mean_variance(z: Array, *, over_batch: bool) -> float:
+    """Return E[z**2] of ``z`` (batch, n), or the variance over the batch, mean over the units."""
+    z = np.asarray(z, np.float64)
+    return float(z.var(axis=0, ddof=min(len(z) - 1, 1)).mean() if over_batch else np.mean(z * z))
 
 
 def network_ends(net: Network) -> Ends:

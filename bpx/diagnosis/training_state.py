@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from bpx.diagnosis.judge import usual_saturation
 from bpx.diagnosis.rules import RULES, Hits, Snapshot
 from bpx.engine.activations import ActivationFunction
-from bpx.engine.parts import Json
 from bpx.probes import Reading
 from bpx.records import Outcome
 
@@ -58,7 +57,7 @@ class FinalState:
     alarms: tuple[Alarm, ...]
     sentence: str
 
-    def as_dict(self) -> Json:
+    def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
         return asdict(self)
 
@@ -143,7 +142,7 @@ class TrainingState:
         sentence = f"{before or 'After training'} {told}." if told else ""
         return FinalState(verdict, step, factor, learned, tuple(alarms.values()), sentence)
 
-    def facts(self) -> Json:
+    def facts(self) -> dict[str, Any]:
         """Return, as JSON, what a resumed run has to know of the records so far."""
         known = self.known
         values = {name: [list(layers), found.tolist()] for name, (layers, found) in known.values.items()}
@@ -151,7 +150,7 @@ class TrainingState:
         own = {"peak": self.peak, "judged": self.judged, "since": self.since, "thrown": self.thrown}
         return own | ends | {"values": values}
 
-    def recall(self, facts: Json) -> None:
+    def recall(self, facts: Mapping[str, Any]) -> None:
         """Take what ``facts`` returned."""
         self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
         self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])

@@ -10,7 +10,6 @@ import numpy as np
 
 from bpx.engine.arrays import Array
 
-Table = Any  # a data frame, a mapping of names to cells, an array or a nested list: (rows, features)
 MAX_EXACT_INTEGER = 2**53  # integers beyond it may have no float64 of their own
 NUMBER_KINDS = "fiub"  # of NumPy's dtypes, those that are numbers
 
@@ -54,7 +53,7 @@ class Column:
     categories: tuple[str, ...] | None = None
     fill: float | str | None = None
 
-    def inputs(self, cells: object) -> Array:
+    def inputs(self, cells: Any) -> Array:
         """Return float64 (rows, inputs) for the raw ``cells`` (rows,); raises ValueError naming the column."""
         cells = np.asarray(cells)
         if self.categories is None:
@@ -85,7 +84,7 @@ class Column:
         return numbers
 
 
-def missing(cell: object) -> bool:
+def missing(cell: Any) -> bool:
     """Return whether a cell of a table says that there is no value: None, NaN, or a value unequal to itself."""
     try:
         return cell is None or bool(cell != cell)
@@ -93,7 +92,7 @@ def missing(cell: object) -> bool:
         return True
 
 
-def exact(values: object) -> Array:
+def exact(values: Any) -> Array:
     """Return numbers as float64; raises ValueError where an integer would change or a value is no number."""
     array = np.asarray(values)
     if array.dtype.kind == "O":
@@ -109,7 +108,7 @@ def exact(values: object) -> Array:
     return numbers
 
 
-def matrix(columns: Sequence[Column], raw: Table) -> Array:
+def matrix(columns: Sequence[Column], raw: Any) -> Array:
     """Return raw features as float64 (rows, inputs), before they are scaled; raises ValueError where they do not fit.
 
     Parameters
@@ -135,9 +134,9 @@ def matrix(columns: Sequence[Column], raw: Table) -> Array:
     return np.concatenate([column.inputs(cells) for column, cells in zip(columns, given, strict=True)], axis=1)
 
 
-def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[object]]:
+def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[Any]]:
     """Return the raw cells by column that ``matrix`` turns into ``numbers`` (rows, inputs)."""
-    found: dict[str, list[object]] = {}
+    found: dict[str, list[Any]] = {}
     at = 0
     for column in columns:
         words = column.categories
@@ -150,7 +149,7 @@ def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[objec
     return found
 
 
-def _names(raw: object) -> list[object] | None:
+def _names(raw: Any) -> list[Any] | None:
     """Return the column names of a data frame or the keys of a mapping, None where there are none."""
     names = getattr(raw, "columns", None)
     if names is None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -49,9 +48,8 @@ class Measurement:
         *,
         typed: Sequence[str] = (),
         remedies: bool = True,
-        interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.net, self._interruptible = net, interruptible
+        self.net = net
         self._redraw = Redraw(plan, data, typed) if remedies else None
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES])
@@ -83,8 +81,7 @@ class Measurement:
             self.first = self.last if self.first is None else self.first
         metrics: dict[str, float] = {}
         if record.step == 0 and self.finding is None:
-            with self._interruptible():  # remedies take seconds
-                metrics |= self._judge(record)
+            metrics |= self._judge(record)
         if record.nonfinite is None:
             self.state.take(record.step, self.optimizer.lr, record.metrics, record.measured)
         possible: set[str] = set()

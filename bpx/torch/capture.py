@@ -85,7 +85,7 @@ class Capture:
         self._open: list[Call] = []
         self._times: dict[int, int] = {}
         self._backward = False
-        self._again: dict[int, Call] = {}
+        self._recording = False
 
     def __enter__(self) -> Capture:
         try:
@@ -106,6 +106,10 @@ class Capture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def begin(self) -> None:
+        """Forget the calls so far, and keep those from now on until a gradient comes back."""
+        self.calls, self.outputs, self._times, self._recording = [], set(), {}, True
 
     def backward(self, loss: Tensor) -> None:
         """Send the gradient of ``loss`` backward; raises ValueError, naming the module, where that fails."""
@@ -154,9 +158,12 @@ class Capture:
     def _before(self, name: str, kind: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             if self.latest and not self._open:
-                if module is not self.model or not torch.is_grad_enabled():
+                if not torch.is_grad_enabled():
                     return
-                self.calls, self.outputs, self._times = [], set(), {}
+                if module is self.model:
+                    self.begin()
+                elif not self._recording:
+                    return
             elif self._backward:
                 return
             times = self._times[id(module)] = self._times.get(id(module), 0) + 1
@@ -203,8 +210,15 @@ class Capture:
             self.outputs |= {id(c) for c in self.layers if c.y_at in places}
         for t in found:
             if t.requires_grad:
-                t.register_hook(call.gradients.append)
+                t.register_hook(self._gradients_of(call))
         return changed
+
+    def _gradients_of(self, call: Call) -> Callable[[Tensor], None]:
+        def arrived(gradient: Tensor) -> None:
+            call.gradients.append(gradient)
+            self._recording = False
+
+        return arrived
 
     def _recomputed(self, module: nn.Module, output: Any) -> None:
         """Take the gradients of a module that reentrant checkpointing runs again, in backward, with a graph."""
@@ -216,7 +230,7 @@ class Capture:
             for t in tensors(output):
                 if t.is_floating_point() and t.requires_grad:
                     call.graph = True
-                    t.register_hook(call.gradients.append)
+                    t.register_hook(self._gradients_of(call))
 
     def _overwritten(self) -> str:
         for call in self.calls:

@@ -27,13 +27,13 @@ def watched(model: nn.Module) -> list[Tensor]:
     return small or [p for p in model.parameters() if p.requires_grad]
 
 
-def trace(model: nn.Module, inputs: tuple[Any, Any], step: int) -> NonFinite:
+def trace(model: nn.Module, inputs: tuple[Any, Any] | None, step: int) -> NonFinite:
     """Return where the non-finite values of a step began: the model is run once more on ``inputs`` (args, kwargs).
 
     The first module in order of execution whose output is not finite; where all are, the first one going backward
-    whose gradient is not.
+    whose gradient is not. Without inputs the modules are taken in their order in the model.
     """
-    for t in tensors(inputs):
+    for t in tensors(inputs or ()):
         if t.is_floating_point() and not _finite(t):
             return _event(step, "data", "", "batch", "x", t, 0.0, 0)
     for name, p in model.named_parameters():
@@ -53,6 +53,8 @@ def trace(model: nn.Module, inputs: tuple[Any, Any], step: int) -> NonFinite:
 
         return after
 
+    if inputs is None:
+        return _backward(model, [(name, m) for name, m, kind in hooked(model) if kind != "block"], step)
     handles = [m.register_forward_hook(hook(name, kind), with_kwargs=True) for name, m, kind in hooked(model)]
     try:
         with preserved(model), torch.no_grad():
@@ -63,6 +65,10 @@ def trace(model: nn.Module, inputs: tuple[Any, Any], step: int) -> NonFinite:
     if found:
         name, module, y, before = found[0]
         return _event(step, "forward", name, type(module).__name__, "output", y, before, len(found) - 1)
+    return _backward(model, order, step)
+
+
+def _backward(model: nn.Module, order: list[tuple[str, nn.Module]], step: int) -> NonFinite:
     bad = [(n, p.grad) for n, m in order for p in m.parameters() if p.grad is not None and not _finite(p.grad)]
     bad = bad or [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
     name, grad = bad[-1]
@@ -91,5 +97,5 @@ def _finite(t: Tensor) -> bool:
 
 
 def _largest(t: Tensor) -> float:
-    finite = t[torch.isfinite(t)]
+    finite = t.detach()[torch.isfinite(t)]
     return float(finite.abs().max()) if finite.numel() else 0.0

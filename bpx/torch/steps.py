@@ -13,10 +13,12 @@ from torch import nn
 from bpx.probes import Reading
 from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
+from bpx.torch.capture import Capture, hooked
 from bpx.torch.measure import AGREEMENT, Measured, gathered, total_norm
 from bpx.torch.modules import weights
 
 Values = NDArray[np.float64]
+Before = dict[int, Any]  # the weights before a step, by the id of their parameter
 UNITS = ("dead_units", "zero_activations")
 UPDATES = ("lost_updates", "zero_gradients")
 CLIP_TOLERANCE = 1e-5  # a norm that is smaller by less than this share was not clipped
@@ -53,16 +55,18 @@ class Clipping:
 
 @final
 class StepMeasurement:
-    """Take what is to be measured when the optimizer is about to step, and complete it when the step is made."""
+    """Take what a pass shows while its gradients are there, and complete it when the optimizer has made its step.
 
-    def __init__(self, measured: Measured, clip: float, *, standard: bool) -> None:
+    ``before`` are the weights before the step, ``clip`` is the clip coefficient, NaN where it is not known.
+    """
+
+    def __init__(self, measured: Measured, before: Before, clip: float, *, standard: bool) -> None:
         self.measured, self.clip, self.standard = measured, clip, standard
         self.scales = measured.scales()
         self.rest = (
             [("units", UNITS, measured.units()), ("coherence", AGREEMENT, measured.agreement())] if standard else []
         )
-        modules = {call.module: weights(call.module) for call in measured.layers}
-        self._before = {module: [w.detach().clone() for w in held] for module, held in modules.items()}
+        self._before = before
 
     def made(self) -> list[Reading]:
         """Return what was measured, the update among it: update_ratio = |dW| / |W|, and the share of lost updates."""
@@ -70,13 +74,14 @@ class StepMeasurement:
         table: list[list[Any]] = []
         lost: list[list[Any]] = []
         for call in self.measured.layers:
-            pairs = list(zip(weights(call.module), self._before[call.module], strict=True))
+            pairs = [(w, self._before[id(w)]) for w in weights(call.module)]
             size, step = total_norm([b for _, b in pairs]), total_norm([w.detach() - b for w, b in pairs])
             table.append([step, size])
             if self.standard:
                 lost.append(_lost(pairs))
         with np.errstate(all="ignore"):
             steps = gathered(table)
+            self.scales[:, QUANTITIES.index("weight_norm")] = steps[:, 1]
             self.scales[:, QUANTITIES.index("update_ratio")] = steps[:, 0] / steps[:, 1]
         readings = [Reading("scales", tuple(per_layer(names, QUANTITIES)), self.scales.reshape(-1))]
         if self.standard:
@@ -87,6 +92,12 @@ class StepMeasurement:
         if not math.isnan(self.clip):
             readings.append(Reading("clipping", (("", "", "clip_coefficient", 0),), np.array([self.clip])))
         return readings
+
+
+def weights_of(capture: Capture) -> Before:
+    """Return copies of the weights of every layer that is hooked."""
+    held = [w for _, module, kind in hooked(capture.model) if kind == "weights" for w in weights(module)]
+    return {id(w): w.detach().clone() for w in held}
 
 
 def _lost(pairs: list[tuple[Any, Any]]) -> list[Any]:

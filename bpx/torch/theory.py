@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from torch import nn
 
-from bpx.diagnosis.architecture import drawn_at_random, orthogonal, pass_ends
+from bpx.diagnosis.architecture import drawn_at_random, mean_variance, orthogonal, pass_ends
 from bpx.engine.activations import ActivationFunction
 from bpx.theory import Architecture, Ends, Prediction, predict
 from bpx.torch.capture import Call
@@ -156,7 +156,7 @@ def _chain_of(op: Call) -> list[Call]:
 
 def _first_variance(first: Call, normalization: str) -> float:
     z = _rows(first.value.movedim(1, -1) if isinstance(first.module, CONVOLUTIONS) else first.value)
-    return float(z.var(axis=0).mean()) if normalization == "batch" else float(np.mean(z * z))
+    return mean_variance(z, over_batch=normalization == "batch")
 
 
 def _ends(first: Call, last: Call) -> Ends:

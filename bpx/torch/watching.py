@@ -29,7 +29,7 @@ from bpx.torch.diagnosis import about, functions
 from bpx.torch.measure import REDUCTIONS, Measured
 from bpx.torch.nonfinite import gradients_are_finite, trace, watched
 from bpx.torch.passes import is_compiled
-from bpx.torch.steps import Clipping, StepMeasurement
+from bpx.torch.steps import Before, Clipping, StepMeasurement, weights_of
 from bpx.torch.theory import predict_pass
 from bpx.tracking import ActiveRun, LocalTracker, MLflowTracker, Tracker, run_is_active
 
@@ -80,6 +80,8 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         Of the first measured step, without cause and remedies, which ``diagnose`` looks for.
     nonfinite : NonFinite or None
         Where NaN or infinity began.
+    closed : bool
+        Whether the record is written.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self._config = {"model": type(model).__name__, "optimizer": _optimizer(optimizer)} | (config or {})
         self._config |= {"watch": {"every": every, "probes": probes}}
         self.directory = Path(directory) if directory is not None else _directory()
-        self.step = 0
+        self.step, self.closed = 0, False
         self.finding: Finding | None = None
         self.nonfinite: NonFinite | None = None
         self._state: TrainingState | None = None
@@ -122,6 +124,8 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self._clipping: Clipping | None = None
         self._taken: StepMeasurement | None = None
         self._inputs: tuple[Any, Any] | None = None
+        self._n: int | None = None
+        self._weights: Before = {}
         self._small = watched(model) if check_finite else []
         self._metrics: dict[str, float] = {}
         self._about: dict[str, Any] = {}
@@ -151,6 +155,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Remove every hook, write the record and the result, and end the run."""
         self._unhook(everything=True)
+        self.closed = True
         outcome = Outcome.FINISHED if kind is None else Outcome.CRASHED
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             outcome = Outcome.INTERRUPTED
@@ -175,32 +180,49 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         """Keep metrics of the user's own with the next step that is measured: ``cost/train``, ``accuracy/val``."""
         self._metrics |= metrics
 
+    def begin(self, batch: Any) -> None:
+        """Say that a step on ``batch`` begins: for loops that call parts of the model, and not the model itself.
+
+        Needed where the model is not called as a whole; its modules are then kept until a gradient comes back.
+        """
+        self._n = _length(batch)
+        if self._capture is not None:
+            self._capture.begin()
+
     def _called(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if torch.is_grad_enabled():
-            self._inputs = args, kwargs
+            self._inputs, self._n = (args, kwargs), _length((args, kwargs))
 
-    def _before(self, *_: Any) -> None:
-        """Measure, before the optimizer's step, the pass that led to it."""
-        if self._small and self.nonfinite is None and not gradients_are_finite(self._small):
-            self._diverged()
-        if self._capture is None or self._inputs is None or not self._capture.reached:
-            return
-        scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
-        n = len(next(t for t in tensors(self._inputs) if t.dim() > 0))
-        measured = Measured(self._capture, n, self.reduction, scale)
-        if self.finding is None:
-            self._judge(measured)
-        clip = math.nan if self._clipping is None else self._clipping.coefficient(self.model, scale)
-        self._taken = StepMeasurement(measured, clip, standard=self.standard)
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Measure, before the optimizer's step, the pass that led to it; with a closure the step makes the pass."""
+        if self._capture is not None:
+            self._weights = weights_of(self._capture)
+        if not _closes(args, kwargs):
+            self._measure()
 
-    def _after(self, *_: Any) -> None:
+    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Complete the record of the step that was made, and hook the model where the next one is due."""
+        if _closes(args, kwargs):
+            self._measure()
         if self._taken is not None:
             self._keep(self._taken.made())
             self._taken = None
+        self._weights = {}
         self.step += 1
         self._unhook()
         self._hook()
+
+    def _measure(self) -> None:
+        if self._small and self.nonfinite is None and not gradients_are_finite(self._small):
+            self._diverged()
+        if self._capture is None or self._n is None or not self._capture.reached:
+            return
+        scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
+        measured = Measured(self._capture, self._n, self.reduction, scale)
+        if self.finding is None:
+            self._judge(measured)
+        clip = math.nan if self._clipping is None else self._clipping.coefficient(self.model, scale)
+        self._taken = StepMeasurement(measured, self._weights, clip, standard=self.standard)
 
     def _hook(self) -> None:
         if self._due(self.step):
@@ -253,10 +275,9 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self._tracker.log(self.step, self._epoch, metrics)
 
     def _diverged(self) -> None:
-        if self._inputs is not None:
-            self._unhook()
-            self.nonfinite = trace(self.model, self._inputs, self.step)
-            self._tracker.tag("bpx.nonfinite", str(self.nonfinite))
+        self._unhook()
+        self.nonfinite = trace(self.model, self._inputs, self.step)
+        self._tracker.tag("bpx.nonfinite", str(self.nonfinite))
 
     @property
     def _epoch(self) -> float:
@@ -265,6 +286,16 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
     @property
     def _rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
+
+
+def _closes(args: Any, kwargs: Any) -> bool:
+    """Return whether an optimizer's step, whose first argument is the optimizer, was given a closure."""
+    return any(value is not None for value in (*args[1:], kwargs.get("closure")))
+
+
+def _length(batch: Any) -> int | None:
+    """Return the length of the first tensor that has one."""
+    return next((len(t) for t in tensors(batch) if t.dim() > 0), None)
 
 
 def _tracker(tracking: str | Tracker) -> Tracker:

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from bpx import compare
 from bpx.engine import mlp, sgd
 from bpx.figures import flow_figures
 from bpx.probes.lost_updates import LostUpdates
 from bpx.probes.probe import ProbeContext
 from bpx.probes.scales import QUANTITIES, Scales
 from bpx.records import read, read_metrics
+from bpx.runs import lookup
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -102,6 +102,32 @@ def test_between_due_steps_the_model_has_no_hooks_but_one(tmp_path):
             train(model, optimizer, [pair])
 
 
+def test_a_closure_that_the_optimizer_calls_is_measured(tmp_path):
+    records = []
+    for closed in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 3)).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with watch(model, optimizer, every=2, tracking="none", directory=tmp_path / f"{closed}"):
+            for x, y in data(4):
+
+                def closure(x=x, y=y, model=model, optimizer=optimizer):
+                    optimizer.zero_grad()
+                    loss = F.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
+                    loss.backward()
+                    return loss
+
+                if closed:
+                    optimizer.step(closure)
+                else:
+                    closure()
+                    optimizer.step()
+        records.append(read(tmp_path / f"{closed}" / "gradient_flow.parquet"))
+    assert records[0].step.tolist() == records[1].step.tolist()
+    measured = [not name.startswith("predicted") for name in records[0].quantity]  # theory sees the weights after it
+    np.testing.assert_array_equal(records[0].value[measured], records[1].value[measured])
+
+
 def test_evaluation_accumulation_and_clipping(tmp_path):
     model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 3)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -128,8 +154,8 @@ def test_a_run_is_compared_and_drawn_as_any_other(tmp_path, capsys):
         with watch(model, optimizer, every="epoch", steps_per_epoch=2, tracking="none", config={"seed": seed},
                    directory=tmp_path / f"run{seed}") as w:  # fmt: skip
             train(model, optimizer, data(), w=w)
-    runs = [compare.from_directory(tmp_path / f"run{seed}") for seed in (0, 1)]
-    assert compare.differences(runs)["seed"] == ["0", "1"]
+    runs = [lookup.from_directory(tmp_path / f"run{seed}") for seed in (0, 1)]
+    assert lookup.differences(runs)["seed"] == ["0", "1"]
     assert runs[0].outcome == "finished" and "going backward delta" in runs[0].finding
     assert {"cost/train", "lr", "gradient_flow/slope", "grad_norm/layer_01", "log10_delta_l2/layer_02"} <= set(
         runs[0].metrics
