@@ -73,6 +73,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "i
 """
 
 
+@pytest.mark.slow
 def test_the_activation_that_the_readme_adds_conforms():
     (code,) = [c for c in blocks(ROOT / "README.md", "python") if "ActivationFunction" in c]
     assert '"isru"' in code and "activations.ISRU" in "".join(blocks(ROOT / "README.md", "yaml"))
@@ -126,6 +127,7 @@ def test_every_process_runs(line, tmp_path, process):
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
+@pytest.mark.slow
 def test_what_the_readme_opens_with_is_what_is_printed(tmp_path, command):
     """Words to the letter, numbers to 5 %: the last bits differ between machines."""
     opening = blocks(ROOT / "README.md")[:4]

@@ -95,6 +95,7 @@ def test_the_command_is_what_was_typed_with_the_change(changed, typed, pasted):
     assert command(changed, typed) == f"python -m bpx.train {pasted}"
 
 
+@pytest.mark.slow
 def test_what_is_printed_is_pasted(tmp_path):
     """The first remedy of a run is copied from its output into a shell, and what it starts is healthy."""
     words = ["tracking=none", "dataset=digits", "max_steps=1", "activation=sigmoid", "initializer=xavier_normal"]

@@ -15,6 +15,7 @@ def run(tmp_path, monkeypatch):
     return train_run(compose(*words), "r", tmp_path / "outputs" / "tests", [], quiet=True).directory
 
 
+@pytest.mark.slow
 def test_a_run_is_drawn_in_the_format_asked_for_and_again_from_its_record_alone(run, capsys):
     drawn = {path.stem for path in (run / "figures").iterdir()}
     assert {"curves", "profile", "confusion"} <= drawn

@@ -66,6 +66,7 @@ def test_the_finding_is_everywhere(vanished):
     assert "finding:" in (directory / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_record_holds_everything_at_its_full_schedule(vanished):
     _, _, directory = vanished
     record = records.read(directory / "gradient_flow.parquet")
