@@ -35,7 +35,17 @@ class Sweep:
         return [w for w in WORDS if w.partition("=")[0] not in keys] + list(more)
 
     def __call__(self, *more, env=None, timeout=300):
-        return self.command("bpx.train", *self.words(*more), cwd=self.home, env=env, timeout=timeout)
+        words = self.words(*more)
+        if env is None:
+            return self.command("bpx.train", *words, cwd=self.home, timeout=timeout)
+        return subprocess.run(  # modules that PYTHONPATH adds are found by a new process only
+            [sys.executable, "-m", "bpx.train", *words],
+            cwd=self.home,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
 
     def start(self, *more, env=None):
         """Start the command in a process group of its own and return it."""
