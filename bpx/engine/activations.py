@@ -24,8 +24,16 @@ from bpx.engine.numbers import require_fraction, require_positive
 class ActivationFunction(ABC):
     """An elementwise function phi and its derivative.
 
-    ``kinks`` are the points where phi' jumps, ``max_slope`` is the largest absolute slope max |phi'(z)|; ``monotone``
-    functions have phi' >= 0 everywhere.
+    Attributes
+    ----------
+    name : str
+        Its name.
+    kinks : tuple of float
+        The points where phi' jumps.
+    max_slope : float
+        The largest absolute slope, max |phi'(z)|.
+    monotone : bool
+        Whether phi' >= 0 everywhere.
     """
 
     name: ClassVar[str]

@@ -20,15 +20,17 @@ class DepthSlope:
     Attributes
     ----------
     slope : float
-        Decades a layer: negative vanishes, positive explodes.
+        Decades a layer: negative vanishes, positive explodes; -inf where a delta is exactly zero.
     ratio : float
         The first layer over the last.
     residual : float
         Root mean square distance from the line, in decades.
-    worst, worst_residual : int, float
-        The layer (from 1) farthest from the line, and its distance in decades.
+    worst : int
+        The layer (from 1) farthest from it.
+    worst_residual : float
+        By so many decades.
     zeros : tuple of int
-        The layers whose delta is exactly zero, which the line leaves out: they make slope -inf.
+        The layers whose delta is exactly zero, which the line leaves out.
     """
 
     slope: float

@@ -22,13 +22,13 @@ class NonFinite:
     Attributes
     ----------
     step : int
-        The step.
+        The step that made it.
     phase : str
         data, initialization, forward, backward or update.
     layer, operation, tensor : str
-        What made it, and in which tensor.
+        What made it, and what it made.
     nan, inf, size : int
-        So many of its entries are NaN or infinite, out of ``size``.
+        Entries that are NaN, that are infinite, and all entries of the tensor.
     largest_before : float
         The largest magnitude among the finite values that went in.
     passed_on : tuple of str

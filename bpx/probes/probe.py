@@ -30,7 +30,19 @@ class Next(Protocol):
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """A weight layer as probes see it: its name, its Dense, the next block or loss, and its activation, if any."""
+    """A weight layer as probes see it.
+
+    Attributes
+    ----------
+    name : str
+        layer_01 and so on.
+    dense : Dense
+        Its affine map.
+    next : Next
+        The next block, or the loss.
+    activation : Activation or None
+        Its activation, if any.
+    """
 
     name: str
     dense: Dense
@@ -64,7 +76,17 @@ def weight_layers(net: Network) -> list[WeightLayer]:
 
 @dataclass(frozen=True)
 class ProbeContext:
-    """What probes look at: a network, the optimizer that trains it, if any, and a fixed set of samples x (n, n_in)."""
+    """What probes look at.
+
+    Attributes
+    ----------
+    net : Network
+        The network.
+    optimizer : Optimizer or None
+        What trains it, if anything does.
+    samples : ndarray (n, n_in)
+        A fixed set of samples.
+    """
 
     net: Network
     optimizer: Optimizer | None = None
@@ -80,12 +102,25 @@ class ProbeContext:
 
 
 class Probe(Stateful, ABC):
-    """A family of quantities: ``values`` (len(keys),) in the order of ``keys``, filled in two moments of a step.
+    """A family of quantities, measured in two moments of a step.
 
     ``on_gradient`` runs when backward is done and the gradient is untouched; ``on_update`` when the optimizer has
-    proposed its step and not made it. A probe with ``lookback`` runs also that many steps before it is due.
-    ``left_out`` says what is not measured because it would take too long.
-    ``layer_quantities`` are those with one value in every layer, ``other_quantities`` the rest.
+    proposed its step and not made it.
+
+    Attributes
+    ----------
+    name : str
+        The family's key in the configuration.
+    layer_quantities, other_quantities : tuple of str
+        Those with one value in every layer, and the rest.
+    lookback : int
+        So many steps before it is due it runs too.
+    left_out : str
+        What is not measured because it would take too long.
+    keys : tuple of (layer, operation, quantity, index)
+        What the values are of.
+    values : ndarray (len(keys),)
+        What was measured, NaN until it is.
     """
 
     name: ClassVar[str]

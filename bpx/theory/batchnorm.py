@@ -28,7 +28,14 @@ _NODES = np.polynomial.legendre.leggauss(16)
 class BatchMoments:
     """Moments of the normalized values x, y of two samples.
 
-    ``A`` = E[phi(x)**2], ``D`` = E[phi'(x)**2], ``M`` = E[(x phi'(x))**2]; ``_pair``: the same of x and y.
+    Attributes
+    ----------
+    A, A_pair : float
+        E[phi(x)**2], E[phi(x) phi(y)].
+    D, D_pair : float
+        E[phi'(x)**2], E[phi'(x) phi'(y)].
+    M, M_pair : float
+        E[(x phi'(x))**2], E[x phi'(x) y phi'(y)].
     """
 
     A: float

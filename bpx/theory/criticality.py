@@ -69,17 +69,17 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
 @final
 @dataclass(frozen=True)
 class PhaseDiagram:
-    """chi_1 over the plane of sigma_w and sigma_b, and the edge of chaos.
+    """chi_1 over the plane of sigma_w and sigma_b, and the edge of chaos in it.
 
     Attributes
     ----------
-    sigma_w, sigma_b : array (n,), (m,)
-        The grid.
-    chi_1 : array (m, n)
+    sigma_w, sigma_b : ndarray (n,), (m,)
+        The axes.
+    chi_1 : ndarray (m, n)
         Factor of ||delta||**2 per layer.
-    edge : array (2, k)
+    edge : ndarray (2, k)
         sigma_w and sigma_b along chi_1 = 1.
-    stable : array (k,)
+    stable : ndarray (k,)
         Whether lengths converge there.
     """
 

@@ -60,11 +60,17 @@ class Ends:
 @final
 @dataclass(frozen=True)
 class FiniteWidth:
-    """The ``noise`` of every hidden layer, from the input on, and what else finite width does.
+    """What finite width does.
 
-    ``along``: the largest share of delta that comes back along z in a layer, beyond that of a random delta;
-    ``between`` (4, L, L): covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts,
-    whose units keep part of their z; of the length of z, by which a normalization divides; of a block's overlaps.
+    Attributes
+    ----------
+    noise : list of LayerNoise
+        Of every hidden layer, from the input on.
+    along : float
+        The largest share of delta that comes back along z in a layer, beyond that of a random delta.
+    between : ndarray (4, L, L)
+        Covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts, whose units keep
+        part of their z; of the length of z, by which a normalization divides; of a block's overlaps.
     """
 
     noise: list[LayerNoise]

@@ -30,7 +30,19 @@ _NEAR, _FAR = 1e-12, 1e6  # variances at which most units stand near 0, and far 
 @final
 @dataclass(frozen=True)
 class Moments:
-    """Second and fourth moments at one length, of one sample and of a pair (22: of squares; 11: plain)."""
+    """Second and fourth moments of phi and phi' at one length, of one sample and of a pair of samples.
+
+    Attributes
+    ----------
+    A, D : float
+        E[phi**2], E[phi'**2].
+    A4, D4, AD : float
+        E[phi**4] / A**2, E[phi'**4] / D**2, E[phi**2 phi'**2] / (A D), of one sample.
+    A11, D11 : float
+        E[phi phi], E[phi' phi'] of a pair.
+    A22, D22, AD22 : float
+        The same of their squares, over A**2, D**2 and A D.
+    """
 
     A: float
     D: float

@@ -132,19 +132,19 @@ class MeanField:
     ----------
     q_star : float
         The length: 0 where it vanishes, inf where it diverges, the start where any stays.
-    limit : Limit
-        Which of these.
+    limit : str
+        fixed, any, vanishes or diverges: what becomes of the length.
     chi_1 : float
         Factor of ||delta||**2 per layer.
     slope : float
-        V'(q_star), the length map's slope.
+        V'(q_star).
     c_star, chi_c : float or None
-        The correlation that two samples end at, and the map's slope there.
+        The correlation that two samples end at, and the map's slope there; None where the length gives no answer.
     xi_q, xi_c : float or None
-        Layers over which length and correlation forget by a factor e, inf at criticality; None where the length gives
-        no answer.
+        Layers over which length and correlation forget by a factor e, inf at criticality (Schoenholz et al. 2017,
+        section 3); None where the length gives no answer.
     note : str
-        What else to know; empty for most.
+        What else to know.
     """
 
     q_star: float

@@ -42,20 +42,26 @@ _TWO_SIDED_95 = 1.96
 @final
 @dataclass(frozen=True)
 class Prediction:
-    """Theory's answer for the L hidden layers, from the input on; empty, with a ``reason``, if there is none.
+    """Theory's answer for the hidden layers, from the input on; empty, with a ``reason``, if there is none.
 
     Attributes
     ----------
-    q, q_low, q_high : tuple of float (L,)
-        Variance of the pre-activations, and the limits of 95 % of nets of this width.
-    log10_delta, low, high : tuple of float (L,)
-        log10 of delta_l2 relative to the last hidden layer, and the same limits.
-    slope, slope_low, slope_high : float or None
-        Its least-squares slope per layer, signed backward, and the same limits.
+    q : tuple of float (L,)
+        Variance of the pre-activations.
+    q_low, q_high : tuple of float (L,)
+        Between which 95 % of nets of this width have it.
+    log10_delta : tuple of float (L,)
+        log10 of delta_l2 relative to the last hidden layer.
+    low, high : tuple of float (L,)
+        Between which 95 % of nets of this width have it.
+    slope : float or None
+        Its least-squares slope per layer, signed backward.
+    slope_low, slope_high : float or None
+        Between which 95 % of nets of this width have it.
     reason : str or None
         Why there is no answer.
     caveat : str
-        Why the band does not hold here, empty where it does.
+        Why the band does not hold here; empty where it does.
     note : str
         What else to know about the line.
     """

@@ -15,14 +15,30 @@ from bpx.theory.gaussian import dphi, expectation, second_moment, second_moment_
 @final
 @dataclass(frozen=True)
 class Step:
-    """What happens between hidden layer l and the next: lengths forward, ||delta||**2 backward."""
+    """What happens between hidden layer l and the next: lengths forward, ||delta||**2 backward.
 
-    q: float  # the next layer's length
-    factor: float  # E ||delta_l||**2 / E ||delta_(l+1)||**2
-    backward_share: float  # of it that comes through the weights (1 without a shortcut)
-    dln_q: float  # d ln q_(l+1) / d ln q_l
-    forward_share: float  # share of the weights in q_(l+1)
-    dln_chi: float  # d ln chi / d ln q_l
+    Attributes
+    ----------
+    q : float
+        The next layer's length.
+    factor : float
+        E ||delta_l||**2 / E ||delta_(l+1)||**2.
+    backward_share : float
+        Share of it that comes through the weights, 1 without a shortcut.
+    dln_q : float
+        d ln q_(l+1) / d ln q_l.
+    forward_share : float
+        Share of the weights in q_(l+1).
+    dln_chi : float
+        d ln chi / d ln q_l.
+    """
+
+    q: float
+    factor: float
+    backward_share: float
+    dln_q: float
+    forward_share: float
+    dln_chi: float
 
 
 def step(net: Architecture, layer: int, q: float) -> Step:
