@@ -20,6 +20,7 @@ from bpx.config import UserError
 from bpx.runs.groups import Group, group_runs
 from bpx.runs.lookup import StoredRun, differences, find_runs
 from bpx.runs.naming import OUTPUTS
+from bpx.runs.provenance import provenance_differences
 
 FOLDER = OUTPUTS / "compare"
 KEYS = ("labels", "out", "format")
@@ -92,6 +93,7 @@ def report(groups: Sequence[Group]) -> None:
         different.pop("seed", None)
     rows = {
         "keys that differ": different,
+        "provenance that differs": provenance_differences([group.runs[0].provenance for group in groups]),
         f"last metrics{', median ± standard deviation over seeds' if seeds > 1 else ''}": {
             name: [_metric(*row[name]) if name in row else "–" for row in medians] for name in metrics
         },

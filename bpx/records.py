@@ -33,7 +33,10 @@ WORDS = ("layer", "operation", "quantity")
 
 
 class Outcome(StrEnum):
-    """How a run or a trial has ended; running and waiting trials have not, lost ones are those of dead processes."""
+    """How a run or a trial has ended; running and waiting trials have not, lost ones are those of dead processes.
+
+    An undefined trial has no answer by design: no such network exists, or it has no such metric.
+    """
 
     FINISHED = "finished"
     DIVERGED = "diverged"
@@ -41,6 +44,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     CRASHED = "crashed"
+    UNDEFINED = "undefined"
     LOST = "lost"
     RUNNING = "running"
     WAITING = "waiting"

@@ -259,3 +259,13 @@ def test_a_configuration_with_an_interpolation_is_not_resolved(make, tmp_path, m
     with pytest.raises(UserError, match="note is an interpolation") as error:
         compare.compare(["outputs/tests/a", "outputs/tests/b"])
     assert "s3cr3t" not in str(error.value)
+
+
+def test_provenance_that_differs_is_a_table(make, capsys):
+    runs = [make("one"), make("two", "Sigmoid")]
+    for run, commit in zip(runs, "ab", strict=True):
+        held = {"command": run.name, "bpx": "0.1.0", "git": {"commit": commit * 40, "dirty": "false"}}
+        (run / "provenance.json").write_text(json.dumps(held))
+    assert compare.main([str(run) for run in runs]) == 0
+    table = capsys.readouterr().out.partition("provenance that differs")[2].partition("last metrics")[0]
+    assert "git.commit" in table and "a" * 40 in table and "dirty" not in table and "bpx" not in table

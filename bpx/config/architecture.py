@@ -13,7 +13,7 @@ from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.models import MODELS
 from bpx.engine.normalization import Normalization, make_normalization
-from bpx.system.errors import UserError
+from bpx.system.errors import NoAnswerError, UserError
 from bpx.system.text import brief
 
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
@@ -100,7 +100,10 @@ def _initializer(config: DictConfig, activation: engine.ActivationFunction, drop
             from bpx.theory import critical_sigma_w
 
             bias = number("initializer.bias_std", node.bias_std)
-            node.sigma_w = critical_sigma_w(activation, bias, keep_prob=1 - dropout)
+            try:
+                node.sigma_w = critical_sigma_w(activation, bias, keep_prob=1 - dropout)
+            except ValueError as error:
+                raise NoAnswerError(f"initializer: {error}") from error
     except ValueError as error:
         raise UserError(f"initializer: {error}") from error
     return cast(Initializer, construct("initializer", node))

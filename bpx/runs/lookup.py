@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
 from bpx.records import Records, read, read_metrics
 from bpx.runs.keys import Use, uses
 from bpx.runs.naming import OUTPUTS
+from bpx.runs.provenance import read_provenance
 from bpx.runs.stored import read_config
 from bpx.system.files import Json
 
@@ -47,6 +48,8 @@ class StoredRun:
         The steps and values of every metric; those of a run that MLflow alone has are its last ones.
     records : Records or None
         The tidy record, if there is one.
+    provenance : dict
+        With which command, code, libraries and machine it was made.
     """
 
     name: str
@@ -57,6 +60,7 @@ class StoredRun:
     metrics: dict[str, float]
     series: Series
     records: Records | None
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def find_runs(word: str) -> list[StoredRun]:
@@ -118,6 +122,7 @@ def from_directory(directory: Path) -> StoredRun:
         metrics=_existing({name: float(values[-1]) for name, (_, values) in series.items()}),
         series=series,
         records=records,
+        provenance=read_provenance(directory),
     )
 
 
@@ -161,7 +166,7 @@ def _download(run_id: str) -> StoredRun:
             raise UserError(_unknown(run_id))
         tags = stored.tags
         return StoredRun(
-            name=stored.name,
+            name=f"{stored.name} {run_id[:8]}",
             config=_config(Path(scratch), run_id),
             outcome=tags.get("bpx.outcome", stored.status.lower()),
             finding=tags.get("bpx.finding", ""),
@@ -169,6 +174,7 @@ def _download(run_id: str) -> StoredRun:
             metrics=_existing(stored.metrics),
             series={name: (np.array([0]), np.array([value])) for name, value in stored.metrics.items()},
             records=_records(Path(scratch)),
+            provenance=read_provenance(Path(scratch)),
         )
 
 

@@ -15,10 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from bpx.cli.command import terminal
 from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import FAILURES, RESULT, RUN, SAME_AS, SPREAD, SweepStudy, outcome_of
+from bpx.sweep.study import RESULT, RUN, SAME_AS, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
 
 MAX_ERROR = 200  # characters
-REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
+REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)
 
 
 class SweepProgress:
@@ -76,7 +76,9 @@ class SweepProgress:
             )
 
     def _done(self, trials: Sequence[FrozenTrial]) -> int:
-        return sum(outcome_of(t) in (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES) for t in trials)
+        return sum(
+            outcome_of(t) in (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE) for t in trials
+        )
 
     def _warn(self, trial: FrozenTrial) -> None:
         dataset = trial.user_attrs.get(RUN, {}).get("dataset", "")

@@ -12,11 +12,11 @@ from bpx.config import Plan
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
-from bpx.sweep.study import FAILURES, RESULT, RUN, SPREAD, SweepStudy, outcome_of
+from bpx.sweep.study import RESULT, RUN, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
 from bpx.system.files import Json, write_json
 from bpx.tracking import Tracker
 
-COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *FAILURES)
+COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)
 SHOWN = 10  # trials of a Pareto front that the terminal shows
 
 
@@ -49,7 +49,7 @@ class Results:
         best = self.study.best()
         with self.study.store.exclusively():
             self._write()
-            if self.study.first_to_close():
+            if self.study.first_to_close() and not self.study.without_value():
                 self._draw()
                 for trial in best[:1]:
                     self._tag_best(trial)

@@ -35,7 +35,7 @@ from bpx.sweep.progress import SweepProgress
 from bpx.sweep.results import Results
 from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
-from bpx.sweep.study import FAILURES, RESULT, SweepStudy, open_study, outcome_of
+from bpx.sweep.study import FAILURES, RESULT, WITHOUT_VALUE, SweepStudy, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
 from bpx.system.errors import EveryTrialFailed, WriteError
 from bpx.system.interrupts import Interrupted, Stop
@@ -43,7 +43,6 @@ from bpx.system.interrupts import Interrupted, Stop
 POLL = 1.0  # seconds between two looks at what other workers do
 FEWEST = 5  # trials from which on max_failure_rate is a rate
 ALIKE = 3  # trials that fail at the start before it is clear that all would
-UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope
 ONE_BY_ONE = "BasicLauncher"
 FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false", "checkpoint.keep": "0"}
 
@@ -205,7 +204,7 @@ class Search:
         except BaseException:
             self._abort(Outcome.CRASHED)
             raise
-        if self._all_failed():
+        if self.study.without_value():
             raise EveryTrialFailed(f"every trial of the study failed; the last one: {self._last_error()}")
         return value
 
@@ -256,8 +255,8 @@ class Search:
         if not crashes:
             return
         last = crashes[-1]["error"]
-        unlogged = last.startswith(MISSING) and UNDEFINED not in last.partition(";")[0]
-        kind = EveryTrialFailed if self._all_failed() and not unlogged else UserError
+        unlogged = last.startswith(MISSING)
+        kind = EveryTrialFailed if self.study.without_value() and not unlogged else UserError
         if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {Outcome.FAILED}):
             raise kind(last)
         failed = sum(self.ended.count(how) for how in FAILURES)
@@ -267,16 +266,8 @@ class Search:
                 f"{self.options.max_failure_rate:g} allows; the last one: {last}"
             )
 
-    def _all_failed(self) -> bool:
-        """Tell whether trials have ended, and none as anything but a failure."""
-        ended = {outcome_of(t) for t in self.study.trials() if t.state.is_finished()} - {
-            Outcome.LOST,
-            Outcome.INTERRUPTED,
-        }
-        return bool(ended) and ended <= set(FAILURES)
-
     def _last_error(self) -> str:
-        errors = [t.user_attrs[RESULT]["error"] for t in self.study.trials() if outcome_of(t) in FAILURES]
+        errors = [t.user_attrs[RESULT]["error"] for t in self.study.trials() if outcome_of(t) in WITHOUT_VALUE]
         return str(errors[-1])
 
     def _requeue_lost(self, always: bool = False) -> None:

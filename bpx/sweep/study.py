@@ -21,6 +21,7 @@ SPREAD, SEEDS = "bpx.spread", "bpx.seeds"  # with repeats: the objectives' stand
 SAME_AS = "bpx.same_as"  # the number of the earlier trial whose parameters and result it has
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
 FAILURES = (Outcome.FAILED, Outcome.CRASHED)
+WITHOUT_VALUE = (*FAILURES, Outcome.UNDEFINED)  # what an undefined trial asks for does not exist: it is no failure
 
 
 class SweepStudy:
@@ -45,7 +46,7 @@ class SweepStudy:
     def used(self) -> int:
         """Return how much of the budget is used: lost and interrupted trials are queued again and do not count."""
         return sum(
-            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome_of(t) in FAILURES
+            t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome_of(t) in WITHOUT_VALUE
             for t in self.trials()
         )
 
@@ -56,6 +57,11 @@ class SweepStudy:
         if len(self.study.directions) == 1:
             return [self.study.best_trial]
         return [t for t in self.study.best_trials if outcome_of(t) == Outcome.FINISHED]
+
+    def without_value(self) -> bool:
+        """Return whether trials have ended, and none of them with a value or diverged."""
+        ended = {outcome_of(t) for t in self.trials() if t.state.is_finished()} - {Outcome.LOST, Outcome.INTERRUPTED}
+        return bool(ended) and ended <= set(WITHOUT_VALUE)
 
     def first_to_close(self) -> bool:
         """Return whether no process has drawn the study as it stands now; call it exclusively."""

@@ -26,8 +26,9 @@ from bpx.sweep.progress import short
 from bpx.sweep.repeats import Repeat, Repeats
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN, SEEDS, SPREAD
-from bpx.system.errors import WriteError
+from bpx.system.errors import NoAnswerError, WriteError
 
+UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
 
@@ -49,6 +50,9 @@ def run_trial(config: DictConfig) -> None:
         pass  # another worker held this one for dead and has queued its trial again
     except (OSError, WriteError):
         raise  # a full disk, which ends the search; the trial is run again
+    except NoAnswerError as error:
+        trial.record(config, Outcome.UNDEFINED, str(error))
+        trial.failed(Outcome.UNDEFINED, str(error))
     except UserError as error:
         trial.record(config, Outcome.FAILED, str(error))
         trial.failed(Outcome.FAILED, str(error))
@@ -140,7 +144,8 @@ class Trial:
                 outcome, error = Outcome.DIVERGED, f"{missing[0]} has no final value, the network ended {verdict_final}"
             elif missing:
                 known = ", ".join(sorted(name for name in metrics if "/layer_" not in name and name != "lr"))
-                raise UserError(f"{MISSING} {missing[0]}; it logs {known}")
+                kind = NoAnswerError if missing[0].startswith(UNDEFINED) else UserError
+                raise kind(f"{MISSING} {missing[0]}; it logs {known}")
             elif not all(math.isfinite(metrics[name]) for name in self.options.objectives):
                 outcome = Outcome.DIVERGED
         self.repeats.ended.append(Repeat(self.seed, outcome, error, metrics, verdict_final))
@@ -166,6 +171,6 @@ class Trial:
             self.study.tell(self.trial, state=TrialState.PRUNED)
 
     def failed(self, outcome: Outcome, error: str) -> None:
-        """Tell Optuna that the trial has ``failed``, for there is no such network or objective, or has ``crashed``."""
+        """Tell Optuna that the trial has ``failed`` or ``crashed``, or is ``undefined``: it has no value."""
         self.trial.set_user_attr(RESULT, {"outcome": outcome, "metrics": {}, "error": error})
         self.study.tell(self.trial, state=TrialState.FAIL)

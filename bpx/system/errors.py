@@ -15,6 +15,10 @@ class WriteError(UserError):
     """A file that cannot be written: the disk is full, or the permissions do not allow it."""
 
 
+class NoAnswerError(UserError):
+    """What is asked for does not exist: theory has no critical scale for this activation."""
+
+
 class EveryTrialFailed(UserError):
     """A search without a trial that could be trained."""
 

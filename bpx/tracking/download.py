@@ -15,7 +15,7 @@ from bpx.tracking.tracker import Child
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WANTED = ("config", "gradient_flow.parquet")
+WANTED = ("config", "gradient_flow.parquet", "provenance.json")
 
 
 def download(run_id: str, folder: Path) -> Child | None:

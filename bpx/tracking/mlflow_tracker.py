@@ -36,6 +36,7 @@ STATUS = {
     Outcome.DIVERGED: "FINISHED",
     Outcome.PRUNED: "KILLED",
     Outcome.INTERRUPTED: "KILLED",
+    Outcome.UNDEFINED: "KILLED",
     Outcome.FAILED: "FAILED",
     Outcome.CRASHED: "FAILED",
 }

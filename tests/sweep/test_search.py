@@ -23,6 +23,9 @@ class Broken(Tanh):
     def f(self, z, out):
         raise RuntimeError("planted")
 
+class Worse(Broken):
+    pass
+
 class Killer(Tanh):
     def f(self, z, out):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -280,3 +283,32 @@ def test_every_shipped_sweep_runs_two_trials(sweep, command, name, mnist_dir):
     done = command("bpx.train", *words, cwd=sweep.home, env={"BPX_DATA_DIR": str(mnist_dir)})
     assert done.returncode == 0, done.stderr
     assert len(rows(sweep.home, f"default-{name}")) == 2
+
+
+def test_what_has_no_answer_by_design_is_no_failure(sweep, called):
+    """Zeros have no gradient, and critical no stable edge for some activations: the search goes on over most of it."""
+    words = ["initializer=zeros,critical,he_normal", "activation=tanh,gelu,silu,softplus", "max_steps=2"]
+    words += [
+        "hydra.sweeper.objective=gradient_flow/abs_slope",
+        *GRID,
+        "progress=false",
+        "hydra.sweeper.max_failure_rate=0",
+    ]
+    done = called("bpx.train", *sweep.words(*words))
+    assert (done.code, done.err) == (0, "")
+    ended = {(row["initializer"], row["activation"]): row["outcome"] for row in rows(sweep.home)}
+    assert len(ended) == 12 and set(ended.values()) == {"finished", "undefined", "diverged"}
+    assert {outcome for (name, _), outcome in ended.items() if name == "zeros"} == {"diverged"}  # no slope: no value
+    assert ended["critical", "tanh"] == "finished" and ended["critical", "softplus"] == "undefined"
+    assert {outcome for (name, _), outcome in ended.items() if name == "he_normal"} == {"finished"}
+    assert "undefined" in done.out and "failed" not in done.out
+
+
+def test_a_search_without_any_value_draws_nothing_and_ends_with_1(sweep, planted, called, monkeypatch):
+    monkeypatch.syspath_prepend(sweep.home)
+    words = ["activation._target_=choice(planted.Broken,planted.Worse)", "max_steps=2", *GRID]
+    done = called("bpx.train", *sweep.words(*words, "hydra.sweeper.max_failure_rate=1"))
+    assert (
+        done.code == 1 and done.err == "error: every trial of the study failed; the last one: RuntimeError: planted\n"
+    )
+    assert len(rows(sweep.home)) == 2 and not list(sweep.home.glob("outputs/*/figures"))
