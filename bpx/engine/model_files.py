@@ -175,7 +175,7 @@ def _column(entry: dict[str, Any]) -> Column:
     name, categories, fill = entry["name"], entry["categories"], entry["fill"]
     kind = (float, int) if categories is None else (str,)
     if not isinstance(name, str) or not (fill is None or isinstance(fill, kind)):
-        raise ValueError("model.json has a column that is none")
+        raise ValueError("model.json has a column with an invalid name or fill value")
     return Column(name, None if categories is None else tuple(map(str, categories)), fill)
 
 

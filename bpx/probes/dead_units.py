@@ -1,4 +1,4 @@
-"""Units that are out of work: dead over a fixed set of samples, or silent in a batch."""
+"""Dead units, over a fixed set of samples, and zero activations, in a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 @final
 class DeadUnits(Probe):
-    """Measure how many units take no part.
+    """Measure dead units and zero activations.
 
     - dead_units: share of a layer's units with phi'(z) = 0 for every sample of a fixed set, so that no gradient
       ever passes; the samples go through a replica of the network, without dropout

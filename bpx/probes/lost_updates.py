@@ -1,4 +1,4 @@
-"""Updates that come to nothing: lost to rounding, or zero to begin with."""
+"""Updates lost to rounding, and zero gradients."""
 
 from __future__ import annotations
 
