@@ -68,8 +68,10 @@ def target(group: str, node: DictConfig) -> Callable[..., object]:
         raise UserError(f"{group}._target_={brief(name)} cannot be imported: {brief(error)}") from error
     finally:
         logger.disabled = before
-    if not callable(found):
-        raise UserError(f"{group}._target_ must be a class or a function, got {brief(found)}")
+    try:
+        inspect.signature(found)
+    except (TypeError, ValueError) as error:  # not callable, or a builtin that does not say what it takes
+        raise UserError(f"{group}._target_ must be a class or a function, got {brief(found)}") from error
     return typing.cast(Callable[..., object], found)
 
 

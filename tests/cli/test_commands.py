@@ -96,6 +96,7 @@ REFUSED = [
     ("++model._target_=bpx.engine.optimizers.sgd", "model: sgd() got an unexpected keyword"),
     ("++activation._target_=bpx.engine.optimizers.sgd", "activation._target_ must build what ActivationFunction is"),
     ("++loss._target_=bpx.engine.optimizers.MAX", "loss._target_=bpx.engine.optimizers.MAX cannot be imported"),
+    ("dataset._target_=builtins.dict", "dataset._target_ must be a class or a function, got <class 'dict'>"),
     ('tracking.uri="http://[::1"', "tracking.uri: http://[::1 is not a valid address"),
     ("tracking.experiment=''", "tracking.experiment must be a name"),
     ("tracking=none tracking.experiment=x", "unknown key tracking.experiment; tracking=mlflow has it"),
