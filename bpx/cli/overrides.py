@@ -23,7 +23,8 @@ MAX_CHECKED = 300  # compositions before a multirun begins
 OPTIONAL = ("experiment", "sweep")  # groups that the defaults list does without
 Checks = Callable[[], Callable[[DictConfig], object]]  # make what checks a configuration, and raises UserError
 WITHOUT_EFFECT = {
-    "hydra.sweep.subdir": "every run has its own directory, outputs/<experiment>/<id>, every trial one in its study's"
+    key: "every run has its own directory, outputs/<experiment>/<id>, every trial one in its study's"
+    for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 }
 
 

@@ -27,7 +27,6 @@ from bpx.config import Plan, UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder, parameters
 from bpx.runs.precheck import Precheck
-from bpx.runs.run import as_given
 from bpx.sweep.library import id_of, keep_quiet
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, parse_options
@@ -52,8 +51,6 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
     keep_quiet()
     options = parse_options(given)
     where = space(options.params, arguments, context.config_loader)
-    if any(word.startswith("hydra.sweep.dir=") for word in as_given(config.hydra.overrides.hydra)):
-        raise UserError("hydra.sweep.dir has no effect on a search, which is in outputs/<study>: give study_name")
     if options.repeats > 1 and "seed" in where.distributions:
         raise UserError(
             f"seed cannot be searched with hydra.sweeper.repeats={options.repeats}, which counts from seed on"

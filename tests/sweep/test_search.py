@@ -218,7 +218,7 @@ def test_several_objectives(sweep):
         ([LR, "hydra.sweeper.sampler=3"], "hydra.sweeper.sampler must be keys with values, got 3"),
         ([LR, "hydra.sweeper.heartbeat=99999999999"], "heartbeat must be at most 86400"),
         ([LR, "hydra.sweeper.storage=/dev/null"], "hydra.sweeper.storage must be a file"),
-        ([LR, "hydra.sweep.dir=x"], "hydra.sweep.dir has no effect on a search"),
+        ([LR, "hydra.sweep.dir=x"], "hydra.sweep.dir has no effect: every run has its own directory"),
         ([LR, "hydra.sweeper.n_trials=null"], "n_trials=null needs hydra.sweeper.timeout, or"),
         (["seed=choice(-1,1)"], "seed must be at least 0, got -1"),
         (["model.depth=range(0,1e9)"], "model.depth must be between 0 and 10,000"),
