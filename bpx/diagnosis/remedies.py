@@ -21,6 +21,8 @@ from bpx.engine.normalization import NORMALIZATIONS
 
 MAX_REMEDIES = 2  # remedies, of different groups
 CURED_DECADES = 0.5  # decades between the first and the last hidden layer, in each drawn network
+MAX_MISSES = 1  # of MAX_DRAWS networks: healthy, but beyond CURED_DECADES, where nothing better is found
+KEPT_APART = 0.05  # share of the last hidden activations that differs between samples: below it learning is slow
 MIN_DRAWS, MAX_DRAWS = 4, 10  # drawn networks that a remedy is named after
 MARGIN_STDS = 3.0  # standard deviations between the mean and the limit of healthy, for fewer than MAX_DRAWS
 SAME_SCALE_ERRORS = 5.0  # standard errors within which two networks' weights are drawn alike
@@ -50,7 +52,7 @@ GROUPS_BY_CAUSE = {  # the groups that a cause asks for first
     "symmetry": ("initializer",),
     "dropout": ("dropout", "dropout.rate"),
     "normalization": ("normalization",),
-    "shortcuts": ("model",),
+    "shortcuts": ("normalization", "model"),
     "inputs": ("dataset.scaling",),
 }
 
@@ -99,28 +101,41 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
 
     The groups that a cause asks for come first; of each group the first option that holds is named, of at most two
     groups. An option holds where freshly drawn networks were healthy with |slope| * (hidden layers - 1) <= 0.5, each
-    of them: four if the limit of a decade is three standard deviations away from their mean, else up to ten. Options
-    that draw weights of the scale that ``net`` has are no change.
+    of them: four if the limit of a decade is three standard deviations away from their mean, else up to ten. Where none
+    holds, the first of which ten networks were healthy and at most one of them beyond 0.5 is named. Options that draw
+    weights of the scale that ``net`` has are no change.
+
+    A remedy that leaves the samples alike (``share_apart`` below 0.05) is named last: gradients of equal samples are
+    level and teach little (Schoenholz et al. 2017: a net trains where the correlation of its inputs survives).
     """
     asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ())]
     work = MAX_WORK
-    found: list[Remedy] = []
+    found: list[tuple[bool, Remedy]] = []
+    nearly: list[tuple[bool, Remedy]] = []
     for key in dict.fromkeys([*asked, *GROUPS]):
         for value in _options(net, key):
             if (candidate := redraw(key, value)) is None:
                 continue
-            slopes, done = _measure(net, key, candidate, work)
-            done *= len(net.dense) if value == "lsuv" else 1  # every layer that it scales is a pass
-            work -= done
-            if slopes:
-                factor = 10 ** float(np.median(slopes))
-                found.append(Remedy(candidate.change, factor, candidate.command or candidate.change))
-                break
+            measured = _measure(net, key, candidate, work)
+            work -= measured.cost * (len(net.dense) if value == "lsuv" else 1)  # every layer that it scales is a pass
+            if measured.slopes:
+                factor = 10 ** float(np.median(measured.slopes))
+                remedy = Remedy(candidate.change, factor, candidate.command or candidate.change)
+                (nearly if measured.misses else found).append((measured.apart < KEPT_APART, remedy))
+                if not measured.misses:
+                    break
             if work <= 0:
-                return tuple(found)
-        if len(found) == MAX_REMEDIES:
+                break
+        if len(found) == MAX_REMEDIES or work <= 0:
             break
-    return tuple(found)
+    return tuple(remedy for _, remedy in sorted(found or nearly[:1], key=lambda item: item[0]))
+
+
+def share_apart(net: Network) -> float:
+    """Return the share of the last hidden activations' mean square that differs between the samples of a pass."""
+    a = np.asarray(net.dense[-1].x, np.float64)
+    total = float(np.mean(a * a))
+    return float(a.var(axis=0).mean()) / total if total > 0 else 0.0
 
 
 def option_values(key: str) -> list[str]:
@@ -148,23 +163,37 @@ def _options(net: Network, key: str) -> Sequence[str]:
     return [value for value in option_values(key) if value != now]
 
 
-def _measure(net: Network, key: str, candidate: Candidate, work: float) -> tuple[list[float], float]:
-    """Return the slopes of the networks drawn with a candidate, none where it does not hold, and the work done."""
+@final
+@dataclass(frozen=True)
+class _Measured:
+    """Slopes of drawn networks (none where the option does not hold), their apartness, misses, and the work done."""
+
+    slopes: tuple[float, ...]
+    cost: float
+    apart: float = 1.0
+    misses: int = 0
+
+
+def _measure(net: Network, key: str, candidate: Candidate, work: float) -> _Measured:
     slopes: list[float] = []
-    cost = 0.0
+    apart: list[float] = []
+    cost, misses = 0.0, 0
     for drawn in islice(candidate.draws, MAX_DRAWS):
         cost += _cost(drawn)
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
-            return [], cost
+            return _Measured((), cost)
         line, L = hidden_slope(drawn), len(drawn.dense) - 1
-        if line is None or abs(line.slope) * (L - 1) > CURED_DECADES:
-            return [], cost
+        decades = math.inf if line is None else abs(line.slope) * (L - 1)
+        misses += decades > CURED_DECADES
+        if line is None or decades > 1 or misses > MAX_MISSES:
+            return _Measured((), cost)
         slopes.append(line.slope)
-        if are_enough(slopes, L):
-            return slopes, cost
+        apart.append(share_apart(drawn))
+        if not misses and are_enough(slopes, L):
+            break
         if cost > work:
-            return [], cost
-    return slopes, cost
+            return _Measured((), cost)
+    return _Measured(tuple(slopes), cost, float(np.median(apart)) if apart else 1.0, misses)
 
 
 def are_enough(slopes: Sequence[float], L: int) -> bool:

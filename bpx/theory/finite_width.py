@@ -68,9 +68,10 @@ class FiniteWidth:
         Of every hidden layer, from the input on.
     along : float
         The largest share of delta that comes back along z in a layer, beyond that of a random delta.
-    between : ndarray (4, L, L)
+    between : ndarray (5, L, L)
         Covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts, whose units keep
-        part of their z; of the length of z, by which a normalization divides; of a block's overlaps.
+        part of their z; of the length of z, by which a normalization divides; of a block's overlaps;
+        of epsilon_f and epsilon_b.
     """
 
     noise: list[LayerNoise]
@@ -224,32 +225,30 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
 
 
 def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> Array:
-    L, n, found = len(q), np.array(net.hidden, float), np.zeros((4, len(q), len(q)))
-    held = net.role.holds_length
+    L, n, found = len(q), np.array(net.hidden, float), np.zeros((5, len(q), len(q)))
+    held, lengths = net.role.holds_length, np.array(q)
     weight, rms = (np.array([getattr(at, key) for at in forward]) for key in ("weight", "rms"))
+    earlier = np.minimum.outer(np.arange(L), np.arange(L))
+    rho = np.eye(L)  # of one unit's z in two layers
+    if net.residual:
+        rho = np.sqrt(np.minimum.outer(lengths, lengths) / np.maximum.outer(lengths, lengths))
     if held:
-        np.fill_diagonal(found[2], 2 * (weight + (1 - weight) * rms * rms) / n)
-        found[2, 0, 0] = 0.0  # q1 is measured
+        known = lengths[0] / lengths if net.residual else np.eye(L)[0]  # q1 is measured
+        alike = (weight + (1 - weight) * rms * rms)[earlier]
+        found[2] = 2 * alike * (rho * rho - np.outer(known, known)) / n
     if not net.residual:
         return found
-    length = net.activation_variance(math.exp(float(np.mean(np.log(q)))))
-    known = [moments(net.activation, length, c) for c in CORRELATIONS]
-    tables = [m.A22 for m in known], [m.D22 for m in known]
+    length = net.activation_variance(math.exp(float(np.log(lengths).mean())))
+    tables = [moments(net.activation, length, c) for c in CORRELATIONS]
     out = _held(net, length)
-    for layer in range(L - 1):
-        at, rho = forward[layer], np.sqrt(q[layer] / np.array(q[layer + 1 :]))  # of one unit's z, here and there
-        for i, table in enumerate(tables):
-            own, pair = (
-                np.interp(r, CORRELATIONS, table) - 1 - out[0, i] ** 2 * r - out[1, i] ** 2 * r * r
-                for r in (rho, rho * at.rms)
-            )
-            found[i, layer, layer + 1 :] = (at.weight * own + (1 - at.weight) * pair) / net.hidden[layer]
-    found += found.transpose(0, 2, 1)
-    if held:
-        known_part = q[0] / np.array(q)
-        rho2 = np.minimum.outer(np.array(q), np.array(q)) / np.maximum.outer(np.array(q), np.array(q))
-        share = np.minimum.outer(weight + (1 - weight) * rms * rms, weight + (1 - weight) * rms * rms)
-        found[2] = 2 * share * (rho2 - np.outer(known_part, known_part)) / n
+    for at, name, i, j in ((0, "A22", 0, 0), (1, "D22", 1, 1), (4, "AD22", 0, 1)):
+        table = [getattr(m, name) for m in tables]
+        own, pair = (
+            np.interp(r, CORRELATIONS, table) - 1 - out[0, i] * out[0, j] * r - out[1, i] * out[1, j] * r * r
+            for r in (rho, rho * rms[earlier])
+        )
+        found[at] = (weight[earlier] * own + (1 - weight[earlier]) * pair) / n[earlier]
+        np.fill_diagonal(found[at], 0.0)
     return found
 
 

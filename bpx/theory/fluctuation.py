@@ -198,8 +198,9 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
     """Return the noise of ln ||delta_l||**2 and of ln q_l.
 
     A mean of squares is taken as a gamma variable of the same relative variance v, so that
-    E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too. ``between`` (4, L, L) is
-    the covariance of epsilon_f, and of epsilon_b, between different layers, and that of ``length`` and ``cross``.
+    E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too. ``between`` (5, L, L) is
+    the covariance of epsilon_f, and of epsilon_b, between different layers, that of ``length`` and ``cross``, and of
+    epsilon_f with epsilon_b.
     """
     L = len(layers)
     mean_e, cov_e = np.zeros(4 * L), np.zeros((4 * L, 4 * L))  # epsilon_f, epsilon_b, length, cross
@@ -216,6 +217,8 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
         cov_e[L : 2 * L, L : 2 * L] += between[1]
         cov_e[2 * L : 3 * L, 2 * L : 3 * L] = between[2]
         cov_e[3 * L :, 3 * L :] += between[3]
+        cov_e[:L, L : 2 * L] += between[4]
+        cov_e[L : 2 * L, :L] += between[4]
     x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
     for i, layer in enumerate(layers[:-1]):
         steps[i] = layer.backward_share * layer.dln_chi * x

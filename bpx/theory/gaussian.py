@@ -65,10 +65,18 @@ def rule(q: float, kinks: Sequence[float] = ()) -> tuple[Array, Array, Array]:
     """
     if not 0 <= q < math.inf:
         raise ValueError(f"a variance must be finite and not negative, got {q}")
+    return _rule(q, tuple(kinks))
+
+
+@lru_cache(maxsize=256)
+def _rule(q: float, kinks: tuple[float, ...]) -> tuple[Array, Array, Array]:
     scale = math.sqrt(max(q, _SMALLEST))
     marks = [u / scale for u in _landmarks(scale, kinks)] + [*_BENDS, TAIL, -TAIL] + [-z for z in _BENDS]
     z, w = _panels(np.unique(np.clip(marks, -TAIL, TAIL)), _FINE)
-    return scale * z, z, w * np.exp(-0.5 * z * z) * _DENSITY
+    nodes = scale * z, z, w * np.exp(-0.5 * z * z) * _DENSITY
+    for array in nodes:
+        array.flags.writeable = False  # they are shared
+    return nodes
 
 
 def expectation(g: Function, q: float, kinks: Sequence[float] = ()) -> float:
