@@ -122,7 +122,7 @@ def look(number: int) -> dict[str, Any]:
     if finding.verdict not in ("vanishing", "exploding"):
         return seen
     seen["healthy"], cure = [], ""
-    for remedy, _ in finding.remedies:
+    for remedy, *_ in finding.remedies:
         nets = [(healthy(n), decades(n)) for n in drawn(make_plan(compose(*typed(words, remedy))), data, 10**6)]
         seen["healthy"].append(sum(well for well, _ in nets))
         cure = cure or (remedy if max(d for _, d in nets) <= CURED_DECADES else "")

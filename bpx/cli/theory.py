@@ -16,15 +16,18 @@ from bpx.theory import (
     Architecture,
     MeanField,
     Prediction,
+    Verdict,
     critical_sigma_w,
     mean_field,
     phase_diagram_around,
     predict,
+    slope_verdict,
     weight_stds,
 )
 
 FOLDER = Path("outputs/theory")
 SAME = 1e-6  # sigma_w of layers that differ by rounding alone
+MAX_DEPTH = 100  # up to which a slope is followed
 TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 
 
@@ -115,12 +118,21 @@ def table(net: Architecture, scales: list[float], answer: MeanField | None, pred
         f"{prediction.slope:+.4f} ({prediction.slope_low:+.4f} to {prediction.slope_high:+.4f})",
     )
     out.add_row("factor of ‖δ‖ per layer there", f"×{prediction.factor:.4g}")
-    out.add_row("verdict", prediction.verdict)
+    out.add_row("verdict", _verdict(prediction))
     if prediction.caveat:
         out.add_row("only roughly", prediction.caveat)
     if prediction.note:
         out.add_row("note", prediction.note)
     return out
+
+
+def _verdict(prediction: Prediction) -> str:
+    """Return the verdict at this depth and, where it is healthy, from which depth on it is not."""
+    L, slope = len(prediction.q), prediction.slope
+    if prediction.verdict != Verdict.HEALTHY or slope is None or not abs(slope) * (MAX_DEPTH - 1) > 1:
+        return prediction.verdict
+    deeper = slope_verdict(slope, MAX_DEPTH)
+    return f"{prediction.verdict} with {L} layers, {deeper} from {math.floor(1 / abs(slope)) + 2} layers on"
 
 
 def draw(net: Architecture, sigma_w: float) -> Path:

@@ -22,7 +22,7 @@ from bpx.engine.normalization import NORMALIZATIONS
 MAX_REMEDIES = 2  # remedies, of different groups
 CURED_DECADES = 0.5  # decades between the first and the last hidden layer, in each drawn network
 MAX_MISSES = 1  # of MAX_DRAWS networks: healthy, but beyond CURED_DECADES, where nothing better is found
-KEPT_APART = 0.05  # share of the last hidden activations that differs between samples: below it learning is slow
+KEPT_APART = 0.02  # share of the last hidden activations that differs between samples: below it learning is slow
 MIN_DRAWS, MAX_DRAWS = 4, 10  # drawn networks that a remedy is named after
 MARGIN_STDS = 3.0  # standard deviations between the mean and the limit of healthy, for fewer than MAX_DRAWS
 SAME_SCALE_ERRORS = 5.0  # standard errors within which two networks' weights are drawn alike
@@ -105,7 +105,7 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
     holds, the first of which ten networks were healthy and at most one of them beyond 0.5 is named. Options that draw
     weights of the scale that ``net`` has are no change.
 
-    A remedy that leaves the samples alike (``share_apart`` below 0.05) is named last: gradients of equal samples are
+    A remedy that leaves the samples alike (``share_apart`` below 0.02) is named last: gradients of equal samples are
     level and teach little (Schoenholz et al. 2017: a net trains where the correlation of its inputs survives).
     """
     asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ())]

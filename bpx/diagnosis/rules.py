@@ -18,6 +18,7 @@ Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" st
 LEARNED_COST_RATIO = 0.9  # of its start
 LEARNED_ACCURACY_SHARE = 0.05  # of the way from the share of the largest class to 1
 LEARNED_R2 = 0.05  # the constant answer has 0
+LEARNED_LITTLE = 0.5  # of the way to 1, of accuracy and of R2: below it a network has learned little
 MIN_RATE = 0.01  # of the peak learning rate: below it, small updates are what the schedule asks for
 MAX_USUAL_SATURATION = 0.25  # share of z ~ N(0, 1) with a slope near zero; it is 0 for tanh and 1/2 for ReLU
 CLIPPED_STEPS_THRESHOLD = 0.99
@@ -69,6 +70,16 @@ class Snapshot:
         if self.accuracy is not None and self.largest_class is not None:
             learned &= self.accuracy - self.largest_class > LEARNED_ACCURACY_SHARE * (1 - self.largest_class)
         return learned
+
+    @property
+    def learned_little(self) -> bool:
+        """Whether the network has learned, and less than half of what there is."""
+        if not self.learned:
+            return False
+        little = self.r2 is not None and self.r2 < LEARNED_LITTLE
+        if self.accuracy is not None and self.largest_class is not None:
+            little |= self.accuracy - self.largest_class < LEARNED_LITTLE * (1 - self.largest_class)
+        return little
 
     @property
     def stopped(self) -> tuple[str, ...]:

@@ -141,4 +141,6 @@ def _theory(f: Finding) -> str:
 
 
 def _x(factor: float) -> str:
+    if 0.01 <= factor < 0.1:
+        return f"{factor:.4f}"
     return f"{factor:.3f}" if 0.1 <= factor < 1000 else f"{factor:.2e}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, final
@@ -14,6 +15,7 @@ from bpx.engine.activations import ActivationFunction
 from bpx.probes import Reading
 from bpx.records import Outcome
 
+USUAL_LARGEST_RATIO = 0.01  # of an update in the first step of a run that trains
 STOP_RULES = ("dead", "diverging", "stalled")  # the rules that can end a run
 QUANTITIES = frozenset(rule.quantity for rule in RULES.values()) | {"clipped_steps"}
 _DEAD_RULES = ("dead layer", "dead")
@@ -78,6 +80,7 @@ class TrainingState:
         self.judged: dict[str, int] = {}  # by rule: the step of the last record that could show it
         self.since: dict[str, dict[str, int]] = {}  # by rule and layer: the first record of those without a gap
         self.thrown: tuple[float, int, float] | None = None  # largest update ratio, its step, its learning rate
+        self.first: tuple[float, float] | None = None  # largest update ratio at the first record, its learning rate
         self._places: dict[str, list[tuple[str, tuple[str, ...], list[int]]]] = {}
 
     def take(self, step: int, lr: float, metrics: Mapping[str, float], measured: Sequence[Reading]) -> None:
@@ -100,6 +103,9 @@ class TrainingState:
                 before = self.since.get(name, {})
                 self.judged[name], self.since[name] = step, {at: before.get(at, step) for at in rule(known)}
         if "update_ratio" in shown:
+            ratios = known.of("update_ratio")
+            if self.first is None and len(ratios):
+                self.first = float(ratios.max()), lr
             for ratio in RULES["thrown"](known).values():
                 if self.thrown is None or ratio > self.thrown[0]:
                     self.thrown = ratio, step, lr
@@ -132,6 +138,12 @@ class TrainingState:
         if self.thrown is not None and any(name in found for name in _THROWN_EXPLAINS):
             ratio, at, lr = self.thrown
             clauses.append(RULES["thrown"].sentence.format(rate=f"{lr:g}", values=f"{ratio:.2g}", step=at))
+        if outcome == Outcome.DIVERGED and self.first is not None and 0 < self.first[0] < math.inf:
+            ratio, lr = self.first
+            rate = min(lr * USUAL_LARGEST_RATIO / ratio, lr / 2)
+            clauses.append(
+                f"the first step had an update ratio of {ratio:.2g} at lr {lr:g}: try optimizer.lr={rate:.1g}"
+            )
         if learned is not None and outcome != Outcome.DIVERGED:
             clauses.append(self._learning(learned, "training" if "accuracy/train" in metrics else "validation"))
         step = self.judged.get("dead", self.judged.get("diverging", 0))
@@ -147,13 +159,20 @@ class TrainingState:
         known = self.known
         values = {name: [list(layers), found.tolist()] for name, (layers, found) in known.values.items()}
         ends = {key: getattr(known, key) for key in _SNAPSHOT_FIELDS}
-        own = {"peak": self.peak, "judged": self.judged, "since": self.since, "thrown": self.thrown}
+        own = {
+            "peak": self.peak,
+            "judged": self.judged,
+            "since": self.since,
+            "thrown": self.thrown,
+            "first": self.first,
+        }
         return own | ends | {"values": values}
 
     def recall(self, facts: Mapping[str, Any]) -> None:
         """Take what ``facts`` returned."""
         self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
         self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])
+        self.first = None if facts.get("first") is None else tuple(facts["first"])
         for key in _SNAPSHOT_FIELDS:
             setattr(self.known, key, facts[key])
         self.known.values = {q: (tuple(layers), np.array(v, float)) for q, (layers, v) in facts["values"].items()}
@@ -189,7 +208,8 @@ class TrainingState:
         if known.r2 is not None:
             numbers.append(f"training R² {known.r2:.3g}")
         numbers.append(f"cost {known.cost_start:.3g} to {known.cost:.3g}")
-        return f"the network has {'' if learned else 'not '}learned ({', '.join(numbers)})"
+        said = "has learned little" if known.learned_little else "has learned" if learned else "has not learned"
+        return f"the network {said} ({', '.join(numbers)})"
 
 
 def named(layers: Sequence[str]) -> str:

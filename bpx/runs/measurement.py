@@ -59,6 +59,7 @@ class Measurement:
         self.optimizer = optimizer
         self.finding: Finding | None = None
         self.final: FinalState | None = None
+        self._diverged = False
         self.state = TrainingState(activation_functions(net), optimizer.rate.base, _largest_class(data))
         self.gone: frozenset[str] = frozenset()
         self.first: Values | None = None  # the scales, (layers, quantities), at the first record
@@ -121,6 +122,7 @@ class Measurement:
     def judge_last(self, outcome: Outcome, metrics: dict[str, float]) -> FinalState:
         """Judge the last record of a run that has ended, with what was evaluated at its end."""
         self.final = self.state.final(outcome, metrics)
+        self._diverged = outcome == Outcome.DIVERGED
         return self.final
 
     @property
@@ -130,8 +132,10 @@ class Measurement:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The sentences of the finding: at initialization, and after training."""
-        said = ("" if one is None else one.sentence for one in (self.finding, self.final))
+        """The sentences of the finding: at initialization, and after training; how a run diverged comes first."""
+        said = ["" if one is None else one.sentence for one in (self.finding, self.final)]
+        if self._diverged and all(said):
+            return said[1], f"At initialization: {said[0]}"
         return tuple(sentence for sentence in said if sentence)
 
     def _judge(self, record: Record) -> dict[str, float]:

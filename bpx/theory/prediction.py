@@ -13,7 +13,7 @@ import numpy as np
 from bpx.engine.arrays import Array
 from bpx.engine.numbers import power
 from bpx.theory.architecture import NORMALIZATIONS, Architecture
-from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, length_growth
+from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, batch_moments, length_growth
 from bpx.theory.finite_width import Ends, finite_width, first_along
 from bpx.theory.fluctuation import spread
 from bpx.theory.steps import Step, carriers, step
@@ -30,9 +30,9 @@ class Verdict(StrEnum):
 
 
 PARTING_THRESHOLD = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
-ALONG_THRESHOLD = 0.15  # share of delta that comes back along z in a layer, above which it is no small correction
+ALONG_THRESHOLD = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
 TOTAL_ALONG_THRESHOLD = 0.5  # the same over all layers, where the line leaves it out
-BATCH_TERMS_THRESHOLD = 0.2  # layers over width under batch normalization, where each leaves out about 1 / n
+BATCH_TERMS_THRESHOLD = 0.25  # of the terms of order 1 / n that theory leaves out under batch normalization
 RANK_THRESHOLD = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
 _TWO_SIDED_95 = 1.96
 
@@ -224,7 +224,9 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float)
             return f"the batch spans only {rank:.1f} directions, batch normalization's line takes samples as spread out"
         if length_growth(net.activation) ** len(steps) > PARTING_THRESHOLD:
             return "a sample's length departs from the batch's, layer by layer"
-        if not net.residual and sum(1 / n for n in net.hidden[:-1]) > BATCH_TERMS_THRESHOLD:
+        m = batch_moments(net.activation, net.batch_size)
+        left_out = sum(1 / n for n in net.hidden[:-1]) * (1 + abs(1 - m.M / m.D))  # more where phi' depends on |z|
+        if not net.residual and left_out > BATCH_TERMS_THRESHOLD:
             return "with batch normalization theory leaves out terms of order 1 / width, which add up over the layers"
         return ""
     if math.prod(max(s.dln_q, 1.0) for s in steps) > PARTING_THRESHOLD:

@@ -17,7 +17,7 @@ import bpx
 from bpx.config import CONF, make_plan, spawn_rngs
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
-from bpx.diagnosis.remedies import Candidate, find_remedies
+from bpx.diagnosis.remedies import Candidate, find_remedies, share_apart
 from bpx.engine import mlp
 from bpx.runs.networks import Redraw, build_network, change, command
 from bpx.runs.run import train_run
@@ -95,6 +95,34 @@ def test_the_command_is_what_was_typed_with_the_change(changed, typed, pasted):
     assert command(changed, typed) == f"python -m bpx.train {pasted}"
 
 
+def test_a_remedy_that_leaves_the_samples_alike_comes_last():
+    """On +experiment=vanishing, critical weights learn 54 % in 15 epochs, batch normalization 98 %."""
+    f, _, _ = finding("+experiment=vanishing")
+    assert [r.change for r in f.remedies] == ["normalization=batch", "initializer=critical"]
+    critical, batch = (
+        [
+            *benchmark["drawn"](
+                make_plan(composed("+experiment=vanishing", r.change)), finding("+experiment=vanishing")[2], 0
+            )
+        ]
+        for r in f.remedies[::-1]
+    )
+    shares = [np.median([share_apart(net) for net in nets]) for nets in (critical, batch)]
+    assert shares[0] < 0.02 < 0.1 < shares[1], shares
+
+
+def test_a_residual_net_is_told_to_normalize_before_it_loses_its_shortcuts():
+    f, _, _ = finding("model=residual_mlp", "model.depth=12")
+    assert f.cause.startswith("shortcuts") and f.remedies[0].change.startswith("normalization=")
+
+
+def test_where_nothing_better_is_found_one_network_of_ten_may_miss():
+    """Number 232 of the benchmark: sigmoid cures it by little."""
+    words = benchmark["composition"](232)
+    f = finding(*words)[0]
+    assert [r.change for r in f.remedies] == ["activation=sigmoid"]
+
+
 @pytest.mark.slow
 def test_what_is_printed_is_pasted(tmp_path):
     """The first remedy of a run is copied from its output into a shell, and what it starts is healthy."""
@@ -115,7 +143,12 @@ def test_dropout_is_taken_out_and_not_only_its_group_changed():
 
 
 def test_the_group_that_the_cause_asks_for_comes_first():
-    for case, key in (("gain", "initializer"), ("batch", "normalization"), ("residual", "model"), ("std", "init")):
+    for case, key in (
+        ("gain", "initializer"),
+        ("batch", "normalization"),
+        ("residual", "model"),
+        ("std", "init"),
+    ):
         assert finding(*CASES[case])[0].remedies[0][0].startswith(key), case
 
 
@@ -191,6 +224,8 @@ def stand_in(slopes):
         ([0.13] * 10, False),  # healthy, and more than half a decade from the first to the last of five
         ([0.0, 0.1, 0.0, -0.1, 0.3], True),  # the fifth is not drawn any more
         ([0.12, -0.12, 0.12, -0.12, 0.12, -0.3], False),
+        ([0.12, -0.12, 0.13] + [0.12, -0.12] * 4, True),  # one of ten misses by little, and all are healthy
+        ([0.12, -0.12, 0.13, 0.13] + [0.12, -0.12] * 3, False),
         ([], False),
     ],
 )
@@ -225,7 +260,7 @@ def test_the_same_seed_names_the_same():
 def test_diagnose_measures_too():
     x, y = np.random.default_rng(0).standard_normal((64, 20)), np.arange(64) % 3
     f = bpx.diagnose(mlp(20, [50] * 15, 3, "sigmoid", initializer="xavier_normal"), x, y)
-    assert f.remedies[0][0] == "initializer=critical"
+    assert [r.change for r in f.remedies] == ["normalization=batch", "initializer=critical"]
     nets = [
         mlp(20, [50] * 15, 3, "sigmoid", seed=s,
             initializer={"name": "lecun_normal", "sigma_w": critical_sigma_w(bpx.engine.ACTIVATIONS["sigmoid"]())})
