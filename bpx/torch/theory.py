@@ -65,7 +65,7 @@ def architecture(measured: Measured) -> tuple[Architecture, list[Call]]:
         if op.role == "block":
             shortcuts += 1
             if pending or not layers or not op.residual or inner[-1].role != "weights":
-                raise NoTheory(f"theory has no answer for {op.name} ({type(op.module).__name__})")
+                raise NoTheory(f"there is no formula for {op.name} ({type(op.module).__name__})")
         for part in inner:
             if part.role != "weights":
                 pending.append(part)
@@ -73,19 +73,19 @@ def architecture(measured: Measured) -> tuple[Architecture, list[Call]]:
             if layers:
                 units.append(_unit(pending))
             elif pending:
-                raise NoTheory(f"theory has no answer for {pending[0].name} before the first weight layer")
+                raise NoTheory(f"there is no formula for {pending[0].name} before the first weight layer")
             layers.append(part)
             pending = []
     if pending or len(layers) < 2:
         what = f"{pending[0].name} behind the last weight layer" if pending else "a single weight layer"
-        raise NoTheory(f"theory has no answer for {what}")
+        raise NoTheory(f"there is no formula for {what}")
     if len(set(units)) > 1:
-        raise NoTheory("theory has no answer for layers of several kinds")
+        raise NoTheory("there is no formula for layers of several kinds")
     if shortcuts not in (0, len(layers) - 2):
-        raise NoTheory("theory has no answer for shortcuts around some layers only")
+        raise NoTheory("there is no formula for shortcuts around some layers only")
     for call in layers:
         if not isinstance(call.module, (nn.Linear, *CONVOLUTIONS)):
-            raise NoTheory(f"theory has no answer for {call.name} ({type(call.module).__name__})")
+            raise NoTheory(f"there is no formula for {call.name} ({type(call.module).__name__})")
     return _architecture(measured, layers, units[0], residual=bool(shortcuts)), layers
 
 
@@ -119,16 +119,16 @@ def _unit(parts: list[Call]) -> Unit:
     roles = [part.role for part in parts]
     if sorted(roles, key=["norm", "activation", "dropout", "block"].index) != roles or len(set(roles)) < len(roles):
         odd = next((p for p in parts if p.role == "block"), parts[-1])
-        raise NoTheory(f"theory has no answer for {odd.name} ({type(odd.module).__name__}) there")
+        raise NoTheory(f"there is no formula for {odd.name} ({type(odd.module).__name__}) there")
     by_role = dict(zip(roles, parts, strict=True))
     if "block" in by_role:
         odd = by_role["block"]
-        raise NoTheory(f"theory has no answer for {odd.name} ({type(odd.module).__name__})")
+        raise NoTheory(f"there is no formula for {odd.name} ({type(odd.module).__name__})")
     if "activation" not in by_role:
         raise NoTheory("the model has weight layers with no activation module between them")
     module = by_role["activation"].module
     if (known := function(module)) is None:
-        raise NoTheory(f"theory has no answer for the activation {type(module).__name__}")
+        raise NoTheory(f"there is no formula for the activation {type(module).__name__}")
     norm, dropout = by_role.get("norm"), by_role.get("dropout")
     return Unit(
         "none" if norm is None else _normalization(norm),
@@ -141,7 +141,7 @@ def _normalization(call: Call) -> str:
     kind = type(call.module).__name__.rstrip("123d")
     scale, shift = getattr(call.module, "weight", None), getattr(call.module, "bias", None)
     if kind not in NORMALIZATIONS or (kind != "BatchNorm" and call.module.normalized_shape != call.y.shape[-1:]):
-        raise NoTheory(f"theory has no answer for {call.name} ({type(call.module).__name__})")
+        raise NoTheory(f"there is no formula for {call.name} ({type(call.module).__name__})")
     if (scale is not None and not (scale == 1).all()) or (shift is not None and not (shift == 0).all()):
         raise NoTheory(f"the scales and shifts of {call.name} are not 1 and 0")
     return NORMALIZATIONS[kind]
