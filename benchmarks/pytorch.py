@@ -136,11 +136,13 @@ def main():
           " histories | peak, bare / MiB | idle | standard |")  # fmt: skip
     print("|---" + "|---:" * 10 + "|")
     for case, make in CASES.items():
+        memory = [
+            peak(case, name) for name in ("bare", "idle", "standard")
+        ]  # first: a child inherits its parent's peak
         times = measure(make, given.steps)
         ratio = {name: seconds / times["bare"] for name, seconds in times.items()}
         epoch = ratio["idle"] + (ratio["standard"] - ratio["idle"]) / EPOCH
         shown = [ratio["idle"], epoch, ratio["light"], ratio["standard"], ratio["norms"], ratio["histories"]]
-        memory = [peak(case, name) for name in ("bare", "idle", "standard")]
         cells = [f"{r:.3f}×" for r in shown] + [f"{memory[0]:.0f}", *(f"{m / memory[0]:.2f}×" for m in memory[1:])]
         print(f"| {case} | {1000 * times['bare']:.0f} | " + " | ".join(cells) + " |", flush=True)
 
