@@ -41,7 +41,31 @@ STREAMS = ("initialization", "shuffle", "dropout", "data")  # of random numbers
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys that stand outside every group."""
+    """The keys outside every group.
+
+    Attributes
+    ----------
+    seed
+        The seed of all random numbers of a run.
+    epochs, max_steps
+        When training ends, in passes over the training part and in optimizer steps.
+    batch_size
+        Samples a step.
+    dtype
+        float32 or float64.
+    threads
+        BLAS threads.
+    early_stopping
+        Evaluations without a lower validation cost after which training stops.
+    stop_when
+        States of the gradients that stop training.
+    progress
+        Whether progress is shown.
+    resume
+        The run that goes on.
+    allow
+        Modules other than bpx that a stored configuration may import.
+    """
 
     seed: int
     epochs: int

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bpx.diagnosis import Finding, diagnose_pass, observe, predict_network
 from bpx.diagnosis.redrawn import FromSpec
@@ -17,7 +17,7 @@ from bpx.probes.scales import Scales
 from bpx.records import Rows
 
 
-def diagnose(net: Network, x: Any, y: Any) -> Finding:
+def diagnose(net: Network, x: ArrayLike, y: ArrayLike) -> Finding:
     """Return what the gradients of ``net`` do on the batch ``x`` (batch, n_in) with targets ``y``, and draw it.
 
     One pass forward and backward in training mode, in buffers of its own: the network stays as it is. The finding's

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from bpx.diagnosis.remedies import Remedy
 from bpx.engine.numbers import power
+from bpx.engine.parts import Json
 from bpx.theory import Verdict
 
 
@@ -114,14 +115,14 @@ class Finding:
         picture = base64.b64encode(self.figure._repr_png_()).decode()
         return f'{text}<img alt="profile" src="data:image/png;base64,{picture}">'
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Return everything as plain JSON, the two factors included."""
         plain = asdict(replace(self, figure=None))
         del plain["figure"]
         return plain | {"factor": self.factor, "predicted_factor": self.predicted_factor}
 
     @staticmethod
-    def from_dict(found: dict[str, Any]) -> Finding:
+    def from_dict(found: Json) -> Finding:
         """Return the finding that ``as_dict`` described; raises TypeError or ValueError where it is none."""
         own = {key: value for key, value in found.items() if key not in ("factor", "predicted_factor")}
         own["verdict"] = Verdict(own["verdict"])

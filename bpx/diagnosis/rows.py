@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bpx.diagnosis.observation import Observation
 from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.arrays import Values
 from bpx.engine.network import Network
-from bpx.engine.parts import describe
+from bpx.engine.parts import Json, describe
 from bpx.probes.histograms import HIGHEST_DECADE, LOWEST_DECADE
 from bpx.records import Keys
 from bpx.theory import Architecture, Prediction
@@ -25,9 +23,9 @@ PREDICTED = (
 )
 
 
-def about(net: Network, known: Architecture | None) -> dict[str, Any]:
+def about(net: Network, known: Architecture | None) -> Json:
     """Return what a record says of its network, as plain JSON: enough to draw its figures."""
-    facts: dict[str, Any] = {
+    facts: Json = {
         "batch_size": len(net.dense[0].y),
         "dtype": str(net.dtype),
         "histogram_decades": [LOWEST_DECADE, HIGHEST_DECADE],
@@ -37,7 +35,7 @@ def about(net: Network, known: Architecture | None) -> dict[str, Any]:
     return facts | architecture_facts(known)
 
 
-def architecture_facts(known: Architecture | None) -> dict[str, Any]:
+def architecture_facts(known: Architecture | None) -> Json:
     """Return what a record says of an architecture, as plain JSON; nothing of one that theory does not know."""
     if known is None:
         return {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
-from bpx.engine.arrays import Values
+from bpx.engine.arrays import Array, Values
 from bpx.probes import fit_slope
 from bpx.theory import Verdict, slope_verdict
 
@@ -152,7 +152,7 @@ class Rule:
         return f"| {self.name} | `{self.quantity}` | {threshold} | {sentence} | {self.source} |"
 
 
-def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Any]) -> Hits:
+def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Array]) -> Hits:
     if quantity not in known.values:
         return {}
     names, values = known.values[quantity]

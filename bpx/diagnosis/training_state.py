@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from bpx.diagnosis.judge import usual_saturation
 from bpx.diagnosis.rules import RULES, Hits, Snapshot
 from bpx.engine.activations import ActivationFunction
+from bpx.engine.parts import Json
 from bpx.probes import Reading
 from bpx.records import Outcome
 
@@ -59,7 +60,7 @@ class FinalState:
     alarms: tuple[Alarm, ...]
     sentence: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Return everything as plain JSON."""
         return asdict(self)
 
@@ -154,7 +155,7 @@ class TrainingState:
         sentence = f"{before or 'After training'} {told}." if told else ""
         return FinalState(verdict, step, factor, learned, tuple(alarms.values()), sentence)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """Return, as JSON, what a resumed run has to know of the records so far."""
         known = self.known
         values = {name: [list(layers), found.tolist()] for name, (layers, found) in known.values.items()}
@@ -168,7 +169,7 @@ class TrainingState:
         }
         return own | ends | {"values": values}
 
-    def recall(self, facts: Mapping[str, Any]) -> None:
+    def recall(self, facts: Json) -> None:
         """Take what ``facts`` returned."""
         self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
         self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array
 
+Table = Any  # a data frame, a mapping of names to cells, an array or a nested list: (rows, features)
 MAX_EXACT_INTEGER = 2**53  # integers beyond it may have no float64 of their own
 NUMBER_KINDS = "fiub"  # of NumPy's dtypes, those that are numbers
 
@@ -53,7 +54,7 @@ class Column:
     categories: tuple[str, ...] | None = None
     fill: float | str | None = None
 
-    def inputs(self, cells: Any) -> Array:
+    def inputs(self, cells: object) -> Array:
         """Return float64 (rows, inputs) for the raw ``cells`` (rows,); raises ValueError naming the column."""
         cells = np.asarray(cells)
         if self.categories is None:
@@ -84,7 +85,7 @@ class Column:
         return numbers
 
 
-def missing(cell: Any) -> bool:
+def missing(cell: object) -> bool:
     """Return whether a cell of a table says that there is no value: None, NaN, or a value unequal to itself."""
     try:
         return cell is None or bool(cell != cell)
@@ -92,7 +93,7 @@ def missing(cell: Any) -> bool:
         return True
 
 
-def exact(values: Any) -> Array:
+def exact(values: object) -> Array:
     """Return numbers as float64; raises ValueError where an integer would change or a value is no number."""
     array = np.asarray(values)
     if array.dtype.kind == "O":
@@ -108,7 +109,7 @@ def exact(values: Any) -> Array:
     return numbers
 
 
-def matrix(columns: Sequence[Column], raw: Any) -> Array:
+def matrix(columns: Sequence[Column], raw: Table) -> Array:
     """Return raw features as float64 (rows, inputs), before they are scaled; raises ValueError where they do not fit.
 
     Parameters
@@ -134,9 +135,9 @@ def matrix(columns: Sequence[Column], raw: Any) -> Array:
     return np.concatenate([column.inputs(cells) for column, cells in zip(columns, given, strict=True)], axis=1)
 
 
-def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[Any]]:
+def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[object]]:
     """Return the raw cells by column that ``matrix`` turns into ``numbers`` (rows, inputs)."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[object]] = {}
     at = 0
     for column in columns:
         words = column.categories
@@ -149,7 +150,7 @@ def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[Any]]
     return found
 
 
-def _names(raw: Any) -> list[Any] | None:
+def _names(raw: object) -> list[object] | None:
     """Return the column names of a data frame or the keys of a mapping, None where there are none."""
     names = getattr(raw, "columns", None)
     if names is None:

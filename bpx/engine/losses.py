@@ -11,7 +11,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from typing import ClassVar, Self, final
 
 import numpy as np
 
@@ -199,7 +199,7 @@ def labels(targets: Array) -> Array:
     return np.asarray(targets.argmax(axis=1))
 
 
-LOSSES: dict[str, type[Any]] = {cls.name: cls for cls in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError)}
+LOSSES: dict[str, type[Loss]] = {cls.name: cls for cls in (SoftmaxCrossEntropy, SigmoidCrossEntropy, MeanSquaredError)}
 
 
 def default_loss(classifies: bool = True, label_smoothing: float = 0.0) -> Loss:

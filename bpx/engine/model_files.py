@@ -9,15 +9,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from bpx.engine.arrays import Array, Arrays
-from bpx.engine.features import Column, Scaler, matrix
+from bpx.engine.features import Column, Scaler, Table, matrix
 from bpx.engine.memory import check_state
 from bpx.engine.models import build
 from bpx.engine.network import EVALUATION_ROWS, Network
+from bpx.engine.parts import Json
 from bpx.engine.spec import NetworkSpec
 
 FORMAT = 3  # before, all parameters stood in one vector, state/theta
@@ -63,7 +64,7 @@ def save_model(
         "columns": [asdict(column) for column in columns],
     }
     (directory / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    arrays: dict[str, Any] = {f"state/{key}": value for key, value in _tensors(net).items()}
+    arrays: Json = {f"state/{key}": value for key, value in _tensors(net).items()}
     if target_scaler is not None:
         arrays |= {"target_shift": target_scaler.shift, "target_scale": target_scaler.scale}
     np.savez(directory / "model.npz", scaler_shift=scaler.shift, scaler_scale=scaler.scale, **arrays)
@@ -94,7 +95,7 @@ class SavedModel:
     columns: tuple[Column, ...] = ()
     target_scaler: Scaler | None = None
 
-    def predict(self, x: Any) -> Any:
+    def predict(self, x: Table) -> Array:
         """Return probabilities (or the targets of a regression), (n, n_out), for raw features ``x``.
 
         ``x`` is a data frame or a mapping of column names to cells, matched by name, or an array or nested list
@@ -171,7 +172,7 @@ def _scaler(arrays: Arrays, name: str, n: int) -> Scaler:
     return Scaler(shift, scale)
 
 
-def _column(entry: dict[str, Any]) -> Column:
+def _column(entry: Json) -> Column:
     name, categories, fill = entry["name"], entry["categories"], entry["fill"]
     kind = (float, int) if categories is None else (str,)
     if not isinstance(name, str) or not (fill is None or isinstance(fill, kind)):
@@ -196,7 +197,7 @@ def _arrays(path: Path) -> Arrays:
         return dict(arrays)
 
 
-def _check_spec(spec: dict[str, Any], n_numbers: int) -> None:
+def _check_spec(spec: Json, n_numbers: int) -> None:
     """Raise ValueError where a network's description asks for more weights than there are."""
     widths = [spec["n_in"], *spec["hidden"], spec["n_out"]]
     if not all(type(n) is int and n >= 1 for n in widths):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from bpx.engine.parts import make
 from bpx.engine.residual import Residual
 from bpx.engine.spec import NetworkSpec
 
-Named = str | Mapping[str, Any]  # a registered part: its name, or {"name": ..., settings}
+Named = str | Mapping[str, object]  # a registered part: its name, or {"name": ..., settings}
 
 
 def mlp(

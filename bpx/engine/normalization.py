@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -199,7 +199,7 @@ class RMSNorm(Normalization):
 NORMALIZATIONS: dict[str, type[Normalization]] = {cls.method: cls for cls in (BatchNorm, LayerNorm, RMSNorm)}
 
 
-def make_normalization(given: Normalization | str | Mapping[str, Any] | None) -> Normalization | None:
+def make_normalization(given: Normalization | str | Mapping[str, object] | None) -> Normalization | None:
     """Return a normalization as given, by its name, or by a mapping of its name and settings; None for ``none``.
 
     Raises ValueError where the name is unknown.

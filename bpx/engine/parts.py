@@ -5,12 +5,21 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
+Json = dict[str, Any]  # an object as JSON has it
 
 
-def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[str, Any]) -> T:
+class Part(Protocol):
+    """A part of a network: an activation, a loss, a normalization."""
+
+    @property
+    def name(self) -> str:
+        """The name of its class; of a layer, its own."""
+
+
+def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[str, object]) -> T:
     """Return an object of a registry: as given, by its name, or by a mapping of its name and settings.
 
     Raises ValueError where the name is unknown.
@@ -24,7 +33,7 @@ def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[st
     return registry[name](**settings)
 
 
-def describe(part: Any, registry: Mapping[str, type]) -> dict[str, Any]:
+def describe(part: Part, registry: Mapping[str, type]) -> Json:
     """Return a part as plain JSON: ``name`` and settings; ``_target_``, its import path, where it is not registered.
 
     The name is that of the class (``method`` for a normalization: ``name`` is that of a layer). The settings are the
@@ -44,7 +53,7 @@ def restore(
     kind: str,
     base: type,
     registry: Mapping[str, type[T]],
-    description: Mapping[str, Any],
+    description: Mapping[str, object],
     allow: Collection[str] = (),
 ) -> T:
     """Return the part that ``describe`` described.
@@ -91,6 +100,6 @@ def is_allowed(path: str, allow: Collection[str]) -> bool:
     return any(module == allowed or module.startswith(f"{allowed}.") for allowed in allow)
 
 
-def own_modules(*descriptions: Mapping[str, Any]) -> tuple[str, ...]:
+def own_modules(*descriptions: Mapping[str, object]) -> tuple[str, ...]:
     """Return the modules of the described parts that are not registered."""
     return tuple(str(d["_target_"]).rpartition(".")[0] for d in descriptions if "_target_" in d)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, final
+from typing import final
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.losses import LOSSES, Loss
 from bpx.engine.normalization import NORMALIZATIONS, Normalization, make_normalization
-from bpx.engine.parts import describe, own_modules, restore
+from bpx.engine.parts import Json, describe, own_modules, restore
 
 
 @final
@@ -39,7 +39,7 @@ class NetworkSpec:
     loss: Loss
     dtype: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Return the spec as plain JSON; the activation, the loss and the normalization as ``parts.describe`` has them.
 
         No normalization is the word ``none``.
@@ -54,7 +54,7 @@ class NetworkSpec:
         return {field.name: getattr(self, field.name) for field in fields(self)} | parts
 
     @staticmethod
-    def from_dict(description: Mapping[str, Any], allow: Collection[str] = ()) -> NetworkSpec:
+    def from_dict(description: Json, allow: Collection[str] = ()) -> NetworkSpec:
         """Return the spec that ``as_dict`` described; raises ValueError, KeyError or TypeError where it is invalid.
 
         ``allow`` names the modules other than bpx that may be imported for its activation, loss and normalization.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Next(Protocol):
     """What follows a block in forward order, a block or the loss: its ``dx`` is the gradient at the block's output."""
 
     @property
-    def dx(self) -> Any:
+    def dx(self) -> Array:
         """dJ/d(input), (rows, n_in)."""
 
 

@@ -63,6 +63,7 @@ class Execution:
             self.outputs.record,
             typed=job.overrides,
             remedies=not quiet,
+            interruptible=stop.interruptible,
         )
         self.training = Training(net, optimizer, batches, Progress(), {"probes": self.measurement.probe_set})
         self.recorder = FlightRecorder(self.training)
@@ -181,6 +182,7 @@ class Execution:
             patience=self.plan.settings.early_stopping,
             enough=self._enough,
             on_step_end=self._on_step_end,
+            interruptible=self.stop.interruptible,
         )
 
     def _take(self, record: Record) -> None:

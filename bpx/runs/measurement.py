@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import final
 
@@ -48,8 +49,9 @@ class Measurement:
         *,
         typed: Sequence[str] = (),
         remedies: bool = True,
+        interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.net = net
+        self.net, self._interruptible = net, interruptible
         self._redraw = Redraw(plan, data, typed) if remedies else None
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES])
@@ -82,7 +84,8 @@ class Measurement:
             self.first = self.last if self.first is None else self.first
         metrics: dict[str, float] = {}
         if record.step == 0 and self.finding is None:
-            metrics |= self._judge(record)
+            with self._interruptible():  # remedies take seconds
+                metrics |= self._judge(record)
         if record.nonfinite is None:
             self.state.take(record.step, self.optimizer.lr, record.metrics, record.measured)
         possible: set[str] = set()

@@ -62,10 +62,38 @@ def train_run(
     watcher: Watcher | None = None,
     resume_from: Resumed | None = None,
 ) -> RunResult:
-    """Train what ``config`` describes, in a new directory under ``parent``, on ``data`` if they are loaded already.
+    """Train what a configuration describes.
 
-    Raises UserError before anything is begun, and Interrupted when a signal asked to stop. ``quiet`` prints nothing.
-    With ``resume_from`` a run goes on in its own directory.
+    Parameters
+    ----------
+    config : DictConfig
+        The composed configuration.
+    name : str
+        The run's name without its id.
+    parent : Path
+        Where the run's directory is created.
+    overrides : sequence of str
+        The words of the command line.
+    data : Dataset, optional
+        The data, if they are loaded already.
+    quiet : bool
+        Print nothing.
+    watcher : Watcher, optional
+        Who is told of every record, and may prune the run.
+    resume_from : Resumed, optional
+        The run that goes on, in its own directory.
+
+    Returns
+    -------
+    RunResult
+        How it ended.
+
+    Raises
+    ------
+    UserError
+        Before anything is begun, or a file cannot be written.
+    Interrupted
+        A signal asked to stop.
     """
     with Stop() as stop:
         plan = make_plan(config)

@@ -66,9 +66,22 @@ class TrainedRun:
 @final
 @dataclass
 class Study:
-    """What a study works with: its number of ``seeds``, whether it has to be ``quick``, and its parent run.
+    """What a study measures with.
 
-    With ``progress`` it says on stderr what has been drawn and trained.
+    Attributes
+    ----------
+    name
+        The study's name.
+    seeds, quick
+        The number of repeats, and whether it has to be fast.
+    progress
+        Whether drawn and trained networks are reported on stderr.
+    overrides
+        The keys that reach every run.
+    directory, tracker
+        Where the study is kept, and its parent run.
+    metrics
+        The numbers of the study itself.
     """
 
     name: str

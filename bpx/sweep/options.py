@@ -26,7 +26,31 @@ AGGREGATES = ("mean", "median")  # of a trial's repeats
 
 @dataclass(frozen=True)
 class Options:
-    """What stands under hydra.sweeper."""
+    """The keys of hydra.sweeper.
+
+    Attributes
+    ----------
+    sampler, pruner
+        How Optuna's sampler and pruner are built.
+    objective, direction
+        A logged metric, or several, and minimize or maximize for each.
+    n_trials
+        The trials of the whole study; None is every point of a grid, or as many as ``timeout`` allows.
+    n_jobs
+        Trials launched at once.
+    timeout
+        Seconds after which this process begins no further trial.
+    study_name, storage
+        The study's name, and the file or database it is kept in.
+    max_failure_rate
+        The share of failed trials beyond which the search ends.
+    heartbeat
+        Seconds between two signs of life; after three without one a trial counts as lost.
+    params
+        The space that is searched, by key.
+    repeats, aggregate
+        The seeds of every trial, and whether their mean or median counts.
+    """
 
     sampler: Json
     pruner: Json

@@ -68,6 +68,16 @@ class Stop:
             self._waits = False
         self.check()
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Raise a signal at once meanwhile, inside ``deferred`` too: for what may take long and changes no state."""
+        self.check()
+        waits, self._waits = self._waits, False
+        try:
+            yield
+        finally:
+            self._waits = waits
+
     def check(self) -> None:
         """Raise Interrupted if there was a signal."""
         if self.number:

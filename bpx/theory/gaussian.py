@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +48,7 @@ def _landmarks(scale: float, kinks: Sequence[float]) -> list[float]:
     return [0.0, *powers, *(-p for p in powers), *kinks]
 
 
-def _panels(edges: Array, rule: tuple[Any, Any]) -> tuple[Array, Array]:
+def _panels(edges: Array, rule: tuple[Array, Array]) -> tuple[Array, Array]:
     """Return nodes and weights, (..., panels * order), for sorted ``edges`` (..., panels + 1)."""
     x, w = rule
     half = np.diff(edges)[..., None] / 2

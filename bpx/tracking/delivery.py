@@ -233,7 +233,7 @@ def _sync(directory: Path) -> Sent:
     uri, run_id = spool.target["uri"], spool.target["run"]
     with store.failures_reported(uri):
         store.answers(uri)
-        client = library.import_mlflow().MlflowClient(tracking_uri=uri)
+        client = library.open_client(uri)
         deliver(client, spool)
         interrupted = (directory / CONFIG).is_file() and not (directory / RESULT).is_file()
         with library.quietly():

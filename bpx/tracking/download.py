@@ -48,9 +48,8 @@ def _client(uri: str, what: str = "") -> Iterator[MlflowClient]:
     """Give a client of a store; what goes wrong is a TrackingError that begins with ``what``."""
     with store.failures_reported(uri, what):
         store.answers(uri)
-        mlflow = library.import_mlflow()
         with store.one_at_a_time(uri), library.quietly():
-            yield mlflow.MlflowClient(tracking_uri=uri)
+            yield library.open_client(uri)
 
 
 def search(words: str) -> list[str]:

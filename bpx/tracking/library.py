@@ -13,6 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bpx.system.deadline import within
+
+ANSWER_WITHIN = 60.0  # seconds, of a server
+LONGEST_ANSWER = 2**16  # bytes, of the first question
+SENDS_FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "download_artifacts")  # which may take longer
 TRIED = ("3.17", "4")  # from this version on, below that
 SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -42,21 +47,52 @@ def create_schema(uri: str) -> None:
         engine.dispose()
 
 
-def ask_for_experiment(uri: str, name: str, within: float) -> Any:
-    """Ask a tracking server for an experiment, once, and return the response; raises what the request raises."""
+def open_client(uri: str) -> Any:
+    """Return MLflow's client of a store; one of a server waits for an answer for ``ANSWER_WITHIN`` seconds at most."""
+    client = import_mlflow().MlflowClient(tracking_uri=uri)
+    return PatientClient(client) if uri.startswith(("http://", "https://")) else client
+
+
+class PatientClient:
+    """A client of a server whose answers may drip or never end: MLflow's own timeout is that of a single read."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._client, name)
+        if not callable(value) or name in SENDS_FILES:
+            return value
+        return lambda *words, **more: within(ANSWER_WITHIN, lambda: value(*words, **more))
+
+
+def ask_for_experiment(uri: str, name: str, seconds: float) -> tuple[int, str]:
+    """Ask a tracking server for an experiment, once, and return the status and the text of the answer.
+
+    Raises what the request raises, TimeoutError where the answer takes longer, ValueError where it is too long.
+    """
     _import_core()  # the rest of MLflow takes seconds, which a server that is away need not cost
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
-    return http_request(  # type: ignore[no-untyped-call]
-        get_default_host_creds(uri),  # type: ignore[no-untyped-call]
-        "/api/2.0/mlflow/experiments/get-by-name",
-        "GET",
-        params={"experiment_name": name},
-        timeout=within,
-        max_retries=0,
-        raise_on_status=False,
-    )
+    def ask() -> tuple[int, str]:
+        response = http_request(  # type: ignore[no-untyped-call]
+            get_default_host_creds(uri),  # type: ignore[no-untyped-call]
+            "/api/2.0/mlflow/experiments/get-by-name",
+            "GET",
+            params={"experiment_name": name},
+            timeout=seconds,
+            max_retries=0,
+            raise_on_status=False,
+            stream=True,
+        )
+        with response:
+            text = next(response.iter_content(LONGEST_ANSWER + 1), b"")
+        if len(text) > LONGEST_ANSWER:
+            raise ValueError(f"an answer of more than {LONGEST_ANSWER:,} bytes")
+        return response.status_code, text.decode(errors="replace")
+
+    return within(seconds, ask)
 
 
 def _import_core() -> None:

@@ -47,14 +47,20 @@ LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 
 @dataclass
 class MLflowTracker(Tracker):
-    """Send a run to MLflow: to ``uri``, else MLFLOW_TRACKING_URI, else MLflow's default in this directory.
+    """Keep the local record and send the run to MLflow.
 
-    ``experiment`` is the one in MLflow that the run belongs to, else MLFLOW_EXPERIMENT_NAME, else bpx. With
-    ``system_metrics`` a run of more than ten seconds logs the load of the machine beside its own metrics.
-
-    After ``start`` nothing waits for the store: what a run tells goes to its spool, from which a thread sends it. The
+    After ``start`` nothing waits for the store: everything goes to the run's spool, from which a thread sends it. The
     thread imports nothing: while MLflow is imported beside scikit-learn, either finds the other's libraries in
-    ``sys.modules`` half imported (``connect`` does all of it, in the caller's thread).
+    ``sys.modules`` partly imported (``connect`` imports all of it, in the caller's thread).
+
+    Attributes
+    ----------
+    uri
+        The store; None is MLFLOW_TRACKING_URI, else MLflow's default in this directory.
+    experiment
+        The experiment in MLflow; None is MLFLOW_EXPERIMENT_NAME, else bpx.
+    system_metrics
+        Whether a run of more than ten seconds logs the load of the machine.
     """
 
     uri: str | None = None
@@ -341,7 +347,7 @@ class MLflowTracker(Tracker):
             store.check(self._uri)
             store.answers(self._uri)
             store.make(self._uri)
-            client = library.import_mlflow().MlflowClient(tracking_uri=self._uri)
+            client = library.open_client(self._uri)
             with quietly():
                 self._experiment_id = self._find_experiment(client)
                 self.abandoned = self._end_abandoned(client)

@@ -148,13 +148,13 @@ def answers(uri: str) -> None:
         check(uri)
         return
     try:
-        answer = library.ask_for_experiment(uri, "Default", ANSWER_WITHIN)
+        status, text = library.ask_for_experiment(uri, "Default", ANSWER_WITHIN)
     except Exception as error:
         raise TrackingError(f"the tracking server {masked(uri)} does not answer") from error
-    unknown = answer.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in answer.text
-    if answer.status_code != 200 and not unknown:
-        hint = ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if answer.status_code == 401 else ""
-        raise TrackingError(f"the tracking server {masked(uri)} answers {answer.status_code}{hint}")
+    unknown = status == 404 and "RESOURCE_DOES_NOT_EXIST" in text
+    if status != 200 and not unknown:
+        hint = ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if status == 401 else ""
+        raise TrackingError(f"the tracking server {masked(uri)} answers {status}{hint}")
 
 
 @contextmanager

@@ -34,9 +34,18 @@ class Child:
 class Tracker:
     """Keep the metrics of a run in its directory, one JSON line a record (``metrics.jsonl``).
 
-    ``per_layer`` names the quantities that become a metric for every layer. ``figures`` and ``model`` tell whether
-    they are made; figures also in which format, ``pdf`` or ``svg``. ``parent`` is the id of the run that this one
-    belongs to. Non-finite values are not kept as metrics but counted.
+    Non-finite values are not kept as metrics but counted.
+
+    Attributes
+    ----------
+    per_layer
+        The quantities that become a metric for every layer.
+    figures
+        Whether figures are drawn, or their format.
+    model
+        Whether the model is logged.
+    parent
+        The id of the run that this one belongs to.
     """
 
     per_layer: list[str] = field(default_factory=list)
@@ -48,7 +57,7 @@ class Tracker:
         self.non_finite = 0
         self.differing = 0  # metrics of a resumed run that are not what they were before
         self.abandoned: list[str] = []  # names of runs whose processes died
-        self.notes: list[str] = []  # what to say before the run
+        self.notes: list[str] = []  # printed before the run
         self._file: BinaryIO | None = None
         self._lock: IO[str] | None = None
         self._started = 0.0

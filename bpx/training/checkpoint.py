@@ -33,9 +33,16 @@ OFTEN = 10.0  # seconds between two checkpoints where nothing else is asked for
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """Every how many epochs (or steps) a checkpoint is written, how many are kept, and the metric of the best one.
+    """When checkpoints are written, and how many are kept.
 
-    ``every`` null writes one whenever ten seconds have passed; ``keep`` 0 writes none at all.
+    Attributes
+    ----------
+    every, unit
+        Epochs, or steps, between two checkpoints; None writes one whenever ten seconds have passed.
+    keep
+        The newest so many are kept; 0 writes none at all.
+    best
+        The metric by which the best one is kept, too.
     """
 
     every: int | None = None

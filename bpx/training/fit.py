@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,7 @@ def fit(
     patience: int | None = None,
     enough: Callable[[], bool] = lambda: False,
     on_step_end: Callable[[], None] = lambda: None,
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Record]:
     """Train and yield a record on schedule: of a step before it is made, and after each evaluation.
 
@@ -71,6 +73,8 @@ def fit(
         Once it returns true, the step under way is the last one, and is evaluated.
     on_step_end : callable
         Called after every step; what it raises ends training.
+    interruptible : callable
+        Returns the context in which probes measure: a measurement may take minutes, and changes nothing.
     """
     net, optimizer, batches, p = training.net, training.optimizer, training.batches, training.progress
     report, total, evaluate_every = cadence.report_schedule, cadence.total_steps, cadence.evaluate_every * len(batches)
@@ -101,11 +105,13 @@ def fit(
         p.total += J
         p.count += 1
         looking, reported = probe_set.at(p.step), report(p.step)
-        for probe in looking:
-            probe.on_gradient(p.step)
+        with interruptible():
+            for probe in looking:
+                probe.on_gradient(p.step)
         optimizer.propose()
-        for probe in looking:
-            probe.on_update(optimizer)
+        with interruptible():
+            for probe in looking:
+                probe.on_update(optimizer)
         if reported or looking:
             metrics = {"lr": optimizer.lr} if reported else {}
             if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already

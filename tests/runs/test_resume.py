@@ -520,6 +520,25 @@ def test_a_run_stopped_while_it_closes_goes_on_too(place, whole, tmp_path, resum
     assert numbers(directory) == numbers(whole)
 
 
+@pytest.mark.slow
+def test_a_signal_during_a_measurement_of_minutes_stops_within_two_seconds(tmp_path):
+    words = ["dataset=gaussian", "dataset.n_in=1000", "dataset.n_out=500", "model.width=1500", "model.depth=12"]
+    words += ["probes=none", "probes.jacobian=1", "tracking=none", "progress=false"]  # 500 backward passes at step 0
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-m", "bpx.train", *words], cwd=tmp_path, **pipes)
+    end = time.monotonic() + 60
+    while not any("run directory" in log.read_text() for log in tmp_path.glob("outputs/*/*/train.log")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    time.sleep(2)
+    assert process.poll() is None
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - start < 2 and process.returncode == 143
+    assert "interrupted" in errors and errors.count("\n") == 1
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="there is no /proc here")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("module", ["bpx.train", "bpx.compare", "experiments.vanishing_gradients"])

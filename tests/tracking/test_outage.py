@@ -252,6 +252,64 @@ def test_a_slow_server_does_not_slow_training(tmp_path, monkeypatch):
     assert min(ratios) < 1.05, ratios
 
 
+class Dripping(BaseHTTPRequestHandler):
+    """Never come to the end of an answer: of its header, of its body a byte at a time, or as fast as can be."""
+
+    how = "body"
+    asked = 0  # answers that are whole, before the one that is not
+
+    def answer(self):
+        cls = type(self)
+        cls.asked -= 1
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        try:
+            if cls.asked >= 0:
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                return
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"" if self.how == "header" else b"\r\n"))
+            piece, pause = (b" " * 2**16, 0.0) if self.how == "endless" else (b"x", 0.2)
+            while True:
+                self.wfile.write(piece)
+                self.wfile.flush()
+                time.sleep(pause)
+        except OSError:  # nobody listens any more
+            pass
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def dripping():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("how", ["header", "body", "endless"])
+def test_a_server_whose_answer_never_ends_is_one_line(how, dripping, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(Dripping, "how", how)
+    monkeypatch.setattr(Dripping, "asked", 0)
+    words = ["dataset=digits", "epochs=1", "tracking.figures=false", "progress=false", f"tracking.uri={dripping}"]
+    done = command("bpx.train", *words, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and dripping in done.stderr, done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("how", ["header", "body"])
+def test_an_answer_that_never_ends_is_left_behind_later_too(how, dripping, monkeypatch):
+    monkeypatch.setattr(Dripping, "how", how)
+    monkeypatch.setattr(Dripping, "asked", 0)
+    monkeypatch.setattr(library, "ANSWER_WITHIN", 1.0)
+    client = library.open_client(dripping)
+    with pytest.raises(TimeoutError, match="no answer within 1 s"):
+        client.set_tag("0" * 32, "key", "value")
+
+
 TARGET = '"target": {"uri": "u", "experiment": "e", "run": "r"}'
 
 
