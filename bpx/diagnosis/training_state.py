@@ -15,6 +15,7 @@ from bpx.engine.activations import ActivationFunction
 from bpx.engine.parts import Json
 from bpx.probes import Reading
 from bpx.records import Outcome
+from bpx.theory import Verdict
 
 USUAL_LARGEST_RATIO = 0.01  # of an update in the first step of a run that trains
 STOP_RULES = ("dead", "diverging", "stalled")  # the rules that can end a run
@@ -105,7 +106,8 @@ class TrainingState:
                 self.judged[name], self.since[name] = step, {at: before.get(at, step) for at in rule(known)}
         if "update_ratio" in shown:
             ratios = known.of("update_ratio")
-            if self.first is None and len(ratios):
+            exploding = known.verdict == Verdict.EXPLODING  # where the remedy is another network
+            if self.first is None and step == 0 and len(ratios) and not exploding:
                 self.first = float(ratios.max()), lr
             for ratio in RULES["thrown"](known).values():
                 if self.thrown is None or ratio > self.thrown[0]:
