@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 PARTING_THRESHOLD = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
 ALONG_THRESHOLD = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
 TOTAL_ALONG_THRESHOLD = 0.5  # the same over all layers, where the line leaves it out
-BATCH_TERMS_THRESHOLD = 0.25  # of the terms of order 1 / n that theory leaves out under batch normalization
+BATCH_TERMS_THRESHOLD = 0.3  # of the terms of order 1 / n that theory leaves out under batch normalization
 RANK_THRESHOLD = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
 _TWO_SIDED_95 = 1.96
 
@@ -225,7 +225,8 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float)
         if length_growth(net.activation) ** len(steps) > PARTING_THRESHOLD:
             return "a sample's length departs from the batch's, layer by layer"
         m = batch_moments(net.activation, net.batch_size)
-        left_out = sum(1 / n for n in net.hidden[:-1]) * (1 + abs(1 - m.M / m.D))  # more where phi' depends on |z|
+        accumulated = 1 / max(1 - (m.D_pair / m.D) ** 2, 1e-9)  # without end where phi' is the same everywhere
+        left_out = sum(1 / n for n in net.hidden[:-1]) * accumulated
         if not net.residual and left_out > BATCH_TERMS_THRESHOLD:
             return "with batch normalization theory leaves out terms of order 1 / width, which add up over the layers"
         return ""

@@ -89,6 +89,10 @@ def test_where_the_line_is_rough_it_is_said_and_no_band_is_claimed(options, reas
 @pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
 def test_elsewhere_the_band_stands(activation, normalization):
     options = {"activation": activation, "normalization": normalization, "initializer": "xavier_normal"}
+    if normalization == "batch" and activation != "relu":
+        f = finding(20, 100, 128, **options)
+        assert "terms of order 1 / width" in f.caveat and "95 % band" not in f.sentence
+        return
     found = [finding(20, 100, 128, seed=seed, **options) for seed in range(6)]
     assert all(f.caveat == "" and "95 % band" in f.sentence for f in found)
     assert sum(f.predicted_low <= f.slope <= f.predicted_high for f in found) >= 4  # fewer: 0.2 % of the time
