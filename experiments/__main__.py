@@ -1,7 +1,6 @@
-"""The studies, all or those named, and the gallery unless --quick; --draw redraws it from its data.
+"""python -m experiments [NAME ...] [seeds=N] [--quick | --draw] [key=value ...]: make studies and their gallery.
 
-python -m experiments [NAME ...] [seeds=N] [--quick] [key=value ...]
-python -m experiments [NAME ...] --draw
+All studies or those named; without the gallery where --quick is given; --draw redraws it from its saved data.
 """
 
 import sys

@@ -69,7 +69,7 @@ def test_runs_are_laid_side_by_side(make, capsys):
     assert not {"seed", "model.width", "tracking.uri", "lr", "grad_norm/layer_01"} & set(table)
     assert "Gradients of one flow." in said and "Gradients of two flow." in said
     assert "tests/one (finished)" in said
-    picture = first.parents[2] / said.split("figure")[-1].strip()
+    picture = first.parents[2] / re.search(r"figure +(\S+)", said)[1]
     assert picture.parent == first.parents[1] / "compare" and picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -110,8 +110,14 @@ class MLflowTracker(Tracker):
 
     @property
     def to_make(self) -> str:
-        """The name of the database that ``connect`` will make; empty where it is there, or a server has it."""
-        return "" if store.exists(self._uri) else Path(masked(self._uri).partition("?")[0]).name
+        """The name of the database that ``connect`` will make; empty where it is there, or a server has it.
+
+        Raises TrackingError where it cannot be made.
+        """
+        if store.exists(self._uri):
+            return ""
+        store.check(self._uri)
+        return Path(masked(self._uri).partition("?")[0]).name
 
     def connect(self, address: str = "") -> None:
         """Import MLflow and open the store, the one at ``address`` if there is one; raises TrackingError."""

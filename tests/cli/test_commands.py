@@ -53,7 +53,7 @@ def test_mistakes_are_one_line(words, said, tmp_path, command):
         ("bpx.compare", "python -m bpx.compare"),
         ("bpx.figures", "python -m bpx.figures RUN"),
         ("bpx.sync", "python -m bpx.sync DIRECTORY"),
-        ("experiments", "python -m experiments [seeds=N]"),
+        ("experiments", "python -m experiments [NAME ...] [seeds=N]"),
     ],
 )
 def test_help_has_its_own_header(module, said, tmp_path, command):
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_known_before_anything_is_made(words, said, called):
 
 def test_words_may_stand_before_and_behind_m(called):
     done = called("bpx.train", "tracking=none", "probes=none", "max_steps=1", "-m", "seed=1,2", "progress=false")
-    assert (done.code, done.err) == (0, "") and done.out.count("record ") == 2
+    assert (done.code, done.err) == (0, "") and done.out.count("record ") == 3  # two runs and their parent
 
 
 def test_a_key_of_a_swept_option_is_looked_for_in_the_option(called):

@@ -18,7 +18,8 @@ SIGMOID = ["activation=sigmoid", "initializer=xavier_normal", "model.depth=20"]
 
 def probes(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return make_plan(compose("config", overrides=list(overrides))).probes
+        plan = make_plan(compose("config", overrides=list(overrides)))
+        return {probe.name: every for probe, every in plan.probes.items()}
 
 
 def test_presets():
