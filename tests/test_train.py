@@ -148,9 +148,8 @@ def test_a_run_says_what_it_did(trained):
 def test_a_server_needs_no_command_to_be_looked_at(tmp_path, capsys, ui):
     data = SimpleNamespace(fallback=False, name="toy", x_train=[0], x_test=[0])
     seen = SimpleNamespace(first=None, last=None, finding=None)
-    tracker = SimpleNamespace(
-        unsent="", directions=["look      mlflow ui"][: bool(ui)] + ["open      http://host/#/runs/1"]
-    )
+    look = [f"look      {ui}"] if ui else []
+    tracker = SimpleNamespace(unsent="", directions=[*look, "open      http://host/#/runs/1"])
     console = Console(False, 1, 1, None)
     console.report(data, {"time/train_seconds": 1.0}, seen, tmp_path, tracker, "")
     said = capsys.readouterr().out
