@@ -238,3 +238,37 @@ def test_a_sweep_whose_disk_fills_up_goes_on_when_there_is_space(size, disk, pro
     assert done.returncode == 0 and done.stderr == "", done.stderr
     (journal,) = home.glob("outputs/*/optuna.journal")
     assert all(map(json.loads, journal.read_bytes().splitlines())) and not list(journal.parent.glob("*.worker-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["model.width=9000", "model.depth=3"], ["model.width=3000", "model.depth=40"]])
+def test_too_little_address_space_is_one_line(words, process, tmp_path):
+    limit = (resource.RLIMIT_AS, (2_500_000 * 1024,) * 2)  # ulimit -v 2500000
+    command = [sys.executable, "-m", "bpx.train", "dataset=digits", *words, "max_steps=2", "tracking=none"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(*limit),
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: out of memory (")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root becomes somebody else")
+@pytest.mark.parametrize("hidden", [".", "delivery.json"])
+def test_a_run_directory_that_cannot_be_read_is_one_line(hidden, process, tmp_path):
+    words = ["dataset=digits", "epochs=1", "probes=none", "tracking.figures=false", "progress=false"]
+    assert process("bpx.train", *words, cwd=tmp_path).returncode == 0
+    (directory,) = tmp_path.glob("outputs/default/*")
+    for folder in (tmp_path, *tmp_path.parents[: len(tmp_path.parts) - 2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (directory / hidden).chmod(0o600)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    command = [*nobody, sys.executable, "-m", "bpx.sync", str(directory)]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert str(directory) in done.stderr and "Permission denied" in done.stderr
