@@ -261,13 +261,15 @@ def test_too_little_address_space_is_one_line(words, process, tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root becomes somebody else")
 @pytest.mark.parametrize("hidden", [".", "delivery.json"])
 def test_a_run_directory_that_cannot_be_read_is_one_line(hidden, process, tmp_path):
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*nobody, sys.executable, "-c", "import bpx"], cwd="/", capture_output=True).returncode:
+        pytest.skip("nobody else can run this interpreter")
     words = ["dataset=digits", "epochs=1", "probes=none", "tracking.figures=false", "progress=false"]
     assert process("bpx.train", *words, cwd=tmp_path).returncode == 0
     (directory,) = tmp_path.glob("outputs/default/*")
     for folder in (tmp_path, *tmp_path.parents[: len(tmp_path.parts) - 2]):
         folder.chmod(folder.stat().st_mode | 0o055)
     (directory / hidden).chmod(0o600)
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     command = [*nobody, sys.executable, "-m", "bpx.sync", str(directory)]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
