@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 from conftest import DATA, ROOT
 
-from experiments.gallery import CLASSICS, DEMONSTRATIONS
+from experiments.gallery import CLASSICS, DEMONSTRATIONS, published
 
 STUDIES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "StudyCommand(" in p.read_text())
 NEED_TORCH = ("torch_defaults", "xiong_2020")
@@ -55,3 +55,16 @@ def test_the_gallery_shows_every_study(name):
 def test_the_gallery_has_no_other_pictures():
     shown = set(re.findall(r"docs/gallery/(\w+)\.png", GALLERY))
     assert shown == {p.stem for p in (ROOT / "docs" / "gallery").glob("*.png")} == set(STUDIES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_gallery_is_drawn_and_worded_from_its_data(name, tmp_path):
+    if "\nimport torch" in (ROOT / "experiments" / f"{name}.py").read_text():
+        pytest.importorskip("torch")
+    data, _ = published(name)
+    kept = tmp_path / data.name
+    kept.write_bytes(data.read_bytes())
+    assert kept.stat().st_size < 300_000
+    told = import_module(f"experiments.{name}").run.redraw(kept, tmp_path / f"{name}.png")
+    assert told.finding in GALLERY and told.question in GALLERY
+    assert told.figure.stat().st_size > 20_000
