@@ -102,7 +102,7 @@ ELSEWHERE = ("hydra.sweeper.storage=", "hydra/launcher=", "&", "DIRECTORY")  # w
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", [c for c in commands() if not STUDY.match(c)])
-def test_every_process_runs(line, tmp_path, process):
+def test_every_command_runs(line, tmp_path, process):
     if any(word.startswith(ELSEWHERE) for word in line.split()):
         pytest.skip("run where a launcher, a server or a run is tested")
     rows = "".join(f"{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(200))

@@ -48,7 +48,7 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
         plain = _plain(study)
         best = _best(plain, options)
         for name, draw in _plots(plain, _plain(study, worst=True), options):
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style for the whole process
                 warnings.simplefilter("ignore")
                 try:
                     axes = draw()
