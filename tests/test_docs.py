@@ -134,7 +134,7 @@ def test_what_the_readme_opens_with_is_what_is_printed(tmp_path, command):
     assert "+experiment=vanishing" in opening[0] and opening[2].startswith(opening[0].strip())
     for typed, printed in zip(opening[::2], opening[1::2], strict=True):
         module, *words = shlex.split(typed.removeprefix("python -m "))
-        done = command(module, *words, "tracking=none", "progress=false", "tracking.model=false", cwd=tmp_path)
+        done = command(module, *words, cwd=tmp_path)
         sentence, accuracy = printed.split("accuracy")
         shown = {line.split("  ")[0]: line for line in reversed(done.stdout.splitlines())}
         said = next(line for line in shown.values() if line.startswith("at initialization"))
