@@ -69,7 +69,7 @@ import pytest
 from bpx.engine import activations
 exec(sys.stdin.read(), vars(activations))
 activations.ACTIVATIONS["isru"] = activations.ISRU
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "isru", *sys.argv[1:]]))
+sys.exit(pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", "-m", "not slow", "-k", "isru", *sys.argv[1:]]))
 """
 
 
@@ -117,7 +117,7 @@ def test_every_command_runs(line, tmp_path, process):
     if places:
         short = ["epochs=2"] if words[places[0]].startswith("resume=") else []
         for i in places:
-            process("bpx.train", "epochs=1", "model.depth=3", cwd=tmp_path, env=env)
+            process("bpx.train", "epochs=1", "model.depth=3", f"model.width={20 + i}", cwd=tmp_path, env=env)
             *_, latest = sorted((tmp_path / "outputs" / "default").iterdir(), key=lambda p: p.stat().st_ctime)
             words[i] = A_RUN.sub(str(latest.relative_to(tmp_path)), words[i])
     done = process(module, *words, *short, cwd=tmp_path, env=env)
