@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import exit_process, run_cli, terminal
+from bpx.cli.command import exit_process, run_words, terminal
 from bpx.cli.words import format_word, split_words
 from bpx.config import UserError
 from bpx.runs.groups import Group, group_runs
@@ -36,11 +35,7 @@ format=pdf      png, pdf or svg"""
 
 def main(words: Sequence[str] | None = None) -> int:
     """Compare the runs named on the command line."""
-    words = sys.argv[1:] if words is None else words
-    if set(words) & {"-h", "--help"}:
-        print(f"{__doc__}\n{HELP}")
-        return 0
-    return run_cli(lambda: compare(words))
+    return run_words(compare, words, f"{__doc__}\n{HELP}")
 
 
 def compare(words: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import exit_process, run_cli
+from bpx.cli.command import exit_process, run_words
+from bpx.cli.words import split_words
 from bpx.config import UserError
 from bpx.engine.model_files import load_model
 from bpx.runs.lookup import find_directory
@@ -26,19 +26,13 @@ out=FILE            where it is written; by default beside the model"""
 
 def main(words: Sequence[str] | None = None) -> int:
     """Export the model of the run that is named on the command line."""
-    words = sys.argv[1:] if words is None else words
-    if set(words) & {"-h", "--help"}:
-        print(f"{__doc__}\n{HELP}")
-        return 0
-    return run_cli(lambda: export_run(words))
+    return run_words(export_run, words, f"{__doc__}\n{HELP}")
 
 
 def export_run(words: Sequence[str]) -> None:
     """Write the file and say where it is; raises UserError."""
-    settings = dict(word.split("=", 1) for word in words if "=" in word)
-    runs = [word for word in words if "=" not in word]
-    unknown = set(settings) - {"format", "out"}
-    if len(runs) != 1 or unknown or "format" not in settings:
+    runs, settings = split_words("bpx.export", words, ("format", "out"))
+    if len(runs) != 1 or "format" not in settings:
         got = " ".join(words) or "nothing"
         raise UserError(f"python -m bpx.export: expected RUN format=onnx|torch|safetensors [out=FILE], got {got}")
     try:

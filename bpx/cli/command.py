@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from bpx import __version__
@@ -94,6 +94,15 @@ def command(
         return next((error.code for error in errors if isinstance(error, UserError)), 2) if errors else code
 
     return run
+
+
+def run_words(task: Callable[[Sequence[str]], object], words: Sequence[str] | None, text: str) -> int:
+    """Do a task on the words of the command line, or print the help ``text`` they ask for; return the exit code."""
+    given = sys.argv[1:] if words is None else words
+    if set(given) & {"-h", "--help"}:
+        print(text)
+        return 0
+    return run_cli(lambda: task(given))
 
 
 def run_cli(task: Callable[[], object]) -> int:

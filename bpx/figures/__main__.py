@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from bpx.system.interrupts import end_without_traceback
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
-from bpx.cli.command import exit_process, run_cli, terminal
+from bpx.cli.command import exit_process, run_words, terminal
 from bpx.cli.words import format_word, split_words
 from bpx.config import UserError
 from bpx.figures.run import draw_all
@@ -28,11 +27,7 @@ out=FOLDER      where to put them (figures/ in the run's directory)"""
 
 def main(words: Sequence[str] | None = None) -> int:
     """Draw the figures of the run named on the command line."""
-    words = sys.argv[1:] if words is None else words
-    if set(words) & {"-h", "--help"}:
-        print(f"{__doc__}\n{HELP}")
-        return 0
-    return run_cli(lambda: redraw(words))
+    return run_words(redraw, words, f"{__doc__}\n{HELP}")
 
 
 def redraw(words: Sequence[str]) -> None:
