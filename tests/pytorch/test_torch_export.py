@@ -62,7 +62,7 @@ def test_safetensors_hold_the_named_tensors(tmp_path):
         (["x"], "expected RUN format="),
         (["x", "format=keras"], "format: expected onnx, torch, safetensors, got 'keras'"),
         (["x", "format=onnx"], "the model in x cannot be read"),
-        (["x", "format=onnx", "opset=3"], "expected RUN format="),
+        (["x", "format=onnx", "opset=3"], "unknown key opset; keys are format=, out="),
     ],
 )
 def test_a_mistake_is_one_line(words, said, tmp_path, monkeypatch, capsys):
