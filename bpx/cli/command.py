@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bpx import __version__
 from bpx.cli.errors import one_line, similar
 from bpx.cli.overrides import Checks, prepared, sweeps_seeds
-from bpx.config import CONF, PACKAGE, UserError, make_plan
+from bpx.config import CONF, PACKAGE, UserError
 from bpx.system.interrupts import Stop
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ class Answered(Exception):
 
 
 def command(
-    task: Callable[[DictConfig], object], check: Checks = lambda: make_plan, seed_sweeper: str | None = None
+    task: Callable[[DictConfig], object], check: Checks | None = None, seed_sweeper: str | None = None
 ) -> Callable[[], int]:
     """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number.
 
-    ``check`` returns what the configurations of a multirun are checked with before it begins; ``seed_sweeper`` names
-    the Hydra sweeper of a multirun over seeds.
+    ``check`` returns what the configurations of a multirun are checked with before it begins, ``make_plan`` unless
+    given; ``seed_sweeper`` names the Hydra sweeper of a multirun over seeds.
     """
 
     def run() -> int:
@@ -45,7 +45,7 @@ def command(
         full = os.environ.get("HYDRA_FULL_ERROR") == "1"
         accept_any_text()
         try:
-            _look_over(task, check, seed_sweeper)
+            _look_over(task, check or _plan_check, seed_sweeper)
         except Answered:
             return 0
         except BrokenPipeError:
@@ -153,6 +153,12 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _plan_check() -> Callable[[DictConfig], object]:
+    from bpx.config import make_plan  # the engine, theory and SciPy: not for --help
+
+    return make_plan
 
 
 def _unforeseen(error: Exception) -> bool:

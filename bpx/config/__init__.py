@@ -1,13 +1,29 @@
 """From a composed configuration to objects, with every check on what the user wrote.
 
-Whatever is wrong is a UserError: one line that says what is wrong and what is allowed.
+Whatever is wrong is a UserError: one line that says what is wrong and what is allowed. What builds networks is loaded
+when it is first used: ``--help`` needs the tree of keys alone.
 """
 
-from bpx.config.architecture import DEFAULT_DEPTH, DEFAULT_WIDTH, hidden_widths
-from bpx.config.calls import check_call
-from bpx.config.plan import Plan, make_plan, spawn_rngs
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from bpx.config.tree import CONF, PACKAGE, RENAMED, flatten, walk
 from bpx.system.errors import UserError
+
+if TYPE_CHECKING:
+    from bpx.config.architecture import DEFAULT_DEPTH, DEFAULT_WIDTH, hidden_widths
+    from bpx.config.calls import check_call
+    from bpx.config.plan import Plan, make_plan, spawn_rngs
+
+_LATER = {
+    "DEFAULT_DEPTH": "architecture",
+    "DEFAULT_WIDTH": "architecture",
+    "hidden_widths": "architecture",
+    "check_call": "calls",
+    "Plan": "plan",
+    "make_plan": "plan",
+    "spawn_rngs": "plan",
+}
 
 __all__ = [
     "CONF",
@@ -24,3 +40,9 @@ __all__ = [
     "spawn_rngs",
     "walk",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"bpx.config.{_LATER[name]}"), name)

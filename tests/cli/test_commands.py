@@ -186,6 +186,12 @@ def test_the_version_of_a_command_is_not_that_of_hydra(called):
     assert called("bpx.train", "--version").out == f"bpx {bpx.__version__}\n"
 
 
+def test_help_needs_no_engine():
+    lines = "from bpx.cli.command import command; import bpx.cli.help, sys; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_help_has_a_line_for_each_key(called):
     """Every key of the composed configuration, with its value and what is said of it in its YAML."""
     done = called("bpx.train", "--help", "initializer=critical", "optimizer.lr=0.3")
