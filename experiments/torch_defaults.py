@@ -4,62 +4,69 @@
 σw² = 1/3 in theory's terms, whatever the activation behind them. Needs the extra ``torch``.
 """
 
+from __future__ import annotations
+
 import sys
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from bpx.figures.canvas import GREY, Picture, legend_below, new_figure, shades, style_axes
+from bpx.figures.canvas import GREY, Picture, colours, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
-from bpx.torch.passes import batch, measured_pass
-from bpx.torch.theory import predict_pass
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DEPTH, WIDTH, N_IN, CLASSES, BATCH = 20, 128, 64, 10, 64
 CHANNELS, SIDE = 16, 6
-KINDS = {
-    "Linear, ReLU": (nn.ReLU, None),
-    "Linear, Tanh": (nn.Tanh, None),
-    "Linear, GELU": (nn.GELU, None),
-    "Linear, Sigmoid": (nn.Sigmoid, None),
-    "Linear, LayerNorm, ReLU": (nn.ReLU, nn.LayerNorm),
-    "Linear, BatchNorm, ReLU": (nn.ReLU, nn.BatchNorm1d),
-    "Conv2d, ReLU": (nn.ReLU, None),
-    "Conv2d, Tanh": (nn.Tanh, None),
-}
+KINDS = (
+    "Linear, ReLU",
+    "Linear, Tanh",
+    "Linear, GELU",
+    "Linear, Sigmoid",
+    "Linear, LayerNorm, ReLU",
+    "Linear, BatchNorm, ReLU",
+    "Conv2d, ReLU",
+    "Conv2d, Tanh",
+)
+STYLES = {"Linear": "-", "Linear, LayerNorm": "-.", "Linear, BatchNorm": ":", "Conv2d": "--"}
 
 
 def network(kind: str) -> nn.Sequential:
     """Return the network, as PyTorch draws it."""
-    activation, norm = KINDS[kind]
-    if kind.startswith("Conv2d"):
-        widths = [3, *[CHANNELS] * DEPTH]
-        parts = [part for a, b in pairwise(widths) for part in (nn.Conv2d(a, b, 3, padding=1), activation())]
-        return nn.Sequential(*parts, nn.Flatten(), nn.Linear(CHANNELS * SIDE**2, CLASSES))
-    widths = [N_IN, *[WIDTH] * DEPTH]
-    parts = [
-        part
-        for a, b in pairwise(widths)
-        for part in (nn.Linear(a, b), *([norm(b)] if norm is not None else []), activation())
-    ]
-    return nn.Sequential(*parts, nn.Linear(WIDTH, CLASSES))
+    from torch import nn
+
+    weights, *norms, activation = kind.split(", ")
+    convolves = weights == "Conv2d"
+    widths = [3, *[CHANNELS] * DEPTH] if convolves else [N_IN, *[WIDTH] * DEPTH]
+    parts: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        parts.append(nn.Conv2d(a, b, 3, padding=1) if convolves else nn.Linear(a, b))
+        parts += [nn.LayerNorm(b) if norm == "LayerNorm" else nn.BatchNorm1d(b) for norm in norms]
+        parts.append(getattr(nn, activation)())
+    head = [nn.Flatten(), nn.Linear(CHANNELS * SIDE**2, CLASSES)] if convolves else [nn.Linear(WIDTH, CLASSES)]
+    return nn.Sequential(*parts, *head)
 
 
 def measure(s: Study) -> Data:
     """Draw every network for each seed, send a batch through it, and ask theory."""
-    data: Data = {"delta": {}, "factor": {}, "theory": {}}
+    import torch
+
+    from bpx.torch.passes import batch, measured_pass
+    from bpx.torch.theory import predict_pass
+
+    data: Data = {"version": torch.__version__.partition("+")[0], "delta": {}, "factor": {}, "theory": {}}
     for kind in KINDS:
         profiles, factors, predicted = [], [], []
         for seed in range(s.seeds):
             torch.manual_seed(seed)
             model = network(kind)
             shape = (BATCH, 3, SIDE, SIDE) if kind.startswith("Conv2d") else (BATCH, N_IN)
-            given = batch(
-                torch.randn(shape), torch.arange(BATCH) % CLASSES, nn.functional.cross_entropy, "mean", None, None
-            )
+            x, y = torch.randn(shape), torch.arange(BATCH) % CLASSES
+            given = batch(x, y, torch.nn.functional.cross_entropy, "mean", None, None)
             with measured_pass(model, given) as measured:
                 observation = measured.observation()
                 _, prediction = predict_pass(measured)
@@ -76,18 +83,23 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw delta by layer, and the factor per layer beside theory's."""
-    name = f"PyTorch {torch.__version__.partition('+')[0]}, {DEPTH} layers, {data['seeds']} networks of each kind"
+    name = f"PyTorch {data['version']}, {DEPTH} layers, {data['seeds']} networks of each kind"
     figure = new_figure(name, "PyTorch's default initialization: delta by layer", 13, 5.2)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     at = np.arange(1, DEPTH + 1)
-    colours = shades(len(KINDS))
-    for kind, colour in zip(KINDS, colours, strict=True):
-        band(left, at, data["delta"][kind], kind, colour)
+    activations = list(dict.fromkeys(kind.split(", ")[-1] for kind in KINDS))
+    by_name = dict(zip(activations, colours(len(activations)), strict=True))
+    for kind in KINDS:
+        colour, before = by_name[kind.split(", ")[-1]], kind.rpartition(", ")[0]
+        band(left, at, data["delta"][kind], kind, colour, STYLES[before])
+        left.text(0.6, data["delta"][kind][1, 0], kind, ha="right", va="center", fontsize=8, color=colour)
     style_axes(
         left, "layer, from the input", "log10 of ‖δ‖₂ over the last hidden layer's", "going backward: to the left"
     )
     left.set_xticks([1, *range(5, DEPTH + 1, 5)])
-    for i, (kind, colour) in enumerate(zip(KINDS, colours, strict=True)):
+    left.set_xlim(-5.5, DEPTH + 0.5)
+    for i, kind in enumerate(KINDS):
+        colour = by_name[kind.split(", ")[-1]]
         low, middle, high = data["factor"][kind]
         right.plot([low, high], [i, i], color=colour, lw=3, alpha=0.5)
         right.plot(middle, i, "o", color=colour, ms=7)
@@ -96,7 +108,6 @@ def draw(data: Data) -> Picture:
     right.set_yticks(range(len(KINDS)), list(KINDS))
     right.invert_yaxis()
     style_axes(right, "factor of ‖δ‖₂ per layer, going backward", "", "1: the gradient is kept")
-    legend_below(left, 4)
     legend_below(right, 1)
     return figure
 

@@ -5,18 +5,21 @@ weights does not depend on the number of layers L, and gradients shrink from the
 inside the branches (pre-norm) it falls as 1/√L. (Theorem 1, figure 3.) Needs the extra ``torch``.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from bpx.figures.canvas import GREY, Picture, legend_below, new_figure, shades, style_axes
+from bpx.figures.canvas import GREY, Picture, colours, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
-from bpx.torch.passes import batch, measured_pass
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WIDTH, HEADS, WORDS, LENGTH, BATCH = 64, 4, 100, 16, 8
 DEPTHS = (4, 6, 8, 12, 16)
@@ -24,36 +27,45 @@ PROFILED = 12
 KINDS = ("post-norm", "pre-norm")
 
 
-class Transformer(nn.Module):  # type: ignore[misc]
-    """An encoder of ``depth`` layers whose outputs are classified token by token, drawn by Xavier as published."""
+def transformer(depth: int, kind: str) -> nn.Sequential:
+    """Return an encoder of ``depth`` layers whose outputs are classified token by token, drawn by Xavier as published.
 
-    def __init__(self, depth: int, norm_first: bool) -> None:
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, batch_first=True, norm_first=norm_first)
-        norm = nn.LayerNorm(WIDTH) if norm_first else None
-        self.embed = nn.Embedding(WORDS, WIDTH)
-        self.encoder = nn.TransformerEncoder(layer, depth, norm, enable_nested_tensor=False)
-        self.out = nn.Linear(WIDTH, WORDS)
-        for p in self.encoder.parameters():
-            if p.dim() > 1:
-                nn.init.xavier_normal_(p)
+    The logits are (batch, length, words).
+    """
+    from torch import nn
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return logits (batch, words, length)."""
-        return self.out(self.encoder(self.embed(ids))).mT
+    before = kind == "pre-norm"
+    layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 4 * WIDTH, 0.0, batch_first=True, norm_first=before)
+    embed = nn.Embedding(WORDS, WIDTH)
+    encoder = nn.TransformerEncoder(layer, depth, nn.LayerNorm(WIDTH) if before else None, enable_nested_tensor=False)
+    out = nn.Linear(WIDTH, WORDS)
+    for p in encoder.parameters():
+        if p.dim() > 1:
+            nn.init.xavier_normal_(p)
+    return nn.Sequential(embed, encoder, out)
 
 
 def gradients(depth: int, kind: str) -> np.ndarray:
     """Return the norm of dJ/dW of the second feed-forward matrix of every layer, from the input on, (depth,)."""
-    model = Transformer(depth, kind == "pre-norm")
+    import torch
+
+    from bpx.torch.passes import batch, measured_pass
+
+    model = transformer(depth, kind)
     ids, targets = torch.randint(0, WORDS, (2, BATCH, LENGTH))
-    with measured_pass(model, batch(ids, targets, nn.functional.cross_entropy, "mean", None, None)) as measured:
+
+    def loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits.mT, y)
+
+    with measured_pass(model, batch(ids, targets, loss, "mean", None, None)) as measured:
         norms = measured.scales()[:, QUANTITIES.index("grad_norm")]
         return np.array([n for n, name in zip(norms, measured.modules, strict=True) if name.endswith("linear2")])
 
 
 def measure(s: Study) -> Data:
     """Draw encoders of several depths for each seed and measure one backward pass."""
+    import torch
+
     data: Data = {"last": {}, "profile": {}, "exponent": {}, "first_over_last": {}}
     for kind in KINDS:
         found: dict[int, list[np.ndarray]] = {depth: [] for depth in DEPTHS}
@@ -76,7 +88,7 @@ def draw(data: Data) -> Picture:
     name = f"nn.TransformerEncoder, width {WIDTH}, Xavier initialization, {data['seeds']} networks"
     figure = new_figure(name, "post- against pre-norm: the gradient of the second feed-forward matrix", 12, 4.8)
     left, right = figure.subplots(1, 2)
-    for kind, colour in zip(KINDS, shades(len(KINDS)), strict=True):
+    for kind, colour in zip(KINDS, colours(len(KINDS)), strict=True):
         band(left, np.arange(1, PROFILED + 1), data["profile"][kind], kind, colour)
         band(right, DEPTHS, data["last"][kind], f"{kind}, ∝ L^{data['exponent'][kind]:.2f}", colour)
         start, exponent = data["last"][kind][1, 0], -0.5 if kind == "pre-norm" else 0.0
