@@ -27,6 +27,7 @@ from bpx.config import Plan, UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder, parameters
 from bpx.runs.precheck import Precheck
+from bpx.sweep.composition import TrialComposition
 from bpx.sweep.library import id_of, keep_quiet
 from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, parse_options
@@ -49,6 +50,7 @@ FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress"
 def search(given: DictConfig, arguments: list[str], context: HydraContext, config: DictConfig) -> float | None:
     """Run a study to its budget and return the best value; raises UserError."""
     keep_quiet()
+    context = HydraContext(config_loader=TrialComposition(context.config_loader), callbacks=context.callbacks)
     options = parse_options(given)
     where = space(options.params, arguments, context.config_loader)
     if options.repeats > 1 and "seed" in where.distributions:
