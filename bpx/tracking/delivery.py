@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,9 +80,13 @@ def deliver(client: MlflowClient, spool: Spool) -> None:
             _send_metrics(client, spool)
             if not spool.todo:
                 return
-            kind, *arguments = spool.todo[0]
-            JOBS[kind](client, spool, *arguments)
-            spool.done()
+            tags = list(takewhile(lambda job: job[0] == "tag", spool.todo))
+            if tags:
+                _set_tags(client, spool, {key: value for _, key, value in tags})
+            else:
+                kind, *arguments = spool.todo[0]
+                JOBS[kind](client, spool, *arguments)
+            spool.done(len(tags) or 1)
 
 
 def _send_metrics(client: MlflowClient, spool: Spool) -> None:
@@ -98,8 +103,10 @@ def _send_metrics(client: MlflowClient, spool: Spool) -> None:
         lines, end = spool.next_lines()
 
 
-def _tag(client: MlflowClient, spool: Spool, key: str, value: str) -> None:
-    client.set_tag(spool.target["run"], key, value)
+def _set_tags(client: MlflowClient, spool: Spool, tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(spool.target["run"], tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def _artifact(client: MlflowClient, spool: Spool, path: str, folder: str) -> None:
@@ -193,7 +200,6 @@ def _logged_model(client: MlflowClient, spool: Spool) -> Any:
 
 
 JOBS: dict[str, Callable[..., None]] = {
-    "tag": _tag,
     "artifact": _artifact,
     "image": _image,
     "model": _model,

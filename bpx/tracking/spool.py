@@ -77,10 +77,10 @@ class Spool:
             self.todo.append(list(job))
             self._save()
 
-    def done(self) -> None:
-        """Take the first job off."""
+    def done(self, n: int) -> None:
+        """Take the first ``n`` jobs off."""
         with self._lock:
-            del self.todo[0]
+            del self.todo[:n]
             self._save()
 
     def arrived(self, sent: int) -> None:
