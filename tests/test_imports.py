@@ -25,7 +25,7 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),
     "torch": ("engine", "theory", "probes", "diagnosis", "figures", "records", "tracking", "system"),
     "config": ("engine", "data", "probes", "theory", "training", "tracking", "diagnosis", "system"),
-    "cli": ("config", "engine", "figures", "system", "theory"),
+    "cli": ("config", "diagnosis", "engine", "figures", "system", "theory"),
 }
 ALLOWED["reports"] = ("figures", "records", "runs.groups", "runs.lookup", "runs.study_data", "system")
 ALLOWED["runs"] = (*(set(ALLOWED) - {"torch"}),)

@@ -10,8 +10,10 @@ from rich.table import Table
 
 from bpx.cli.command import command, terminal
 from bpx.config import Plan, UserError, hidden_widths, make_plan
+from bpx.diagnosis.architecture import branch_scale, unanswered
 from bpx.engine import Activation, Residual
 from bpx.engine.initializers import Orthogonal
+from bpx.system.errors import NoAnswerError
 from bpx.theory import (
     Architecture,
     MeanField,
@@ -74,8 +76,10 @@ def architecture(checked: Plan) -> Architecture:
     std = weight_stds(fans, initializer.weight_std)
     if std is None or not all(s > 0 for s in std):
         raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
-    layers = list(checked.network(1, 1).layers())
-    norm = checked.normalization
+    net = checked.network(1, 1)
+    if what := unanswered(net):
+        raise NoAnswerError(f"theory has no answer for {what}")
+    layers, norm = list(net.layers()), checked.normalization
     return Architecture(
         activation=next(layer.function for layer in layers if isinstance(layer, Activation)),
         fans=fans,
@@ -86,6 +90,7 @@ def architecture(checked: Plan) -> Architecture:
         residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=checked.settings.batch_size,
         orthogonal=isinstance(initializer, Orthogonal),
+        branch_scale=branch_scale(layers),
     )
 
 

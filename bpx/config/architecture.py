@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import cast, final
 
 from omegaconf import DictConfig
 
 from bpx import engine
 from bpx.config.calls import construct, number
+from bpx.config.tree import plain
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.models import MODELS
@@ -18,12 +19,13 @@ from bpx.system.text import brief
 
 DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
 MAX_LAYERS = 10_000
+SHARED_KEYS = ("_target_", "depth", "width", "hidden")  # of every model
 
 
 @final
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The arguments of ``bpx.engine.mlp`` and ``residual_mlp`` that do not depend on the data."""
+    """The arguments of a model that do not depend on the data; ``settings`` are those that only some models have."""
 
     hidden: list[int]
     activation: engine.ActivationFunction
@@ -31,6 +33,12 @@ class NetworkSettings:
     dropout: float
     loss: Loss
     dtype: str
+    settings: dict[str, object]
+
+    def arguments(self) -> dict[str, object]:
+        """Return all of them by name."""
+        shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "settings"}
+        return shared | self.settings
 
 
 def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[NetworkSettings, Initializer]:
@@ -48,7 +56,8 @@ def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[Netwo
     if norm is not None and norm.over_batch and batch_size == 1:
         raise UserError(f"normalization={norm.method} needs a batch_size of at least 2: one sample is its own mean")
     loss = cast(Loss, construct("loss", config.loss))
-    network = NetworkSettings(hidden_widths(config.model), activation, norm, rate, loss, dtype)
+    settings = {key: value for key, value in plain(config.model).items() if key not in SHARED_KEYS}
+    network = NetworkSettings(hidden_widths(config.model), activation, norm, rate, loss, dtype, settings)
     return network, _initializer(config, activation, rate)
 
 

@@ -85,6 +85,18 @@ def check_kind(group: str, made: object) -> object:
 
 def check_call(group: str, build: Callable[..., T], settings: Mapping[str, object], **more: object) -> T:
     """Call ``build`` with the keys of a group, checked by its annotations; raises UserError."""
+    check_keys(group, build, settings, tuple(more))
+    try:
+        return build(**settings, **more)
+    except (ValueError, TypeError) as error:
+        text, prefix = " ".join(str(error).split()), f"{group}." if group else ""
+        raise UserError(text if text.startswith((prefix, "give ")) else f"{group}: {text}") from error
+
+
+def check_keys(
+    group: str, build: Callable[..., object], settings: Mapping[str, object], more: Sequence[str] = ()
+) -> None:
+    """Raise UserError where ``build`` does not take a key of a group, by its annotations; ``more`` is no key."""
     prefix = f"{group}." if group else ""
     parameters = inspect.signature(build).parameters
     hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)
@@ -97,11 +109,6 @@ def check_call(group: str, build: Callable[..., T], settings: Mapping[str, objec
         elif not open_ended:
             known = ", ".join(k for k in parameters if k not in more)
             raise UserError(f"unknown key {prefix}{key}; {group or 'the configuration'} has: {known}")
-    try:
-        return build(**settings, **more)
-    except (ValueError, TypeError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(text if text.startswith((prefix, "give ")) else f"{group}: {text}") from error
 
 
 def check_type(key: str, value: object, hint: object) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bpx import engine
 from bpx.config.architecture import NetworkSettings, architecture
-from bpx.config.calls import check_call, check_kind, construct, target
+from bpx.config.calls import check_call, check_keys, check_kind, construct, target
 from bpx.config.tree import check_resolvable, plain
 from bpx.data import Dataset, SupportsLoad
 from bpx.diagnosis.training_state import STOP_RULES
@@ -140,8 +140,9 @@ class Plan:
         weights = sum(a * b for a, b in pairwise(widths))
         if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:
             raise UserError(f"model: {weights:,} weights do not fit into the memory of this machine")
+        check_keys("model", build, self._network.settings)
         try:
-            network = build(n_in, n_out=n_out, seed=None, **vars(self._network))
+            network = build(n_in, n_out=n_out, seed=None, **self._network.arguments())
         except ValueError as error:
             raise UserError(str(error)) from error
         except TypeError as error:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from bpx.engine.activations import Activation, ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
+from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
+from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
 from bpx.engine.residual import Residual
+from bpx.engine.scale import Scale
 from bpx.theory import Architecture, Ends, Prediction, predict
 
 MAX_PAIRED_SAMPLES = 256  # samples that are compared pair by pair, at most
@@ -44,7 +48,24 @@ def architecture(net: Network, batch: int) -> Architecture | None:
         residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=batch,
         orthogonal=all(map(orthogonal, matrices[1:-1])) and len(matrices) > 2,
+        branch_scale=branch_scale(layers),
     )
+
+
+def branch_scale(layers: Iterable[Layer]) -> float:
+    """Return what the residual branches are multiplied by, their root mean square."""
+    squares = [layer.value**2 for layer in layers if isinstance(layer, Scale)]
+    return math.sqrt(sum(squares) / len(squares)) if squares else 1.0
+
+
+def unanswered(net: Network) -> str:
+    """Return what of ``net`` theory has no answer for, empty where it has one."""
+    blocks = [block for block in net.blocks if isinstance(block, Residual)]
+    if blocks and any(isinstance(block, Normalization) for block in net.blocks[: net.blocks.index(blocks[-1])]):
+        return "a normalization behind the addition"
+    if any(sum(isinstance(layer, Dense) for layer in block.layers()) > 1 for block in blocks):
+        return "residual branches of several layers"
+    return ""
 
 
 def activation_functions(net: Network) -> set[ActivationFunction]:
@@ -118,6 +139,8 @@ def predict_network(net: Network, *, band: bool = True) -> tuple[Architecture | 
     known, q1 = architecture(net, len(net.dense[0].y)), first_variance(net)
     if known is None:
         return None, q1, Prediction(reason="theory has no answer for layers of several kinds")
+    if what := unanswered(net):
+        return known, q1, Prediction(reason=f"theory has no answer for {what}")
     if not math.isfinite(q1):
         return known, q1, Prediction(reason="the first pre-activation is not finite")
     return known, q1, predict(known, q1, band=band, ends=network_ends(net))

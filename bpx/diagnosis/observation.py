@@ -15,14 +15,14 @@ from bpx.engine.blas import norm
 from bpx.engine.network import Network
 from bpx.probes import DepthSlope, ProbeContext, between_hidden, fit_slope, forward_slope
 from bpx.probes.gains import Gains
-from bpx.probes.probe import weight_layers
+from bpx.probes.probe import main_path, weight_layers
 from bpx.probes.scales import QUANTITIES, Scales
 
 
 @final
 @dataclass(frozen=True)
 class Observation:
-    """One pass through a network of L hidden layers.
+    """One pass through a network of L hidden layers, those inside residual branches not counted.
 
     Attributes
     ----------
@@ -77,9 +77,10 @@ def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
     scales, gains = Scales(context), Gains(context)
     scales.on_gradient(0)
     gains.on_gradient(0)
-    hidden, outer = scales.table[:-1], scales.table[-1]
+    on_path = main_path(scales.layers)
+    hidden, outer = scales.table[on_path], scales.table[-1]
     l2, output = hidden[:, QUANTITIES.index("delta_l2")].copy(), float(outer[QUANTITIES.index("delta_l2")])
-    saturation = hidden[:, QUANTITIES.index("saturation")]
+    saturation = scales.table[:-1, QUANTITIES.index("saturation")]
     blocked_at = next(
         (key[:2] for key, g in zip(gains.keys, gains.values, strict=True) if g == 0 and key[1] != "branch"), None
     )
@@ -95,14 +96,16 @@ def observe(net: Network, update_ratios: Iterable[float] = ()) -> Observation:
         output_gain=float(l2[-1]) / output if len(l2) and output > 0 else math.nan,
         update_ratios=tuple(update_ratios),
         dtype=np.dtype(net.dtype).name,
+        layers=tuple(scales.layers[i].name for i in on_path),
     )
 
 
 def hidden_slope(net: Network) -> DepthSlope | None:
     """Return the line through delta of the hidden layers, from the buffers that a backward pass has left."""
     root = math.sqrt(len(net.dense[0].y))  # the buffers hold delta / batch
+    layers = weight_layers(net)
     return fit_slope(
-        np.array([norm(np.ascontiguousarray(p.next.dx).reshape(-1)) * root for p in weight_layers(net)[:-1]])
+        np.array([norm(np.ascontiguousarray(layers[i].next.dx).reshape(-1)) * root for i in main_path(layers)])
     )
 
 

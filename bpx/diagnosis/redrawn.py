@@ -83,7 +83,7 @@ def _changed(spec: NetworkSpec, key: str, value: str) -> NetworkSpec:
         return replace(spec, dropout=0.0 if value == "none" else float(value))
     if key == "normalization":
         return replace(spec, normalization=make_normalization(value))
-    return replace(spec, model=value) if key == "model" else spec
+    return replace(spec, model=value, settings={}) if key == "model" else spec
 
 
 def _initializer(net: Network, name: str, bias_std: float) -> Initializer:

@@ -18,6 +18,7 @@ from bpx.engine.initializers import INITIALIZERS
 from bpx.engine.models import MODELS
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS
+from bpx.probes.probe import main_path, weight_layers
 
 MAX_REMEDIES = 2  # remedies, of different groups
 CURED_DECADES = 0.5  # decades between the first and the last hidden layer, in each drawn network
@@ -182,7 +183,7 @@ def _measure(net: Network, key: str, candidate: Candidate, work: float) -> _Meas
         cost += _cost(drawn)
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
             return _Measured((), cost)
-        line, L = hidden_slope(drawn), len(drawn.dense) - 1
+        line, L = hidden_slope(drawn), len(main_path(weight_layers(drawn)))
         decades = math.inf if line is None else abs(line.slope) * (L - 1)
         misses += decades > CURED_DECADES
         if line is None or decades > 1 or misses > MAX_MISSES:

@@ -38,6 +38,7 @@ class Snapshot:
     largest_class : share of the largest class in the training part; None for numbers as targets
     rate : the learning rate over its peak
     usual_saturation : ``saturation`` that the activation shows for z ~ N(0, 1)
+    inside : names of the layers inside residual branches, which the line through delta leaves out
     """
 
     values: dict[str, tuple[tuple[str, ...], Values]] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Snapshot:
     largest_class: float | None = None
     rate: float = 1.0
     usual_saturation: float = 0.0
+    inside: frozenset[str] = frozenset()
     _fitted: tuple[Values | None, float | None] = None, None  # delta, and the slope of it
 
     def of(self, quantity: str) -> Values:
@@ -94,7 +96,7 @@ class Snapshot:
         """The slope of log10 of delta's L2 norm over the hidden layers; None where there is none."""
         delta = self.of("delta_l2")
         if self._fitted[0] is not delta:  # several rules ask for it
-            line = fit_slope(delta[:-1])
+            line = fit_slope(delta[:-1][self._on_main_path])
             self._fitted = delta, line.slope if line is not None and math.isfinite(line.slope) else None
         return self._fitted[1]
 
@@ -108,7 +110,13 @@ class Snapshot:
         """The state of the gradients: healthy, vanishing, exploding, dead or undetermined."""
         if self.stopped:
             return Verdict.DEAD
-        return Verdict.UNDETERMINED if self.slope is None else slope_verdict(self.slope, len(self.of("delta_l2")) - 1)
+        return Verdict.UNDETERMINED if self.slope is None else slope_verdict(self.slope, len(self._on_main_path))
+
+    @property
+    def _on_main_path(self) -> list[int]:
+        """The hidden layers that the line is drawn through."""
+        names = self.values["delta_l2"][0] if "delta_l2" in self.values else ()
+        return [i for i, name in enumerate(names[:-1]) if name not in self.inside]
 
 
 Judge = Callable[[Snapshot, float], Hits]  # what a snapshot and a limit come to

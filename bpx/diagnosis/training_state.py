@@ -70,14 +70,20 @@ class FinalState:
 class TrainingState:
     """Take in the records of a run, and judge the last one.
 
-    ``functions`` are the network's activations;
+    ``functions`` are the network's activations, ``inside`` the names of its layers inside residual branches;
     ``largest_class`` is the share of the largest class in the training part, None for numbers as targets;
     ``peak`` the highest learning rate that is foreseen.
     """
 
-    def __init__(self, functions: Iterable[ActivationFunction], peak: float, largest_class: float | None) -> None:
+    def __init__(
+        self,
+        functions: Iterable[ActivationFunction],
+        peak: float,
+        largest_class: float | None,
+        inside: frozenset[str] = frozenset(),
+    ) -> None:
         saturation = max((usual_saturation(function) for function in functions), default=0.0)
-        self.known = Snapshot(largest_class=largest_class, usual_saturation=saturation)
+        self.known = Snapshot(largest_class=largest_class, usual_saturation=saturation, inside=inside)
         self.peak = peak
         self.judged: dict[str, int] = {}  # by rule: the step of the last record that could show it
         self.since: dict[str, dict[str, int]] = {}  # by rule and layer: the first record of those without a gap

@@ -10,6 +10,7 @@ from typing import final
 
 import numpy as np
 
+from bpx.diagnosis.architecture import branch_scale
 from bpx.diagnosis.observation import hidden_slope
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.arrays import Array
@@ -18,7 +19,7 @@ from bpx.engine.dense import Dense
 from bpx.engine.layer import Layer
 from bpx.engine.network import Network
 from bpx.engine.residual import Residual
-from bpx.probes.probe import WeightLayer, weight_layers
+from bpx.probes.probe import WeightLayer, main_path, weight_layers
 from bpx.theory import critical_sigma_w
 from bpx.theory.gaussian import slope_moment
 
@@ -54,7 +55,9 @@ def find_causes(net: Network, slope: float) -> Causes:
         again = _slope(net, lambda replica, x: x)
         slope = again if math.isfinite(again) else slope
     slopes = {part: _slope(net, change) for part, change in _changes(net)}
-    return select_causes(slope, slopes, len(net.dense) - 1, float(np.finfo(net.dtype).smallest_subnormal))
+    return select_causes(
+        slope, slopes, len(main_path(weight_layers(net))), float(np.finfo(net.dtype).smallest_subnormal)
+    )
 
 
 def select_causes(slope: float, slopes: dict[str, float], L: int, smallest: float) -> Causes:
@@ -86,13 +89,16 @@ def needed_gains(net: Network) -> tuple[float, ...]:
 
     For the activation and the biases alone: dropout and normalization are parts of their own. Where an activation
     has no edge, 1 / sqrt(E[phi'(z)**2]) for z ~ N(0, 1). In the branches of B residual blocks the same over
-    sqrt(B), with which the block's factor sqrt(1 + gain**2 ...) adds up to sqrt(e) at most, whatever the depth.
+    sqrt(B), with which the block's factor sqrt(1 + gain**2 ...) adds up to sqrt(e) at most, whatever the depth; a scale
+    of the branch counts towards it, and the layers of a branch share it.
     """
     blocks = [block for block in net.blocks if isinstance(block, Residual)]
-    inside = {id(layer) for block in blocks for layer in block.layers()}
-    return tuple(
-        _needed(place) / math.sqrt(len(blocks) if id(place.dense) in inside else 1) for place in weight_layers(net)[:-1]
-    )
+    shared: dict[int, float] = {}
+    for block in blocks:
+        inside = [layer for layer in block.layers() if isinstance(layer, Dense)]
+        over = math.sqrt(len(blocks)) * (abs(branch_scale(block.layers())) or 1.0)
+        shared |= {id(dense): over ** (1 / len(inside)) for dense in inside}
+    return tuple(_needed(place) / shared.get(id(place.dense), 1.0) for place in weight_layers(net)[:-1])
 
 
 def geometric_mean(factors: Sequence[float]) -> float | None:

@@ -28,6 +28,7 @@ from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
 from bpx.engine.parameters import Parameter, ParameterVector
 from bpx.engine.residual import Residual
+from bpx.engine.scale import Scale
 from bpx.engine.schedules import SCHEDULES, LRSchedule
 from bpx.engine.spec import NetworkSpec
 
@@ -57,6 +58,7 @@ __all__ = [
     "ParameterVector",
     "RMSNorm",
     "Residual",
+    "Scale",
     "TensorCheck",
     "accuracy",
     "adam",

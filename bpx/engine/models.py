@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import asdict, dataclass, fields
+from typing import Any, final
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from bpx.engine.layer import Layer
 from bpx.engine.losses import LOSSES, Loss
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization, make_normalization
+from bpx.engine.numbers import require
 from bpx.engine.parts import make
 from bpx.engine.residual import Residual
+from bpx.engine.scale import Scale
 from bpx.engine.spec import NetworkSpec
 
 Named = str | Mapping[str, object]  # a registered part: its name, or {"name": ..., settings}
@@ -54,7 +57,7 @@ def mlp(
     ValueError
         A name is unknown, or a value is out of range.
     """
-    spec = _spec("mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype)
+    spec = _spec("mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, NoSettings())
     return _initialized(build(spec), initializer, seed)
 
 
@@ -63,22 +66,97 @@ def residual_mlp(
     normalization: Normalization | Named | None = "none", dropout: float = 0.0,
     loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
     dtype: str = "float32", seed: int | None = 0,
+    norm_position: str = "pre", branch_scale: str = "one", layers_per_branch: int = 1,
 ) -> Network:  # fmt: skip
     """Build a perceptron with shortcuts: z1 = Dense(x), z_l = z_(l-1) + Dense(phi(norm(z_(l-1)))), then the output.
 
-    The parameters are those of ``mlp``; all hidden widths must be equal (He et al. 2016, pre-activation).
+    All hidden widths must be equal (He et al. 2016, pre-activation).
+
+    Parameters
+    ----------
+    n_in, hidden, n_out, activation, normalization, dropout, loss, initializer, dtype, seed
+        As for ``mlp``.
+    norm_position : str
+        ``pre``: normalized on the way into a branch; ``post``: behind the addition (Xiong et al. 2020).
+    branch_scale : str
+        What a branch is multiplied by: ``one``; ``inv_sqrt``, 1 / sqrt(L), L the number of branches; ``zero``, a
+        learned number that starts at zero (De & Smith 2020, SkipInit).
+    layers_per_branch : int
+        Hidden layers in each branch: norm, phi and Dense so many times.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or a value is out of range.
     """
-    spec = _spec("residual_mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype)
+    settings = ResidualSettings(norm_position, branch_scale, layers_per_branch)
+    spec = _spec("residual_mlp", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
     return _initialized(build(spec), initializer, seed)
 
 
-def _plain(widths: Sequence[int], unit: Callable[[], list[Layer]], bias: bool) -> list[Layer]:
-    return [block for n in widths for block in (Dense(n, bias), *unit())]
+@final
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a model that has none."""
 
 
-def _residual(widths: Sequence[int], unit: Callable[[], list[Layer]], bias: bool) -> list[Layer]:
-    blocks = [Residual([*unit(), Dense(n, bias)]) for n in widths[1:]]
-    return [Dense(widths[0], bias), *blocks, *unit()] if widths else []
+@dataclass(frozen=True)
+class ResidualSettings:
+    """The choices that a model with residual branches leaves open; see ``residual_mlp``."""
+
+    norm_position: str = "pre"
+    branch_scale: str = "one"
+    layers_per_branch: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.norm_position in ("pre", "post"), "model.norm_position", "pre or post", self.norm_position)
+        scales = ("one", "inv_sqrt", "zero")
+        require(self.branch_scale in scales, "model.branch_scale", "one, inv_sqrt or zero", self.branch_scale)
+        require(self.layers_per_branch >= 1, "model.layers_per_branch", "at least 1", self.layers_per_branch)
+
+    def scale(self, branches: int) -> list[Layer]:
+        """Return the end of each of so many branches."""
+        if self.branch_scale == "one":
+            return []
+        return [Scale(None if self.branch_scale == "zero" else 1 / math.sqrt(branches))]
+
+
+def _plain(spec: NetworkSpec, settings: NoSettings) -> list[Layer]:
+    return [block for n in spec.hidden for block in (Dense(n, has_bias(spec)), *unit(spec))]
+
+
+def _residual(spec: NetworkSpec, settings: ResidualSettings) -> list[Layer]:
+    inside, each = spec.hidden[1:], settings.layers_per_branch
+    if len(inside) % each:
+        raise ValueError(
+            f"model.layers_per_branch must divide the {len(inside)} hidden layers behind the first, got {each}"
+        )
+    post = settings.norm_position == "post"
+    if post and spec.normalization is None:
+        raise ValueError("model.norm_position=post needs a normalization: give normalization=layer, for instance")
+    blocks: list[Layer] = [Dense(spec.hidden[0], has_bias(spec))]
+    for start in range(0, len(inside), each):
+        branch = [
+            layer for n in inside[start : start + each] for layer in (*unit(spec, not post), Dense(n, has_bias(spec)))
+        ]
+        blocks += [Residual([*branch, *settings.scale(len(inside) // each)]), *(normalization(spec) if post else [])]
+    return [*blocks, *unit(spec, not post)]
+
+
+def normalization(spec: NetworkSpec) -> list[Layer]:
+    """Return a new normalization of ``spec``, or nothing."""
+    return [copy.deepcopy(spec.normalization)] if spec.normalization else []
+
+
+def unit(spec: NetworkSpec, normalized: bool = True) -> list[Layer]:
+    """Return what stands behind a Dense: the normalization, the activation, dropout."""
+    dropout = [Dropout(spec.dropout)] if spec.dropout else []
+    return [*(normalization(spec) if normalized else []), Activation(spec.activation), *dropout]
+
+
+def has_bias(spec: NetworkSpec) -> bool:
+    """Return whether the hidden layers have biases: a normalization's shift makes them redundant."""
+    return spec.normalization is None or not spec.normalization.has_shift
 
 
 @final
@@ -89,36 +167,36 @@ class Model:
     Attributes
     ----------
     blocks : callable
-        Returns the blocks for the hidden widths, given what makes the layers after a Dense, and whether it has a bias.
+        Returns the blocks of a spec before the output layer, given the model's settings; raises ValueError.
+    settings : type
+        Of those settings: a dataclass.
     min_depth : int
         The fewest hidden layers.
     equal_widths : bool
         Whether all hidden layers must be of one width.
     """
 
-    blocks: Callable[[Sequence[int], Callable[[], list[Layer]], bool], list[Layer]]
+    blocks: Callable[[NetworkSpec, Any], list[Layer]]
+    settings: type = NoSettings
     min_depth: int = 0
     equal_widths: bool = False
 
 
-MODELS = {"mlp": Model(_plain), "residual_mlp": Model(_residual, min_depth=1, equal_widths=True)}
+MODELS = {
+    "mlp": Model(_plain),
+    "residual_mlp": Model(_residual, ResidualSettings, min_depth=1, equal_widths=True),
+}
 
 
 def build(spec: NetworkSpec) -> Network:
-    """Build the network of ``spec``, its weights zero; raises ValueError where a name is unknown."""
+    """Build the network of ``spec``, its weights zero; raises ValueError where a name or a setting is unknown."""
     if spec.model not in MODELS:
         raise ValueError(f"unknown model {spec.model!r}: known are {', '.join(MODELS)}")
-    norm = spec.normalization
-
-    def unit() -> list[Layer]:
-        return [
-            *([copy.deepcopy(norm)] if norm else []),
-            Activation(spec.activation),
-            *([Dropout(spec.dropout)] if spec.dropout else []),
-        ]
-
-    bias = norm is None or not norm.has_shift  # a shift of its own makes the bias before it redundant
-    blocks = [*MODELS[spec.model].blocks(spec.hidden, unit, bias), Dense(spec.n_out)]
+    model = MODELS[spec.model]
+    known = [field.name for field in fields(model.settings)]
+    if unknown := set(spec.settings) - set(known):
+        raise ValueError(f"unknown setting {min(unknown)!r} of {spec.model}: known are {', '.join(known) or 'none'}")
+    blocks = [*model.blocks(spec, model.settings(**spec.settings)), Dense(spec.n_out)]
     net = Network(spec.n_in, blocks, spec.loss.replica(), spec.dtype)
     net.spec = spec
     return net
@@ -134,6 +212,7 @@ def _spec(
     dropout: float,
     loss: Loss | Named,
     dtype: str,
+    settings: Any,
 ) -> NetworkSpec:
     if np.ndim(hidden) != 1:
         raise ValueError(f"hidden must list the widths, for instance [50, 50], got {hidden!r}")
@@ -147,6 +226,7 @@ def _spec(
         dropout=dropout,
         loss=make("loss", LOSSES, loss),
         dtype=dtype,
+        settings=asdict(settings),
     )
 
 

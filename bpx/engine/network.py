@@ -51,8 +51,10 @@ class Network:
         self.spec: NetworkSpec | None = None  # set where the network was built from one
         width, weights = n_in, 0
         for block in self.blocks:
-            weights += any(isinstance(layer, Dense) for layer in block.layers())
-            width = block.build(f"layer_{max(weights, 1):02d}.{block.kind}", width, self.parameters)
+            inside = sum(isinstance(layer, Dense) for layer in block.layers())
+            number = max(weights + (inside > 0), 1)  # that of the block's first Dense, or of the Dense before it
+            width = block.build(f"layer_{number:02d}.{block.kind}", width, self.parameters)
+            weights += inside
         self.n_out = width
         self.blocks[0].needs_input_grad = False
         self.parameters.allocate(self.dtype)

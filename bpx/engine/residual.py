@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.arrays import Array, DType
+from bpx.engine.dense import Dense
 from bpx.engine.layer import Layer
 from bpx.engine.parameters import ParameterVector
 
@@ -27,10 +28,17 @@ class Residual(Layer):
         self.branch = list(branch)
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Build the branch, whose layers carry names of their own, and check that it keeps the width."""
+        """Build the branch, and check that it keeps the width.
+
+        Its layers have names of their own: ``name`` begins with that of its first Dense and counts on with the others.
+        """
+        first, _, kind = name.partition(".")
+        number = int(first.removeprefix("layer_"))
+        last = number + sum(isinstance(layer, Dense) for layer in self.branch) - 1
         width = n_in
         for layer in self.branch:
-            width = layer.build(f"{name}.{layer.kind}", width, parameters)
+            width = layer.build(f"layer_{number:02d}.{kind}.{layer.kind}", width, parameters)
+            number = min(number + isinstance(layer, Dense), max(number, last))
         if width != n_in:
             raise ValueError(f"a residual block must keep its width: {n_in} goes in, {width} comes out")
         return self.place(name, n_in, n_in)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import final
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction
@@ -15,11 +15,11 @@ from bpx.engine.parts import Json, describe, own_modules, restore
 @final
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The architecture of a network that ``mlp`` or ``residual_mlp`` builds; the weights are not part of it.
+    """The architecture of a network that a model of ``bpx.engine.models`` builds; the weights are not part of it.
 
     Attributes
     ----------
-    model : name of the model, ``mlp`` or ``residual_mlp``
+    model : name of the model, ``mlp`` for instance
     n_in, n_out : widths of input and output
     hidden : widths of the hidden layers
     activation : the activation function of every hidden layer
@@ -27,6 +27,7 @@ class NetworkSpec:
     dropout : rate of the dropout after every activation
     loss : the loss of the outputs
     dtype : ``float32`` or ``float64``
+    settings : what the model has besides, plain values by name
     """
 
     model: str
@@ -38,6 +39,7 @@ class NetworkSpec:
     dropout: float
     loss: Loss
     dtype: str
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> Json:
         """Return the spec as plain JSON; the activation, the loss and the normalization as ``parts.describe`` has them.
@@ -50,6 +52,7 @@ class NetworkSpec:
             "hidden": list(self.hidden),
             "activation": describe(self.activation, ACTIVATIONS),
             "loss": describe(self.loss, LOSSES),
+            "settings": dict(self.settings),
         }
         return {field.name: getattr(self, field.name) for field in fields(self)} | parts
 
@@ -59,7 +62,8 @@ class NetworkSpec:
 
         ``allow`` names the modules other than bpx that may be imported for its activation, loss and normalization.
         """
-        values = {field.name: description[field.name] for field in fields(NetworkSpec)}
+        settings = dict(description.get("settings", {}))  # older files have none
+        values = {field.name: description[field.name] for field in fields(NetworkSpec) if field.name != "settings"}
         values["hidden"] = tuple(values["hidden"])
         values["activation"] = restore("activation", ActivationFunction, ACTIVATIONS, values["activation"], allow)
         norm = values["normalization"]
@@ -68,9 +72,10 @@ class NetworkSpec:
         else:
             values["normalization"] = restore("normalization", Normalization, NORMALIZATIONS, norm, allow)
         values["loss"] = restore("loss", Loss, LOSSES, values["loss"], allow)
-        return NetworkSpec(**values)
+        return NetworkSpec(**values, settings=settings)
 
     @property
     def own_modules(self) -> tuple[str, ...]:
         """The modules of the parts that are not registered: what ``from_dict`` must be allowed."""
-        return own_modules(*(part for part in self.as_dict().values() if isinstance(part, Mapping)))
+        parts = {key: part for key, part in self.as_dict().items() if key != "settings"}
+        return own_modules(*(part for part in parts.values() if isinstance(part, Mapping)))

@@ -42,7 +42,7 @@ class SignalToNoise(Probe):
     def on_gradient(self, step: int) -> None:
         """Sum |a_i|**2 |delta_i|**2 over the batch."""
         for i, layer in enumerate(self.layers):
-            a, delta = np.asarray(layer.dense.x, np.float64), np.asarray(layer.next.dx, np.float64)
+            a, delta = np.asarray(layer.dense.x, np.float64), np.asarray(layer.following.dx, np.float64)
             n = len(delta)
             scales = float(np.abs(a).max()), float(np.abs(delta).max())
             if n < 2 or not all(0 < scale < math.inf for scale in scales):

@@ -40,7 +40,7 @@ class Gains(Probe):
             if branch:
                 inside: list[Next] = [*branch[1:], after]
                 for inner, following in reversed(list(zip(branch, inside, strict=True))):
-                    keys.append((_layer(block), inner.kind, "branch_gain", i))
+                    keys.append((_layer(inner), inner.kind, "branch_gain", i))
                     self.pairs.append((inner, following))
                 keys.append((_layer(block), "branch", "branch_gain", i))
                 self.pairs.append((branch[0], after))

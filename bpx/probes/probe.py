@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -16,6 +17,7 @@ from bpx.engine.layer import Layer
 from bpx.engine.memory import Stateful
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
+from bpx.engine.scale import Scale
 
 Key = tuple[str, str, str, int]  # layer, operation, quantity, index
 
@@ -39,15 +41,22 @@ class WeightLayer:
     dense : Dense
         Its affine map.
     next : Next
-        The next block, or the loss.
+        What holds its delta: the layer behind it, or the loss. Where it ends a residual branch, what follows the
+        block: its delta is that of the sum which it adds to.
+    following : Next
+        What follows it: ``next``, or the scale at the end of its branch.
     activation : Activation or None
         Its activation, if any.
+    on_main_path : bool
+        Whether its output is that of a block, and not one inside a residual branch.
     """
 
     name: str
     dense: Dense
     next: Next
+    following: Next
     activation: Activation | None
+    on_main_path: bool
 
     @property
     def output(self) -> Layer:
@@ -58,20 +67,40 @@ class WeightLayer:
 def weight_layers(net: Network) -> list[WeightLayer]:
     """Return the weight layers from the input on; the first is layer_01.
 
-    The gradient at a Dense's output is the next block's ``dx``; for the last Dense of a residual branch, that of the
-    block after the residual one, because the addition passes the gradient on unchanged.
+    The gradient at a Dense's output is the ``dx`` of what follows it; for the last Dense of a residual branch, that of
+    the block after the residual one, because the addition passes the gradient on unchanged.
     """
     layers = list(net.layers())
     found: list[WeightLayer] = []
-    holders: list[Next] = [*net.blocks[1:], net.loss]
-    chain = zip(net.blocks, holders, strict=True)
-    for after in (following for block, following in chain if any(isinstance(layer, Dense) for layer in block.layers())):
-        dense = net.dense[len(found)]
-        following = layers[layers.index(dense) + 1 :]
-        until = next((k for k, layer in enumerate(following) if isinstance(layer, Dense)), len(following))
-        activation = next((layer for layer in following[:until] if isinstance(layer, Activation)), None)
-        found.append(WeightLayer(f"layer_{len(found) + 1:02d}", dense, after, activation))
+    for dense, following, after, on_main_path in _dense_of(net.blocks, net.loss):
+        behind = layers[layers.index(dense) + 1 :]
+        until = next((k for k, layer in enumerate(behind) if isinstance(layer, Dense)), len(behind))
+        activation = next((layer for layer in behind[:until] if isinstance(layer, Activation)), None)
+        name = f"layer_{len(found) + 1:02d}"
+        found.append(WeightLayer(name, dense, after, following, activation, on_main_path))
     return found
+
+
+def main_path(layers: Sequence[WeightLayer]) -> Array:
+    """Return the indices of the hidden layers that the line of gradient flow is drawn through: those on the main path.
+
+    Without residual branches of several layers these are all.
+    """
+    return np.array([i for i, layer in enumerate(layers[:-1]) if layer.on_main_path], int)
+
+
+def _dense_of(
+    layers: Sequence[Layer], end: Next, after_block: Next | None = None
+) -> Iterator[tuple[Dense, Next, Next, bool]]:
+    """Yield every Dense, what follows it, what holds its delta, and whether it is on the main path."""
+    holders: list[Next] = [*layers[1:], end]
+    for i, (layer, following) in enumerate(zip(layers, holders, strict=True)):
+        if isinstance(layer, Dense):
+            ends = all(isinstance(other, Scale) for other in layers[i + 1 :])
+            in_branch = after_block is not None
+            yield layer, following, after_block if after_block and ends else following, not in_branch or ends
+        elif layer.branch:
+            yield from _dense_of(layer.branch, following, following)
 
 
 @dataclass(frozen=True)

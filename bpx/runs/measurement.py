@@ -20,6 +20,7 @@ from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
 from bpx.probes import ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
+from bpx.probes.probe import main_path, weight_layers
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import Redraw
@@ -62,7 +63,10 @@ class Measurement:
         self.finding: Finding | None = None
         self.final: FinalState | None = None
         self._diverged = False
-        self.state = TrainingState(activation_functions(net), optimizer.rate.base, _largest_class(data))
+        layers = weight_layers(net)
+        self._on_path = main_path(layers)
+        inside = frozenset(layer.name for layer in layers if not layer.on_main_path)
+        self.state = TrainingState(activation_functions(net), optimizer.rate.base, _largest_class(data), inside)
         self.gone: frozenset[str] = frozenset()
         self.first: Values | None = None  # the scales, (layers, quantities), at the first record
         self.last: Values | None = None
@@ -145,7 +149,7 @@ class Measurement:
         """Judge the step whose buffers stand as backward left them."""
         if record.nonfinite is not None:
             text = f"Undetermined: the first pass is not finite ({record.nonfinite})."
-            self.finding = Finding(Verdict.UNDETERMINED, len(self.net.dense) - 1, sentence=text)
+            self.finding = Finding(Verdict.UNDETERMINED, len(self._on_path), sentence=text)
             return {}
         ratios = () if self.first is None else self.first[:, QUANTITIES.index("update_ratio")].tolist()
         observation = observe(self.net, ratios)
@@ -157,9 +161,9 @@ class Measurement:
     def _flow(self) -> dict[str, float]:
         """Return the metrics of gradient flow from the last record's scales."""
         assert self.last is not None
-        hidden = self.last[:-1, QUANTITIES.index("delta_l2")]
+        hidden = self.last[self._on_path, QUANTITIES.index("delta_l2")]
         line = fit_slope(hidden)
-        forward = forward_slope(self.last[:-1, QUANTITIES.index("activation_rms")])
+        forward = forward_slope(self.last[self._on_path, QUANTITIES.index("activation_rms")])
         found: dict[str, float] = {"zero_layers": float(np.count_nonzero(hidden == 0))}
         if line is not None and math.isfinite(line.slope):
             found |= {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}

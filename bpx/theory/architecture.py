@@ -67,6 +67,8 @@ class Architecture:
         The samples that delta_l2 is measured over.
     orthogonal : bool
         Whether the hidden layers' weights are orthogonal.
+    branch_scale : float
+        What the branch beside each shortcut is multiplied by.
     """
 
     activation: ActivationFunction
@@ -78,6 +80,7 @@ class Architecture:
     residual: bool = False
     batch_size: int = 32
     orthogonal: bool = False
+    branch_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.weight_std is not None and len(self.weight_std) != len(self.fans) - 1:

@@ -46,7 +46,8 @@ def step(net: Architecture, layer: int, q: float) -> Step:
     assert net.weight_std is not None
     f, n = net.activation, net.hidden[layer]
     std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
-    scale = n * std2  # fan_in times the variance: the factor of the weights, forward and backward alike
+    beside = net.branch_scale * net.branch_scale if net.residual else 1.0
+    scale = n * std2 * beside  # fan_in times the variance: the factor of the weights, forward and backward alike
     if not net.normalizes:
         A, D = second_moment(f, q) / net.keep_prob, slope_moment(f, q) / net.keep_prob
         dln_q, dln_chi = second_moment_slope(f, q) / net.keep_prob, log_slope(f, q)
@@ -62,11 +63,11 @@ def step(net: Architecture, layer: int, q: float) -> Step:
         chi = scale * D * max(1 - lost / n, 1 / n) / q
     through = scale * A
     kept = q if net.residual else 0.0
-    q_next = kept + through + b2
+    q_next = kept + through + b2 * beside
     return Step(
         q=q_next,
         factor=float(net.residual) + chi,
-        backward_share=chi / (float(net.residual) + chi) if chi > 0 else 1.0,
+        backward_share=chi / (float(net.residual) + chi) if chi > 0 or net.residual else 1.0,
         dln_q=(kept + scale * dln_q * q) / q_next if q_next > 0 else 0.0,
         forward_share=through / q_next if q_next > 0 else 0.0,
         dln_chi=dln_chi,
