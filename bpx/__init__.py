@@ -8,7 +8,7 @@ are first used: ``diagnose`` draws, and the engine alone needs no matplotlib.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bpx import data, engine, probes, records, testing, theory
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["Finding", "__version__", "data", "diagnose", "engine", "probes", "records", "testing", "theory"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "diagnose":
         from bpx.diagnosis.diagnose import diagnose
 

@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 from bpx.engine.arrays import Array, Values
 from bpx.system.files import Json, replaced
 
-__all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "read", "read_metrics"]
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "Series", "read", "read_metrics"]
 
 FORMAT = 1  # of the file, in its metadata under bpx.format; a file without it is of the first format
-ABOUT, FORMAT_KEY = (
-    "bpx",
-    "bpx.format",
-)  # ABOUT: the file's metadata under this name is JSON: what the run was, and its finding
+FORMAT_KEY = "bpx.format"
+ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, and its finding
 Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
+Series = dict[str, tuple[NDArray[np.int64], Values]]  # the steps and values of every metric
 COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
 MOST_ROWS = 10**8
 WORDS = ("layer", "operation", "quantity")
@@ -74,7 +77,7 @@ class Rows:
         import pyarrow
         import pyarrow.parquet
 
-        self._arrow: Any = (pyarrow, pyarrow.parquet)  # imported here, so that the end of a run need not wait for it
+        self._arrow = pyarrow, pyarrow.parquet  # imported here, so that the end of a run need not wait for it
         self.about: Json = {}
         self._groups: dict[Keys, tuple[list[int], list[float], list[Values]]] = {}
         self._told: dict[Keys, int] = {}
@@ -116,7 +119,7 @@ class Rows:
                 found.append((keys, np.array(steps[start:], np.int64), np.array(epochs[start:]), values))
         return found
 
-    def _table(self) -> Any:
+    def _table(self) -> pyarrow.Table:
         pa, _ = self._arrow
         parts = [_table(pa, tuple(map(Key._make, keys)), *group) for keys, group in self._groups.items()]
         table = pa.concat_tables(parts, promote_options="default") if parts else _table(pa, (), [], [], [])
@@ -140,7 +143,9 @@ class RecordWriter(Rows):
             pq.write_table(self._table(), file, compression="zstd", use_dictionary=repeated)
 
 
-def _table(pa: Any, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[Values]) -> Any:
+def _table(
+    pa: ModuleType, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[Values]
+) -> pyarrow.Table:
     n, k = len(steps), len(keys)
     columns: dict[str, object] = {
         "step": pa.array(np.repeat(np.array(steps, np.int64), k)),
@@ -181,7 +186,7 @@ class Records:
     value: Values
     about: Json
 
-    def select(self, **wanted: Any) -> Records:
+    def select(self, **wanted: str | int) -> Records:
         """Return the rows whose columns have the given values, e.g. ``select(quantity="delta_rms", step=0)``."""
         mask = np.ones(len(self.step), bool)
         for column, value in wanted.items():
@@ -217,7 +222,7 @@ def read(path: Path) -> Records:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _records(table: Any) -> Records:
+def _records(table: pyarrow.Table) -> Records:
     metadata = table.schema.metadata or {}
     written = metadata.get(FORMAT_KEY.encode(), b"1").decode()
     if written != str(FORMAT):
@@ -227,7 +232,7 @@ def _records(table: Any) -> Records:
     return Records(**columns, about=about)
 
 
-def read_metrics(path: Path) -> dict[str, tuple[NDArray[np.int64], Values]]:
+def read_metrics(path: Path) -> Series:
     """Return the steps and values of every metric in a run's ``metrics.jsonl``."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     text = path.read_text(encoding="utf-8")

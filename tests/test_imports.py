@@ -21,13 +21,13 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "probes": ("engine", "theory"),
     "figures": ("engine.activations", "engine.arrays", "engine.parts", "records", "theory"),
     "training": ("engine", "data", "probes", "records", "system"),
-    "tracking": ("records", "engine.features", "engine.model_files", "system"),
+    "tracking": ("data.dataset", "records", "engine.features", "engine.model_files", "system"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),
     "torch": ("engine", "theory", "probes", "diagnosis", "figures", "records", "tracking", "system"),
     "config": ("engine", "data", "probes", "theory", "training", "tracking", "diagnosis", "system"),
     "cli": ("config", "diagnosis", "engine", "figures", "system", "theory"),
 }
-ALLOWED["reports"] = ("figures", "records", "runs.groups", "runs.lookup", "runs.study_data", "system")
+ALLOWED["reports"] = ("engine.arrays", "figures", "records", "runs.groups", "runs.lookup", "runs.study_data", "system")
 ALLOWED["runs"] = (*(set(ALLOWED) - {"torch"}),)
 ALLOWED["sweep"] = (*(set(ALLOWED) - {"torch"}), "runs")
 ENTRIES = (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
 from bpx.cli.overrides import options_of
 from bpx.config import CONF
+from bpx.system.files import Json
 
 GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
           "probes", "tracking", "experiment", "sweep")  # fmt: skip
@@ -46,12 +46,12 @@ def help_page(about: str, words: Sequence[str]) -> str:
     return "\n".join([*lines, "", "Options of Hydra itself: --hydra-help. --version, --cfg job (the composed keys)."])
 
 
-def default_options(main: Mapping[str, Any]) -> dict[str, str]:
+def default_options(main: Json) -> dict[str, str]:
     """Return each group of the defaults list with its option."""
     return {g: o for entry in main["defaults"] if isinstance(entry, dict) for g, o in entry.items() if g in GROUPS}
 
 
-def option_of(group: str, option: str) -> tuple[dict[str, Any], dict[str, str]]:
+def option_of(group: str, option: str) -> tuple[Json, dict[str, str]]:
     """Return the keys of an option and the comments on them, with those of the options that it begins with."""
     file = f"{group}/{option}.yaml"
     own, notes = yaml.safe_load((CONF / file).read_text(encoding="utf-8")) or {}, comments_of(file)
@@ -79,7 +79,7 @@ def comments(text: str) -> dict[str, str]:
     return found
 
 
-def keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def keys(node: Json, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield every key and default."""
     for key, found in node.items():
         if key in ("_target_", "defaults", "hydra"):
@@ -90,15 +90,14 @@ def keys(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{key}", found
 
 
-def typed(value: Any) -> str:
+def typed(value: object) -> str:
     """Return a value as it is written on the command line."""
-    words = {None: "null", True: "true", False: "false"}
     if isinstance(value, list):
         return f"[{','.join(map(typed, value))}]"
-    return words[value] if value is None or isinstance(value, bool) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _lines(prefix: str, node: Mapping[str, Any], notes: Mapping[str, str], given: Mapping[str, str]) -> Iterator[str]:
+def _lines(prefix: str, node: Json, notes: Mapping[str, str], given: Mapping[str, str]) -> Iterator[str]:
     for key, value in keys(node):
         shown = given.get(f"{prefix}{key}", typed(value))
         yield f"  {f'{prefix}{key}={shown}':35s} {notes.get(key, '')}".rstrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -46,7 +46,7 @@ class Terminal(Console):
         self.on_closed()
 
 
-def silence(stream: Any) -> None:
+def silence(stream: TextIO) -> None:
     """Let what is written to a stream from now on go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())

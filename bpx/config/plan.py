@@ -249,7 +249,7 @@ def _probes(node: DictConfig) -> dict[type[Probe], int | str]:
     return found
 
 
-def _probe(key: str, value: Any) -> tuple[type[Probe], int | str | None]:
+def _probe(key: str, value: DictConfig | int | str | None) -> tuple[type[Probe], int | str | None]:
     """Return a family and its schedule: one of bpx, or of another module by ``_target_`` and ``schedule``."""
     if not isinstance(value, DictConfig):
         if key not in PROBES:

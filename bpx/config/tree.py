@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bpx.system.errors import UserError
+from bpx.system.files import Json
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
@@ -22,7 +23,7 @@ RENAMED = {
 }
 
 
-def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def walk(node: Mapping[str, object] | Sequence[object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield the full name, with dots between the levels, and the value of every key below a plain node."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         name = f"{prefix}.{key}" if prefix else str(key)
@@ -31,15 +32,15 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from walk(value, name)
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
+def plain(node: DictConfig) -> Json:
     """Return a node as plain values, interpolations resolved."""
-    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    return cast(Json, OmegaConf.to_container(node, resolve=True))
 
 
-def flatten(config: DictConfig) -> dict[str, Any]:
+def flatten(config: DictConfig) -> Json:
     """Return the value of every key by its full name, and what each group builds by the group's name."""
 
-    def leaves(prefix: str, node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    def leaves(prefix: str, node: Json) -> Iterator[tuple[str, object]]:
         for key, value in node.items():
             if isinstance(value, dict):
                 yield from leaves(f"{prefix}{key}.", value)
@@ -53,7 +54,7 @@ def flatten(config: DictConfig) -> dict[str, Any]:
 
 def check_resolvable(config: DictConfig) -> None:
     """Raise UserError, naming the key, where a value is missing or refers to a key that does not exist."""
-    for name, value in walk(OmegaConf.to_container(config, resolve=False)):
+    for name, value in walk(cast(Json, OmegaConf.to_container(config, resolve=False))):
         if isinstance(value, str) and ("${" in value or value == "???"):
             try:
                 OmegaConf.select(config, name, throw_on_missing=True, throw_on_resolution_failure=True)

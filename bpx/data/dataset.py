@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,19 @@ class Raw:
     train: Array
     val: Array
     test: Array
+
+
+class Scaled(TypedDict):
+    """What scaling makes of samples, by the names that Dataset has for it."""
+
+    x_train: Array
+    y_train: Array
+    x_val: Array | None
+    y_val: Array | None
+    x_test: Array
+    y_test: Array
+    scaler: Scaler
+    columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,7 @@ class Source(ABC):
         dtype: DType,
         unit: tuple[float, float] | None = None,
         columns: tuple[Column, ...] = (),
-    ) -> dict[str, Any]:
+    ) -> Scaled:
         """Return the parts, scaled, and the scaler, by the names that Dataset has for them.
 
         Parameters
@@ -184,7 +197,9 @@ class Source(ABC):
         columns : tuple of Column
             What the features are called; the inputs of a column of words are 0 and 1, and stay so.
         """
-        names: list[Any] = [c.name for c in columns for _ in c.categories or ("",)] or list(range(raw.x.shape[1]))
+        names: list[str] | list[int] = [c.name for c in columns for _ in c.categories or ("",)] or list(
+            range(raw.x.shape[1])
+        )
         scaler = fitted(raw.x[raw.train], self.scaling, names, unit)
         words = np.array([c.categories is not None for c in columns for _ in c.categories or ("",)], bool)
         if words.any():
@@ -220,7 +235,7 @@ class Source(ABC):
         }
 
 
-def fitted(train: Array, scaling: str, names: Sequence[Any] = (), unit: tuple[float, float] | None = None) -> Scaler:
+def fitted(train: Array, scaling: str, names: Sequence[object] = (), unit: tuple[float, float] | None = None) -> Scaler:
     """Return the scaler of the rows ``train`` (n, n_in): none, unit (to [0, 1]) or standard (mean 0, variance 1).
 
     A constant feature has scale 1, so that it is exactly zero; one near 1e-170 is scaled as any other. Raises

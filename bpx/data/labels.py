@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 import numpy as np
 
@@ -121,7 +120,7 @@ def one_hot(y: Array) -> Array | None:
     return np.asarray(y.argmax(axis=1))
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, bool):
@@ -129,7 +128,7 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def _keys(words: list[str]) -> tuple[list[Any], str]:
+def _keys(words: list[str]) -> tuple[list[str], str]:
     """Return what tells values apart, for each word, and what kind they all are."""
     for word in words:
         if word == "":
@@ -141,7 +140,7 @@ def _keys(words: list[str]) -> tuple[list[Any], str]:
     for word in words:
         if not _is_number(word):
             raise ValueError(f"{word!r} is no class and no number")
-    keys: list[Any] = []
+    keys: list[str] = []
     for word in words:
         number = Decimal(word)
         whole = abs(number) < Decimal(10) ** 30 and number == number.to_integral_value()

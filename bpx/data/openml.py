@@ -6,7 +6,6 @@ import http.client
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,10 +64,9 @@ def download(name: str, title: str, sha256: str | None) -> tuple[idx.Images, str
 
 def _keep(name: str, images: idx.Images) -> None:
     target = cache() / name / f"{name}.npz"
-    arrays: dict[str, Any] = dict(zip(idx.KEYS, images, strict=True))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replaced(target) as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **dict(zip(idx.KEYS, images, strict=True)))
     except OSError as error:
         log.warning("%s cannot be cached: %s", name, error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 from bpx.data.dataset import DataError
 from bpx.data.npz import LARGEST
@@ -12,7 +12,7 @@ from bpx.data.npz import LARGEST
 FLOOR, RATIO = 2**26, 100  # bytes that a packed file may unpack to, and times its own size
 
 
-def opened(path: Path) -> Any:
+def opened(path: Path) -> gzip.GzipFile | BufferedReader:
     """Open a file to read its bytes, unpacked where they are gzip; raises OSError."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"

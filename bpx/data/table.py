@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from bpx.data import text
 from bpx.data.dataset import DataError
 from bpx.data.text import Text
 from bpx.engine.arrays import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LABELS = ("label", "target", "class", "y")  # columns that are taken for the label, in any case
 MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # in a column of features
@@ -161,11 +164,11 @@ def missing(column: Array) -> Array:
     return np.isnan(column) if column.dtype.kind == "f" else np.array([cell is None for cell in column], bool)
 
 
-def _words(column: Any) -> Array:
+def _words(column: pd.Series) -> Array:
     return np.array([str(cell).strip() for cell in column], object)
 
 
-def _column(column: Any) -> Array:
+def _column(column: pd.Series) -> Array:
     """Return a column of a frame as float64, or as words where one of its cells is no number."""
     if column.dtype.kind in "iufb":
         return np.asarray(column, np.float64)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import html
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 from bpx.diagnosis.remedies import Remedy
 from bpx.engine.numbers import power
 from bpx.engine.parts import Json
 from bpx.theory import Verdict
+
+if TYPE_CHECKING:
+    from bpx.figures.canvas import Picture
 
 
 @final
@@ -92,7 +95,7 @@ class Finding:
     because: str = ""
     facts: tuple[str, ...] = ()
     sentence: str = ""
-    figure: Any = field(default=None, compare=False, repr=False)
+    figure: Picture | None = field(default=None, compare=False, repr=False)
 
     @property
     def factor(self) -> float | None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from functools import partial
+from typing import final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import colours, dots, figure_legend, literal, log_y, new_figure, positive, ranges, style_axes
 from bpx.figures.layers import DEPTH, layer_axis, number
 from bpx.figures.steps import STEP, step_axis
-from bpx.records import Records
+from bpx.records import Records, Series
 
 PROFILES = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
 COSTS = ("cost/train", "cost/val")
 ACCURACIES = ("accuracy/val", "accuracy/train")
 LOW, HIGH = 10, 90  # percentiles of the band
 MAX_LABEL = 48
-Values = NDArray[np.float64]
-Series = dict[str, tuple[NDArray[np.int64], Values]]
 
 
 @final
@@ -44,33 +44,26 @@ def comparison(compared: Sequence[Compared]) -> Figure:
     """
     records = [one for group in compared for one in group.records]
     series = [one for group in compared for one in group.series]
-    panels: list[Any] = [p for p in PROFILES if any(p[0] in one.quantity for one in records)]
+    by_layer = [partial(_profiles, *one) for one in PROFILES if any(one[0] in record.quantity for record in records)]
     costs = [name for name in COSTS if any(name in one for one in series)]
     accuracy = next((name for name in ACCURACIES if any(len(one.get(name, ((),))[0]) > 1 for one in series)), None)
-    rows: list[list[Any]] = [
-        panels,
-        [part for part in ("cost" if costs else "", "accuracy" if accuracy else "") if part],
-    ]
-    rows = [row for row in rows if row]
+    by_step = [partial(_curves, costs, "cost", 1.0)] if costs else []
+    by_step += [partial(_curves, [accuracy], f"{accuracy} / %", 100.0)] if accuracy else []
+    rows: list[Sequence[Callable[[Axes, Sequence[Compared]], None]]] = [row for row in (by_layer, by_step) if row]
     names = list(dict.fromkeys(str(one.about.get("dataset")) for one in records if one.about.get("dataset")))
     seeds = max((len(group.series) for group in compared), default=1)
     title = "runs compared" + (f": median and 80 % of up to {seeds} seeds" if seeds > 1 else "")
     figure = new_figure(f"dataset: {', '.join(names)}" if names else "", title, 9.6, 0.8 + 3.4 * max(len(rows), 1))
-    drawn: list[Any] = []
+    drawn = []
     for part, row in zip(figure.subfigures(max(len(rows), 1), 1, squeeze=False)[:, 0], rows, strict=False):
-        for axes, panel in zip(part.subplots(1, len(row), squeeze=False)[0], row, strict=True):
-            if panel == "cost":
-                _curves(axes, compared, costs, "cost", 1.0)
-            elif panel == "accuracy":
-                _curves(axes, compared, [str(accuracy)], f"{accuracy} / %", 100.0)
-            else:
-                _profiles(axes, compared, *panel)
+        for axes, draw in zip(part.subplots(1, len(row), squeeze=False)[0], row, strict=True):
+            draw(axes, compared)
             drawn.append(axes)
     figure_legend(figure, drawn, 3)
     return figure
 
 
-def _profiles(axes: Axes, compared: Sequence[Compared], quantity: str, label: str, title: str) -> None:
+def _profiles(quantity: str, label: str, title: str, axes: Axes, compared: Sequence[Compared]) -> None:
     shown, most = [np.empty(0)], 1
     for group, colour in zip(compared, colours(len(compared)), strict=True):
         grids = [one.grid(quantity) for one in group.records if quantity in one.quantity]
@@ -88,7 +81,7 @@ def _profiles(axes: Axes, compared: Sequence[Compared], quantity: str, label: st
     style_axes(axes, DEPTH, label, f"{title} (solid: initialization, dotted: last record)")
 
 
-def _curves(axes: Axes, compared: Sequence[Compared], names: Sequence[str], label: str, scale: float) -> None:
+def _curves(names: Sequence[str], label: str, scale: float, axes: Axes, compared: Sequence[Compared]) -> None:
     every, shown = [], [np.empty(0)]
     for group, colour in zip(compared, colours(len(compared)), strict=True):
         for name, style in zip(names, ("-", "--"), strict=False):
@@ -111,7 +104,7 @@ def _curves(axes: Axes, compared: Sequence[Compared], names: Sequence[str], labe
 
 
 def _line(
-    axes: Axes, x: Any, runs: Values, colour: str, style: str, label: str, *, marker: str = "", log: bool = True
+    axes: Axes, x: ArrayLike, runs: Values, colour: str, style: str, label: str, *, marker: str = "", log: bool = True
 ) -> None:
     """Draw the median of ``runs`` (seeds, n) over ``x`` (n,) and the band; of one run, its line."""
     with warnings.catch_warnings():

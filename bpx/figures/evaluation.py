@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
+from bpx.engine.arrays import Arrays
 from bpx.figures.canvas import BLUE, GREEN, GREY, RED, colours, figure_legend, literal, new_figure, style_axes
 
-Arrays = dict[str, Any]
 RIGHT, COUNTED = "#d4e6f1", 20  # the colour of the diagonal; classes whose counts are written
 PER_TARGET = 3.6  # inches
 
@@ -34,7 +33,7 @@ def confusion(arrays: Arrays) -> Figure:
     return figure
 
 
-def draw_confusion(axes: Axes, arrays: Arrays) -> Any:
+def draw_confusion(axes: Axes, arrays: Arrays) -> AxesImage:
     """Draw the confusion matrix into ``axes`` and return the image of the errors, which have the scale to themselves.
 
     The diagonal, what is right, is light blue.

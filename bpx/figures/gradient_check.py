@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from bpx.engine.arrays import Array, Values
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, legend_below, log_y, new_figure, power, style_axes
 
 BARS = 40  # entries at most that are drawn as bars
@@ -28,11 +28,11 @@ class Checked:
     name: str
     relative: float
     tensors: list[str]
-    lengths: Any
-    tensor_relative: Any
-    tensor_tolerance: Any
-    analytic: Any
-    numeric: Any
+    lengths: Array
+    tensor_relative: Values
+    tensor_tolerance: Values
+    analytic: Values
+    numeric: Values
 
 
 def read(path: Path) -> Checked:
@@ -84,7 +84,7 @@ def gradient_check(check: Checked) -> Figure:
     return figure
 
 
-def gradient_bars(axes: Axes, names: Sequence[str], analytic: Any, numeric: Any, title: str) -> None:
+def gradient_bars(axes: Axes, names: Sequence[str], analytic: Values, numeric: Values, title: str) -> None:
     """Draw two bars for every entry, on an axis that shows the smallest beside the largest; ticks name the tensors.
 
     ``names`` (n,) are those of the entries' tensors, one after the other.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from bpx.engine.arrays import Values
 from bpx.figures.canvas import style_axes
@@ -27,7 +26,6 @@ def magnitude_histograms(records: Records) -> Figure:
     moments = steps[[0, -1]] if len(steps) > 1 else steps
     figure = record_figure(records, "magnitudes by layer", 9.6, 2.6 + 2.2 * (len(moments) - 1))
     axes = figure.subplots(len(moments), 2, squeeze=False)
-    image: Any = None
     for column, (quantity, symbol) in enumerate(PANELS):
         tables = [table(records, quantity, int(step)) for step in moments]
         used = np.flatnonzero(np.sum([t[:, 1:-1].sum(axis=0) for t in tables], axis=0)) + 1
@@ -51,7 +49,7 @@ def table(records: Records, quantity: str, step: int) -> Values:
     return found
 
 
-def draw_histogram(axes: Axes, records: Records, shares: Values, first: int, last: int) -> Any:
+def draw_histogram(axes: Axes, records: Records, shares: Values, first: int, last: int) -> AxesImage:
     """Draw the bins ``first`` to ``last`` and, apart, those for zero and for what is not finite."""
     n = len(shares)
     gap = np.full((n, GAP), np.nan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,14 +11,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from bpx.engine.arrays import Values
+from bpx.engine.arrays import Array, Values
 from bpx.figures.canvas import (
     BLUE,
     LOG_AXIS_MAX,
     LOG_AXIS_MIN,
     MIN_DECADES,
     ORANGE,
+    Picture,
     log10,
     new_figure,
     positive,
@@ -35,7 +36,7 @@ MOMENTS = ((0, BLUE, "o"), (-1, ORANGE, "s"))  # the first record and the last
 
 def record_figure(
     records: Records, title: str, width: float = 9.6, height: float = 4.2, *, finding: bool = False
-) -> Figure:
+) -> Picture:
     """Return an empty figure that names the dataset and, if asked, says the run's ``finding`` under the title.
 
     The finding at initialization and, where the run has ended, the state after training.
@@ -84,7 +85,7 @@ def layer_axis(axes: Axes, n: int) -> None:
     axes.set_xticks(layer_ticks(n))
 
 
-def mark(axes: Axes, layers: Any, height: float, marker: str, colour: str, text: str) -> None:
+def mark(axes: Axes, layers: Array, height: float, marker: str, colour: str, text: str) -> None:
     """Mark layers whose value has no place on a log axis at its lower or upper edge; NaN means: not measured."""
     if layers.size:
         known = axes.get_legend_handles_labels()[1]
@@ -94,7 +95,7 @@ def mark(axes: Axes, layers: Any, height: float, marker: str, colour: str, text:
         )  # fmt: skip
 
 
-def heat_map(figure: Figure, axes: Axes, steps: Any, values: Any, label: str) -> None:
+def heat_map(figure: Figure, axes: Axes, steps: Array, values: Values, label: str) -> None:
     """Draw log10 of values (layers, steps), one column a record, each around its step."""
     n = len(values)
     logs = log10(values)
@@ -111,7 +112,9 @@ def heat_map(figure: Figure, axes: Axes, steps: Any, values: Any, label: str) ->
     axes.grid(False)
 
 
-def lines_by_depth(axes: Axes, records: Records, quantity: str, show: Callable[[Values], Any] = positive) -> Values:
+def lines_by_depth(
+    axes: Axes, records: Records, quantity: str, show: Callable[[Values], ArrayLike] = positive
+) -> Values:
     """Draw a quantity over the steps, a line for each layer, from dark at the input to bright at the output.
 
     Of one record alone the layers stand side by side, from the input on. ``show`` prepares the values (layers, steps)
@@ -136,7 +139,7 @@ def lines_by_depth(axes: Axes, records: Records, quantity: str, show: Callable[[
     return shown
 
 
-def _by_depth(n: int) -> Any:
+def _by_depth(n: int) -> Values:
     return colormaps["viridis"](np.linspace(0, 0.95, n))
 
 

@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
-from bpx.figures.canvas import GREY, legend_below, log_y, positive, style_axes
+from bpx.figures.canvas import GREY, Picture, legend_below, log_y, positive, style_axes
 from bpx.figures.layers import DEPTH, first_and_last, heat_map, number, record_figure
 from bpx.records import Records
 
 THEORY = "#222222"
 
 
-def layer_profile(records: Records, *, finding: bool = True) -> Figure:
+def layer_profile(records: Records, *, finding: bool = True) -> Picture:
     """Draw the RMS of z and a, and ||delta||_2, by layer: at initialization, at the end, and as theory predicts.
 
     The band holds 95 % of networks of this width. Theory's q is E[z**2], but for batch normalization, where it is the

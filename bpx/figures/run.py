@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from bpx.engine.arrays import Arrays
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, new_figure, ranges, save_all, style_axes
-from bpx.figures.evaluation import Arrays, confusion, decision, regression, samples
+from bpx.figures.evaluation import confusion, decision, regression, samples
 from bpx.figures.flow import flow_drawings
 from bpx.records import read, read_metrics
 
@@ -49,7 +50,7 @@ def draw_all(
     folder.mkdir(exist_ok=True)
     record = directory / "gradient_flow.parquet"
     records = read(record) if record.is_file() else None
-    arrays: Arrays = {"name": records.about.get("dataset", "") if records else ""}
+    arrays: Arrays = {"name": np.array(records.about.get("dataset", "") if records else "")}
     if (directory / "evaluation.npz").is_file():  # a run that was stopped has none
         with np.load(directory / "evaluation.npz", allow_pickle=False) as file:
             arrays = {key: file[key] for key in file}

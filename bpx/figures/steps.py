@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from bpx.engine.arrays import Array, Values
 from bpx.figures.canvas import power
 
 STEP = "optimizer step"
@@ -16,12 +15,12 @@ PLAIN = 10_000  # steps up to which a power of ten is written out
 TICKS = 6
 
 
-def logarithmic(steps: Any) -> bool:
+def logarithmic(steps: Array) -> bool:
     """Return whether so many of the steps lie at the start that a linear axis would print them over each other."""
     return len(steps) > 3 and float(np.mean(np.asarray(steps) <= steps[-1] / 50)) >= CROWDED
 
 
-def step_axis(axes: Axes, steps: Any) -> None:
+def step_axis(axes: Axes, steps: Array) -> None:
     """Make the x axis that of the recorded ``steps`` (n,), sorted: linear, or logarithmic with a place for step 0."""
     steps = np.asarray(steps, float)
     if logarithmic(steps):
@@ -39,7 +38,7 @@ def step_axis(axes: Axes, steps: Any) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _label(x, steps[-1])))
 
 
-def step_edges(steps: Any) -> Any:
+def step_edges(steps: Array) -> Values:
     """Return the edges (n + 1,) of cells around ``steps`` (n,), each half way to the next record on the axis."""
     steps = np.asarray(steps, float)
     forward, back = (np.log1p, np.expm1) if logarithmic(steps) else (np.asarray, np.asarray)

@@ -7,12 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bpx.engine.arrays import Values
 from bpx.figures.canvas import literal, power, ranges
@@ -30,12 +31,23 @@ COST, ACCURACY, SLOPE = ("cost/val", "cost/train"), ("accuracy/val", "accuracy/t
 LOGARITHMIC = ("optimizer.lr",)  # keys that are drawn on a log axis however little they range
 
 
+class About(TypedDict):
+    """The keys of a study's ``study.json``: its name, objectives, space (key: grammar), data, and theory's depths."""
+
+    name: str
+    objective: list[str]
+    direction: list[str]
+    space: dict[str, str]
+    dataset: str
+    depth_scale: dict[str, list[float]]
+
+
 @dataclass(frozen=True)
 class Trials:
     """The ended trials of a study, column by column, as text."""
 
     columns: dict[str, list[str]]
-    about: dict[str, Any]
+    about: About
 
     def numbers(self, name: str) -> Values:
         """Return a column as numbers, NaN where it holds none."""
@@ -74,7 +86,7 @@ def best_trial(trials: Trials) -> int | None:
     return int(np.nanargmin(values) if directions[0] == "minimize" else np.nanargmax(values))
 
 
-def key_axis(axis: Any, values: Values, key: str = "") -> None:
+def key_axis(axis: XAxis | YAxis, values: Values, key: str = "") -> None:
     """Make an axis logarithmic where its values range, or its key does; name few places, and no fractions of counts."""
     places = np.unique(values[np.isfinite(values)])
     doubling = len(places) > 2 and np.allclose(np.diff(np.log2(np.maximum(places, 1e-300))), 1)
@@ -96,7 +108,7 @@ def colour_map(name: str) -> str:
     return "RdBu_r" if name in SLOPE else "viridis" if name.startswith("accuracy") else "viridis_r"
 
 
-def colour_norm(name: str, values: Any) -> Normalize:
+def colour_norm(name: str, values: ArrayLike) -> Normalize:
     """Return the scale of colours: around zero for a signed slope, logarithmic for what ranges."""
     good = np.asarray(values, float)
     good = good[np.isfinite(good)]

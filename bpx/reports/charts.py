@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import colours, shades
 from bpx.figures.layers import number
 from bpx.figures.trials import Trials
 from bpx.records import Records
 from bpx.runs.groups import Group
+from bpx.system.files import Json
 
 DIGITS, MAX_STEPS, MAX_POINTS = 4, 60, 300  # significant digits; steps of a layer's line, points of a metric's
 PREDICTED = "predicted_"
-Values = NDArray[np.float64]
 
 
-def metrics_chart(groups: Sequence[Group]) -> dict[str, Any]:
+def metrics_chart(groups: Sequence[Group]) -> Json:
     """Return the chart of every metric that is no layer's, by step: the median over the runs of each group."""
     drawn = [
         {"name": group.label, "colour": colour, "metrics": _metrics(group)}
@@ -29,7 +29,7 @@ def metrics_chart(groups: Sequence[Group]) -> dict[str, Any]:
     return {"kind": "metrics", "groups": drawn, "colours": colours(6)} if any(g["metrics"] for g in drawn) else {}
 
 
-def layers_chart(groups: Sequence[Group]) -> dict[str, Any]:
+def layers_chart(groups: Sequence[Group]) -> Json:
     """Return the chart of every quantity by layer and by step, beside theory: medians over the runs of each group."""
     drawn = []
     for group, colour in zip(groups, colours(len(groups)), strict=True):
@@ -41,7 +41,7 @@ def layers_chart(groups: Sequence[Group]) -> dict[str, Any]:
     return {"kind": "layers", "groups": drawn, "shades": shades(max(count, 1))} if drawn else {}
 
 
-def trials_chart(trials: Trials) -> dict[str, Any]:
+def trials_chart(trials: Trials) -> Json:
     """Return the chart of a study's trials: any key or metric over any other, in the colour of a third."""
     keys = list(trials.about["space"])
     known = [name for name in trials.columns if np.isfinite(trials.numbers(name)).any()]
@@ -53,7 +53,7 @@ def trials_chart(trials: Trials) -> dict[str, Any]:
     return {"kind": "trials", "keys": keys, "metrics": objectives + rest, "rows": rows} if objectives and rows else {}
 
 
-def plain(values: Any) -> Any:
+def plain(values: ArrayLike) -> list[object] | float | None:
     """Return an array as lists of numbers of few digits, None for what is not finite."""
     array = np.asarray(values, float)
     if array.ndim == 0:
@@ -61,7 +61,7 @@ def plain(values: Any) -> Any:
     return [plain(value) for value in array]
 
 
-def _metrics(group: Group) -> dict[str, dict[str, Any]]:
+def _metrics(group: Group) -> Json:
     names = sorted({name for run in group.runs for name in run.series if "/layer_" not in name})
     order = ("cost/", "accuracy/")  # first; the others by name
     names.sort(key=lambda name: next((i for i, start in enumerate(order) if name.startswith(start)), len(order)))
@@ -77,7 +77,7 @@ def _metrics(group: Group) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _layers(records: Sequence[Records]) -> dict[str, Any]:
+def _layers(records: Sequence[Records]) -> Json:
     first = records[0]
     own = (first.layer != "") & (first.operation == "")
     indexed = set(first.quantity[own & (first.index > 0)])
@@ -119,7 +119,7 @@ def _few(n: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
 
 
-def _cells(trials: Trials, name: str) -> list[Any]:
+def _cells(trials: Trials, name: str) -> list[object]:
     if name == "outcome" or not np.isfinite(trials.numbers(name)).any():
         return list(trials.columns[name])
-    return list(plain(trials.numbers(name)))
+    return [plain(value) for value in trials.numbers(name)]

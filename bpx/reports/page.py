@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from bpx.system.files import replaced
+from bpx.system.files import Json, replaced
 
 
 @final
@@ -33,7 +33,7 @@ class Section:
 
     title: str
     html: str = ""
-    chart: dict[str, Any] | None = None
+    chart: Json | None = None
     folded: bool = False
 
 
@@ -98,7 +98,7 @@ def pictures(paths: Sequence[Path]) -> str:
     )
 
 
-def _section(section: Section, charts: list[dict[str, Any]]) -> str:
+def _section(section: Section, charts: list[Json]) -> str:
     chart = f'<div class=chart id="chart-{charts.index(section.chart)}"></div>' if section.chart else ""
     inside = f"{section.html}{chart}"
     if section.folded:

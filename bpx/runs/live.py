@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from bpx.records import Rows
+from bpx.system.files import Json
 from bpx.tracking import Tracker
 
 KEY, FOLDER = "layers", "live"
@@ -39,7 +40,7 @@ class LivePictures:
         self._last = 0
         self._thread: threading.Thread | None = None
 
-    def observe(self, step: int, rows: Rows, about: dict[str, Any]) -> None:
+    def observe(self, step: int, rows: Rows, about: Json) -> None:
         """Begin to draw the record of ``step`` if a picture is due, and there is time for it."""
         self._last = step
         due = self._wanted and step >= self._next and self.count < MAX_PICTURES
@@ -51,7 +52,7 @@ class LivePictures:
             self._thread = threading.Thread(target=self._draw, args=(step, part), daemon=True)
             self._thread.start()
 
-    def close(self, rows: Rows, about: dict[str, Any]) -> None:
+    def close(self, rows: Rows, about: Json) -> None:
         """Wait for the picture that is being drawn, and add that of the last record where there were any."""
         if self._thread is not None:
             self._thread.join(PATIENCE)

@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
-from bpx.records import Records, read, read_metrics
+from bpx.records import Records, Series, read, read_metrics
 from bpx.runs.keys import Use, uses
 from bpx.runs.naming import OUTPUTS
 from bpx.runs.provenance import read_provenance
@@ -21,7 +20,6 @@ from bpx.runs.stored import read_config
 from bpx.system.files import Json
 
 CONFIG = Path("config", "config.yaml")
-Series = dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]  # steps and values of every metric
 T = TypeVar("T")
 
 
@@ -60,7 +58,7 @@ class StoredRun:
     metrics: dict[str, float]
     series: Series
     records: Records | None
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Json = field(default_factory=dict)
 
 
 def find_runs(word: str) -> list[StoredRun]:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from bpx import __version__
 from bpx.config import PACKAGE
@@ -70,7 +69,7 @@ def read_provenance(directory: Path) -> Json:
     return {}
 
 
-def source_tags(held: Mapping[str, Any]) -> dict[str, str]:
+def source_tags(held: Json) -> dict[str, str]:
     """Return MLflow's own tags of where a run came from."""
     git = held.get("git", {})
     tags = {
@@ -84,7 +83,7 @@ def source_tags(held: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def provenance_differences(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def provenance_differences(runs: Sequence[Json]) -> dict[str, list[str]]:
     """Return what is not the same in all runs' provenance, the command apart; – where a run does not say it."""
     flat = [
         {key: str(value) for key, value in _flat(run) if key.partition(".")[0] not in ("command", "resumed")}
@@ -94,7 +93,7 @@ def provenance_differences(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[
     return {key: row for key, row in rows.items() if len(set(row)) > 1}
 
 
-def _flat(held: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _flat(held: Json) -> list[tuple[str, object]]:
     pairs = [(key, value if isinstance(value, dict) else {"": value}) for key, value in held.items()]
     return [(f"{key}.{name}" if name else key, value) for key, part in pairs for name, value in part.items()]
 

@@ -42,7 +42,7 @@ def read_config(path: Path) -> Json:
     held = OmegaConf.to_container(OmegaConf.create(text))
     if not isinstance(held, dict):
         raise ValueError(f"expected keys with values, got {type(held).__name__}")
-    for here, value in walk(held):
+    for here, value in walk(cast(Json, held)):
         if "${" in here or (isinstance(value, str) and "${" in value):
             raise UserError(f"{path}: {here} is an interpolation; a stored configuration holds plain values")
     return cast(Json, held)

@@ -23,14 +23,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
-from bpx.data import Dataset
+from bpx.data import Dataset, SupportsLoad
 from bpx.engine import Network
 from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
@@ -92,7 +92,7 @@ class Study:
     directory: Path
     tracker: Tracker
     metrics: dict[str, float] = field(default_factory=dict)
-    _data: dict[Any, Dataset] = field(default_factory=dict)
+    _data: dict[tuple[SupportsLoad, str], Dataset] = field(default_factory=dict)
 
     def plan(self, *overrides: str) -> Plan:
         """Return the checked composition of ``overrides`` and the user's own."""

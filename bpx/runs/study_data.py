@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bpx.config import UserError
 from bpx.engine.arrays import Values
-from bpx.system.files import replaced
+from bpx.system.files import Json, replaced
 
-Data = dict[str, Any]
+Data = Json
 FILE, FORMAT = "study.json", 1
 DIGITS = 6  # significant digits of a saved number
 BAND = (10, 50, 90)  # percentiles over the seeds
@@ -83,7 +83,9 @@ class StudyResult:
             if kept["format"] != FORMAT:
                 raise UserError(f"{path}: format {kept['format']}, expected {FORMAT}")
             fields = {key: kept[key] for key in ("name", "question", "finding", "seeds", "quick", "metrics")}
-            return StudyResult(**fields, data=_arrays(kept["data"]), figure=figure)
+            return StudyResult(
+                **fields, data={key: _arrays(value) for key, value in kept["data"].items()}, figure=figure
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: no data of a study: {type(error).__name__}: {error}") from error
 
@@ -103,7 +105,7 @@ def _plain(value: object) -> object:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _arrays(value: Any) -> Any:
+def _arrays(value: object) -> object:
     """Return a value with arrays in place of its lists of numbers."""
     if isinstance(value, dict):
         return {key: _arrays(item) for key, item in value.items()}

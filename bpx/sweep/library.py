@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -17,6 +17,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 TRIED = ("5.0", "6")  # from this version on, below that
 RETURNS_WITHIN = 120.0  # seconds that a database may be away
 
@@ -39,7 +41,7 @@ def trial_of(study: optuna.Study, number: int) -> optuna.Trial:
     return optuna.Trial(study, study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
-def retry(call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+def retry(call: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
     """Call again while the database is away: it may be restarting."""
     deadline, pause = time.monotonic() + RETURNS_WITHIN, 0.2
     while True:

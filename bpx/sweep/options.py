@@ -13,6 +13,7 @@ import optuna
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 
 from bpx.config import UserError, check_call
 from bpx.engine.numbers import require
@@ -117,16 +118,17 @@ class Options:
             return self  # given, or a sampler without a seed
         return replace(self, sampler=self.sampler | {"seed": seed % MAX_SEED})
 
-    def sampler_of(self, number: int) -> Any:
+    def sampler_of(self, number: int) -> BaseSampler:
         """Build the sampler of a trial, its random numbers a function of the seed and of the trial's number alone.
 
         So a study that goes on, or that several processes share, draws new points; raises UserError.
         """
-        seed = self.sampler.get("seed")
-        if seed is None:
-            return self.make("sampler")
-        drawn = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        return replace(self, sampler=self.sampler | {"seed": drawn}).make("sampler")
+        seed, options = self.sampler.get("seed"), self
+        if seed is not None:
+            drawn = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            options = replace(self, sampler=self.sampler | {"seed": drawn})
+        sampler: BaseSampler = options.make("sampler")
+        return sampler
 
     def try_out(self, distributions: Mapping[str, BaseDistribution]) -> None:
         """Ask sampler and pruner once, in a scratch study; raises UserError if either fails."""

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from bpx.engine.arrays import Array
 from bpx.figures.canvas import failure, shortened
 from bpx.records import Outcome
 from bpx.sweep.options import Options
@@ -22,6 +24,7 @@ from bpx.sweep.study import outcome_of
 from bpx.sweep.style import restyle
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 110
@@ -55,7 +58,8 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
                 except (ValueError, RuntimeError) as error:
                     logging.getLogger("bpx").info("%s: %s", name, error)
                     continue
-                figure = axes.flat[0].figure if hasattr(axes, "flat") else axes.figure
+                first: Axes = axes.flat[0] if isinstance(axes, np.ndarray) else axes
+                figure = cast("Figure", first.figure)
                 try:
                     restyle(figure, name, best, options.directions[0] == "minimize")
                     _arrange(figure, name)
@@ -95,7 +99,7 @@ def _literal(figure: Figure) -> None:
 
 def _plots(
     study: optuna.Study, with_diverged: optuna.Study, options: Options
-) -> Iterator[tuple[str, Callable[[], Any]]]:
+) -> Iterator[tuple[str, Callable[[], Axes | Array]]]:
     from optuna.visualization import matplotlib as draw
 
     one = len(options.objectives) == 1
@@ -128,7 +132,7 @@ def _arrange_slices(figure: Figure) -> None:
     figure.set_figwidth(1.6 + len(panels) * max(SLICE_INCHES, CATEGORY_INCHES * most))
 
 
-def _arrange_parallel(figure: Any) -> None:
+def _arrange_parallel(figure: Figure) -> None:
     """Set the axes apart, their words on white, and the colour bar behind the words of the last one."""
     first, bar, *others = figure.axes
     figure.set_figwidth(max(figure.get_figwidth(), AXIS_INCHES * len(others) / first.get_position().width))
@@ -140,9 +144,9 @@ def _arrange_parallel(figure: Any) -> None:
             label.set_bbox({"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5})
     if others:
         figure.draw_without_rendering()
-        edge = max(axes.get_tightbbox().x1 for axes in others) / figure.bbox.width
+        edge = max(box.x1 for axes in others if (box := axes.get_tightbbox())) / figure.bbox.width
         box = bar.get_position()
-        bar.set_position([edge + 0.03, box.y0, box.width, box.height])
+        bar.set_position((edge + 0.03, box.y0, box.width, box.height))
 
 
 def _value(i: int) -> Callable[[FrozenTrial], float]:

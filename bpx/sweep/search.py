@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import optuna
 from hydra.core.plugins import Plugins
@@ -135,10 +135,13 @@ def warned_once() -> Iterator[None]:
     """Show a warning once, however many trials give it."""
     shown, show = set(), warnings.showwarning
 
-    def once(message: Any, category: Any, *where: Any, **more: Any) -> None:
+    def once(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:  # fmt: skip
         if (category, str(message)) not in shown:
             shown.add((category, str(message)))
-            show(message, category, *where, **more)
+            show(message, category, filename, lineno, file, line)
 
     warnings.showwarning = once
     try:

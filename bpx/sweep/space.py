@@ -6,14 +6,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from bpx.config import UserError
 
+Choice = str | int | float | bool | None  # a value as Optuna keeps it
 MAX_RANGE = 2.0**53  # beyond, doubles skip integers
 
 
@@ -25,14 +26,14 @@ class Dimension:
     element: str  # the key with Hydra's prefix, as in +key
     distribution: BaseDistribution
     grammar: str  # as it was given
-    texts: Mapping[Any, str] = field(default_factory=dict)
+    texts: Mapping[Choice, str] = field(default_factory=dict)
 
-    def override(self, value: Any) -> str:
+    def override(self, value: Choice) -> str:
         """Return ``key=value``."""
         return f"{self.element}={self.texts.get(value, repr(value))}"
 
     @property
-    def samples(self) -> list[Any]:
+    def samples(self) -> list[Choice]:
         """The choices, or the ends and the middle of a range."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
@@ -41,7 +42,7 @@ class Dimension:
         return [self.middle, d.low, d.high]
 
     @property
-    def middle(self) -> Any:
+    def middle(self) -> Choice:
         """A value that is not at the end."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
@@ -80,7 +81,7 @@ class Space:
         sizes = [d.size for d in self.dimensions]
         return None if None in sizes else math.prod(n for n in sizes if n is not None)
 
-    def overrides(self, params: Mapping[str, object]) -> list[str]:
+    def overrides(self, params: Mapping[str, Choice]) -> list[str]:
         """Return the overrides of the trial with these parameters."""
         return [*self.fixed, *(d.override(params[d.key]) for d in self.dimensions)]
 
@@ -94,7 +95,7 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def space(params: Mapping[str, object], arguments: Iterable[str], loader: Any = None) -> Space:
+def space(params: Mapping[str, object], arguments: Iterable[str], loader: ConfigLoader | None = None) -> Space:
     """Return the space of ``params`` (key: grammar) with the command line's ``arguments`` over it.
 
     ``interval(a,b)`` is continuous, ``range(a,b,step)`` ends before b, ``choice(…)``, ``a,b,c`` and ``glob(…)`` are
@@ -129,7 +130,7 @@ def _dimension(override: Override) -> Dimension:
     grammar = re.sub(r"\s*([(),])\s*", r"\1", (override.input_line or "").partition("=")[2])
     if tags - {"log"}:
         raise UserError(f"{key}: unknown tag {', '.join(sorted(tags - {'log'}))}; known is log")
-    texts: dict[Any, str] = {}
+    texts: dict[Choice, str] = {}
     distribution: BaseDistribution
     try:
         if isinstance(sweep, IntervalSweep):
@@ -160,15 +161,12 @@ def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
     n = math.ceil((sweep.stop - sweep.start) / sweep.step) if sweep.step else 0
     if n < 1:
         raise ValueError("the range is empty")
-    ends: tuple[Any, Any] = (sweep.start, sweep.start + (n - 1) * sweep.step)
-    low, high = min(ends), max(ends)
-    whole = all(isinstance(value, int) for value in (low, high, sweep.step))
+    low, high = sorted((sweep.start, sweep.start + (n - 1) * sweep.step))
     if abs(high) > MAX_RANGE or abs(low) > MAX_RANGE:
         raise ValueError(f"a range must stay within ±{MAX_RANGE:g}")
-    if log:  # Optuna's logarithmic distributions have no steps
-        if not whole or abs(sweep.step) != 1:
-            raise ValueError("a logarithmic range must be of integers, one apart; interval(a,b) takes any number")
-        return IntDistribution(low, high, log=True)
+    whole = isinstance(low, int) and isinstance(high, int) and isinstance(sweep.step, int)
+    if log and (not whole or abs(sweep.step) != 1):  # Optuna's logarithmic distributions have no steps
+        raise ValueError("a logarithmic range must be of integers, one apart; interval(a,b) takes any number")
     if whole:
-        return IntDistribution(low, high, step=abs(int(sweep.step)))
+        return IntDistribution(int(low), int(high), log=log, step=abs(int(sweep.step)))
     return FloatDistribution(low, high, step=abs(float(sweep.step)))

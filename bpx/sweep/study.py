@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -15,6 +14,7 @@ from bpx.sweep.library import id_of
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
+from bpx.system.files import Json
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended
 SPREAD, SEEDS = "bpx.spread", "bpx.seeds"  # with repeats: the objectives' standard deviations; each seed's outcome
@@ -126,7 +126,7 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
     return Outcome(trial.user_attrs.get(RESULT, {}).get("outcome", Outcome.LOST))
 
 
-def open_study(options: Options, name: str, space: Space, store: Store, config: Mapping[str, Any]) -> SweepStudy:
+def open_study(options: Options, name: str, space: Space, store: Store, config: Json) -> SweepStudy:
     """Create the study ``name`` or continue it; raises UserError where it was begun with something else."""
     budget = options.budget(space.size)
     pruner = options.make("pruner")
@@ -168,7 +168,7 @@ def _empty(study: optuna.Study) -> bool:
     return not study.get_trials(deepcopy=False, states=states)
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+def _changes(before: Json, now: Json) -> Iterable[str]:
     """Say how a study was begun where it differs from ``now``: with this, not that; with this; without it."""
     was, wanted = (
         " and ".join(f"{name} ({direction})" for name, direction in definition.get("objective", {}).items())

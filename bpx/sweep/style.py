@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.category import StrCategoryFormatter
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
 from optuna.trial import FrozenTrial
 
 from bpx.figures.canvas import BLUE, PALETTE, RED
 from bpx.figures.trials import label
+from bpx.sweep.space import Choice
 
 TITLES = {
     "history": "the search: every finished trial, and the best so far",
@@ -22,10 +26,9 @@ TITLES = {
     "pareto_front": "the Pareto front",
 }
 MAP = "viridis_r"  # brightest where the objective is small
-STAR = {"marker": "*", "ms": 15, "mfc": "white", "mec": "black", "ls": "", "zorder": 10, "label": "best"}
 
 
-def restyle(figure: Any, name: str, best: FrozenTrial | None, minimize: bool) -> None:
+def restyle(figure: Figure, name: str, best: FrozenTrial | None, minimize: bool) -> None:
     """Give a figure of Optuna's the project's background, colours and title, and mark the ``best`` trial in it."""
     kind = next((kind for kind in TITLES if name.startswith(kind)), "")
     figure.set_facecolor("white")
@@ -40,13 +43,15 @@ def restyle(figure: Any, name: str, best: FrozenTrial | None, minimize: bool) ->
             axes.grid(kind not in ("contour", "parallel"), color="#b0b0b0", alpha=0.3, lw=0.8)
             axes.set_axisbelow(True)
         for artist in axes.collections:
-            if getattr(artist, "filled", True) and artist.get_array() is not None and np.size(artist.get_array()) > 1:
+            values = artist.get_array()
+            if getattr(artist, "filled", True) and values is not None and np.size(values) > 1:
                 artist.set_cmap("Greys" if kind == "slices" else MAP if minimize else MAP.removesuffix("_r"))
         for patch in axes.patches if kind == "importances" else ():
             patch.set_facecolor(BLUE)
-        for artist in (*axes.lines, *(c for c in axes.collections if isinstance(c, PathCollection))):
-            if kind in ("history", "pareto_front"):
-                _recolour(artist)
+        points = [artist for artist in axes.collections if isinstance(artist, PathCollection)]
+        marks: list[Line2D | PathCollection] = [*axes.lines, *points]
+        for drawn in marks if kind in ("history", "pareto_front") else ():
+            _recolour(drawn)
     if best is not None and best.values is not None:
         _mark(figure, kind, best)
     if figure.axes and kind:
@@ -55,7 +60,7 @@ def restyle(figure: Any, name: str, best: FrozenTrial | None, minimize: bool) ->
         figure.suptitle(TITLES[kind], fontsize=12)
 
 
-def _recolour(artist: Any) -> None:
+def _recolour(artist: Line2D | PathCollection) -> None:
     """Give a line or points of one colour the nearest of the palette's in hue: red for red, blue for blue."""
     colour = artist.get_color() if hasattr(artist, "get_color") else artist.get_facecolor()
     rgb = np.array(to_rgb(colour if isinstance(colour, str) else np.atleast_2d(colour)[0][:3]))
@@ -64,17 +69,21 @@ def _recolour(artist: Any) -> None:
         artist.set_color(nearest)
 
 
-def _mark(figure: Any, kind: str, best: FrozenTrial) -> None:
+def _star(axes: Axes, x: ArrayLike, y: ArrayLike) -> None:
+    axes.plot(x, y, "*", ms=15, mfc="white", mec="black", zorder=10, label="best")
+
+
+def _mark(figure: Figure, kind: str, best: FrozenTrial) -> None:
     """Draw a star at the best trial, in a parallel plot its line."""
     for axes in figure.axes:
         x, y = axes.get_xlabel(), axes.get_ylabel()
         if kind == "history" and x == "Trial":
-            axes.plot(best.number, best.values[0], **STAR)
+            _star(axes, best.number, best.values[0])
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), facecolor="white")
         elif kind == "slices" and x in best.params:
-            axes.plot(_place(axes.xaxis, best.params[x]), best.values[0], **STAR)
+            _star(axes, _place(axes.xaxis, best.params[x]), best.values[0])
         elif kind == "contour" and {x, y} <= set(best.params):
-            axes.plot(best.params[x], best.params[y], **STAR)
+            _star(axes, best.params[x], best.params[y])
         elif kind == "parallel":
             for lines in (c for c in axes.collections if isinstance(c, LineCollection)):
                 values = np.asarray(lines.get_array(), float)
@@ -88,9 +97,9 @@ def _mark(figure: Any, kind: str, best: FrozenTrial) -> None:
                 axis.set_label_text(label(key))
 
 
-def _place(axis: Any, value: Any) -> Any:
+def _place(axis: Axis, value: Choice) -> ArrayLike:
     """Return where a value is drawn: a category's place, a number itself."""
     if isinstance(axis.get_major_formatter(), StrCategoryFormatter):
         names = [text.get_text().strip("'\"") for text in axis.get_ticklabels()]
         return names.index(str(value)) if str(value) in names else np.nan
-    return value
+    return np.asarray(value)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from bpx.engine.arrays import Array, DType
-from bpx.engine.parts import describe, restore
+from bpx.engine.parts import Part, describe, restore
 
 DTYPES: tuple[DType, ...] = (np.dtype("float32"), np.dtype("float64"))
 TOLERANCE = 1e-7  # of a derivative, absolute or relative
@@ -20,7 +19,7 @@ def expect(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
-def expect_documented(part: Any, name: str) -> None:
+def expect_documented(part: object, name: str) -> None:
     """Raise AssertionError unless a part has a docstring of its own."""
     expect(vars(part).get("__doc__") if isinstance(part, type) else part.__doc__, f"{name} has no docstring")
 
@@ -30,12 +29,12 @@ def expect_word(value: object, name: str) -> None:
     expect(isinstance(value, str) and value, f"{name} must be a word")
 
 
-def expect_described(kind: str, base: type, registry: Mapping[str, type], part: Any) -> None:
+def expect_described(kind: str, base: type, registry: Mapping[str, type], part: Part) -> None:
     """Raise AssertionError unless a saved model can hold a part and give it back."""
     name = type(part).__name__
     try:
         described = describe(part, registry)
-        again: Any = restore(kind, base, registry, described, allow=(type(part).__module__,))
+        again: Part = restore(kind, base, registry, described, allow=(type(part).__module__,))
     except (ValueError, TypeError) as error:
         raise AssertionError(f"{name} cannot be saved and loaded: {error}") from error
     expect(describe(again, registry) == described, f"{name} changes its parameters when it is saved and loaded")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 from bpx.system.text import one_line
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from bpx.data.dataset import Dataset
 
 MAX_METRICS = 1000  # of a batch
 
@@ -25,7 +29,9 @@ def run_is_active() -> bool:
 class ActiveRun(Tracker):
     """Log into the active run, beside the local record; the run is the user's, who ends it."""
 
-    def start(self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Any, directory: Path) -> None:
+    def start(
+        self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Dataset | None, directory: Path
+    ) -> None:
         """Find the active run, and give it tags, and parameters under ``bpx.``; raises TrackingError."""
         import mlflow
 
@@ -50,19 +56,24 @@ class ActiveRun(Tracker):
         now = int(time.time() * 1000)
         entries = [Metric(key, value, now, step) for key, value in finite.items()]
         for i in range(0, len(entries), MAX_METRICS):
-            self._reported(lambda i=i: self._client.log_batch(self._id, metrics=entries[i : i + MAX_METRICS]))
+            with _reported():
+                self._client.log_batch(self._id, metrics=entries[i : i + MAX_METRICS])
         return finite
 
     def tag(self, key: str, value: str) -> None:
         """Attach a word to the run; raises TrackingError."""
-        self._reported(lambda: self._client.set_tag(self._id, key, value))
+        with _reported():
+            self._client.set_tag(self._id, key, value)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Hand over a file; raises TrackingError."""
-        self._reported(lambda: self._client.log_artifact(self._id, str(path), folder or None))
+        with _reported():
+            self._client.log_artifact(self._id, str(path), folder or None)
 
-    def _reported(self, send: Any) -> None:
-        try:
-            send()
-        except Exception as error:  # whatever the store raises
-            raise TrackingError(f"the active run of MLflow cannot be written: {one_line(error)}") from error
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever the store raises
+        raise TrackingError(f"the active run of MLflow cannot be written: {one_line(error)}") from error

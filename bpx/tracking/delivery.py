@@ -25,6 +25,7 @@ from bpx.tracking.spool import FILE, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 METRICS_A_BATCH = 1000
 SEND_EVERY = 2.0  # seconds
@@ -135,7 +136,7 @@ def _end(client: MlflowClient, spool: Spool, status: str, when: int) -> None:
     client.set_terminated(spool.target["run"], status, end_time=when)
 
 
-def _model(client: MlflowClient, spool: Spool, example: dict[str, list[Any]] | list[list[float]]) -> None:
+def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] | list[list[float]]) -> None:
     """Log a pyfunc model that takes raw features and gives the network's outputs: one in a run, however often sent."""
     import mlflow.pyfunc
     import pandas as pd
@@ -185,7 +186,7 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[Any]] | l
         client.finalize_logged_model(logged.model_id, "READY")
 
 
-def _logged_model(client: MlflowClient, spool: Spool) -> Any:
+def _logged_model(client: MlflowClient, spool: Spool) -> LoggedModel:
     """Return the run's model in the store, made and put among its outputs by whichever attempt came so far."""
     from mlflow.entities import LoggedModelOutput
 

@@ -11,9 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 from bpx.system.deadline import within
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 ANSWER_WITHIN = 60.0  # seconds, of a server
 LONGEST_ANSWER = 2**16  # bytes, of the first question
@@ -27,7 +31,7 @@ SETTINGS = {
 }
 
 
-def import_mlflow() -> Any:
+def import_mlflow() -> ModuleType:
     """Import all of MLflow that sending a run needs, so that the thread that sends it imports nothing."""
     _import_core()
     import mlflow.pyfunc
@@ -47,16 +51,16 @@ def create_schema(uri: str) -> None:
         engine.dispose()
 
 
-def open_client(uri: str) -> Any:
+def open_client(uri: str) -> MlflowClient:
     """Return MLflow's client of a store; one of a server waits for an answer for ``ANSWER_WITHIN`` seconds at most."""
-    client = import_mlflow().MlflowClient(tracking_uri=uri)
-    return PatientClient(client) if uri.startswith(("http://", "https://")) else client
+    client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri)
+    return cast("MlflowClient", PatientClient(client)) if uri.startswith(("http://", "https://")) else client
 
 
 class PatientClient:
     """A client of a server whose answers may drip or never end: MLflow's own timeout is that of a single read."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: MlflowClient) -> None:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:

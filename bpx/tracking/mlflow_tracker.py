@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from bpx.data.dataset import Dataset
+
 STATUS = {
     Outcome.FINISHED: "FINISHED",
     Outcome.DIVERGED: "FINISHED",
@@ -125,7 +127,9 @@ class MLflowTracker(Tracker):
         with self._reported():
             self._client = self._open()
 
-    def start(self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Any, directory: Path) -> None:
+    def start(
+        self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Dataset | None, directory: Path
+    ) -> None:
         """Open the run with its parameters, tags and dataset; raises TrackingError.
 
         In a directory that was claimed, an earlier process may have died while it opened the run: that run is
@@ -230,7 +234,7 @@ class MLflowTracker(Tracker):
             place = str(path.relative_to(self._spool.directory))
             self._add("image", place, key, step, int(time.time() * 1000))
 
-    def save_model(self, directory: Path, data: Any) -> None:
+    def save_model(self, directory: Path, data: Dataset) -> None:
         """Log a pyfunc model that takes raw features and gives the network's outputs."""
         example = data.scaler.inverse((data.x_test if len(data.x_test) else data.x_train)[:3])
         digits = (5 - np.floor(np.log10(np.abs(data.scaler.scale)))).astype(int).tolist()  # what float32 knows of them
@@ -283,7 +287,7 @@ class MLflowTracker(Tracker):
         self._system = SystemMetrics() if self.system_metrics else None
         self._delivery = Delivery(self._client, spool, masked(self._uri))
 
-    def _run_of(self, directory: Path) -> Any:
+    def _run_of(self, directory: Path) -> Run | None:
         """Return the run that was opened for a directory, None if there is none."""
         place = liveness.liveness_tags(directory)["bpx.run_directory"]
         if "'" in place:
@@ -312,16 +316,17 @@ class MLflowTracker(Tracker):
             last, free = (middle, free) if used(middle) else (last, middle)
         return counted(free)
 
-    def _create_run(self, name: str, tags: dict[str, str], directory: Path) -> Any:
+    def _create_run(self, name: str, tags: dict[str, str], directory: Path) -> Run:
         """Return a new run; where the answer was lost, the one that was made."""
         short = {key: _tag_value(value) for key, value in tags.items()}
+        run: Run | None
         try:
-            return self._client.create_run(self._experiment_id, run_name=name, tags=short)
+            run = self._client.create_run(self._experiment_id, run_name=name, tags=short)
         except Exception:
-            made = self._run_of(directory)
-            if made is None:
+            run = self._run_of(directory)
+            if run is None:
                 raise
-            return made
+        return run
 
     def _mark_running(self, run_id: str, directory: Path) -> None:
         self._client.update_run(run_id, status="RUNNING")
@@ -335,7 +340,7 @@ class MLflowTracker(Tracker):
         for i in range(0, len(pairs), PARAMS_A_BATCH):
             self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
 
-    def _log_dataset(self, data: Any) -> None:
+    def _log_dataset(self, data: Dataset) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
@@ -348,7 +353,7 @@ class MLflowTracker(Tracker):
         except MlflowException:  # a server that is told of a dataset by two runs at once refuses one: it knows it then
             self._client.log_inputs(self._run_id, inputs)
 
-    def _open(self) -> Any:
+    def _open(self) -> MlflowClient:
         with store.one_at_a_time(self._uri):
             store.check(self._uri)
             store.answers(self._uri)

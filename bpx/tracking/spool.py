@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bpx.system.files import inside, write_json
+from bpx.system.files import Json, inside, write_json
 from bpx.tracking.errors import TrackingError
 
 FILE, METRICS = "delivery.json", "metrics.jsonl"
@@ -28,7 +28,8 @@ ARGUMENTS: dict[str, tuple[type | tuple[type, ...], ...]] = {  # of each kind of
 PIECE = 2**18  # bytes of metrics read at a time
 PRIVATE = 0o600  # its owner alone may read it: the target's address may hold a password
 
-Line = dict[str, Any]
+
+Job = list[Any]  # a kind and its arguments, as JSON has them
 
 
 class Spool:
@@ -36,7 +37,7 @@ class Spool:
 
     def __init__(self, directory: Path, target: dict[str, str], sent: int = 0) -> None:
         self.directory, self.target, self.sent = directory, target, sent
-        self.todo: list[list[Any]] = []
+        self.todo: list[Job] = []
         self.changed = time.monotonic()
         self._lock = threading.Lock()
 
@@ -89,7 +90,7 @@ class Spool:
             self.sent = sent
             self._save()
 
-    def next_lines(self) -> tuple[list[Line], int]:
+    def next_lines(self) -> tuple[list[Json], int]:
         """Return some lines of metrics that have not arrived, on the disk by now, and the byte behind them.
 
         Raises TrackingError where a line is damaged.
@@ -126,7 +127,7 @@ class Spool:
         write_json(self.directory / FILE, held, PRIVATE)
 
 
-def metric_line(text: bytes) -> Line:
+def metric_line(text: bytes) -> Json:
     """Return a line of ``metrics.jsonl``; raises ValueError where it is not what a tracker writes."""
     try:
         line = json.loads(text)

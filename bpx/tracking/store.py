@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bpx.system.errors import UserError, WriteError
@@ -93,7 +92,7 @@ def check(uri: str) -> None:
         raise kind(f"{path} cannot be used: {error}") from error
 
 
-def connect_args(uri: str) -> dict[str, Any]:
+def connect_args(uri: str) -> dict[str, object]:
     """Return what keeps a database's driver from waiting for minutes for a server that is not there."""
     if not uri.startswith(("postgresql", "mysql")):
         return {}

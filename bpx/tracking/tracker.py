@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, BinaryIO, Self
+from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from bpx.records import Outcome
 from bpx.system.files import cut_torn_line, naming
 from bpx.tracking import liveness
 from bpx.tracking.spool import METRICS, metric_line
+
+if TYPE_CHECKING:
+    from bpx.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,9 @@ class Tracker:
         """Keep every other process out of ``directory`` until the run ends; raises TrackingError."""
         self._lock = liveness.lock_run_directory(directory, alone=True)
 
-    def start(self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Any, directory: Path) -> None:
+    def start(
+        self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Dataset | None, directory: Path
+    ) -> None:
         """Open the run, ``data`` being its dataset or None; raises TrackingError."""
         self._open_files(directory)
 
@@ -200,7 +205,7 @@ class Tracker:
     def image(self, path: Path, key: str, step: int) -> None:
         """Hand over a picture of the run's directory, to be seen under ``key`` at ``step``."""
 
-    def save_model(self, directory: Path, data: Any) -> None:
+    def save_model(self, directory: Path, data: Dataset) -> None:
         """Hand over the model files of ``directory``."""
 
     def detach(self) -> None:
