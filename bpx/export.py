@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,8 @@ RUN is a run's directory, any that holds model.json and model.npz, or the id of 
 format=onnx         model.onnx: numbers as they are in the data in, probabilities or targets out
 format=torch        model.pt2: the same for torch.export.load, without bpx
 format=safetensors  model.safetensors: the named tensors
-out=FILE            where it is written; by default beside the model"""
+out=FILE            where it is written; by default beside the model
+allow=[MODULE,...]  modules other than bpx that the model may import, for parts of your own"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,10 +33,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def export_run(words: Sequence[str]) -> None:
     """Write the file and say where it is; raises UserError."""
-    runs, settings = split_words("bpx.export", words, ("format", "out"))
+    runs, settings = split_words("bpx.export", words, ("format", "out", "allow"))
     if len(runs) != 1 or "format" not in settings:
         got = " ".join(words) or "nothing"
-        raise UserError(f"python -m bpx.export: expected RUN format=onnx|torch|safetensors [out=FILE], got {got}")
+        keys = "RUN format=onnx|torch|safetensors [out=FILE] [allow=[MODULE,...]]"
+        raise UserError(f"python -m bpx.export: expected {keys}, got {got}")
     try:
         from bpx.torch.export import FORMATS, export
     except ImportError as error:
@@ -42,14 +45,15 @@ def export_run(words: Sequence[str]) -> None:
     form = settings["format"]
     if form not in FORMATS:
         raise UserError(f"format: expected {', '.join(FORMATS)}, got {form!r}")
+    allow = [module.strip() for module in settings.get("allow", "").strip("[]").split(",")]
     directory = find_directory(runs[0]) or Path(runs[0])
     path = Path(settings.get("out") or directory / FORMATS[form])
     try:
-        export(load_model(directory), form, path)
+        export(load_model(directory, allow), form, path)
     except ImportError as error:
         raise UserError(f"format={form} needs the extra export: pip install 'bpx[export]' ({error})") from error
     except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(re.sub(r'allow=\("(.+)",\)', r"allow=[\1]", str(error))) from error
     print(f"exported  {path}")
 
 

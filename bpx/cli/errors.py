@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bpx.config import CONF, RENAMED, flatten
+from bpx.config import CONF, RENAMED, flatten, load_option, options_of
 from bpx.system.text import listed, masked, printable
 
 
@@ -56,8 +56,7 @@ def similar(key: str) -> str:
         known = ["sampler", "pruner", *(str(k) for k in options if not str(k).startswith("_") and k != "defaults")]
         return f"; hydra.sweeper has: {', '.join(known)}"
     group, _, name = key.partition(".")
-    files = sorted((CONF / group).glob("*.yaml")) if name.isidentifier() else []
-    having = [path.stem for path in files if re.search(rf"^{name}:", path.read_text(), re.M)]
+    having = [option for option in options_of(group) if name in load_option(group, option)]
     if having:
         return f"; {group}={listed(having, ' or ')} has it"
     GlobalHydra.instance().clear()

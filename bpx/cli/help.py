@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml  # type: ignore[import-untyped]
 
-from bpx.cli.overrides import options_of
-from bpx.config import CONF
+from bpx.config import CONF, options_of
 from bpx.system.files import Json
 
 GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",

@@ -6,13 +6,12 @@ import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from bpx.cli.errors import one_line
-from bpx.config import CONF, UserError
+from bpx.config import CONF, UserError, options_of
 from bpx.system.text import listed
 
 if TYPE_CHECKING:
@@ -26,13 +25,6 @@ WITHOUT_EFFECT = {
     key: "every run has its own directory, outputs/<experiment>/<id>, every trial one in its study's"
     for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 }
-
-
-@cache
-def options_of(group: str) -> list[str]:
-    """Return the options of a group of bpx, none where there is no such group."""
-    folder = CONF / group
-    return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
 
 
 def prepared(

@@ -7,7 +7,7 @@ when it is first used: ``--help`` needs the tree of keys alone.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bpx.config.tree import CONF, PACKAGE, RENAMED, flatten, walk
+from bpx.config.tree import CONF, PACKAGE, RENAMED, flatten, load_option, options_of, walk
 from bpx.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ __all__ = [
     "check_call",
     "flatten",
     "hidden_widths",
+    "load_option",
     "make_plan",
+    "options_of",
     "spawn_rngs",
     "walk",
 ]

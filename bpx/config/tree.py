@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,25 @@ RENAMED = {
     "schedule.every": "schedule.step_size (schedule=step)",
     "schedule.factor": "schedule.gamma (schedule=step)",
 }
+
+
+@cache
+def options_of(group: str) -> list[str]:
+    """Return the options of a group of bpx, none where there is no such group."""
+    folder = CONF / group
+    return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
+
+
+@cache
+def load_option(group: str, name: str) -> DictConfig:
+    """Return the keys of an option's file (of no group: of a file of ``conf``), with those that it begins with."""
+    node = OmegaConf.load(CONF / group / f"{name}.yaml")
+    assert isinstance(node, DictConfig)
+    shared = [other for other in node.get("defaults", []) if isinstance(other, str) and other != "_self_"]
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
+    merged = OmegaConf.merge(*(load_option(group, other) for other in shared), own)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def walk(node: Mapping[str, object] | Sequence[object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from bpx.data.dataset import DataError
-from bpx.engine.arrays import Array, Arrays
+from bpx.engine.arrays import Array, Arrays, check_header
 
 LARGEST = 2**30  # bytes in one array
 
@@ -22,7 +21,9 @@ def read(path: Path, wanted: tuple[str, ...]) -> Arrays:
             for key in wanted:
                 if key not in held:
                     raise DataError(f"{path} lacks the array {key!r}; it has {', '.join(held)}")
-                _check(path, archive, held[key])
+                if held[key].file_size > LARGEST:
+                    raise DataError(f"{path} is damaged: {key} claims {held[key].file_size:,} bytes")
+                check_header(archive, held[key])
             return {key: _read(archive, held[key]) for key in wanted}  # of two entries of one name, the one checked
     except DataError:
         raise
@@ -42,17 +43,3 @@ def names(path: Path) -> tuple[str, ...]:
             return tuple(entry.filename.removesuffix(".npy") for entry in archive.infolist())
     except Exception as error:  # a damaged archive raises whatever its damage runs into
         raise DataError(f"{path} cannot be read: {error or type(error).__name__}") from error
-
-
-def _check(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Raise DataError where an array claims more than LARGEST, or more than its entry holds."""
-    if entry.file_size > LARGEST:
-        raise DataError(f"{path} is damaged: {entry.filename} claims {entry.file_size:,} bytes")
-    with archive.open(entry) as file:
-        version = np.lib.format.read_magic(file)
-        head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = head(file)
-        if dtype.hasobject:
-            raise DataError(f"{path}: {entry.filename} holds objects, which are not read")
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
-            raise DataError(f"{path} is damaged: {entry.filename} does not hold what its header promises")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -26,3 +27,18 @@ def zeros(shape: int | tuple[int, ...], dtype: DType) -> Array:
     room = np.zeros(n * dtype.itemsize + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + n * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Raise ValueError where an array of an npz file holds objects, or another size than its header says.
+
+    No memory is taken for it.
+    """
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = head(file)
+        if dtype.hasobject:
+            raise ValueError(f"{entry.filename} holds objects, which are not read")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+            raise ValueError(f"{entry.filename} does not hold what its header says")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.arrays import Array, Arrays
+from bpx.engine.arrays import Array, Arrays, check_header
 from bpx.engine.features import Column, Scaler, Table, matrix
 from bpx.engine.memory import check_state
 from bpx.engine.models import build
@@ -187,12 +186,7 @@ def _arrays(path: Path) -> Arrays:
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise ValueError("model.npz claims more bytes than it has")
         for entry in entries:
-            with archive.open(entry) as file:
-                version = np.lib.format.read_magic(file)
-                head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = head(file)
-                if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
-                    raise ValueError(f"{entry.filename} does not hold what its header promises")
+            check_header(archive, entry)
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 

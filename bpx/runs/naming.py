@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import CONF, UserError, flatten
+from bpx.config import UserError, flatten, load_option, options_of
 from bpx.runs.keys import Use, uses
 from bpx.system.files import Json
 
@@ -53,8 +53,8 @@ def option_of(group: str, node: DictConfig) -> str | None:
     """Return the option of a group whose file ``node`` is nearest to; None where it is an option of somebody's own."""
     given, built = flatten(node), str(node.get("_target_")).rpartition(".")[2].lower()
     found: dict[str, tuple[int, bool]] = {}
-    for name in _options(group):
-        held = _load(group, name)
+    for name in options_of(group):
+        held = load_option(group, name)
         if held.get("_target_") == node.get("_target_") and held.get("name") == node.get("name"):
             values = flatten(held)
             n_equal = sum(key in given and given[key] == value for key, value in values.items())
@@ -72,11 +72,11 @@ def output_folder(key: str, name: str) -> Path:
 
 def _default(key: str, option: str) -> str | None:
     """Return the default of a key as it is typed, that of its group's ``option``; None where it has none."""
-    main = _load("", "config")
+    main = load_option("", "config")
     if key in _chosen():
         return _chosen()[key]
     group, _, name = key.partition(".")
-    node = _load(group, option) if name and option in _options(group) else main
+    node = load_option(group, option) if name and option in options_of(group) else main
     values = flatten(OmegaConf.masked_copy(node, [str(k) for k in node if k != "defaults"]))
     place = name if node is not main else key
     if place not in values:
@@ -92,21 +92,5 @@ def _groups() -> list[str]:
 
 def _chosen() -> dict[str, str]:
     """Return the options of the defaults list."""
-    entries = [entry for entry in _load("", "config").defaults if isinstance(entry, DictConfig)]
+    entries = [entry for entry in load_option("", "config").defaults if isinstance(entry, DictConfig)]
     return {str(group): str(option) for entry in entries for group, option in entry.items()}
-
-
-@cache
-def _options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group else []
-
-
-@cache
-def _load(group: str, name: str) -> DictConfig:
-    node = OmegaConf.load(CONF / group / f"{name}.yaml")
-    assert isinstance(node, DictConfig)
-    shared = [other for other in node.get("defaults", []) if isinstance(other, str) and other != "_self_"]
-    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
-    merged = OmegaConf.merge(*(_load(group, other) for other in shared), own)
-    assert isinstance(merged, DictConfig)
-    return merged

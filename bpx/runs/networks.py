@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import cast, final
+from typing import final
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
+from bpx.config import Plan, UserError, load_option, make_plan, options_of, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis.remedies import Candidate
 from bpx.engine.lsuv import scale_to_unit_variance
@@ -59,7 +58,7 @@ class Redraw:
 
     def __call__(self, key: str, value: str) -> Candidate | None:
         """Return the change, with the words that are typed for it after the plan's own command."""
-        if "." not in key and not (CONF / key / f"{value}.yaml").exists():
+        if "." not in key and value not in options_of(key):
             return None  # registered by a user, in no configuration
         config, words = change(self.plan.config, key, value, self.typed)
         if config == self.plan.config:
@@ -95,8 +94,8 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
     if name:
         new[group][name] = _number(value)
         return new, f"{key}={value}"
-    before, after = config[group], _option(group, value).copy()
-    usual = [_option(group, path.stem) for path in sorted((CONF / group).glob("*.yaml"))]
+    before, after = config[group], load_option(group, value).copy()
+    usual = [load_option(group, option) for option in options_of(group)]
     words, left_out = [f"{group}={value}"], []
     keys = set(map(_key, typed))
     for name, now in before.items():
@@ -130,11 +129,6 @@ def _draws(plan: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
             number += 1
     except UserError:
         return
-
-
-@cache
-def _option(group: str, name: str) -> DictConfig:
-    return cast(DictConfig, OmegaConf.load(CONF / group / f"{name}.yaml"))
 
 
 def _number(value: str) -> float | str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bpx.engine.activations import ACTIVATIONS
-from bpx.engine.losses import MeanSquaredError, SoftmaxCrossEntropy
+from bpx.engine.losses import MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from bpx.engine.model_files import SavedModel
 from bpx.torch.convert import activation_module, to_torch
 
@@ -35,8 +35,10 @@ class Predictor(nn.Module):  # type: ignore[misc]
             self.output: nn.Module = nn.Softmax(dim=1)
         elif isinstance(loss, MeanSquaredError):
             self.output = activation_module(ACTIVATIONS[loss.output]())
-        else:
+        elif isinstance(loss, SigmoidCrossEntropy):
             self.output = nn.Sigmoid()
+        else:
+            raise ValueError(f"the loss {loss.name} has no counterpart in PyTorch: use format=safetensors")
         self.register_buffer("shift", _tensor(model.scaler.shift))
         self.register_buffer("scale", _tensor(model.scaler.scale))
         target = model.target_scaler

@@ -10,7 +10,8 @@ from conftest import ROOT
 
 from bpx.config import UserError
 from bpx.diagnosis.architecture import activation_functions
-from bpx.diagnosis.rules import RULES, Snapshot, table
+from bpx.diagnosis.rules import RULES, table
+from bpx.diagnosis.snapshot import Snapshot
 from bpx.diagnosis.training_state import TrainingState, named
 from bpx.engine import ACTIVATIONS, mlp
 from bpx.probes import Reading

@@ -1,7 +1,11 @@
 """python -m bpx.export: the file computes, without bpx, what the saved model predicts."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
+from conftest import write_own_parts
 
 from bpx import export
 from bpx.engine import mlp, residual_mlp
@@ -55,6 +59,21 @@ def test_safetensors_hold_the_named_tensors(tmp_path):
     assert {"layer_01.dense.W", "layer_02.norm.running_var", "scaler.shift"} <= set(held)
 
 
+def test_a_model_with_own_parts_is_exported_where_their_module_is_allowed(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("safetensors")
+    write_own_parts(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("mine")
+    with pytest.raises(ValueError, match="give allow="):  # it reads the model back
+        saved(tmp_path, activation=mine.Sine(), loss=mine.SquaredHinge())
+    words = [str(tmp_path), "format=safetensors"]
+    assert export.main(words) == 2 and "give allow=[mine]" in capsys.readouterr().err
+    assert export.main([*words, "allow=[mine]"]) == 0
+    assert export.main([str(tmp_path), "format=torch", "allow=[mine]"]) == 2
+    assert "no counterpart" in capsys.readouterr().err
+    del sys.modules["mine"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -62,7 +81,7 @@ def test_safetensors_hold_the_named_tensors(tmp_path):
         (["x"], "expected RUN format="),
         (["x", "format=keras"], "format: expected onnx, torch, safetensors, got 'keras'"),
         (["x", "format=onnx"], "the model in x cannot be read"),
-        (["x", "format=onnx", "opset=3"], "unknown key opset; keys are format=, out="),
+        (["x", "format=onnx", "opset=3"], "unknown key opset; keys are format=, out=, allow="),
     ],
 )
 def test_a_mistake_is_one_line(words, said, tmp_path, monkeypatch, capsys):
