@@ -84,6 +84,31 @@ def test_every_public_name_says_what_it_takes_gives_and_raises(name):
     assert not list(complaints(name, public()[name]))
 
 
+SOURCE = re.compile(r"\b[A-Z][A-Za-zé]+( & [A-Z][a-z]+| et al\.|(, [A-Z][\w-]+)* and [\w-]+)? \(?(18|19|20)\d\d\b")
+DEFINITIONS = {  # formulas that nobody published: definitions, and what bpx itself counts
+    "Linear", "Zeros", "Constant", "LearningRate", "Histograms", "Gains", "GradientCosine", "Coherence",
+}  # fmt: skip
+THEORY = ("Ensemble", "MeanField", "PhaseDiagram", "critical_sigma_w", "expectation", "mean_field", "pair_expectation",
+          "phase_diagram", "predict")  # fmt: skip
+
+
+def formulas():
+    """Every registered part but the data, every public transform, and what theory computes."""
+    parts = [part for registry in PARTS if registry is not SOURCES for part in registry.values()]
+    own = [t for t in subclasses(Transform) if not t.__name__.startswith("_") and t.__module__.startswith("bpx.")]
+    return [*parts, *own, *(getattr(bpx.theory, name) for name in THEORY)]
+
+
+def subclasses(kind):
+    return [each for child in kind.__subclasses__() for each in (child, *subclasses(child))]
+
+
+@pytest.mark.parametrize("formula", formulas(), ids=lambda f: f"{f.__module__}.{f.__name__}")
+def test_every_formula_names_its_source(formula):
+    found = SOURCE.search(inspect.cleandoc(formula.__doc__))
+    assert bool(found) != (formula.__name__ in DEFINITIONS), "give the paper: authors, year, section"
+
+
 def wide(a, b, c, d):
     """Return their sum.
 

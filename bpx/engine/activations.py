@@ -83,7 +83,7 @@ class Linear(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class Sigmoid(ActivationFunction):
-    """The logistic function: phi(z) = 1 / (1 + exp(-z)), between 0 and 1, phi' at most 1/4."""
+    """The logistic function: phi(z) = 1 / (1 + exp(-z)), in (0, 1), slope at most 1/4 (Rumelhart et al. 1986, eq. 2)."""
 
     name: ClassVar[str] = "sigmoid"
     max_slope = 0.25
@@ -101,7 +101,7 @@ class Sigmoid(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class Tanh(ActivationFunction):
-    """The hyperbolic tangent: phi(z) = tanh z, between -1 and 1."""
+    """The hyperbolic tangent: phi(z) = tanh z, between -1 and 1 (LeCun et al. 1998, section 4.4)."""
 
     name: ClassVar[str] = "tanh"
 
@@ -135,7 +135,7 @@ class ReLU(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class LeakyReLU(ActivationFunction):
-    """A rectifier that leaks: phi(z) = z where z > 0, else slope * z (Maas et al. 2013)."""
+    """A rectifier that leaks: phi(z) = z where z > 0, else slope * z (Maas et al. 2013, section 2)."""
 
     name: ClassVar[str] = "leaky_relu"
     kinks = (0.0,)
@@ -159,7 +159,7 @@ class LeakyReLU(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class ELU(ActivationFunction):
-    """The exponential linear unit: phi(z) = z where z > 0, else alpha (exp z - 1) (Clevert et al. 2016)."""
+    """The exponential linear unit: phi(z) = z where z > 0, else alpha (exp z - 1) (Clevert et al. 2016, section 3)."""
 
     name: ClassVar[str] = "elu"
     alpha: float = 1.0
@@ -185,7 +185,7 @@ class ELU(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class SELU(ActivationFunction):
-    """The self-normalizing unit: lambda times ELU with alpha, whose length map has q* = 1 (Klambauer et al. 2017)."""
+    """The self-normalizing unit: lambda times ELU; its length map has q* = 1 (Klambauer et al. 2017, eq. 2)."""
 
     name: ClassVar[str] = "selu"
     kinks = (0.0,)
@@ -210,7 +210,7 @@ class SELU(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class GELU(ActivationFunction):
-    """The exact Gaussian error linear unit: phi(z) = z Phi(z), Phi the normal CDF (Hendrycks & Gimpel 2016)."""
+    """The Gaussian error linear unit: phi(z) = z Phi(z), Phi the normal CDF (Hendrycks & Gimpel 2016, section 2)."""
 
     name: ClassVar[str] = "gelu"
     max_slope = 1.1289041451625  # at z = sqrt(2)
@@ -232,7 +232,7 @@ class GELU(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class SiLU(ActivationFunction):
-    """The sigmoid linear unit: phi(z) = z sigmoid(z) (Elfwing et al. 2018)."""
+    """The sigmoid linear unit: phi(z) = z sigmoid(z) (Elfwing et al. 2018, section 2)."""
 
     name: ClassVar[str] = "silu"
     max_slope = 1.0998393194  # at z = 2.3994

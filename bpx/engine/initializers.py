@@ -170,7 +170,7 @@ class LecunUniform(VarianceScaling):
 
 @final
 class XavierNormal(VarianceScaling):
-    """Compromise between forward and backward: N(0, gain**2 * 2 / (n_in + n_out)) (Glorot & Bengio 2010, 4.2.1)."""
+    """Compromise between both ways: N(0, gain**2 * 2 / (n_in + n_out)) (Glorot & Bengio 2010, section 4.2.1)."""
 
     name = "xavier_normal"
     mode = "fan_avg"
@@ -204,7 +204,7 @@ class HeUniform(VarianceScaling):
 
 @final
 class Uniform(VarianceScaling):
-    """Draw from U(-gain / sqrt(n_in), gain / sqrt(n_in)), Glorot & Bengio's "standard" initialization (2010, eq. 1)."""
+    """Draw from U(-gain / sqrt(n_in), gain / sqrt(n_in)), the "standard" of Glorot & Bengio 2010, eq. 1."""
 
     name = "uniform"
     scale = 1 / 3
@@ -214,7 +214,10 @@ class Uniform(VarianceScaling):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Normal(Initializer):
-    """One standard deviation for every layer: N(0, std**2), or sigma_w / sqrt(n_in) where sigma_w is given."""
+    """One standard deviation for every layer: N(0, std**2), or sigma_w / sqrt(n_in) where sigma_w is given.
+
+    (Krizhevsky et al. 2012, section 5, with std 0.01.)
+    """
 
     name: ClassVar[str] = "normal"
     std: float | None = None

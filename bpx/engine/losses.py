@@ -131,7 +131,10 @@ class SoftmaxCrossEntropy(Loss):
 @final
 @dataclass(eq=False)
 class SigmoidCrossEntropy(Loss):
-    """Cross-entropy of each output by itself: J_i = sum_k log(1 + exp z_k) - t_k z_k, delta = sigmoid(z) - t."""
+    """Cross-entropy of each output by itself: J_i = sum_k log(1 + exp z_k) - t_k z_k, delta = sigmoid(z) - t.
+
+    (Bishop 2006, section 5.2.)
+    """
 
     name: ClassVar[str] = "sigmoid_cross_entropy"
 
@@ -159,6 +162,8 @@ class SigmoidCrossEntropy(Loss):
 @dataclass(eq=False)
 class MeanSquaredError(Loss):
     """Half the squared distance: J_i = 1/2 sum_k (a_k - t_k)**2, delta = (a - t) phi'(z), a = phi(z).
+
+    (Rumelhart et al. 1986, eq. 3.)
 
     phi is ``output``: linear, sigmoid or tanh.
     """

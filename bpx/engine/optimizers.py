@@ -100,7 +100,7 @@ def sgd(
     lr: float = 0.01, schedule: LRSchedule | None = None, *,
     clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
-    """Build plain gradient descent: theta -= lr g.
+    """Build plain gradient descent: theta -= lr g (Robbins & Monro 1951).
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def momentum(
     lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, *,
     clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
-    """Build gradient descent with momentum: v = momentum v + g, theta -= lr v; the rest as in ``sgd``."""
+    """Build gradient descent with momentum: v = momentum v + g, theta -= lr v (Polyak 1964); the rest as in ``sgd``."""
     direction = [*_decay(weight_decay), Momentum(momentum)]
     return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
 
@@ -138,7 +138,10 @@ def nesterov(
     lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, *,
     clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
-    """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v); the rest as in ``sgd``."""
+    """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v); the rest as in ``sgd``.
+
+    (Sutskever et al. 2013, section 2.)
+    """
     direction = [*_decay(weight_decay), Nesterov(momentum)]
     return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
 
@@ -147,7 +150,10 @@ def rmsprop(
     lr: float = 0.001, decay: float = 0.99, eps: float = 1e-8, schedule: LRSchedule | None = None, *,
     clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
-    """Build RMSprop: theta -= lr g / (sqrt(s) + eps), s a running mean of g**2; the rest as in ``sgd``."""
+    """Build RMSprop: theta -= lr g / (sqrt(s) + eps), s a running mean of g**2; the rest as in ``sgd``.
+
+    (Tieleman & Hinton 2012.)
+    """
     direction = [*_decay(weight_decay), RMSprop(decay, eps)]
     return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
 

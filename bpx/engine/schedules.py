@@ -13,7 +13,7 @@ from bpx.engine.numbers import power, require, require_positive
 
 @dataclass(kw_only=True)
 class LRSchedule(Stateful, ABC):
-    """A multiplier by step: a linear warm-up to 1, then the schedule proper.
+    """A multiplier by step: a linear warm-up to 1 (Goyal et al. 2017, section 2.2), then the schedule proper.
 
     At step t of W warm-up steps it is (t + 1) / W where t < W - 1, then ``at`` of the steps since (as
     ``warmup_cosine_decay_schedule`` of optax: the warm-up precedes the decay, so that the base rate is reached).
@@ -73,7 +73,7 @@ class Constant(LRSchedule):
 @final
 @dataclass(kw_only=True)
 class Step(LRSchedule):
-    """Times ``gamma`` after every ``step_size`` steps: gamma**(step // step_size).
+    """Times ``gamma`` after every ``step_size`` steps: gamma**(step // step_size) (He et al. 2016, section 4.2).
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Step(LRSchedule):
 @final
 @dataclass(kw_only=True)
 class Exponential(LRSchedule):
-    """Times ``factor`` at every step: factor**step."""
+    """Times ``factor`` at every step: factor**step (Senior et al. 2013)."""
 
     name: ClassVar[str] = "exponential"
     factor: float = 0.999
@@ -180,6 +180,8 @@ class OneCycle(LRSchedule):
 @dataclass(kw_only=True)
 class Plateau(LRSchedule):
     """Times ``factor`` whenever the evaluated cost has not fallen for more than ``patience`` evaluations.
+
+    (He et al. 2016, section 3.4.)
 
     A cost counts as lower when cost < (1 - threshold) * best, best being the lowest so far.
 

@@ -50,7 +50,7 @@ def _absorb(u: Array, factor: float) -> Array:
 
 @final
 class ClipValue(Transform):
-    """Clip every entry to [-limit, limit]."""
+    """Clip every entry to [-limit, limit] (Mikolov 2012)."""
 
     def __init__(self, limit: float) -> None:
         require_positive("optimizer.clip_value", limit)
@@ -129,7 +129,10 @@ class Momentum(_Velocity):
 
 @final
 class Nesterov(_Velocity):
-    """Look ahead along the velocity: v = momentum v + g, direction g + momentum v (Sutskever et al. 2013)."""
+    """Look ahead along the velocity: v = momentum v + g, direction g + momentum v.
+
+    (Sutskever et al. 2013, section 2.)
+    """
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return g + momentum v."""

@@ -34,6 +34,7 @@ class SignalToNoise(Probe):
     """Measure gradient_snr = |g|**2 / (tr Cov / B), g the batch mean of the samples' gradients g_i of W.
 
     No g_i is formed: |g_i|**2 = |a_i|**2 |delta_i|**2, and tr Cov = (sum |g_i|**2 - B |g|**2) / (B - 1).
+    It is B over the simple noise scale (McCandlish et al. 2018, eq. 2.9).
     """
 
     name = "signal_to_noise"

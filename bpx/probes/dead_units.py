@@ -12,7 +12,7 @@ from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 @final
 class DeadUnits(Probe):
-    """Measure dead units and zero activations.
+    """Measure dead units (Lu et al. 2020, section 3) and zero activations.
 
     - dead_units: share of a layer's units with phi'(z) = 0 for every sample of a fixed set, so that no gradient
       ever passes; the samples go through a replica of the network, without dropout

@@ -12,7 +12,7 @@ from bpx.probes.probe import Probe
 
 @final
 class LostUpdates(Probe):
-    """Measure the entries of W that a step leaves as they are.
+    """Measure the entries of W that a step leaves as they are (Micikevicius et al. 2018, section 3.1).
 
     - lost_updates: share with a direction u that is not zero and yet W + factor * u == W, to the last bit
     - zero_gradients: share with dJ/dW exactly zero

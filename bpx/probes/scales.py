@@ -40,6 +40,8 @@ Z, A = slice(7, 11), slice(11, 15)
 class Scales(Probe):
     """Measure every weight layer from the buffers that a training step leaves behind.
 
+    (Signals, gradients and saturation by layer: Glorot & Bengio 2010, sections 3 and 4.2.)
+
     - delta_rms: root mean square over samples and units of delta = dJ_i/dz, not divided by the batch size;
       delta_l2: sqrt(mean over the samples of |delta_i|**2)
     - grad_norm, grad_norm_bias: L2 norm of dJ/dW and dJ/db, before clipping

@@ -16,6 +16,7 @@ class Weights(Probe):
     """Measure every W, (n_in, n_out).
 
     - spectral_norm: its largest singular value s_1; stable_rank: |W|**2 / s_1**2, at most its rank
+      (Rudelson & Vershynin 2007)
     - distance_from_init: |W - W_0| / |W_0|
     """
 

@@ -69,7 +69,7 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
 @final
 @dataclass(frozen=True)
 class PhaseDiagram:
-    """chi_1 over the plane of sigma_w and sigma_b, and the edge of chaos in it.
+    """chi_1 over the plane of sigma_w and sigma_b, and the edge of chaos in it (Poole et al. 2016).
 
     Attributes
     ----------

@@ -79,13 +79,13 @@ def _rule(q: float, kinks: tuple[float, ...]) -> tuple[Array, Array, Array]:
 
 
 def expectation(g: Function, q: float, kinks: Sequence[float] = ()) -> float:
-    """Return E[g(u)] for u ~ N(0, q); ``kinks`` are the points where g or its slope jumps."""
+    """Return E[g(u)] for u ~ N(0, q) (Poole et al. 2016, section 2); ``kinks``: where g or its slope jumps."""
     u, _, w = rule(q, kinks)
     return float(w @ g(u))
 
 
 def pair_expectation(g: Function, q: float, c: float, kinks: Sequence[float] = ()) -> float:
-    """Return E[g(u1) g(u2)] for u1, u2 ~ N(0, q) of correlation ``c``.
+    """Return E[g(u1) g(u2)] for u1, u2 ~ N(0, q) of correlation ``c`` (Poole et al. 2016, section 2).
 
     Parameters
     ----------
