@@ -83,7 +83,7 @@ class Linear(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class Sigmoid(ActivationFunction):
-    """The logistic function: phi(z) = 1 / (1 + exp(-z)), in (0, 1), slope at most 1/4 (Rumelhart et al. 1986, eq. 2)."""
+    """The logistic function: phi(z) = 1 / (1 + exp(-z)), in (0, 1), phi' <= 1/4 (Rumelhart et al. 1986, eq. 2)."""
 
     name: ClassVar[str] = "sigmoid"
     max_slope = 0.25

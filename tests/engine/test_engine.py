@@ -32,32 +32,15 @@ from bpx.engine.spec import NetworkSpec
 DTYPES = [np.float32, np.float64]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_no_finite_input_raises_a_warning(name, dtype):
-    phi, info = ACTIVATIONS[name](), np.finfo(dtype)
-    sizes = [0, info.smallest_subnormal, info.tiny, 1e-3, 1, 20, 90, 800, 1e4, 1e20, info.max / 1e3]
-    z = np.array([[s * x for x in sizes for s in (1, -1)]], dtype)
-    kept, a, d = z.copy(), np.empty_like(z), np.empty_like(z)
-    with np.errstate(all="raise", under="ignore"):
-        phi.f(z, a)
-        phi.df(z, a, d)
-    assert np.isfinite(a).all() and np.isfinite(d).all() and a.dtype == d.dtype == dtype
-    np.testing.assert_array_equal(z, kept)
-    assert np.abs(d).max() <= phi.max_slope * (1 + 1e-6)
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_steepest_is_reached_and_derivative_is_the_slope(name):
+def test_the_largest_slope_is_reached_and_monotone_is_so(name):
     phi = ACTIVATIONS[name]()
-    z = np.linspace(-20, 20, 800_001)[None]
+    z = np.linspace(-40, 40, 1_000_001)[None]
     a, d = np.empty_like(z), np.empty_like(z)
     phi.f(z, a)
     phi.df(z, a, d)
-    assert np.abs(d).max() == pytest.approx(phi.max_slope, rel=1e-6)
-    away = np.all([np.abs(z[0, 1:-1] - k) > 1e-3 for k in (0, *phi.kinks)], axis=0)
-    slope = (a[0, 2:] - a[0, :-2]) / (z[0, 2:] - z[0, :-2])
-    np.testing.assert_allclose(slope[away], d[0, 1:-1][away], atol=1e-8)
+    assert np.abs(d).max() == pytest.approx(phi.max_slope, rel=1e-8)
+    assert phi.monotone == bool((d >= 0).all())
 
 
 def test_published_activation_values():
