@@ -56,6 +56,7 @@ class Network:
             width = block.build(f"layer_{number:02d}.{block.kind}", width, self.parameters)
             weights += inside
         self.n_out = width
+        self.dense = self._find_dense()
         self.blocks[0].needs_input_grad = False
         self.parameters.allocate(self.dtype)
         for p in self.parameters:
@@ -65,9 +66,7 @@ class Network:
         self.last_batch: tuple[Array, Array] | None = None
         self._evaluator: Network | None = None
 
-    @property
-    def dense(self) -> list[Dense]:
-        """The weight layers, from the input on."""
+    def _find_dense(self) -> list[Dense]:
         return [layer for layer in self.layers() if isinstance(layer, Dense)]
 
     def layers(self) -> Iterator[Layer]:
@@ -144,6 +143,7 @@ class Network:
         other = copy.copy(self)
         other.parameters = self.parameters.replica()
         other.blocks = [block.replica(other.parameters) for block in self.blocks]
+        other.dense = other._find_dense()
         other.loss = self.loss.replica()
         other._evaluator = None
         return other.bind(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -71,11 +72,12 @@ def weight_layers(net: Network) -> list[WeightLayer]:
     the block after the residual one, because the addition passes the gradient on unchanged.
     """
     layers = list(net.layers())
+    index = {id(layer): k for k, layer in enumerate(layers)}
     found: list[WeightLayer] = []
     for dense, following, after, on_main_path in _dense_of(net.blocks, net.loss):
-        behind = layers[layers.index(dense) + 1 :]
-        until = next((k for k, layer in enumerate(behind) if isinstance(layer, Dense)), len(behind))
-        activation = next((layer for layer in behind[:until] if isinstance(layer, Activation)), None)
+        behind = (layers[k] for k in range(index[id(dense)] + 1, len(layers)))
+        own = takewhile(lambda layer: not isinstance(layer, Dense), behind)
+        activation = next((layer for layer in own if isinstance(layer, Activation)), None)
         name = f"layer_{len(found) + 1:02d}"
         found.append(WeightLayer(name, dense, after, following, activation, on_main_path))
     return found

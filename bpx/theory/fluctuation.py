@@ -230,6 +230,6 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
         lengths[i + 1] = x
     shift = np.cumsum([0.0, *(layer.mean_shift for layer in layers[-2::-1])])[::-1]
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
-    variance = np.einsum("li,ij,lj->l", lengths, cov_e, lengths) + [layer.q_variance for layer in layers]
+    variance = ((lengths @ cov_e) * lengths).sum(axis=1) + [layer.q_variance for layer in layers]
     variance[0] = 0.0  # where the line starts
     return Spread(profile @ mean_e + shift, profile @ cov_e @ profile.T, lengths @ mean_e, variance)
