@@ -28,7 +28,7 @@ from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import CURED_DECADES, option_values
 from bpx.engine import ACTIVATIONS
 from bpx.engine.network import Network
-from bpx.runs.networks import Redraw, build_network, change
+from bpx.runs.networks import FromPlan, build_network, change
 from bpx.runs.study import compose
 from bpx.theory import slope_verdict
 
@@ -116,7 +116,7 @@ def look(number: int) -> dict[str, Any]:
     net.backward()
     prediction = predict_network(net, band=False)[-1]
     start = time.process_time()
-    finding = diagnose_pass(net, observe(net), prediction, Redraw(plan, data, words))
+    finding = diagnose_pass(net, observe(net), prediction, FromPlan(plan, data, words))
     seen |= {"seconds": time.process_time() - start, "verdict": finding.verdict, "cause": finding.cause}
     seen |= {"factor": finding.factor, "trials": finding.trials, "remedies": [list(r) for r in finding.remedies]}
     if finding.verdict not in ("vanishing", "exploding"):

@@ -19,7 +19,7 @@ STYLES = ("-", "--")
 
 @final
 @dataclass(frozen=True)
-class Series:
+class Band:
     """A metric over the seeds: at each of the ``steps`` its ``mean`` and its standard deviation, ``std``."""
 
     steps: NDArray[np.int64]
@@ -27,7 +27,7 @@ class Series:
     std: NDArray[np.float64]
 
 
-def bands(groups: Mapping[str, Mapping[str, Series]], title: str, dataset: str) -> Figure:
+def bands(groups: Mapping[str, Mapping[str, Band]], title: str, dataset: str) -> Figure:
     """Draw cost and accuracy by step, a colour for each group of runs that differ in the seed alone."""
     shown = [(label, [n for n in names if any(n in g for g in groups.values())]) for label, names in PANELS]
     shown = [(label, names) for label, names in shown if names]
@@ -47,7 +47,7 @@ def bands(groups: Mapping[str, Mapping[str, Series]], title: str, dataset: str) 
     return figure
 
 
-def _band(axes: Axes, series: Series, colour: str, style: str, label: str) -> NDArray[np.float64]:
+def _band(axes: Axes, series: Band, colour: str, style: str, label: str) -> NDArray[np.float64]:
     axes.plot(series.steps, series.mean, style, color=colour, lw=1.4, label=label)
     low, high = series.mean - series.std, series.mean + series.std
     axes.fill_between(series.steps, low, high, color=colour, alpha=0.2, lw=0)

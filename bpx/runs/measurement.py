@@ -23,7 +23,7 @@ from bpx.probes import ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slop
 from bpx.probes.probe import main_path, weight_layers
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
-from bpx.runs.networks import Redraw
+from bpx.runs.networks import FromPlan
 from bpx.system.files import Json
 from bpx.theory import Verdict
 from bpx.training import Record
@@ -53,7 +53,7 @@ class Measurement:
         interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.net, self._interruptible = net, interruptible
-        self._redraw = Redraw(plan, data, typed) if remedies else None
+        self._redraw = FromPlan(plan, data, typed) if remedies else None
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES])
         self.probe_set = ProbeSet(

@@ -46,7 +46,7 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
 
 @final
 @dataclass(frozen=True)
-class Redraw:
+class FromPlan:
     """Draw the network of a plan again with one change, as a run composed with that change would.
 
     ``typed`` holds the words of the plan's own command.

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bpx.cli.command import terminal
 from bpx.config import make_plan
-from bpx.figures.seeds import Series, bands
+from bpx.figures.seeds import Band, bands
 from bpx.records import Outcome, read_metrics
 from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, parameters, run_name
@@ -33,7 +33,7 @@ LAST = ("accuracy/test", "cost/test", "rmse/test", "r2/test", "cost/train", "cos
 
 @final
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """The runs that differ in the seed alone.
 
     Attributes
@@ -65,7 +65,7 @@ class Group:
         names = [name for name in shared if "/layer_" not in name and not name.startswith("time/")]
         return {name: _mean_and_std([m[name] for m in metrics]) for name in names}
 
-    def series(self) -> dict[str, Series]:
+    def series(self) -> dict[str, Band]:
         """Return, for each metric of the finished runs, mean and standard deviation at the steps that two share."""
         found: dict[str, dict[int, list[float]]] = {}
         for run in self.finished:
@@ -75,7 +75,7 @@ class Group:
                         found.setdefault(name, {}).setdefault(step, []).append(value)
         shared = {name: {s: v for s, v in sorted(at.items()) if len(v) > 1} for name, at in found.items()}
         return {
-            name: Series(np.array(list(at)), *np.array([_mean_and_std(v) for v in at.values()]).T)
+            name: Band(np.array(list(at)), *np.array([_mean_and_std(v) for v in at.values()]).T)
             for name, at in shared.items()
             if at
         }
@@ -97,7 +97,9 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
         jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
         done = iter(_launch(jobs, directory, context, config))
         groups = [
-            Group(" ".join(values), tuple(seed.partition("=")[2] for seed in seeds), tuple(next(done) for _ in seeds))
+            SeedGroup(
+                " ".join(values), tuple(seed.partition("=")[2] for seed in seeds), tuple(next(done) for _ in seeds)
+            )
             for values in combinations
         ]
         _keep(groups, parent, directory)
@@ -143,7 +145,7 @@ def _launch(
     return [job.return_value for job in launcher.launch(jobs, initial_job_idx=0)]
 
 
-def _keep(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
+def _keep(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None:
     """Write the table of the runs, draw the bands, and put mean and spread on the parent."""
     from bpx.figures.canvas import save
 
@@ -169,7 +171,7 @@ def _keep(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
     parent.tag("mlflow.note.content", "\n\n".join(lines))
 
 
-def _log(group: Group, parent: Tracker) -> None:
+def _log(group: SeedGroup, parent: Tracker) -> None:
     """Log mean and standard deviation at every step, and of the last metrics."""
     by_step: dict[int, dict[str, float]] = {}
     for name, series in group.series().items():
@@ -182,7 +184,7 @@ def _log(group: Group, parent: Tracker) -> None:
     parent.log(max(by_step, default=0), 0.0, ended)
 
 
-def _report(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
+def _report(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None:
     out = terminal()
     for group in groups:
         out.print(f"seeds     {' '.join(filter(None, (group.label, f'({len(group.seeds)} seeds)')))}", style="bold")
@@ -195,7 +197,7 @@ def _report(groups: Sequence[Group], parent: Tracker, directory: Path) -> None:
         out.print(line, soft_wrap=True)
 
 
-def _words(group: Group) -> list[str]:
+def _words(group: SeedGroup) -> list[str]:
     """Return mean ± standard deviation of what a group's runs have reached, and how many diverged."""
     found = group.statistics()
     lines = [f"{name} {found[name][0]:.4g} ± {found[name][1]:.2g}" for name in LAST if name in found]

@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.arrays import Array, DType
-from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_documented, expect_word
+from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_named
 
 LARGEST = {"float32": 1e38, "float64": 1e308}
 MAGNITUDES = (1e-3, 1.0, 20.0, 90.0, 800.0, 1e4, 1e20)  # exp of -90 is subnormal in float32, of -800 zero in float64
@@ -31,9 +31,7 @@ def check_activation(function: ActivationFunction) -> None:
     AssertionError
         In one line: what is wrong.
     """
-    name = type(function).__name__
-    expect_documented(type(function), name)
-    expect_word(getattr(function, "name", None), f"{name}.name")
+    name = expect_named(type(function))
     expect_described("activation", ActivationFunction, ACTIVATIONS, function)
     _check_derivative(name, function)
     for dtype in DTYPES:

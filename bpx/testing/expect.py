@@ -19,14 +19,12 @@ def expect(condition: object, message: str) -> None:
         raise AssertionError(message)
 
 
-def expect_documented(part: object, name: str) -> None:
-    """Raise AssertionError unless a part has a docstring of its own."""
-    expect(vars(part).get("__doc__") if isinstance(part, type) else part.__doc__, f"{name} has no docstring")
-
-
-def expect_word(value: object, name: str) -> None:
-    """Raise AssertionError unless a part's name is a word."""
-    expect(isinstance(value, str) and value, f"{name} must be a word")
+def expect_named(kind: type, word: str = "name") -> str:
+    """Return the name of a part's class; raise AssertionError unless it has a docstring and, at ``word``, a word."""
+    expect(vars(kind).get("__doc__"), f"{kind.__name__} has no docstring")
+    value = getattr(kind, word, None)
+    expect(isinstance(value, str) and value, f"{kind.__name__}.{word} must be a word")
+    return kind.__name__
 
 
 def expect_described(kind: str, base: type, registry: Mapping[str, type], part: Part) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bpx.engine.initializers import Initializer
-from bpx.testing.expect import DTYPES, expect, expect_documented, expect_word
+from bpx.testing.expect import DTYPES, expect, expect_named
 
 SHAPES = ((300, 200), (200, 300), (1, 7), (7, 1))
 CLOSE = 0.05  # relative: of the measured standard deviation, over 60,000 entries
@@ -30,9 +30,7 @@ def check_initializer(initializer: Initializer) -> None:
     AssertionError
         In one line: what is wrong.
     """
-    name = type(initializer).__name__
-    expect_documented(type(initializer), name)
-    expect_word(getattr(initializer, "name", None), f"{name}.name")
+    name = expect_named(type(initializer))
     for dtype in DTYPES:
         for shape in SHAPES:
             W, again = np.full((2, *shape), np.nan, dtype)

@@ -6,7 +6,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array
 from bpx.engine.losses import LOSSES, Loss
-from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_documented, expect_word
+from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_named
 
 ROWS, OUTPUTS, SHORT = 6, 3, 4
 STEP = 1e-5  # of the central difference
@@ -30,9 +30,7 @@ def check_loss(loss: Loss) -> None:
     AssertionError
         In one line: what is wrong.
     """
-    name = type(loss).__name__
-    expect_documented(type(loss), name)
-    expect_word(getattr(loss, "name", None), f"{name}.name")
+    name = expect_named(type(loss))
     expect_described("loss", Loss, LOSSES, loss)
     rng = np.random.default_rng(0)
     z = rng.standard_normal((ROWS, OUTPUTS))

@@ -14,7 +14,7 @@ from bpx.engine.initializers import INITIALIZERS
 from bpx.engine.losses import SoftmaxCrossEntropy
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
-from bpx.testing.expect import DTYPES, expect, expect_documented, expect_same_state, expect_word
+from bpx.testing.expect import DTYPES, expect, expect_named, expect_same_state
 
 ROWS, SHORT, N_IN, WIDTH, N_OUT = 12, 7, 4, 5, 3
 
@@ -36,9 +36,7 @@ def check_normalization(norm: Normalization) -> None:
     AssertionError
         In one line: what is wrong.
     """
-    name = type(norm).__name__
-    expect_documented(type(norm), name)
-    expect_word(getattr(norm, "method", None), f"{name}.method")
+    name = expect_named(type(norm), "method")
     expect(isinstance(getattr(norm, "has_shift", None), bool), f"{name}.has_shift must be True or False")
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((ROWS, N_IN)), rng.integers(0, N_OUT, ROWS)

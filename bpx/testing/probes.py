@@ -9,7 +9,7 @@ from bpx.engine.models import mlp
 from bpx.engine.network import Network
 from bpx.engine.optimizers import sgd
 from bpx.probes.probe import Probe, ProbeContext
-from bpx.testing.expect import DTYPES, expect, expect_documented, expect_same_state, expect_word
+from bpx.testing.expect import DTYPES, expect, expect_named, expect_same_state
 
 STEPS, ROWS = 4, 8
 
@@ -31,9 +31,7 @@ def check_probe(probe: type[Probe]) -> None:
     AssertionError
         In one line: what is wrong.
     """
-    name = probe.__name__
-    expect_documented(probe, name)
-    expect_word(getattr(probe, "name", None), f"{name}.name")
+    name = expect_named(probe)
     for dtype in DTYPES:
         plain, _ = _train(None, dtype)
         net, first = _train(probe, dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bpx.engine.schedules import LRSchedule
-from bpx.testing.expect import expect, expect_documented, expect_same_state, expect_word
+from bpx.testing.expect import expect, expect_named, expect_same_state
 
 BEYOND = 10  # steps past the last
 COSTS = (1.0, *20 * (0.9,))
@@ -27,9 +27,7 @@ def check_schedule(schedule: LRSchedule) -> None:
     AssertionError
         In one line: what is wrong.
     """
-    name = type(schedule).__name__
-    expect_documented(type(schedule), name)
-    expect_word(getattr(schedule, "name", None), f"{name}.name")
+    name = expect_named(type(schedule))
     steps = range(schedule.total_steps + BEYOND)
     before = schedule.state_dict()
     values = [schedule(t) for t in steps]

@@ -25,7 +25,7 @@ from bpx.theory.gaussian import (
     slope_moment,
 )
 
-Limit = Literal["fixed", "any", "vanishes", "diverges"]
+LengthLimit = Literal["fixed", "any", "vanishes", "diverges"]
 Q_MIN, Q_MAX = 1e-10, 1e10  # a length that leaves this range has vanished or diverged
 MAX_SIGMA = 1e60  # of a sigma: the fourth power, which V makes of it, is a number still
 _Q_INFINITE = 1e20  # stands for q = inf in a limit
@@ -88,7 +88,7 @@ class Ensemble:
         g = self.length(q) / q - 1
         return 0.0 if abs(g) < _FLAT else g
 
-    def iterate_to_fixed_point(self, start: float) -> tuple[float, Limit]:
+    def iterate_to_fixed_point(self, start: float) -> tuple[float, LengthLimit]:
         """Return the length that layers converge to from the variance ``start``, and what became of it.
 
         V is walked from ``start`` in the direction in which it moves; the first fixed point there is the one
@@ -148,7 +148,7 @@ class MeanField:
     """
 
     q_star: float
-    limit: Limit
+    limit: LengthLimit
     chi_1: float
     slope: float
     c_star: float | None
@@ -223,7 +223,7 @@ def _depth_scale(slope: float) -> float:
     return -1 / math.log(slope) if slope > 0 else 0.0
 
 
-def _note(net: Ensemble, limit: Limit, q: float) -> str:
+def _note(net: Ensemble, limit: LengthLimit, q: float) -> str:
     if limit == "any":
         return "every length is a fixed point: a net keeps the one it starts with"
     unstable = [f"{u:.4g}" for u in net.unstable_lengths()]

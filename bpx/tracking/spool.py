@@ -29,15 +29,12 @@ PIECE = 2**18  # bytes of metrics read at a time
 PRIVATE = 0o600  # its owner alone may read it: the target's address may hold a password
 
 
-Job = list[Any]  # a kind and its arguments, as JSON has them
-
-
 class Spool:
     """The spool of one run directory; safe to use from two threads."""
 
     def __init__(self, directory: Path, target: dict[str, str], sent: int = 0) -> None:
         self.directory, self.target, self.sent = directory, target, sent
-        self.todo: list[Job] = []
+        self.todo: list[list[Any]] = []
         self.changed = time.monotonic()
         self._lock = threading.Lock()
 

@@ -19,7 +19,7 @@ from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies, share_apart
 from bpx.engine import mlp
-from bpx.runs.networks import Redraw, build_network, change, command
+from bpx.runs.networks import FromPlan, build_network, change, command
 from bpx.runs.run import train_run
 from bpx.theory import critical_sigma_w, slope_verdict
 
@@ -42,7 +42,7 @@ def finding(*words):
         net.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         net.backward()
         return (
-            diagnose_pass(net, observe(net), predict_network(net, band=False)[-1], Redraw(plan, data, words)),
+            diagnose_pass(net, observe(net), predict_network(net, band=False)[-1], FromPlan(plan, data, words)),
             plan,
             data,
         )
@@ -188,14 +188,14 @@ def test_what_depends_on_the_activation_is_resolved_anew():
     auto = make_plan(composed("initializer.gain=auto"))
     assert auto.changed(change(auto.config, "activation", "tanh")[0]).initializer.gain == 5 / 3
     data = auto.source.load(spawn_rngs(0)["data"], np.dtype("float32"))
-    none = Redraw(auto, data)("activation", "softsign")  # the literature gives no gain for it: no network, no error
+    none = FromPlan(auto, data)("activation", "softsign")  # the literature gives no gain for it: no network, no error
     assert list(none.draws) == []
 
 
 def test_a_change_that_changes_nothing_is_none():
     f, plan, data = finding("model.depth=3")
     assert f.verdict == "healthy" and f.remedies == ()
-    redraw = Redraw(plan, data)
+    redraw = FromPlan(plan, data)
     assert redraw("normalization", "none") is None and redraw("dataset.scaling", plan.config.dataset.scaling) is None
     assert redraw("normalization", "layer") is not None
 
@@ -275,7 +275,7 @@ def test_trials_of_sweeps_and_runs_of_studies_draw_no_candidates(tmp_path, monke
     def drawn(self, key, value):
         raise AssertionError("a candidate was drawn")
 
-    monkeypatch.setattr(Redraw, "__call__", drawn)
+    monkeypatch.setattr(FromPlan, "__call__", drawn)
     monkeypatch.chdir(tmp_path)
     words = ["tracking=none", "max_steps=1", "probes=light", "tracking.figures=false", *CASES["sigmoid"]]
     done = train_run(composed(*words), "quiet", tmp_path, words, quiet=True)
@@ -329,7 +329,7 @@ def test_standardizing_loads_the_data_as_a_run_would(tmp_path):
     (tmp_path / "d.csv").write_text("\n".join(["seen,kind,label", *rows]) + "\n")
     words = ["dataset=file", f"dataset.path={tmp_path / 'd.csv'}", "dataset.categorical=onehot", "batch_size=4500"]
     plan = make_plan(composed(*words, "dataset.scaling=none", "model.depth=3"))
-    net = next(Redraw(plan, plan.load())("dataset.scaling", "standard").draws)
+    net = next(FromPlan(plan, plan.load())("dataset.scaling", "standard").draws)
     x = make_plan(composed(*words, "dataset.scaling=standard")).load().x_train
     batch = net.last_batch[0]
     assert len(batch) == 4500 and set(np.unique(batch[:, 1:])) == {0, 1}
