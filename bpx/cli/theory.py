@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -84,9 +85,9 @@ def architecture(checked: Plan) -> Architecture:
         activation=next(layer.function for layer in layers if isinstance(layer, Activation)),
         fans=fans,
         weight_std=std,
-        bias_std=initializer.bias_std,
+        bias_std=math.sqrt(sum(initializer.bias_rms(*pair) ** 2 for pair in pairwise(fans[:-1])) / (len(fans) - 2)),
         keep_prob=1 - config.dropout.rate,
-        normalization="none" if norm is None else norm.acts_like or norm.method,
+        normalization="none" if norm is None else norm.theory_name,
         residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=checked.settings.batch_size,
         orthogonal=isinstance(initializer, Orthogonal),

@@ -8,12 +8,12 @@ from typing import cast, final
 from omegaconf import DictConfig
 
 from bpx import engine
-from bpx.config.calls import construct, number
+from bpx.config.calls import check_call, construct, number
 from bpx.config.tree import plain
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.models import MODELS
-from bpx.engine.normalization import Normalization, make_normalization
+from bpx.engine.normalization import NORMALIZATIONS, Normalization, make_normalization
 from bpx.system.errors import NoAnswerError, UserError
 from bpx.system.text import brief
 
@@ -93,8 +93,12 @@ def _normalization(node: DictConfig) -> Normalization | None:
     """Return the normalization: one of bpx by its ``name``, one of another module by its ``_target_``."""
     if "_target_" in node:
         return cast(Normalization, construct("normalization", node))
+    settings = plain(node)
+    name = settings.pop("name")
+    if name in NORMALIZATIONS:
+        return check_call("normalization", NORMALIZATIONS[name], settings)
     try:
-        return make_normalization(node.name)
+        return make_normalization(name)
     except ValueError as error:
         raise UserError(str(error)) from error
 

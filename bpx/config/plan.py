@@ -63,6 +63,8 @@ class Settings:
         Whether progress is shown.
     resume
         The run that goes on.
+    replacement
+        Whether batches are drawn with replacement.
     allow
         Modules other than bpx that a stored configuration may import.
     """
@@ -77,6 +79,7 @@ class Settings:
     stop_when: list[str]
     progress: bool
     resume: str | None = None
+    replacement: bool = False
     allow: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -165,6 +168,12 @@ class Plan:
         """Build the optimizer and its schedule for a run of ``total_steps``; raises UserError."""
         schedule = cast(LRSchedule, construct("schedule", self.config.schedule, total_steps=total_steps))
         return cast(Optimizer, construct("optimizer", self.config.optimizer, schedule=schedule)), schedule
+
+    def bound_optimizer(self, total_steps: int, net: engine.Network) -> Optimizer:
+        """Return the optimizer of a run, bound to its network, with the rates that its initializer asks for."""
+        optimizer, _ = self.optimizer(total_steps)
+        optimizer.scale_rates(self.initializer.rates(net.parameters, optimizer.adaptive))
+        return optimizer.bind(net.parameters)
 
     def _sized(self, samples: int) -> Plan:
         size = self.settings.batch_size

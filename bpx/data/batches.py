@@ -24,14 +24,18 @@ class Batches:
         Samples a batch.
     rng : numpy.random.Generator
         Of the orders.
+    replacement : bool
+        Draw every sample from all of them, whatever was drawn before; an epoch has as many.
     """
 
-    def __init__(self, x: Array, y: Array, batch_size: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, x: Array, y: Array, batch_size: int, rng: np.random.Generator, replacement: bool = False
+    ) -> None:
         if len(x) != len(y):
             raise DataError(f"x has {len(x)} samples and y has {len(y)}: they must agree")
         if not 1 <= batch_size <= len(x):
             raise DataError(f"batch_size must be between 1 and the {len(x)} training samples, got {batch_size}")
-        self.x, self.y, self.batch_size, self.rng = x, y, batch_size, rng
+        self.x, self.y, self.batch_size, self.rng, self.replacement = x, y, batch_size, rng, replacement
         self._x = np.empty((batch_size, *x.shape[1:]), x.dtype)
         self._y = np.empty((batch_size, *y.shape[1:]), y.dtype)
         self.order = np.arange(len(x))
@@ -51,7 +55,9 @@ class Batches:
         Whoever stops in between goes on from there.
         """
         if self.position >= len(self.order):
-            self.order, self.position = self.rng.permutation(len(self.x)), 0
+            n = len(self.x)
+            self.order = self.rng.integers(0, n, n) if self.replacement else self.rng.permutation(n)
+            self.position = 0
         size = self.batch_size
         while self.position < len(self.order):
             rows = self.order[self.position : self.position + size]
@@ -70,8 +76,9 @@ class Batches:
         n = len(self.x)
         try:
             order, position = state["order"], state["position"]
-            fits = order.dtype == self.order.dtype and np.array_equal(np.sort(order), np.arange(n))
-            if not (fits and position.shape == () and position.dtype.kind == "i" and 0 <= position <= n):
+            fits = order.dtype == self.order.dtype and order.shape == (n,) and 0 <= order.min() <= order.max() < n
+            whole = self.replacement or np.array_equal(np.sort(order), np.arange(n))
+            if not (fits and whole and position.shape == () and position.dtype.kind == "i" and 0 <= position <= n):
                 raise ValueError(f"state['order']: expected a permutation of {n} samples and a position in it")
         except KeyError as error:
             raise ValueError(f"state[{error}]: missing") from error

@@ -15,7 +15,7 @@ from bpx.engine.arrays import Array, DType
 from bpx.engine.features import Column, Scaler
 from bpx.system.errors import UserError
 
-SCALINGS = ("none", "unit", "standard")
+SCALINGS = ("none", "unit", "standard", "global", "divide")
 SQUARABLE = 1e-140  # a deviation below it, or above its inverse, has no square in float64
 ROWS = 512  # scaled at a time: what is float64 in between stays in the processor's cache
 
@@ -137,16 +137,25 @@ class Source(ABC):
     val_size : int or float, optional
         Hold out so many of the training samples, or such a share of them, for validation.
     scaling : str
-        ``none``, ``unit`` (to [0, 1]) or ``standard`` (mean 0, variance 1), fitted on the training part alone.
+        ``none``, ``unit`` (to [0, 1]), ``standard`` (mean 0, variance 1), ``global`` (mean 0, variance 1 over all
+        features together), fitted on the training part alone, or ``divide`` (by ``divide``).
+    divide : float, optional
+        What ``scaling=divide`` divides by.
     """
 
     train_size: int | None = None
     val_size: int | float | None = None
     scaling: str = "standard"
+    divide: float | None = None
 
     def __post_init__(self) -> None:
         if self.scaling not in SCALINGS:
             raise DataError(f"dataset.scaling must be one of {', '.join(SCALINGS)}, got {self.scaling}")
+        if (self.scaling == "divide") != (self.divide is not None):
+            wanted = "be a number with" if self.divide is None else "be null without"
+            raise DataError(f"dataset.divide must {wanted} dataset.scaling=divide, got {self.divide}")
+        if self.divide is not None and not (0 < self.divide < math.inf):
+            raise DataError(f"dataset.divide must be positive and finite, got {self.divide}")
         if self.train_size is not None and self.train_size < 1:
             raise DataError(f"dataset.train_size must be at least 1, got {self.train_size}")
         size = self.val_size
@@ -200,7 +209,7 @@ class Source(ABC):
         names: list[str] | list[int] = [c.name for c in columns for _ in c.categories or ("",)] or list(
             range(raw.x.shape[1])
         )
-        scaler = fitted(raw.x[raw.train], self.scaling, names, unit)
+        scaler = fitted(raw.x[raw.train], self.scaling, names, unit, self.divide)
         words = np.array([c.categories is not None for c in columns for _ in c.categories or ("",)], bool)
         if words.any():
             scaler = Scaler(np.where(words, 0.0, scaler.shift), np.where(words, 1.0, scaler.scale))
@@ -235,8 +244,14 @@ class Source(ABC):
         }
 
 
-def fitted(train: Array, scaling: str, names: Sequence[object] = (), unit: tuple[float, float] | None = None) -> Scaler:
-    """Return the scaler of the rows ``train`` (n, n_in): none, unit (to [0, 1]) or standard (mean 0, variance 1).
+def fitted(
+    train: Array,
+    scaling: str,
+    names: Sequence[object] = (),
+    unit: tuple[float, float] | None = None,
+    divide: float | None = None,
+) -> Scaler:
+    """Return the scaler of the rows ``train`` (n, n_in): one of SCALINGS.
 
     A constant feature has scale 1, so that it is exactly zero; one near 1e-170 is scaled as any other. Raises
     DataError where a range leaves float64.
@@ -256,6 +271,13 @@ def fitted(train: Array, scaling: str, names: Sequence[object] = (), unit: tuple
                 away = train[:, k] - shift[k]
                 largest = np.abs(away).max()
                 scale[k] = largest and largest * np.sqrt(np.mean((away / largest) ** 2))
+        elif scaling == "global":
+            parts = [train[i : i + ROWS].astype(np.float64) for i in range(0, len(train), ROWS)]
+            mean = sum(float(part.sum()) for part in parts) / train.size
+            std = math.sqrt(sum(float(np.square(part - mean).sum()) for part in parts) / train.size)
+            shift, scale = shift + mean, scale * std
+        elif scaling == "divide" and divide is not None:
+            scale = scale * divide
     if not np.isfinite(scale).all():
         i = int(np.argmin(np.isfinite(scale)))
         raise DataError(f"feature {names[i] if names else i} is too large to be scaled")

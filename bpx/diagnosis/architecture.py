@@ -32,7 +32,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     """
     layers = list(net.layers())
     functions = activation_functions(net)
-    norms = {layer.acts_like or layer.method for layer in layers if isinstance(layer, Normalization)}
+    norms = {layer.theory_name for layer in layers if isinstance(layer, Normalization)}
     if len(functions) != 1 or len(norms) > 1:
         return None
     matrices = [np.asarray(dense.W.value, np.float64) for dense in net.dense]

@@ -18,7 +18,8 @@ from scipy.special import ndtr
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
-from bpx.engine.numbers import require_fraction, require_positive
+from bpx.engine.numbers import require, require_fraction, require_positive
+from bpx.engine.parameters import Parameter, ParameterVector
 
 
 class ActivationFunction(ABC):
@@ -39,7 +40,7 @@ class ActivationFunction(ABC):
     name: ClassVar[str]
     kinks: tuple[float, ...] = ()
     max_slope: float = 1.0
-    monotone: ClassVar[bool] = True
+    monotone: bool = True
 
     @abstractmethod
     def f(self, z: Array, out: Array) -> None:
@@ -48,6 +49,10 @@ class ActivationFunction(ABC):
     @abstractmethod
     def df(self, z: Array, a: Array, out: Array) -> None:
         """Write phi'(z) into ``out``; ``a`` is phi(z)."""
+
+    def layer(self) -> Activation:
+        """Return a layer of it, not yet built."""
+        return Activation(self)
 
 
 @lru_cache(maxsize=64)
@@ -308,13 +313,139 @@ class HardTanh(ActivationFunction):
         np.less(out, 1, out=out)
 
 
-ACTIVATIONS: dict[str, type[ActivationFunction]] = {
-    cls.name: cls
-    for cls in (Linear, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Softsign, HardTanh)
-}
+@final
+@dataclass(frozen=True)
+class Sin(ActivationFunction):
+    """The sine: phi(z) = sin z (Sitzmann et al. 2020)."""
+
+    name: ClassVar[str] = "sin"
+    monotone = False
+
+    def f(self, z: Array, out: Array) -> None:
+        """phi(z) = sin z."""
+        np.sin(z, out=out)
+
+    def df(self, z: Array, a: Array, out: Array) -> None:
+        """phi'(z) = cos z."""
+        np.cos(z, out=out)
 
 
 @final
+@dataclass(frozen=True)
+class Mish(ActivationFunction):
+    """A smooth rectifier with a dip: phi(z) = z tanh(log(1 + exp z)) (Misra 2020)."""
+
+    name: ClassVar[str] = "mish"
+    max_slope = 1.0884981612516  # at z = 1.4906
+    monotone = False
+
+    def f(self, z: Array, out: Array) -> None:
+        """phi(z) = z n / (n + 2), n = exp(z) (exp(z) + 2)."""
+        self._gate(z, out)
+        out *= z
+
+    def df(self, z: Array, a: Array, out: Array) -> None:
+        """phi'(z) = t + z (1 - t**2) sigmoid(z), t = tanh(log(1 + exp z))."""
+        self._gate(z, out)
+        near = np.clip(z, -40, 40)  # beyond, the second term is 0
+        sigmoid = np.empty_like(near)
+        _sigmoid(near, sigmoid)
+        out += near * (1 - out * out) * sigmoid
+
+    @staticmethod
+    def _gate(z: Array, out: Array) -> None:
+        e = np.exp(np.minimum(z, 20))  # from there on the gate is 1, to rounding
+        np.multiply(e, e + 2, out=e)
+        np.divide(e, e + 2, out=out)
+
+
+@final
+@dataclass(frozen=True)
+class HardSwish(ActivationFunction):
+    """SiLU in straight lines: phi(z) = z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)."""
+
+    name: ClassVar[str] = "hard_swish"
+    kinks = (-3.0, 3.0)
+    max_slope = 1.5  # at z = 3, from the left
+    monotone = False
+
+    def f(self, z: Array, out: Array) -> None:
+        """phi(z) = z min(max(z + 3, 0), 6) / 6."""
+        np.add(z, 3, out=out)
+        np.clip(out, 0, 6, out=out)
+        out *= 1 / 6
+        out *= z
+
+    def df(self, z: Array, a: Array, out: Array) -> None:
+        """phi'(z) = 0 where z <= -3, (2 z + 3) / 6 up to 3, then 1."""
+        np.clip(z, -3, 3, out=out)
+        out *= 1 / 3
+        out += 0.5
+        np.copyto(out, 0, where=z <= -3)
+        np.copyto(out, 1, where=z > 3)
+
+
+@final
+@dataclass(frozen=True)
+class ReLU6(ActivationFunction):
+    """A rectifier cut off at 6: phi(z) = min(max(z, 0), 6) (Krizhevsky 2010)."""
+
+    name: ClassVar[str] = "relu6"
+    kinks = (0.0, 6.0)
+
+    def f(self, z: Array, out: Array) -> None:
+        """phi(z) = min(max(z, 0), 6)."""
+        np.clip(z, 0, 6, out=out)
+
+    def df(self, z: Array, a: Array, out: Array) -> None:
+        """phi'(z) = 1 where 0 < z <= 6, else 0."""
+        np.copyto(out, (z > 0) & (z <= 6))
+
+
+@final
+@dataclass(frozen=True)
+class PReLU(ActivationFunction):
+    """A rectifier that learns its leak: phi(z) = z where z > 0, else slope * z.
+
+    ``slope`` is where it starts; every layer learns one of its own, which does not decay. (He et al. 2015, the
+    channel-shared form.)
+    """
+
+    name: ClassVar[str] = "prelu"
+    kinks = (0.0,)
+    slope: float = 0.25
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_slope", max(1.0, abs(self.slope)))
+        object.__setattr__(self, "monotone", not self.slope < 0)
+
+    def f(self, z: Array, out: Array) -> None:
+        """phi(z) = max(z, 0) + slope * min(z, 0)."""
+        np.minimum(z, 0, out=out)
+        out *= self.slope
+        out += np.maximum(z, 0)
+
+    def df(self, z: Array, a: Array, out: Array) -> None:
+        """phi'(z) = 1 where z > 0, else slope."""
+        np.greater(z, 0, out=out)
+        out *= 1 - self.slope
+        out += self.slope
+
+    def layer(self) -> Activation:
+        """Return the layer that learns the slope; raises ValueError where it starts beyond a finite number."""
+        require(math.isfinite(self.slope), "activation.slope", "finite", self.slope)
+        return LearnedSlope(self)
+
+
+ACTIVATIONS: dict[str, type[ActivationFunction]] = {
+    cls.name: cls
+    for cls in (
+        Linear, Sigmoid, Tanh, ReLU, LeakyReLU, ELU, SELU, GELU, SiLU, Softplus, Softsign, HardTanh, Sin, Mish,
+        HardSwish, ReLU6, PReLU,
+    )
+}  # fmt: skip
+
+
 class Activation(Layer):
     """Apply phi to every unit: a = phi(z), delta = da * phi'(z)."""
 
@@ -336,3 +467,33 @@ class Activation(Layer):
         self.function.df(self.x, self.y, self.dx)
         self.dx *= dy
         return self.dx
+
+
+@final
+class LearnedSlope(Activation):
+    """PReLU with its slope as a parameter: dslope = sum of dy * min(z, 0) (He et al. 2015, eq. 3)."""
+
+    function: PReLU
+    slope: Parameter
+
+    def __init__(self, function: PReLU) -> None:
+        super().__init__(function)
+        self.start = function.slope
+
+    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+        """Declare the slope, one number."""
+        self.slope = parameters.declare(f"{name}.slope", (1,), weight=False, start=self.start)
+        return self.place(name, n_in, n_in)
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute a = phi(z) with the slope as it is now."""
+        slope = float(self.slope.value[0])
+        if slope != self.function.slope:
+            self.function = PReLU(slope)
+        return super().forward(x, train)
+
+    def backward(self, dy: Array) -> Array:
+        """Compute dslope and delta = da * phi'(z)."""
+        np.minimum(self.x, 0, out=self.dx)
+        self.slope.grad[0] = np.vdot(self.dx, dy)
+        return super().backward(dy)

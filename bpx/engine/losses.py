@@ -165,13 +165,13 @@ class MeanSquaredError(Loss):
 
     (Rumelhart et al. 1986, eq. 3.)
 
-    phi is ``output``: linear, sigmoid or tanh.
+    phi is ``output``: linear, sigmoid, tanh or relu.
     """
 
     name: ClassVar[str] = "mean_squared_error"
     classifies = False
     output: str = "linear"
-    OUTPUTS: ClassVar[tuple[str, ...]] = ("linear", "sigmoid", "tanh")
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("linear", "sigmoid", "tanh", "relu")
 
     def __post_init__(self) -> None:
         require(self.output in self.OUTPUTS, "loss.output", f"one of {', '.join(self.OUTPUTS)}", self.output)

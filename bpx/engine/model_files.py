@@ -63,7 +63,7 @@ def save_model(
         "columns": [asdict(column) for column in columns],
     }
     (directory / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    arrays: Json = {f"state/{key}": value for key, value in _tensors(net).items()}
+    arrays: Json = {f"state/{key}": value for key, value in net.tensors().items()}
     if target_scaler is not None:
         arrays |= {"target_shift": target_scaler.shift, "target_scale": target_scaler.scale}
     np.savez(directory / "model.npz", scaler_shift=scaler.shift, scaler_scale=scaler.scale, **arrays)
@@ -138,7 +138,7 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
         if "theta" in state:
             net.load_state_dict(state)
         else:
-            tensors = _tensors(net)
+            tensors = net.tensors()
             for key, value in check_state(tensors, state).items():
                 tensors[key][...] = value
         columns = tuple(_column(entry) for entry in description.get("columns", ()))
@@ -154,14 +154,6 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
     except Exception as error:  # a damaged file raises whatever its damage runs into
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the model in {directory} cannot be read: {text}") from error
-
-
-def _tensors(net: Network) -> dict[str, Array]:
-    """Return the parameters and the running statistics of ``net``, not copied, by name: ``layer_01.dense.W``, ..."""
-    tensors = {p.name: p.value for p in net.parameters}
-    for layer in net.layers():
-        tensors |= layer.statistics()
-    return tensors
 
 
 def _scaler(arrays: Arrays, name: str, n: int) -> Scaler:

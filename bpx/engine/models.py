@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
+from bpx.engine.activations import ACTIVATIONS, ActivationFunction
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.initializers import INITIALIZERS, HeNormal, Initializer
@@ -151,7 +151,7 @@ def normalization(spec: NetworkSpec) -> list[Layer]:
 def unit(spec: NetworkSpec, normalized: bool = True) -> list[Layer]:
     """Return what stands behind a Dense: the normalization, the activation, dropout."""
     dropout = [Dropout(spec.dropout)] if spec.dropout else []
-    return [*(normalization(spec) if normalized else []), Activation(spec.activation), *dropout]
+    return [*(normalization(spec) if normalized else []), spec.activation.layer(), *dropout]
 
 
 def has_bias(spec: NetworkSpec) -> bool:

@@ -59,9 +59,6 @@ class Network:
         self.dense = self._find_dense()
         self.blocks[0].needs_input_grad = False
         self.parameters.allocate(self.dtype)
-        for p in self.parameters:
-            if p.name.endswith(".gamma"):
-                p.value.fill(1)
         self._rows = 0
         self.last_batch: tuple[Array, Array] | None = None
         self._evaluator: Network | None = None
@@ -75,11 +72,20 @@ class Network:
             yield from block.layers()
 
     def initialize(self, initializer: Initializer, rng: np.random.Generator) -> None:
-        """Draw all weights, and the biases from N(0, bias_std**2)."""
-        for dense in self.dense:
-            initializer(rng, dense.W.value)
+        """Draw all weights and biases, layer by layer from the input on; raises ValueError where they do not fit."""
+        for i, dense in enumerate(self.dense):
+            initializer.of_layer(i, len(self.dense))(rng, dense.W.value)
             if dense.b is not None:
-                dense.b.value[...] = rng.standard_normal(dense.b.shape) * initializer.bias_std
+                initializer.draw_bias(rng, dense.b.value, dense.n_in)
+        initializer.assign(self.tensors())
+
+    def tensors(self) -> dict[str, Array]:
+        """Return the parameters and the running statistics, not copied, by name: ``layer_01.dense.W``, ..."""
+        return {p.name: p.value for p in self.parameters} | self.statistics()
+
+    def statistics(self) -> dict[str, Array]:
+        """Return the running statistics of all layers, not copied, by name."""
+        return {key: value for layer in self.layers() for key, value in layer.statistics().items()}
 
     def bind(self, batch: int, rng: np.random.Generator | None = None) -> Network:
         """Allocate the buffers for up to ``batch`` rows; ``rng`` draws dropout's masks."""
@@ -159,10 +165,7 @@ class Network:
             held[key][...] = value
 
     def _held(self) -> dict[str, Array]:
-        held = {"theta": self.parameters.theta}
-        for layer in self.layers():
-            held |= layer.statistics()
-        return held
+        return {"theta": self.parameters.theta} | self.statistics()
 
     def _evaluation(self) -> Network:
         if self._evaluator is None:

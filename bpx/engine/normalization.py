@@ -9,15 +9,16 @@ import numpy as np
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Layer
-from bpx.engine.numbers import require_fraction
+from bpx.engine.numbers import require_fraction, require_positive
 from bpx.engine.parameters import Parameter, ParameterVector
 from bpx.engine.parts import make
 
 EPSILON = 1e-5
+NEGLIGIBLE = 1e-3  # an epsilon beyond it changes what theory predicts
 
 
 class Normalization(Layer):
-    """A layer that makes its input of unit scale.
+    """A layer that makes its input of unit scale; ``eps`` is added to the variance, or to the mean square.
 
     A network holds a copy of it for every hidden layer, made before ``build``; the parameters of ``__init__`` are kept
     as attributes of the same names, so that a saved model can hold them.
@@ -45,9 +46,21 @@ class Normalization(Layer):
     beta: Parameter
     xhat: Array
 
+    def __init__(self, eps: float = EPSILON) -> None:
+        super().__init__()
+        require_positive("normalization.eps", eps)
+        self.eps = eps
+
+    @property
+    def theory_name(self) -> str:
+        """What theory calls it: ``acts_like``, unless there is none, or an epsilon that its predictions do not know."""
+        if self.acts_like is not None and self.eps > NEGLIGIBLE:
+            return f"{self.method} with eps {self.eps:g}"
+        return self.acts_like or self.method
+
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
         """Declare gamma, and beta where there is a shift."""
-        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False)
+        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False, start=1.0)
         if self.has_shift:
             self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
         return self.place(name, n_in, n_in)
@@ -72,9 +85,9 @@ class BatchNorm(Normalization):
     method = acts_like = "batch"
     has_shift = over_batch = True
 
-    def __init__(self, momentum: float = 0.9) -> None:
-        super().__init__()
-        require_fraction("momentum", momentum)
+    def __init__(self, momentum: float = 0.9, eps: float = EPSILON) -> None:
+        super().__init__(eps)
+        require_fraction("normalization.momentum", momentum)
         self.momentum = momentum
 
     def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
@@ -105,7 +118,7 @@ class BatchNorm(Normalization):
         else:
             mean, var = self.running_mean.astype(x.dtype), self.running_var.astype(x.dtype)
             np.subtract(x, mean, out=xhat)
-        self.inverse = 1 / np.sqrt(var + EPSILON)
+        self.inverse = 1 / np.sqrt(var + self.eps)
         xhat *= self.inverse
         np.multiply(xhat, self.gamma.value, out=self.y)
         self.y += self.beta.value
@@ -144,7 +157,7 @@ class LayerNorm(Normalization):
         xhat, y = self.xhat, self.y
         np.subtract(x, np.dot(x, self._mean)[:, None], out=xhat)
         np.multiply(xhat, xhat, out=y)
-        self.inverse = 1 / np.sqrt(np.dot(y, self._mean) + EPSILON)[:, None]
+        self.inverse = 1 / np.sqrt(np.dot(y, self._mean) + self.eps)[:, None]
         xhat *= self.inverse
         np.multiply(xhat, self.gamma.value, out=y)
         y += self.beta.value
@@ -178,7 +191,7 @@ class RMSNorm(Normalization):
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y; training and evaluation are the same."""
         np.multiply(x, x, out=self.y)
-        self.inverse = 1 / np.sqrt(np.dot(self.y, self._mean) + EPSILON)[:, None]
+        self.inverse = 1 / np.sqrt(np.dot(self.y, self._mean) + self.eps)[:, None]
         np.multiply(x, self.inverse, out=self.xhat)
         np.multiply(self.xhat, self.gamma.value, out=self.y)
         return self.y

@@ -6,11 +6,11 @@ theta += factor * u. Between the two a probe can read theta, u and factor of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 from bpx.engine.arrays import Array, Arrays
-from bpx.engine.blas import axpy
+from bpx.engine.blas import axpy, norm
 from bpx.engine.memory import add_prefix, select_prefix
 from bpx.engine.parameters import ParameterVector
 from bpx.engine.schedules import Constant, LRSchedule
@@ -23,6 +23,7 @@ from bpx.engine.transforms import (
     Momentum,
     Nesterov,
     RMSprop,
+    ScaleRates,
     Transform,
     WeightDecay,
 )
@@ -73,6 +74,26 @@ class Optimizer:
             transform.parameters = parameters
             transform.bind(parameters)
         return self
+
+    def scale_rates(self, rates: Mapping[str, float]) -> None:
+        """Multiply the learning rate of parameters by name; to be called before ``bind``."""
+        if rates:
+            self.chain.insert(self.chain.index(self.rate), ScaleRates(rates))
+            self.rescales_only = False
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a transform divides every entry by a running scale of its own."""
+        return any(transform.adaptive for transform in self.chain)
+
+    def penalty(self) -> float:
+        """Return what weight decay adds to the cost, rate / 2 * |W|**2; 0 where it is decoupled from the gradient."""
+        for transform in self.chain:
+            if isinstance(transform, WeightDecay):
+                return 0.5 * transform.rate * norm(self.parameters.theta[: self.parameters.n_weights]) ** 2
+            if not transform.clips:
+                break
+        return 0.0
 
     def state_dict(self) -> Arrays:
         """Return copies of the state of every transform."""

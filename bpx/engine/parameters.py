@@ -11,13 +11,13 @@ from bpx.engine.arrays import Array, Arrays, DType, zeros
 class Parameter:
     """A named tensor: ``value`` and ``grad`` are views into the vector's theta and grad."""
 
-    __slots__ = ("grad", "is_weight", "name", "shape", "value")
+    __slots__ = ("grad", "is_weight", "name", "shape", "start", "value")
 
     value: Array
     grad: Array
 
-    def __init__(self, name: str, shape: tuple[int, ...], is_weight: bool) -> None:
-        self.name, self.shape, self.is_weight = name, shape, is_weight
+    def __init__(self, name: str, shape: tuple[int, ...], is_weight: bool, start: float = 0.0) -> None:
+        self.name, self.shape, self.is_weight, self.start = name, shape, is_weight, start
 
     @property
     def size(self) -> int:
@@ -39,25 +39,27 @@ class ParameterVector:
         self.tensors: list[Parameter] = []
         self.n_weights = 0
 
-    def declare(self, name: str, shape: tuple[int, ...], *, weight: bool) -> Parameter:
-        """Add a parameter; its views exist once ``allocate`` ran."""
-        parameter = Parameter(name, shape, weight)
+    def declare(self, name: str, shape: tuple[int, ...], *, weight: bool, start: float = 0.0) -> Parameter:
+        """Add a parameter, all its entries ``start``; its views exist once ``allocate`` ran."""
+        parameter = Parameter(name, shape, weight, start)
         self.tensors.append(parameter)
         return parameter
 
     def allocate(self, dtype: DType) -> None:
-        """Create theta and grad, zeroed, and point every parameter's views into them."""
+        """Create theta and grad, point every parameter's views into them, and set the values that they start with."""
         self.tensors.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
         size = sum(p.size for p in self.tensors)
         self.n_weights = sum(p.size for p in self.tensors if p.is_weight)
         self.theta = zeros(size, dtype)
         self.grad = zeros(size, dtype)
         self._view()
+        for p in self.tensors:
+            p.value.fill(p.start)
 
     def replica(self) -> ParameterVector:
         """Return a vector that shares theta and has a gradient of its own."""
         other = ParameterVector()
-        other.tensors = [Parameter(p.name, p.shape, p.is_weight) for p in self.tensors]
+        other.tensors = [Parameter(p.name, p.shape, p.is_weight, p.start) for p in self.tensors]
         other.n_weights = self.n_weights
         other.theta = self.theta
         other.grad = zeros(self.grad.size, self.grad.dtype)

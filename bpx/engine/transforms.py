@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, final
 
 import numpy as np
@@ -28,9 +29,15 @@ class Transform(Stateful, ABC):
         Theta and its gradient, set before ``bind`` is called.
     rescales_only : bool
         Whether the factor alone changes: u stays the gradient, bit for bit.
+    adaptive : bool
+        Whether it divides every entry by a running scale of its own.
+    clips : bool
+        Whether it limits the gradient.
     """
 
     rescales_only: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
+    clips: ClassVar[bool] = False
     parameters: ParameterVector
 
     def bind(self, parameters: ParameterVector) -> None:
@@ -52,6 +59,8 @@ def _absorb(u: Array, factor: float) -> Array:
 class ClipValue(Transform):
     """Clip every entry to [-limit, limit] (Mikolov 2012)."""
 
+    clips = True
+
     def __init__(self, limit: float) -> None:
         require_positive("optimizer.clip_value", limit)
         self.limit = limit
@@ -70,7 +79,7 @@ class ClipNorm(Transform):
     (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
     """
 
-    rescales_only = True
+    rescales_only = clips = True
     state_fields = ("coefficient", "n_clipped")
 
     def __init__(self, limit: float) -> None:
@@ -150,6 +159,7 @@ class RMSprop(Transform):
     (Tieleman & Hinton 2012, lecture 6.5.)
     """
 
+    adaptive = True
     state_fields = ("s",)
 
     def __init__(self, decay: float, eps: float) -> None:
@@ -176,6 +186,7 @@ class Adam(Transform):
     direction (m / (1 - beta1**t)) / (sqrt(s / (1 - beta2**t)) + eps). (Kingma & Ba 2015, algorithm 1.)
     """
 
+    adaptive = True
     state_fields = ("m", "s", "t")
 
     def __init__(self, beta1: float, beta2: float, eps: float) -> None:
@@ -207,6 +218,24 @@ def _root_mean_square(g: Array, s: Array, decay: float, out: Array) -> None:
     s *= decay
     axpy(out, s, 1 - decay)
     np.sqrt(s, out=out)
+
+
+@final
+class ScaleRates(Transform):
+    """Multiply the learning rate of named parameters."""
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self.rates = rates
+
+    def bind(self, parameters: ParameterVector) -> None:
+        """Own the factors and a direction, both laid out like theta."""
+        self.factors, self.scaled = np.ones_like(parameters.theta), np.zeros_like(parameters.theta)
+        for name, factors in parameters.views(self.factors).items():
+            factors.fill(self.rates.get(name, 1.0))
+
+    def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
+        """Return u times the factors, in a vector of its own: u may be a velocity."""
+        return np.multiply(u, self.factors, out=self.scaled), factor
 
 
 @final

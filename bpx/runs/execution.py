@@ -51,9 +51,9 @@ class Execution:
         self.job, self.plan, self.data, self.net = job, plan, data, net
         self.tracker, self.stop, self.watcher = plan.tracker, stop, watcher
         self.outputs = Outputs(job.directory, plan.tracker)
-        batches = Batches(data.x_train, data.y_train, settings.batch_size, job.rngs["shuffle"])
+        batches = Batches(data.x_train, data.y_train, settings.batch_size, job.rngs["shuffle"], settings.replacement)
         self.cadence = Cadence(settings.epochs, len(batches), settings.max_steps)
-        optimizer = plan.optimizer(self.cadence.total_steps)[0].bind(net.parameters)
+        optimizer = plan.bound_optimizer(self.cadence.total_steps, net)
         self.measurement = Measurement(
             plan,
             data,

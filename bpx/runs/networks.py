@@ -17,7 +17,7 @@ from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
 
 COMMAND = "python -m bpx.train"
-CARRIED = ("bias_std", "depth", "width", "hidden")  # keys that a new option of the group takes over
+CARRIED = ("bias_std", "bias", "depth", "width", "hidden")  # keys that a new option of the group takes over
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 
@@ -37,7 +37,10 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
     """Return a plan's network for these data, initialized and bound; raises UserError where they do not fit."""
     plan = plan.decided(data.n_classes is not None, len(data.x_train))
     net, size = empty_network(plan, data), plan.settings.batch_size
-    net.initialize(plan.initializer, rngs["initialization"])
+    try:
+        net.initialize(plan.initializer, rngs["initialization"])
+    except ValueError as error:
+        raise UserError(str(error)) from error
     net.bind(size, rngs["dropout"])
     if plan.initializer.needs_data:
         scale_to_unit_variance(net, data.x_train[:size])

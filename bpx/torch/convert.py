@@ -15,7 +15,7 @@ from bpx.engine.dropout import Dropout
 from bpx.engine.layer import Layer
 from bpx.engine.losses import Loss
 from bpx.engine.network import Network
-from bpx.engine.normalization import EPSILON, NORMALIZATIONS, Normalization
+from bpx.engine.normalization import NORMALIZATIONS, Normalization
 from bpx.engine.residual import Residual as EngineResidual
 from bpx.torch.modules import function, role
 
@@ -32,6 +32,10 @@ MODULES: dict[str, Callable[[Any], nn.Module]] = {  # of the activations, by nam
     "softplus": lambda f: nn.Softplus(),
     "softsign": lambda f: nn.Softsign(),
     "hard_tanh": lambda f: nn.Hardtanh(),
+    "mish": lambda f: nn.Mish(),
+    "hard_swish": lambda f: nn.Hardswish(),
+    "relu6": lambda f: nn.ReLU6(),
+    "prelu": lambda f: nn.PReLU(init=f.slope),
 }
 
 
@@ -107,7 +111,8 @@ def _module(layer: Layer) -> nn.Module:
     if isinstance(layer, Dense):
         return _linear(layer)
     if isinstance(layer, Activation):
-        return activation_module(layer.function)
+        module = activation_module(layer.function)
+        return module.to(torch.from_numpy(layer.y[:0]).dtype) if layer.parameters() else module
     if isinstance(layer, Dropout):
         return nn.Dropout(layer.rate)
     if isinstance(layer, Normalization):
@@ -137,11 +142,11 @@ def _norm(layer: Any) -> nn.Module:
     n, dtype = layer.n_in, torch.from_numpy(layer.gamma.value[:0]).dtype
     made: nn.Module
     if layer.method == "batch":
-        made = nn.BatchNorm1d(n, eps=EPSILON, momentum=1 - layer.momentum, dtype=dtype)
+        made = nn.BatchNorm1d(n, eps=layer.eps, momentum=1 - layer.momentum, dtype=dtype)
         _set(made.running_mean, layer.running_mean)
         _set(made.running_var, layer.running_var)
     elif layer.method in ("layer", "rms"):
-        made = (nn.LayerNorm if layer.method == "layer" else nn.RMSNorm)(n, eps=EPSILON, dtype=dtype)
+        made = (nn.LayerNorm if layer.method == "layer" else nn.RMSNorm)(n, eps=layer.eps, dtype=dtype)
     else:
         raise ValueError(f"{layer.name}: PyTorch has no counterpart for {type(layer).__name__}")
     _set(made.weight, layer.gamma.value)
@@ -175,9 +180,9 @@ def _layers(name: str, part: nn.Module, copies: list[tuple[Layer, nn.Module]]) -
     elif isinstance(part, nn.Dropout):
         layer = Dropout(part.p)
     elif role(part) == "activation" and (known := function(part)) is not None and not _approximate(part):
-        layer = Activation(known)
+        layer = known.layer()
     elif (method := _method(part)) is not None:
-        layer = NORMALIZATIONS[method]()
+        layer = NORMALIZATIONS[method](eps=part.eps)
         if method == "batch":
             layer.momentum = 1 - float(part.momentum)  # type: ignore[attr-defined]
     else:
@@ -191,10 +196,10 @@ def _approximate(part: nn.Module) -> bool:
 
 
 def _method(part: nn.Module) -> str | None:
-    """Return the engine's name of a normalization over the last axis with scale (and shift), at its own epsilon."""
+    """Return the engine's name of a normalization over the last axis with scale (and shift)."""
     kinds = {nn.BatchNorm1d: "batch", nn.LayerNorm: "layer", nn.RMSNorm: "rms"}
     method = kinds.get(type(part))
-    if method is None or part.weight is None or part.weight.dim() != 1 or part.eps != EPSILON:
+    if method is None or part.weight is None or part.weight.dim() != 1:
         return None
     if method == "batch" and (not part.track_running_stats or part.momentum is None):
         return None
@@ -204,7 +209,7 @@ def _method(part: nn.Module) -> str | None:
 def _copy(layer: Layer, part: nn.Module) -> None:
     """Copy a module's numbers into a built layer."""
     numbers = {key: value.detach().cpu().numpy() for key, value in [*part.named_parameters(), *part.named_buffers()]}
-    names = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias"}
+    names = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "slope": "weight"}
     for key, parameter in layer.parameters().items():
         value = numbers[names[key]]
         parameter.value[...] = value.T if key == "W" else value

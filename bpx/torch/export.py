@@ -94,10 +94,7 @@ def export(model: SavedModel, form: str, path: Path) -> None:
 
 
 def _named(model: SavedModel) -> dict[str, Any]:
-    named = {p.name: p.value for p in model.net.parameters}
-    for layer in model.net.layers():
-        named |= layer.statistics()
-    named |= {"scaler.shift": model.scaler.shift, "scaler.scale": model.scaler.scale}
+    named = model.net.tensors() | {"scaler.shift": model.scaler.shift, "scaler.scale": model.scaler.scale}
     if model.target_scaler is not None:
         named |= {"target.shift": model.target_scaler.shift, "target.scale": model.target_scaler.scale}
     return named

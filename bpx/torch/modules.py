@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction, LeakyReLU
+from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction, LeakyReLU, PReLU
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -85,10 +85,14 @@ def function(module: nn.Module) -> ActivationFunction | None:
         return ACTIVATIONS["gelu"]()  # its approximation by tanh differs by at most 5e-4
     if isinstance(module, nn.Softplus):
         return ACTIVATIONS["softplus"]() if module.beta == 1 else None
-    if isinstance(module, nn.Hardtanh):  # ReLU6 is one of them
+    if isinstance(module, nn.PReLU):
+        return PReLU(slope=float(module.weight)) if module.num_parameters == 1 else None
+    if isinstance(module, nn.ReLU6):  # a Hardtanh too
+        return ACTIVATIONS["relu6"]()
+    if isinstance(module, nn.Hardtanh):
         return ACTIVATIONS["hard_tanh"]() if (module.min_val, module.max_val) == (-1, 1) else None
     names = {"Identity": "linear", "Sigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu", "SELU": "selu", "SiLU": "silu",
-             "Softsign": "softsign"}  # fmt: skip
+             "Softsign": "softsign", "Mish": "mish", "Hardswish": "hard_swish"}  # fmt: skip
     name = names.get(type(module).__name__)
     return None if name is None else ACTIVATIONS[name]()
 

@@ -80,6 +80,13 @@ def fit(
     report, total, evaluate_every = cadence.report_schedule, cadence.total_steps, cadence.evaluate_every * len(batches)
     shifts = net.parameters.grad[net.parameters.n_weights :]  # finite only if every delta is
 
+    def costs() -> dict[str, float]:
+        """Return the mean cost since the last record, and beside it the one with the penalty of weight decay."""
+        metrics, penalty = p.take(), optimizer.penalty()
+        if penalty and "cost/train" in metrics:
+            metrics["cost/objective"] = metrics["cost/train"] + penalty
+        return metrics
+
     def record(
         metrics: dict[str, float],
         measured: tuple[Reading, ...] = (),
@@ -115,7 +122,7 @@ def fit(
         if reported or looking:
             metrics = {"lr": optimizer.lr} if reported else {}
             if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
-                metrics |= p.take()
+                metrics |= costs()
             yield record(metrics, probe_set.measured(p.step), reported)
         optimizer.apply()
         p.step += 1
@@ -124,7 +131,7 @@ def fit(
             if not math.isfinite(net.parameters.theta.sum()) and not np.isfinite(net.parameters.theta).all():
                 yield record({}, nonfinite=trace(net, optimizer, p.step, J))
                 return
-            metrics, p.evaluated = p.take(), p.step
+            metrics, p.evaluated = costs(), p.step
             if validation is not None:
                 metrics |= _validate(training, validation)
             yield record(metrics)

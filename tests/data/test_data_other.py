@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bpx.data import SOURCES, Batches, DataError
+from bpx.data import SOURCES, Batches, DataError, Digits
 
 F64 = np.dtype("float64")
 MADE = ("classification", "moons", "spirals", "digits")
@@ -130,3 +130,28 @@ def test_every_sample_once_an_epoch(rng):
     assert np.concatenate(same).tolist() == orders[0]
     with pytest.raises(DataError, match="23"):
         Batches(x, np.arange(23), 24, rng)
+
+
+def test_global_scaling_and_a_constant_divisor():
+    raw, dtype = Digits(scaling="none"), np.dtype(np.float64)
+    x = raw.load(np.random.default_rng(0), dtype).x_train
+    scaled = Digits(scaling="global").load(np.random.default_rng(0), dtype)
+    np.testing.assert_allclose(scaled.x_train, (x - x.mean()) / x.std(), atol=1e-12)
+    divided = Digits(scaling="divide", divide=16).load(np.random.default_rng(0), dtype)
+    np.testing.assert_array_equal(divided.x_train, x / 16)
+    for keys, said in (({"divide": 3.0}, "null without"), ({"scaling": "divide"}, "a number with")):
+        with pytest.raises(DataError, match=f"dataset.divide must be {said}"):
+            Digits(**keys)
+    with pytest.raises(DataError, match="positive and finite, got -1"):
+        Digits(scaling="divide", divide=-1)
+
+
+def test_batches_with_replacement_draw_like_a_die(rng):
+    x = np.arange(50)[:, None]
+    batches = Batches(x, np.arange(50), 10, rng, replacement=True)
+    epochs = [np.concatenate([yb.copy() for _, yb in batches.epoch()]) for _ in range(400)]
+    assert all(len(epoch) == 50 for epoch in epochs)
+    missing = np.mean([50 - len(set(epoch)) for epoch in epochs]) / 50
+    assert missing == pytest.approx((1 - 1 / 50) ** 50, abs=0.01)
+    other = Batches(x, np.arange(50), 10, rng, replacement=True)
+    other.load_state_dict(batches.state_dict())

@@ -25,7 +25,9 @@ from bpx.engine import (
     sgd,
 )
 from bpx.engine.blas import norm
+from bpx.engine.features import Scaler
 from bpx.engine.lsuv import scale_to_unit_variance
+from bpx.engine.model_files import load_model, save_model
 from bpx.engine.models import build
 from bpx.engine.spec import NetworkSpec
 
@@ -45,11 +47,28 @@ def test_the_largest_slope_is_reached_and_monotone_is_so(name):
 
 def test_published_activation_values():
     values = {"selu": 1.0507009873554805, "gelu": 0.8413447460685429, "silu": 0.7310585786300049,
-              "softplus": 1.3132616875182228, "softsign": 0.5, "sigmoid": 0.7310585786300049}  # fmt: skip
+              "softplus": 1.3132616875182228, "softsign": 0.5, "sigmoid": 0.7310585786300049,
+              "sin": 0.8414709848078965, "mish": 0.8650983882673103, "hard_swish": 2 / 3}  # fmt: skip
     for name, at_one in values.items():
         a = np.empty((1, 1))
         ACTIVATIONS[name]().f(np.ones((1, 1)), a)
         assert a[0, 0] == pytest.approx(at_one, rel=1e-12), name
+
+
+def test_prelu_learns_its_slope_and_a_saved_network_has_it(rng, tmp_path):
+    net = mlp(4, [6, 6], 3, {"name": "prelu", "slope": 0.1}, dtype="float64").bind(8)
+    optimizer = OPTIMIZERS["sgd"](lr=0.5, weight_decay=0.1).bind(net.parameters)
+    x, y = rng.standard_normal((8, 4)), rng.integers(0, 3, 8)
+    slopes = [p for p in net.parameters if p.name.endswith(".slope")]
+    assert [p.value.tolist() for p in slopes] == [[0.1], [0.1]] and not any(p.is_weight for p in slopes)
+    for _ in range(5):
+        net.cost(x, y)
+        net.backward()
+        optimizer.propose()
+        optimizer.apply()
+    assert all(abs(p.value[0] - 0.1) > 1e-3 for p in slopes)
+    save_model(tmp_path, net, Scaler(np.zeros(4), np.ones(4)))
+    np.testing.assert_array_equal(load_model(tmp_path).net.predict(x), net.predict(x))
 
 
 N_IN, N_OUT = 400, 300

@@ -11,10 +11,17 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 STEPS, B = 20, 16
 
+
+class Sin(nn.Module):
+    def forward(self, x):
+        return torch.sin(x)
+
+
 TORCH_ACTIVATIONS = {
     "linear": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU, "selu": nn.SELU, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus,
-    "softsign": nn.Softsign, "hard_tanh": nn.Hardtanh,
+    "softsign": nn.Softsign, "hard_tanh": nn.Hardtanh, "mish": nn.Mish, "hard_swish": nn.Hardswish, "relu6": nn.ReLU6,
+    "prelu": lambda: nn.PReLU(dtype=torch.float64), "sin": Sin,
 }  # fmt: skip
 TORCH_NORMS = {
     "none": nn.Identity,
@@ -52,7 +59,9 @@ def twin_of(net, activation, normalization, model):
         if layer.kind == "dense":
             return dense(layer)
         if layer.kind == "activation":
-            return TORCH_ACTIVATIONS[activation]()
+            module = TORCH_ACTIVATIONS[activation]()
+            pairs.extend(zip(layer.parameters().values(), module.parameters(), strict=True))
+            return module
         if layer.kind == "norm":
             norm = TORCH_NORMS[normalization](layer.n_in)
             pairs.append((layer.gamma, norm.weight))
