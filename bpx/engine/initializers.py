@@ -163,7 +163,15 @@ class Constant(Initializer):
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled(Initializer):
-    """An initializer with a scale: its gain, or ``sigma_w``, the standard deviation times sqrt(n_in), in its place."""
+    """An initializer with a scale.
+
+    Attributes
+    ----------
+    gain : float, optional
+        A factor of the initializer's own scale; ``default_gain`` where it is not given.
+    sigma_w : float, optional
+        The standard deviation times sqrt(n_in), in its place.
+    """
 
     gain: float | None = None
     sigma_w: float | None = None
@@ -270,6 +278,13 @@ class Normal(Initializer):
     """One standard deviation for every layer: N(0, std**2), or sigma_w / sqrt(n_in) where sigma_w is given.
 
     (Krizhevsky et al. 2012, section 5, with std 0.01.)
+
+    Attributes
+    ----------
+    std : float, optional
+        The standard deviation; 0.01 where neither is given.
+    sigma_w : float, optional
+        The standard deviation times sqrt(n_in).
     """
 
     name: ClassVar[str] = "normal"
@@ -362,6 +377,11 @@ class MuP(Scaled):
     - Adam, RMSprop: every matrix but the first by base_width / n_in
 
     so that at ``base_width`` it is the usual parametrization. (Yang et al. 2021, table 3.)
+
+    Attributes
+    ----------
+    base_width : int
+        The width of hidden layers at which learning rates are as they are given.
     """
 
     name: ClassVar[str] = "mup"

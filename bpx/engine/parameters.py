@@ -9,7 +9,19 @@ from bpx.engine.arrays import Array, Arrays, DType, zeros
 
 
 class Parameter:
-    """A named tensor: ``value`` and ``grad`` are views into the vector's theta and grad."""
+    """A named tensor: ``value`` and ``grad`` are views into the vector's theta and grad.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the network.
+    shape : tuple of int
+        Of both views.
+    is_weight : bool
+        Whether it is a weight matrix, which decays.
+    start : float
+        What its entries are before they are initialized.
+    """
 
     __slots__ = ("grad", "is_weight", "name", "shape", "start", "value")
 

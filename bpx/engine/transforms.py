@@ -222,7 +222,7 @@ def _root_mean_square(g: Array, s: Array, decay: float, out: Array) -> None:
 
 @final
 class ScaleRates(Transform):
-    """Multiply the learning rate of named parameters."""
+    """Multiply the learning rate of parameters by name (Yang et al. 2021, table 3)."""
 
     def __init__(self, rates: Mapping[str, float]) -> None:
         self.rates = rates
