@@ -1,15 +1,17 @@
 """What watching a PyTorch model costs, beside the bare loop and two ways that people use instead.
 
-python benchmarks/pytorch.py          prints a Markdown table: a bare step, ratios to it, peak memory
+python benchmarks/pytorch.py [CASE ...]     prints a Markdown table by case: ratios to a bare step, and memory
 
-The contenders make their steps in turn, so that whatever else the machine does hits all of them; a time is the median.
-``idle`` is a watched step that is not due; a step per epoch that is costs (standard - 1) / steps_per_epoch more.
-``norms`` is the gradient norm of every parameter, as Lightning's ``grad_norm`` utility computes it; ``histories`` is
-mean, standard deviation and norm of every parameter, of its gradient and of its update, as trackers do that keep all.
+Every contender makes its step right after a bare one, in one process; a ratio is that of the two, of wall time and of
+CPU time, and the median over the pairs is told: whatever else the machine does mostly hits both. ``idle`` is a watched
+step that is not due; one step per epoch that is due costs (standard - idle) / steps_per_epoch more. ``norms`` is the
+gradient norm of every parameter, as Lightning's ``grad_norm`` utility computes it (the utility itself where Lightning
+is installed); ``histories`` is mean, standard deviation and norm of every parameter, of its gradient and of its update,
+as Cockpit and other trackers compute at every step. Memory is the largest resident size during steps alone, after the
+step at which the watch begins, each in a process of its own (Linux).
 """
 
 import argparse
-import resource
 import shutil
 import statistics
 import subprocess
@@ -38,7 +40,7 @@ def encoder():
     return Encoder(True, d=128, depth=6), torch.randn(BATCH, 32, 128)
 
 
-CASES = {"ResNet-18, 32×32": resnet, "6-layer encoder, 32 tokens of 128": encoder}
+CASES = {"resnet18": resnet, "encoder": encoder}
 WATCHED = {
     "idle": {"every": 10**9},
     "light": {"every": 1, "probes": "light"},
@@ -47,6 +49,12 @@ WATCHED = {
 
 
 def norms(model, before):
+    try:
+        from lightning.pytorch.utilities import grad_norm
+    except ImportError:
+        grad_norm = None
+    if grad_norm is not None:
+        return {name: float(value) for name, value in grad_norm(model, 2).items()}
     return {name: p.grad.norm(2).item() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -87,9 +95,9 @@ class Loop:
             self.each(self.model, before)
 
     def timed(self):
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         self.step()
-        return time.perf_counter() - started
+        return time.perf_counter() - started[0], time.process_time() - started[1]
 
     def close(self):
         self.watched.__exit__(None, None, None)
@@ -97,54 +105,67 @@ class Loop:
 
 
 def measure(make, steps):
-    loops = {"bare": Loop(make)} | {name: Loop(make, watch) for name, watch in WATCHED.items()}
-    loops |= {"norms": Loop(make, each=norms), "histories": Loop(make, each=histories)}
-    for loop in loops.values():
+    """Return the median milliseconds of a bare step, and of each contender the median ratio of wall and CPU time."""
+    bare = Loop(make)
+    loops = {name: Loop(make, watch) for name, watch in WATCHED.items()}
+    loops |= {"bare again": Loop(make), "norms": Loop(make, each=norms), "histories": Loop(make, each=histories)}
+    for loop in (bare, *loops.values()):
         for _ in range(2):
             loop.step()
-    times = {name: [] for name in loops}
+    seconds, pairs = [], {name: [] for name in loops}
     for _ in range(steps):
         for name, loop in loops.items():
-            times[name].append(loop.timed())
-    for loop in loops.values():
+            wall, cpu = bare.timed()
+            seconds.append(wall)
+            own = loop.timed()
+            pairs[name].append((own[0] / wall, own[1] / cpu))
+    for loop in (bare, *loops.values()):
         loop.close()
-    return {name: statistics.median(found) for name, found in times.items()}
+    medians = {
+        name: [statistics.median(column) for column in zip(*found, strict=True)] for name, found in pairs.items()
+    }
+    return 1000 * statistics.median(seconds), medians
 
 
 def peak(case, name):
-    """Return the largest resident size, in MiB, of a process that makes six steps."""
+    """Return the largest resident size, in MiB, during four steps of a process of its own."""
     words = [sys.executable, __file__, "--peak", case, name]
     return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
+def print_peak(case, name):
+    loop = Loop(CASES[case], WATCHED.get(name))
+    for _ in range(2):
+        loop.step()
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size starts anew
+    for _ in range(4):
+        loop.step()
+    status = Path("/proc/self/status").read_text()
+    loop.close()
+    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all of them by default")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.peak:
-        case, name = given.peak
-        loop = Loop(CASES[case], WATCHED.get(name))
-        for _ in range(6):
-            loop.step()
-        loop.close()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print_peak(*given.peak)
         return
-    print("| a step, batch 64 | bare / ms | idle | each epoch | light, each step | standard, each step | norms |"
-          " histories | peak, bare / MiB | idle | standard |")  # fmt: skip
-    print("|---" + "|---:" * 10 + "|")
-    for case, make in CASES.items():
-        memory = [
-            peak(case, name) for name in ("bare", "idle", "standard")
-        ]  # first: a child inherits its parent's peak
-        times = measure(make, given.steps)
-        ratio = {name: seconds / times["bare"] for name, seconds in times.items()}
-        epoch = ratio["idle"] + (ratio["standard"] - ratio["idle"]) / EPOCH
-        shown = [ratio["idle"], epoch, ratio["light"], ratio["standard"], ratio["norms"], ratio["histories"]]
-        cells = [f"{r:.3f}×" for r in shown] + [f"{memory[0]:.0f}", *(f"{m / memory[0]:.2f}×" for m in memory[1:])]
-        print(f"| {case} | {1000 * times['bare']:.0f} | " + " | ".join(cells) + " |", flush=True)
+    for case in given.cases or CASES:
+        memory = {name: peak(case, name) for name in ("bare", *WATCHED)}
+        milliseconds, ratios = measure(CASES[case], given.steps)
+        extra = [(a - b) / EPOCH for a, b in zip(ratios["standard"], ratios["idle"], strict=True)]
+        ratios["standard, one step in an epoch"] = [r + e for r, e in zip(ratios["idle"], extra, strict=True)]
+        print(f"\n{case}, batch {BATCH}: a bare step takes {milliseconds:.0f} ms, {memory['bare']:.0f} MiB\n")
+        print("| a step | wall | CPU | memory |\n|---|---:|---:|---:|")
+        for name, (wall, cpu) in ratios.items():
+            room = f"{memory[name] / memory['bare']:.2f}×" if name in memory else ""
+            print(f"| {name} | {wall:.3f}× | {cpu:.3f}× | {room} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,70 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, final
+from collections.abc import Callable
+from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from bpx.probes.scales import SATURATION_THRESHOLD
-from bpx.torch.modules import max_slope, role, slope
-
-Tensor = Any
-
-
-@final
-@dataclass(eq=False)
-class Call:
-    """One execution of a module in a pass.
-
-    Attributes
-    ----------
-    name : str
-        The module's name in the model; from the second execution on with ``#2``, ``#3``, ...
-    module : Module
-        The module.
-    role : str
-        weights, activation, norm, dropout or block.
-    children : list of Call
-        The modules that ran inside of it, in order; none inside a weight layer.
-    x, y : Tensor
-        The first tensor that went in and the first that came out, without their graph.
-    found : dict of str to Tensor
-        Of a weight layer or an activation: the ``moments`` of y; of an activation also ``saturation`` and ``moves``,
-        where phi'(x) is not zero.
-    gradients : list of Tensor
-        dJ/dy, one for each tensor that came out and through which a gradient came back.
-    residual : bool
-        Whether y = x + (what the last module inside gave).
-    value : Tensor
-        Of the first weight layer: a copy of y, which an activation may overwrite.
-    """
-
-    name: str
-    module: nn.Module
-    role: str
-    children: list[Call] = field(default_factory=list)
-    x: Tensor = None
-    y: Tensor = None
-    x_at: tuple[int, int, int] = (0, 0, 0)
-    y_at: tuple[int, int, int] = (0, 0, 0)
-    found: dict[str, Tensor] = field(default_factory=dict)
-    gradients: list[Tensor] = field(default_factory=list)
-    graph: bool = False
-    residual: bool = False
-    value: Tensor = None
-
-    @property
-    def gradient_norm(self) -> Tensor | None:
-        """|dJ/dy|, a float64 scalar; None where no gradient came back."""
-        if not self.gradients:
-            return None
-        norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in self.gradients]
-        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+from bpx.torch.calls import Call, adds_up, in_place, slopes
+from bpx.torch.modules import hooked
+from bpx.torch.reductions import moments, norm, share
+from bpx.torch.trees import floating, place, tensors, with_graph
 
 
 @final
@@ -73,15 +20,16 @@ class Capture:
     """Hook ``model`` while the context is open; the hooks are removed at its end, whatever is raised inside.
 
     ``calls`` are the executions in order, ``roots`` those of the model itself, ``layers`` those of weight layers.
-    With ``blocks`` every module is hooked, else weight layers and activations alone. With ``latest`` a call of the
-    model with gradients enabled begins anew: what is kept is the last one.
+    With ``blocks`` every module is hooked, else weight layers and activations alone; with ``units`` what units and
+    samples do is kept, too. With ``latest`` a call of the model with gradients enabled begins anew: what is kept is
+    the last one.
     """
 
-    def __init__(self, model: nn.Module, *, blocks: bool = True, latest: bool = False) -> None:
-        self.model, self.blocks, self.latest = model, blocks, latest
+    def __init__(self, model: nn.Module, *, blocks: bool = True, units: bool = True, latest: bool = False) -> None:
+        self.model, self.blocks, self.units, self.latest = model, blocks, units, latest
         self.calls: list[Call] = []
         self.outputs: set[int] = set()
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._open: list[Call] = []
         self._times: dict[int, int] = {}
         self._backward = False
@@ -121,7 +69,7 @@ class Capture:
                 raise ValueError(self._overwritten()) from error
             raise
         for call in self.layers:
-            if not call.graph and not call.gradients:
+            if not call.graph and not call.norms:
                 raise ValueError(f"{call.name} runs under torch.no_grad: no gradient comes back to it")
 
     @property
@@ -143,7 +91,7 @@ class Capture:
     @property
     def reached(self) -> list[Call]:
         """The executions of weight layers that a gradient came back to, if only zeros, in order."""
-        return [call for call in self.layers if call.gradients]
+        return [call for call in self.layers if call.norms]
 
     def activation(self, layer: Call) -> Call | None:
         """Return the first activation after a weight layer and before the next one, None where there is none."""
@@ -156,7 +104,7 @@ class Capture:
         return None
 
     def _before(self, name: str, kind: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        def hook(module: nn.Module, args: object, kwargs: object) -> None:
             if self.latest and not self._open:
                 if not torch.is_grad_enabled():
                     return
@@ -170,9 +118,9 @@ class Capture:
             call = Call(f"{name}#{times}" if times > 1 else name, module, kind)
             x = next(tensors((args, kwargs)), None)
             if x is not None:
-                call.x, call.x_at = x.detach(), _place(x)
-            if kind == "activation" and x is not None:
-                call.found |= _slopes(module, x)
+                call.x, call.x_at = x.detach(), place(x)
+            if kind == "activation" and x is not None and type(module) is not nn.ReLU:
+                call.found |= slopes(module, x, units=self.units)
             if self._open:
                 self._open[-1].children.append(call)
             self._open.append(call)
@@ -180,7 +128,7 @@ class Capture:
 
         return hook
 
-    def _after(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    def _after(self, module: nn.Module, args: object, kwargs: object, output: object) -> object:
         if self._backward or not self._open:
             self._recomputed(module, output)
             return None
@@ -188,39 +136,54 @@ class Capture:
         while call.module is not module:  # one whose exception the user's code has caught
             self.calls.remove(call)
             call = self._open.pop()
-        found = [t for t in tensors(output) if t.is_floating_point()]
+        found = floating(output)
         if not found:
             return None
-        changed = None
+        changed: object = None
         if call.role == "weights" and torch.is_grad_enabled() and not found[0].requires_grad:
-            output = changed = _with_graph(output, found[0])  # all before it is frozen
-            found = [t for t in tensors(output) if t.is_floating_point()]
+            output = changed = with_graph(output)  # all before it is frozen
+            found = floating(output)
         y = found[0]
-        call.y, call.y_at, call.graph = y.detach(), _place(y), y.requires_grad
+        detached = y.detach()
+        call.y, call.y_at, call.graph = detached, place(y), y.requires_grad
         if call.role in ("weights", "activation"):
-            call.found |= moments(call.y)
+            call.found |= moments(detached)
             if self.blocks and call.role == "weights" and call is self.layers[0]:
-                call.value = call.y.clone()
+                call.value = detached.clone()
         if call.role == "activation":
-            call.found["zeros"] = (call.y == 0).double().mean()
+            self._zeros(call, detached)
         if call.role == "block" and call.children and module is not self.model:
-            call.residual = _adds_up(call)
+            call.residual = adds_up(call)
         if module is self.model:
-            places = {_place(t) for t in tensors(output)}
+            places = {place(t) for t in tensors(output)}
             self.outputs |= {id(c) for c in self.layers if c.y_at in places}
         for t in found:
             if t.requires_grad:
                 t.register_hook(self._gradients_of(call))
         return changed
 
+    def _zeros(self, call: Call, y: Tensor) -> None:
+        """Keep the share of zeros in what an activation gives; those of ReLU are where its slope is zero."""
+        relu = type(call.module) is nn.ReLU
+        if not (relu or self.units):
+            return
+        zeros = 1 - share(y)
+        if relu:
+            call.found["saturation"] = zeros
+        if self.units:
+            call.found |= {"zeros": zeros} | ({"moves": y != 0} if relu else {})
+
     def _gradients_of(self, call: Call) -> Callable[[Tensor], None]:
         def arrived(gradient: Tensor) -> None:
-            call.gradients.append(gradient)
+            call.norms.append(norm(gradient))
+            call.size += gradient.numel()
+            if call.role == "weights" and (self.units or self.blocks):
+                call.gradients.append(gradient)
             self._recording = False
 
         return arrived
 
-    def _recomputed(self, module: nn.Module, output: Any) -> None:
+    def _recomputed(self, module: nn.Module, output: object) -> None:
         """Take the gradients of a module that reentrant checkpointing runs again, in backward, with a graph."""
         calls = [call for call in self.calls if call.module is module and not call.graph]
         if len(calls) > 1:
@@ -236,78 +199,6 @@ class Capture:
         for call in self.calls:
             for side, t, at in (("output", call.y, call.y_at), ("input", call.x, call.x_at)):
                 needed = call.role == "activation" if side == "output" else call.role != "block"
-                if needed and t is not None and t._version != at[2] + (side == "input" and _in_place(call)):
+                if needed and t is not None and t._version != at[2] + (side == "input" and in_place(call)):
                     return f"{call.name}: its {side} is overwritten in place, and backward needs it"
         return "a tensor that backward needs is overwritten in place"
-
-
-def hooked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Yield name, module and role of every module of ``model`` but those inside a weight layer."""
-    inside: set[int] = set()
-    for name, module in model.named_modules():
-        if id(module) in inside:
-            continue
-        kind = role(module)
-        if kind == "weights":
-            inside |= {id(child) for child in module.modules() if child is not module}
-        yield name.replace("_orig_mod.", "") or type(module).__name__, module, kind
-
-
-def tensors(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors in nested tuples, lists, mappings and objects with fields, in order."""
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, nn.utils.rnn.PackedSequence):
-        yield tree.data
-    elif isinstance(tree, dict) or hasattr(tree, "items"):
-        for value in tree.values():
-            yield from tensors(value)
-    elif isinstance(tree, (tuple, list)):
-        for value in tree:
-            yield from tensors(value)
-    elif hasattr(tree, "__dataclass_fields__"):
-        for name in tree.__dataclass_fields__:
-            yield from tensors(getattr(tree, name))
-
-
-def moments(x: Tensor) -> dict[str, Tensor]:
-    """Return mean, abs_mean, std and rms of a tensor as float64 scalars."""
-    f = torch.float64
-    rms = torch.linalg.vector_norm(x, dtype=f) / math.sqrt(max(x.numel(), 1))
-    return {
-        "mean": x.mean(dtype=f),
-        "abs_mean": x.abs().mean(dtype=f),
-        "std": torch.std(x.to(f), correction=0),
-        "rms": rms,
-    }
-
-
-def _slopes(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    with suppress(RuntimeError), torch.no_grad():  # of a dtype or a shape that has no derivative here
-        s = slope(module, x).abs()
-        under = (s < SATURATION_THRESHOLD * max_slope(module)).double().mean()
-        return {"saturation": under, "moves": s != 0}
-    return {}
-
-
-def _place(t: Tensor) -> tuple[int, int, int]:
-    """Return what tells two tensors with the same numbers in them: address, entries, how often they were changed."""
-    return (t.data_ptr(), t.numel(), 0 if t.is_inference() else t._version)
-
-
-def _with_graph(output: Any, first: Tensor) -> Any:
-    """Return a module's output with its first tensor at the start of a graph."""
-    first.requires_grad_()
-    started = first.clone()  # what follows may work in place, which a leaf forbids
-    return started if output is first else (started, *output[1:])
-
-
-def _adds_up(call: Call) -> bool:
-    last = call.children[-1]
-    if call.x is None or last.y is None or not (call.x.shape == call.y.shape == last.y.shape):
-        return False
-    return bool(torch.equal(call.y, call.x + last.y))
-
-
-def _in_place(call: Call) -> bool:
-    return bool(getattr(call.module, "inplace", False))

@@ -6,18 +6,19 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.diagnosis.trials import needed_gain
-from bpx.torch.capture import Call
+from bpx.torch.calls import Call
 from bpx.torch.convert import activation_module
 from bpx.torch.measure import Measured
 from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, fan_in, fan_out, function
 from bpx.torch.passes import Batch, measured_pass
 from bpx.torch.preserved import preserved
+from bpx.torch.reductions import norm
 
 UNSEEN_GAINS = (1.0, math.sqrt(2), 5 / 3)  # tried where the activations are functions, which hooks do not see
 DRAWN = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -150,7 +151,7 @@ def standardize_inputs(model: nn.Module, batch: Batch) -> Batch:
     return replace(batch, x=(batch.x - batch.x.mean(0)) / torch.where(std > 0, std, 1))
 
 
-def draw(layers: list[Hidden], init: Callable[[Any, Hidden], None]) -> Change:
+def draw(layers: list[Hidden], init: Callable[[Tensor, Hidden], None]) -> Change:
     """Return the change that draws the weights of the hidden layers by ``init``, those of others at their scale."""
     by_name = {layer.name: layer for layer in layers}
 
@@ -240,6 +241,6 @@ def _inside(call: Call) -> Iterator[Call]:
         yield from _inside(child)
 
 
-def rms(t: Any) -> float:
+def rms(t: Tensor) -> float:
     """Return the root mean square of a tensor."""
-    return float(torch.linalg.vector_norm(t.detach(), dtype=torch.float64)) / math.sqrt(max(t.numel(), 1))
+    return float(norm(t)) / math.sqrt(max(t.numel(), 1))

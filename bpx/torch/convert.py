@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bpx.engine.activations import Activation, ActivationFunction
+from bpx.engine.activations import ELU, Activation, ActivationFunction, LeakyReLU, PReLU
+from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.layer import Layer
 from bpx.engine.losses import Loss
 from bpx.engine.network import Network
-from bpx.engine.normalization import NORMALIZATIONS, Normalization
+from bpx.engine.normalization import NORMALIZATIONS, BatchNorm, Normalization
 from bpx.engine.residual import Residual as EngineResidual
 from bpx.torch.modules import function, role
 
-MODULES: dict[str, Callable[[Any], nn.Module]] = {  # of the activations, by name
-    "linear": lambda f: nn.Identity(),
-    "sigmoid": lambda f: nn.Sigmoid(),
-    "tanh": lambda f: nn.Tanh(),
-    "relu": lambda f: nn.ReLU(),
-    "leaky_relu": lambda f: nn.LeakyReLU(f.slope),
-    "elu": lambda f: nn.ELU(f.alpha),
-    "selu": lambda f: nn.SELU(),
-    "gelu": lambda f: nn.GELU(),
-    "silu": lambda f: nn.SiLU(),
-    "softplus": lambda f: nn.Softplus(),
-    "softsign": lambda f: nn.Softsign(),
-    "hard_tanh": lambda f: nn.Hardtanh(),
-    "mish": lambda f: nn.Mish(),
-    "hard_swish": lambda f: nn.Hardswish(),
-    "relu6": lambda f: nn.ReLU6(),
-    "prelu": lambda f: nn.PReLU(init=f.slope),
+MODULES: dict[str, Callable[[], nn.Module]] = {  # of the activations without parameters, by name
+    "linear": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "hard_tanh": nn.Hardtanh,
+    "mish": nn.Mish,
+    "hard_swish": nn.Hardswish,
+    "relu6": nn.ReLU6,
 }
 
 
@@ -47,7 +45,7 @@ class Residual(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.branch = nn.Sequential(*branch)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """Return x + branch(x)."""
         return x + self.branch(x)
 
@@ -124,9 +122,15 @@ def _module(layer: Layer) -> nn.Module:
 
 def activation_module(f: ActivationFunction) -> nn.Module:
     """Return the module that computes an activation of the engine; raises ValueError where there is none."""
+    if isinstance(f, LeakyReLU):
+        return nn.LeakyReLU(f.slope)
+    if isinstance(f, ELU):
+        return nn.ELU(f.alpha)
+    if isinstance(f, PReLU):
+        return nn.PReLU(init=f.slope)
     if f.name not in MODULES:
         raise ValueError(f"PyTorch has no counterpart for the activation {f.name}")
-    return MODULES[f.name](f)
+    return MODULES[f.name]()
 
 
 def _linear(layer: Dense) -> nn.Linear:
@@ -138,10 +142,10 @@ def _linear(layer: Dense) -> nn.Linear:
     return made
 
 
-def _norm(layer: Any) -> nn.Module:
+def _norm(layer: Normalization) -> nn.Module:
     n, dtype = layer.n_in, torch.from_numpy(layer.gamma.value[:0]).dtype
     made: nn.Module
-    if layer.method == "batch":
+    if isinstance(layer, BatchNorm):
         made = nn.BatchNorm1d(n, eps=layer.eps, momentum=1 - layer.momentum, dtype=dtype)
         _set(made.running_mean, layer.running_mean)
         _set(made.running_var, layer.running_var)
@@ -155,7 +159,7 @@ def _norm(layer: Any) -> nn.Module:
     return made
 
 
-def _set(target: Any, value: Any) -> None:
+def _set(target: Tensor, value: Array) -> None:
     with torch.no_grad():
         target.copy_(torch.from_numpy(np.array(value)))
 
@@ -182,9 +186,10 @@ def _layers(name: str, part: nn.Module, copies: list[tuple[Layer, nn.Module]]) -
     elif role(part) == "activation" and (known := function(part)) is not None and not _approximate(part):
         layer = known.layer()
     elif (method := _method(part)) is not None:
-        layer = NORMALIZATIONS[method](eps=part.eps)
         if method == "batch":
-            layer.momentum = 1 - float(part.momentum)  # type: ignore[attr-defined]
+            layer = BatchNorm(1 - float(part.momentum), part.eps)
+        else:
+            layer = NORMALIZATIONS[method](eps=part.eps)
     else:
         raise ValueError(f"{name}: the engine has no layer for {part}")
     copies.append((layer, part))

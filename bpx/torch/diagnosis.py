@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.diagnosis.degenerate import empty_inputs
 from bpx.diagnosis.finding import Finding
@@ -31,12 +31,12 @@ from bpx.torch.theory import predict_pass
 
 def diagnose(
     model: nn.Module,
-    x: Any,
-    y: Any = None,
-    loss: Callable[[Any, Any], Any] = nn.functional.cross_entropy,
+    x: object,
+    y: object = None,
+    loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
     reduction: str = "mean",
     *,
-    closure: Callable[..., Any] | None = None,
+    closure: Callable[..., Tensor] | None = None,
     n: int | None = None,
 ) -> Finding:
     """Return what the gradients of a PyTorch model do on a batch, why, and what would change it.
@@ -171,7 +171,7 @@ def _needed(s: Subject) -> float | None:
 
 def _facts(measured: Measured, observation: Observation) -> Iterator[str]:
     """Say what has to be known of the pass beside the finding."""
-    lost = [call.name for call in measured.capture.layers if not call.gradients]
+    lost = [call.name for call in measured.capture.layers if not call.norms]
     if lost:
         yield f"No gradient comes back to {_listed(lost)}: the loss does not depend on what they give"
     if len(observation.delta_l2) > 1 and "between weight layers" in observation.gains:
@@ -185,8 +185,8 @@ def functions(measured: Measured) -> list[ActivationFunction]:
     return list(dict.fromkeys(f for f in known if f is not None))
 
 
-def _empty(x: Any) -> str:
-    if input_rms(x) is None or x.dim() < 2:
+def _empty(x: object) -> str:
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2:
         return ""
     return empty_inputs(x.detach().flatten(1).cpu().float().numpy())
 

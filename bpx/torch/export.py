@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.arrays import Array
 from bpx.engine.losses import MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
 from bpx.engine.model_files import SavedModel
 from bpx.torch.convert import activation_module, to_torch
@@ -26,7 +27,7 @@ class Predictor(nn.Module):  # type: ignore[misc]
     The scalers compute in float64 as those of the engine do, the network in ``dtype``, by default its own.
     """
 
-    def __init__(self, model: SavedModel, dtype: Any = None) -> None:
+    def __init__(self, model: SavedModel, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         net, loss = model.net, model.net.loss
         self.dtype = dtype or torch.from_numpy(net.parameters.theta[:0]).dtype
@@ -45,7 +46,7 @@ class Predictor(nn.Module):  # type: ignore[misc]
         self.register_buffer("target_shift", None if target is None else _tensor(target.shift))
         self.register_buffer("target_scale", None if target is None else _tensor(target.scale))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """Return probabilities or targets (n, n_out) for numbers (n, n_in)."""
         y = self.output(self.net(((x.double() - self.shift) / self.scale).to(self.dtype)))
         return y if self.target_scale is None else y * self.target_scale + self.target_shift
@@ -93,12 +94,12 @@ def export(model: SavedModel, form: str, path: Path) -> None:
         made.save(str(path))
 
 
-def _named(model: SavedModel) -> dict[str, Any]:
+def _named(model: SavedModel) -> dict[str, Array]:
     named = model.net.tensors() | {"scaler.shift": model.scaler.shift, "scaler.scale": model.scaler.scale}
     if model.target_scaler is not None:
         named |= {"target.shift": model.target_scaler.shift, "target.scale": model.target_scaler.scale}
     return named
 
 
-def _tensor(a: Any) -> Any:
+def _tensor(a: Array) -> Tensor:
     return torch.from_numpy(np.array(a, np.float64))

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.diagnosis.observation import Observation
 from bpx.probes import DepthSlope, fit_slope, forward_slope
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Keys
-from bpx.torch.capture import Call, Capture
+from bpx.torch.calls import Call
+from bpx.torch.capture import Capture
 from bpx.torch.modules import biases, weights
+from bpx.torch.operations import inside, kind, operations
+from bpx.torch.reductions import Scalar, Values, gathered, gradient_norm, share, total_norm
 
-Tensor = Any
-Values = NDArray[np.float64]
 MOMENTS = ("mean", "abs_mean", "std", "rms")
 AGREEMENT = ("delta_coherence", "gradient_snr")
 REDUCTIONS = ("mean", "sum")
@@ -47,15 +47,14 @@ class Measured:
 
     def scales(self) -> Values:
         """Return the quantities of ``bpx.probes.scales``, (layers, quantities); the update ratio is NaN."""
-        table: list[list[Tensor | float]] = []
+        table: list[list[Scalar]] = []
         for call, activation in zip(self.layers, self._activations, strict=True):
-            size = sum(g.numel() for g in call.gradients)
             norm = call.gradient_norm
             assert norm is not None
             after = (activation or call).found
             saturation = activation.found.get("saturation", math.nan) if activation else math.nan
             table.append([
-                norm * self.factor / math.sqrt(size),
+                norm * self.factor / math.sqrt(call.size),
                 norm * self.factor / math.sqrt(self.n),
                 gradient_norm(weights(call.module)),
                 gradient_norm(biases(call.module)),
@@ -73,14 +72,14 @@ class Measured:
 
     def units(self) -> Values:
         """Return dead_units and zero_activations in the batch, (layers, 2), NaN where no activation follows."""
-        table: list[list[Tensor | float]] = []
+        table: list[list[Scalar]] = []
         for activation in self._activations:
             if activation is None or "moves" not in activation.found:
                 table.append([math.nan, math.nan])
                 continue
             moves, axis = activation.found["moves"], self._unit_axis(activation)
             alive = moves.movedim(axis, -1).flatten(0, -2).any(0) if moves.dim() > 1 else moves
-            table.append([1 - alive.double().mean(), activation.found["zeros"]])
+            table.append([1 - share(alive), activation.found["zeros"]])
         return gathered(table)
 
     def gains(self) -> tuple[Keys, Values]:
@@ -92,7 +91,7 @@ class Measured:
             for i, (op, _) in zip(range(len(pairs), 0, -1), pairs, strict=True)
         )
         norms = {id(op): op.gradient_norm for op in ops}
-        table: list[list[Tensor | float]] = [[norms[id(before)], norms[id(op)]] for op, before in pairs]
+        table: list[list[Scalar]] = [[norms[id(before)], norms[id(op)]] for op, before in pairs]
         if not pairs:
             return (), np.zeros(0)
         values = gathered([[math.nan if v is None else v for v in row] for row in table])
@@ -101,7 +100,7 @@ class Measured:
 
     def depth_slope(self) -> DepthSlope | None:
         """Return the line through delta of the hidden layers."""
-        norms: list[Tensor | float] = [
+        norms: list[Scalar] = [
             math.nan if (norm := self.layers[i].gradient_norm) is None else norm for i in self.hidden
         ]
         return fit_slope(gathered([norms])[0] * self.factor / math.sqrt(self.n)) if norms else None
@@ -159,7 +158,7 @@ class Measured:
     def _named(self, layer: str) -> str:
         return self.modules[self.names.index(layer)] if layer else "the input"
 
-    def _coherence(self, call: Call) -> Tensor | float:
+    def _coherence(self, call: Call) -> Scalar:
         axis = self.sample_axis(call, call.gradients[0])
         if axis is None or len(call.gradients) > 1:
             return math.nan
@@ -167,7 +166,7 @@ class Measured:
         spread = torch.linalg.vector_norm(delta) * math.sqrt(self.n)
         return torch.where(spread > 0, torch.linalg.vector_norm(delta.sum(axis)) / spread, math.nan)
 
-    def _snr(self, call: Call) -> Tensor | float:
+    def _snr(self, call: Call) -> Scalar:
         """Return |g|**2 / (tr Cov / B) of a Linear: |g_i|**2 = sum over positions t, s of (a_t.a_s) (d_t.d_s)."""
         if not isinstance(call.module, nn.Linear) or self.n < 2 or len(call.gradients) != 1 or call.x is None:
             return math.nan
@@ -199,60 +198,3 @@ class Measured:
         at = self._activations.index(activation)
         convolves = not isinstance(self.layers[at].module, nn.Linear) and activation.y.dim() > 2
         return 1 if convolves else -1
-
-
-def operations(capture: Capture) -> list[Call]:
-    """Return the executions of modules that follow one another, each taking what the one before it gives.
-
-    A module whose inside is such a chain is taken apart; one whose inside is not (a shortcut, a function between two
-    modules) is one operation.
-    """
-    roots = capture.roots
-    return _apart(roots[0]) if len(roots) == 1 else []
-
-
-def inside(call: Call) -> list[Call]:
-    """Return an execution and those of all modules in it, in order."""
-    return [call, *(c for child in call.children for c in inside(child))]
-
-
-def kind(op: Call) -> str:
-    """Return what an operation is called: dense, activation, norm, dropout, residual, or its class."""
-    names = {"weights": "dense", "activation": "activation", "norm": "norm", "dropout": "dropout"}
-    return names.get(op.role, "residual" if op.residual else type(op.module).__name__)
-
-
-def _apart(call: Call) -> list[Call]:
-    inner = [child for child in call.children if child.y is not None]
-    if call.role != "block" or not inner or not _chain(call, inner):
-        return [call]
-    return [op for child in inner for op in _apart(child)]
-
-
-def _chain(call: Call, inner: list[Call]) -> bool:
-    given = [call.x_at, *(c.y_at for c in inner)]
-    taken = [*(c.x_at for c in inner), call.y_at]
-    return all(a == b for a, b in zip(given, taken, strict=True))
-
-
-def total_norm(values: list[Tensor]) -> Tensor | float:
-    """Return the L2 norm of all entries of ``values`` as a float64 scalar, NaN where there are none."""
-    norms = [torch.linalg.vector_norm(v.detach(), dtype=torch.float64) for v in values if not v.is_sparse]
-    norms += [torch.linalg.vector_norm(v.coalesce().values(), dtype=torch.float64) for v in values if v.is_sparse]
-    if not norms:
-        return math.nan
-    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-
-
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor | float:
-    """Return the L2 norm of the gradients, NaN where none of the parameters has one."""
-    return total_norm([p.grad for p in parameters if p.grad is not None])
-
-
-def gathered(table: list[list[Tensor | float]]) -> Values:
-    """Return a table of float64 scalars as an array, copied from the device at once."""
-    flat = [v for row in table for v in row]
-    found = [v.reshape(()).double() for v in flat if isinstance(v, torch.Tensor)]
-    numbers = iter(torch.stack(found).cpu().tolist() if found else [])
-    values = [next(numbers) if isinstance(v, torch.Tensor) else float(v) for v in flat]
-    return np.array(values, np.float64).reshape(len(table), len(table[0]) if table else 0)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction, LeakyReLU, PReLU
 
@@ -45,6 +45,18 @@ def role(module: nn.Module) -> str:
     own = any(p.dim() > 1 for p in module.parameters(recurse=False))
     inside = any(p.dim() > 0 for child in module.children() for p in child.parameters())
     return "weights" if own and not inside else "block"
+
+
+def hooked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield name, module and role of every module of ``model`` but those inside a weight layer."""
+    inside: set[int] = set()
+    for name, module in model.named_modules():
+        if id(module) in inside:
+            continue
+        kind = role(module)
+        if kind == "weights":
+            inside |= {id(child) for child in module.modules() if child is not module}
+        yield name.replace("_orig_mod.", "") or type(module).__name__, module, kind
 
 
 def weights(module: nn.Module) -> list[nn.Parameter]:
@@ -97,17 +109,18 @@ def function(module: nn.Module) -> ActivationFunction | None:
     return None if name is None else ACTIVATIONS[name]()
 
 
-def slope(module: nn.Module, z: Any) -> Any:
+def slope(module: nn.Module, z: Tensor) -> Tensor:
     """Return phi'(z) of an activation module, by autograd, without its hooks."""
     own = torch.autograd.graph.saved_tensors_hooks(_same, _same)  # not those of a checkpoint around the module
     with torch.enable_grad(), own:
         leaf = z.detach().clone().requires_grad_()
-        y = type(module).forward(module, leaf * 1)  # an activation in place may not change a leaf
+        given = leaf.clone() if getattr(module, "inplace", False) else leaf  # which may not be changed in place
+        y = type(module).forward(module, given)
         (found,) = torch.autograd.grad(y.sum(), leaf)
     return found
 
 
-def _same(t: Any) -> Any:
+def _same(t: Tensor) -> Tensor:
     return t
 
 

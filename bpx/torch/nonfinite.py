@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.probes.nonfinite import NonFinite
-from bpx.torch.capture import hooked, tensors
+from bpx.torch.modules import hooked
 from bpx.torch.preserved import preserved
+from bpx.torch.trees import floating
 
-Tensor = Any
+Inputs = tuple[tuple[object, ...], dict[str, object]]  # positional and keyword arguments of a module
 
 
 def gradients_are_finite(parameters: list[Tensor]) -> bool:
@@ -27,14 +28,14 @@ def watched(model: nn.Module) -> list[Tensor]:
     return small or [p for p in model.parameters() if p.requires_grad]
 
 
-def trace(model: nn.Module, inputs: tuple[Any, Any] | None, step: int) -> NonFinite:
+def trace(model: nn.Module, inputs: Inputs | None, step: int) -> NonFinite:
     """Return where the non-finite values of a step began: the model is run once more on ``inputs`` (args, kwargs).
 
     The first module in order of execution whose output is not finite; where all are, the first one going backward
     whose gradient is not. Without inputs the modules are taken in their order in the model.
     """
-    for t in tensors(inputs or ()):
-        if t.is_floating_point() and not _finite(t):
+    for t in floating(inputs or ()):
+        if not _finite(t):
             return _event(step, "data", "", "batch", "x", t, 0.0, 0)
     for name, p in model.named_parameters():
         if not _finite(p):
@@ -42,13 +43,13 @@ def trace(model: nn.Module, inputs: tuple[Any, Any] | None, step: int) -> NonFin
     found: list[tuple[str, nn.Module, Tensor, float]] = []
     order: list[tuple[str, nn.Module]] = []
 
-    def hook(name: str, kind: str) -> Any:
-        def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def hook(name: str, kind: str) -> Callable[..., None]:
+        def after(module: nn.Module, args: object, kwargs: object, output: object) -> None:
             if kind != "block":
                 order.append((name, module))
-            y = next((t for t in tensors(output) if t.is_floating_point() and not _finite(t)), None)
+            y = next((t for t in floating(output) if not _finite(t)), None)
             if y is not None:
-                before = max((_largest(t) for t in tensors((args, kwargs)) if t.is_floating_point()), default=0.0)
+                before = max((_largest(t) for t in floating((args, kwargs))), default=0.0)
                 found.append((name, module, y, before))
 
         return after

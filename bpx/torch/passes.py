@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bpx.torch.capture import Capture, tensors
+from bpx.torch.capture import Capture
 from bpx.torch.measure import REDUCTIONS, Measured
 from bpx.torch.preserved import preserved
-
-Tensor = Any
+from bpx.torch.trees import tensors
 
 
 @final
@@ -63,8 +62,8 @@ class Batch:
 
 
 def batch(
-    x: Any,
-    y: Any,
+    x: object,
+    y: object,
     loss: Callable[[Any, Any], Tensor],
     reduction: str,
     closure: Callable[..., Tensor] | None,
@@ -99,7 +98,7 @@ def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Ite
         yield Measured(capture, given.n, given.reduction)
 
 
-def eager(model: nn.Module) -> Any:
+def eager(model: nn.Module) -> AbstractContextManager[None]:
     """Return a context in which compiled modules run as they were written, so that hooks see them.
 
     Raises ValueError, naming the module, where this version of PyTorch (before 2.6) has no such context.
@@ -109,7 +108,8 @@ def eager(model: nn.Module) -> Any:
         return nullcontext()
     if not hasattr(torch.compiler, "set_stance"):
         raise ValueError(f"{compiled[0] or type(model).__name__} is compiled: expected torch 2.6 or the module itself")
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def is_compiled(module: nn.Module) -> bool:

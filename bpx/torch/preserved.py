@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
             random.setstate(state)
 
 
-def _put_back(buffers: list[tuple[dict[str, Any], str, Any, Any]]) -> None:
+def _put_back(buffers: list[tuple[dict[str, Tensor | None], str, Tensor | None, Tensor | None]]) -> None:
     with torch.no_grad():
         for held, name, buffer, value in buffers:
             held[name] = buffer

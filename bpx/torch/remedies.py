@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.diagnosis.architecture import drawn_at_random, orthogonal
 from bpx.diagnosis.remedies import CURED_DECADES, GROUPS_BY_CAUSE, MAX_DRAWS, MAX_REMEDIES, Remedy, are_enough
 from bpx.diagnosis.trials import UNIT_SCALE_RATIO, Causes, geometric_mean, select_causes
 from bpx.torch import changes
+from bpx.torch.calls import Call
 from bpx.torch.changes import Change, Hidden, changed_slope
 from bpx.torch.measure import Measured
 from bpx.torch.modules import CONVOLUTIONS, NORMS, fan_in, function
@@ -47,7 +48,7 @@ class Subject:
     model: nn.Module
     given: Batch
     layers: list[Hidden]
-    blocks: list[Any]
+    blocks: list[Call]
     names: dict[nn.Module, str]
     slope: float
     n_hidden: int
@@ -124,7 +125,7 @@ def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[Remedy, ...]:
     return tuple(found)
 
 
-def input_rms(x: Any) -> float | None:
+def input_rms(x: object) -> float | None:
     """Return the root mean square of inputs that are one tensor of numbers, else None."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         return None
@@ -153,7 +154,7 @@ def _candidates(s: Subject, group: str) -> Iterator[tuple[str, Change]]:
                     yield f"{code} in place of every nn.{kind}", changes.redrawn(changes.activate(name))
 
 
-def _initializers(s: Subject) -> list[tuple[str, Callable[[Any, Hidden], None]]]:
+def _initializers(s: Subject) -> list[tuple[str, Callable[[Tensor, Hidden], None]]]:
     """Return code for the hidden layers m and what it does, the nearest to the gain needed first."""
     need = geometric_mean([layer.need for layer in s.layers if layer.need is not None])
     init, found = nn.init, []
@@ -177,7 +178,7 @@ def _initializers(s: Subject) -> list[tuple[str, Callable[[Any, Hidden], None]]]
     return [(f"nn.init.{code} {every}", does) for _, code, does in new]
 
 
-def _kaiming(nonlinearity: str) -> Callable[[Any, Hidden], None]:
+def _kaiming(nonlinearity: str) -> Callable[[Tensor, Hidden], None]:
     return lambda W, h: nn.init.kaiming_normal_(W, nonlinearity=nonlinearity)
 
 

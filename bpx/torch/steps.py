@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from bpx.probes import Reading
 from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
-from bpx.torch.capture import Capture, hooked
-from bpx.torch.measure import AGREEMENT, Measured, gathered, total_norm
-from bpx.torch.modules import weights
+from bpx.torch.capture import Capture
+from bpx.torch.measure import AGREEMENT, Measured
+from bpx.torch.modules import hooked, weights
+from bpx.torch.reductions import Scalar, gathered, norm, total_norm
 
-Values = NDArray[np.float64]
-Before = dict[int, Any]  # the weights before a step, by the id of their parameter
+Before = dict[int, Tensor]  # the weights before a step, by the id of their parameter
 UNITS = ("dead_units", "zero_activations")
 UPDATES = ("lost_updates", "zero_gradients")
 CLIP_TOLERANCE = 1e-5  # a norm that is smaller by less than this share was not clipped
@@ -29,13 +29,13 @@ class Clipping:
     """Compare the gradient after backward with the one that the optimizer gets: what clipping has left of its norm."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._norms: dict[int, Any] = {}
-        self._handles = [
+        self._norms: dict[int, Tensor] = {}
+        self._handles: list[RemovableHandle] = [
             p.register_post_accumulate_grad_hook(self._note) for p in model.parameters() if p.requires_grad
         ]
 
-    def _note(self, p: Any) -> None:
-        self._norms[id(p)] = total_norm([p.grad])
+    def _note(self, p: Tensor) -> None:
+        self._norms[id(p)] = norm(p.grad)
 
     def coefficient(self, model: nn.Module, scale: float) -> float:
         """Return |g| at the step over |g| after backward, divided by ``scale``; 1 where nothing was clipped."""
@@ -71,8 +71,8 @@ class StepMeasurement:
     def made(self) -> list[Reading]:
         """Return what was measured, the update among it: update_ratio = |dW| / |W|, and the share of lost updates."""
         names = list(self.measured.names)
-        table: list[list[Any]] = []
-        lost: list[list[Any]] = []
+        table: list[list[Scalar]] = []
+        lost: list[list[Scalar]] = []
         for call in self.measured.layers:
             pairs = [(w, self._before[id(w)]) for w in weights(call.module)]
             size, step = total_norm([b for _, b in pairs]), total_norm([w.detach() - b for w, b in pairs])
@@ -100,7 +100,7 @@ def weights_of(capture: Capture) -> Before:
     return {id(w): w.detach().clone() for w in held}
 
 
-def _lost(pairs: list[tuple[Any, Any]]) -> list[Any]:
+def _lost(pairs: list[tuple[Tensor, Tensor]]) -> list[Scalar]:
     """Return the share of entries with a gradient that the step left as they were, and of those with none."""
     same, zero, size = [], [], 0
     for w, before in pairs:

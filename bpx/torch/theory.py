@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from bpx.diagnosis.architecture import drawn_at_random, mean_variance, orthogonal, pass_ends
 from bpx.engine.activations import ActivationFunction
 from bpx.theory import Architecture, Ends, Prediction, predict
-from bpx.torch.capture import Call
-from bpx.torch.measure import Measured, operations
+from bpx.torch.calls import Call
+from bpx.torch.measure import Measured
 from bpx.torch.modules import CONVOLUTIONS, fan_in, fan_out, function
+from bpx.torch.operations import operations
+from bpx.torch.reductions import Values
 
 NORMALIZATIONS = {"BatchNorm": "batch", "LayerNorm": "layer", "RMSNorm": "rms"}
 CONVOLVES = "convolution's borders, pooled samples and shared weights are not in it"
@@ -89,10 +91,11 @@ def architecture(measured: Measured) -> tuple[Architecture, list[Call]]:
     return _architecture(measured, layers, units[0], residual=bool(shortcuts)), layers
 
 
-def matrix(call: Call) -> Any:
+def matrix(call: Call) -> Values:
     """Return the weights of a layer as (n_in, n_out) in float64."""
     weight = call.module.weight.detach().cpu().double().numpy()
-    return weight.reshape(len(weight), -1).T
+    found: Values = weight.reshape(len(weight), -1).T
+    return found
 
 
 def _architecture(measured: Measured, layers: list[Call], unit: Unit, *, residual: bool) -> Architecture:
@@ -165,10 +168,11 @@ def _ends(first: Call, last: Call) -> Ends:
     return pass_ends(_rows(first.value), _rows(last.x), out, _rows(last.gradients[0]), _rms(matrix(last)))
 
 
-def _rows(t: Any) -> Any:
+def _rows(t: Tensor) -> Values:
     """Return a tensor as (samples or positions, units) in float64."""
-    return t.detach().cpu().double().flatten(0, -2).numpy()
+    rows: Values = t.detach().cpu().double().flatten(0, -2).numpy()
+    return rows
 
 
-def _rms(W: Any) -> float:
+def _rms(W: Values) -> float:
     return float(np.sqrt(np.mean(W * W)))

@@ -1,0 +1,133 @@
+"""What ``watch`` writes: a directory with config, record and result, and the tracker beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, final
+
+from bpx.diagnosis.finding import Finding
+from bpx.diagnosis.judge import measured_finding
+from bpx.diagnosis.rows import predicted
+from bpx.diagnosis.sentence import sentence
+from bpx.diagnosis.training_state import TrainingState
+from bpx.diagnosis.trials import Causes
+from bpx.probes import Reading, fit_slope
+from bpx.probes.nonfinite import NonFinite
+from bpx.probes.scales import QUANTITIES
+from bpx.records import Outcome, RecordWriter
+from bpx.system.files import replaced
+from bpx.torch.diagnosis import about, functions
+from bpx.torch.measure import Measured
+from bpx.torch.theory import predict_pass
+from bpx.tracking import ActiveRun, LocalTracker, MLflowTracker, Tracker, run_is_active
+
+OUTPUTS = Path("outputs") / "torch"
+PER_LAYER = ("grad_norm", "log10_delta_l2", "activation_std", "log10_update_ratio")
+Config = dict[str, Any]  # plain values, nested
+
+
+@final
+class WatchRecord:
+    """The directory of a watched training and its tracker.
+
+    Attributes
+    ----------
+    directory : Path
+        Where config, record, metrics and result are.
+    finding : Finding or None
+        Of the first measured step.
+    metrics : dict of str to float
+        What is kept for the next step that is measured.
+    """
+
+    def __init__(self, name: str, config: Config, directory: Path | None, tracking: str | Tracker) -> None:
+        self.name, self.config, self.tracker = name, config, _tracker(tracking)
+        self.directory = directory or OUTPUTS / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        self.finding: Finding | None = None
+        self.metrics: dict[str, float] = {}
+        self._state: TrainingState | None = None
+        self._about: dict[str, Any] = {}
+
+    def open(self) -> None:
+        """Make the directory, which has to be new, and start the tracker's run."""
+        (self.directory / "config").mkdir(parents=True, exist_ok=False)
+        with replaced(self.directory / "config" / "config.yaml") as file:
+            file.write(json.dumps(self.config, indent=1, default=str).encode())  # JSON is YAML
+        self._writer = RecordWriter(self.directory / "gradient_flow.parquet")
+        self.tracker.connect()
+        self.tracker.start(self.name, _flat(self.config), {}, None, self.directory)
+
+    def judge(self, measured: Measured, step: int, epoch: float, rate: float) -> None:
+        """Keep the finding of the first measured step, with its gains and theory."""
+        observation = measured.observation()
+        known, prediction = predict_pass(measured)
+        found = measured_finding(observation, prediction, Causes((), {}))
+        self.finding = replace(found, sentence=sentence(found, observation))
+        self._about = about(measured, known) | {"dataset": self.name}
+        self._writer.append(step, epoch, *measured.gains())
+        self._writer.append(step, epoch, *predicted(prediction, observation))
+        self._state = TrainingState(functions(measured), rate, None)
+        self.tracker.tag("bpx.verdict", self.finding.verdict)
+        self.tracker.tag("bpx.finding", self.finding.sentence)
+        self.metrics |= self.finding.metrics()
+
+    def keep(self, readings: list[Reading], step: int, epoch: float, rate: float) -> None:
+        """Write what was measured of a step, and the metrics kept for it."""
+        metrics, self.metrics = self.metrics | {"lr": rate}, {}
+        for reading in readings:
+            self._writer.append(step, epoch, reading.keys, reading.values)
+        scales = readings[0]
+        line = fit_slope(scales.values.reshape(-1, len(QUANTITIES))[:-1, QUANTITIES.index("delta_l2")])
+        if step > 0 and line is not None and math.isfinite(line.slope):
+            metrics |= {
+                "gradient_flow/slope": line.slope,
+                "gradient_flow/abs_slope": abs(line.slope),
+                "gradient_flow/ratio": line.ratio,
+            }
+        for (layer, _, quantity, _), value in zip(scales.keys, scales.values.tolist(), strict=True):
+            if quantity in PER_LAYER and math.isfinite(value):
+                metrics[f"{quantity}/{layer}"] = value
+            if f"log10_{quantity}" in PER_LAYER and value > 0:
+                metrics[f"log10_{quantity}/{layer}"] = math.log10(value)
+        if self._state is not None:
+            self._state.take(step, rate, metrics, readings)
+        self.tracker.log(step, epoch, metrics)
+
+    def close(self, outcome: Outcome, nonfinite: NonFinite | None) -> None:
+        """Write the record and the result, and end the tracker's run."""
+        finding = None if self.finding is None else self.finding.as_dict()
+        final = None if self._state is None else self._state.final(outcome, {}).as_dict()
+        self._writer.about = self._about | {"finding": finding, "final": final}
+        if nonfinite is not None:
+            self._writer.about["nonfinite"] = str(nonfinite)
+        self._writer.close()
+        result = {"outcome": outcome, "finding": finding, "final": final}
+        with replaced(self.directory / "result.json") as file:
+            file.write(json.dumps(result, indent=1).encode())
+        self.tracker.tag("bpx.outcome", outcome)
+        if final is not None:
+            self.tracker.tag("bpx.verdict_final", str(final["verdict"]))
+        self.tracker.artifact(self._writer.path)
+        self.tracker.finish(outcome)
+
+
+def _tracker(tracking: str | Tracker) -> Tracker:
+    if isinstance(tracking, Tracker):
+        return tracking
+    if tracking not in ("auto", "mlflow", "none"):
+        raise ValueError(f"tracking: expected auto, mlflow, none or a Tracker, got {tracking!r}")
+    if run_is_active() and tracking != "none":
+        return ActiveRun()
+    return MLflowTracker() if tracking == "mlflow" else LocalTracker()
+
+
+def _flat(config: Config, prefix: str = "") -> Config:
+    flat: Config = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
