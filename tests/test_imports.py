@@ -23,7 +23,7 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "training": ("engine", "data", "probes", "records", "system"),
     "tracking": ("data.dataset", "records", "engine.features", "engine.model_files", "system"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),
-    "torch": ("engine", "theory", "probes", "diagnosis", "figures", "records", "tracking", "system"),
+    "torch": ("engine", "theory", "probes", "diagnosis", "figures", "records", "reports", "tracking", "system"),
     "config": ("engine", "data", "probes", "theory", "training", "tracking", "diagnosis", "system"),
     "cli": ("config", "diagnosis", "engine", "figures", "system", "theory"),
 }

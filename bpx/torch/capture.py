@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from bpx.torch.calls import Call, adds_up, in_place, slopes
 from bpx.torch.modules import hooked
 from bpx.torch.reductions import moments, norm, share
-from bpx.torch.trees import floating, place, tensors, with_graph
+from bpx.torch.trees import floating, has_memory, place, tensors, with_graph
 
 
 @final
@@ -114,9 +114,13 @@ class Capture:
                     return
             elif self._backward:
                 return
+            x = next(tensors((args, kwargs)), None)
+            if x is not None and not has_memory(x):
+                if self.latest:
+                    return
+                raise ValueError(f"{name} runs inside a transform of torch.func: expected a call of the model itself")
             times = self._times[id(module)] = self._times.get(id(module), 0) + 1
             call = Call(f"{name}#{times}" if times > 1 else name, module, kind)
-            x = next(tensors((args, kwargs)), None)
             if x is not None:
                 call.x, call.x_at = x.detach(), place(x)
             if kind == "activation" and x is not None and type(module) is not nn.ReLU:
@@ -129,7 +133,7 @@ class Capture:
         return hook
 
     def _after(self, module: nn.Module, args: object, kwargs: object, output: object) -> object:
-        if self._backward or not self._open:
+        if self._backward or all(call.module is not module for call in self._open):
             self._recomputed(module, output)
             return None
         call = self._open.pop()

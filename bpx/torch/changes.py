@@ -15,7 +15,7 @@ from bpx.diagnosis.trials import needed_gain
 from bpx.torch.calls import Call
 from bpx.torch.convert import activation_module
 from bpx.torch.measure import Measured
-from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, fan_in, fan_out, function
+from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, fan_in, fan_out, function, own_weight
 from bpx.torch.passes import Batch, measured_pass
 from bpx.torch.preserved import preserved
 from bpx.torch.reductions import norm
@@ -56,7 +56,7 @@ def hidden_layers(measured: Measured, branches: int) -> list[Hidden]:
     blocks = {id(c) for op in measured.capture.calls if op.residual for c in _inside(op)}
     for i in measured.hidden:
         call = measured.layers[i]
-        if not isinstance(call.module, DRAWN) or not hasattr(call.module.weight, "grad"):
+        if not isinstance(call.module, DRAWN) or own_weight(call.module) is None:
             continue
         after = measured.capture.activation(call)
         known = None if after is None else function(after.module)
@@ -159,7 +159,7 @@ def draw(layers: list[Hidden], init: Callable[[Tensor, Hidden], None]) -> Change
         for name, module in model.named_modules():
             if name in by_name:
                 init(module.weight, by_name[name])
-            elif isinstance(module, DRAWN):
+            elif isinstance(module, DRAWN) and own_weight(module) is not None:
                 redraw(module)
         return batch
 
@@ -176,7 +176,7 @@ def redrawn(change: Change) -> Change:
 
     def both(model: nn.Module, batch: Batch) -> Batch:
         for module in model.modules():
-            if isinstance(module, DRAWN):
+            if isinstance(module, DRAWN) and own_weight(module) is not None:
                 redraw(module)
         return change(model, batch)
 

@@ -24,6 +24,7 @@ from bpx.theory import Architecture, Prediction
 from bpx.torch.measure import AGREEMENT, Measured
 from bpx.torch.modules import NORMS, function
 from bpx.torch.passes import batch, measured_pass
+from bpx.torch.preserved import preserved
 from bpx.torch.remedies import Subject, find_causes, find_remedies, input_rms, subject
 from bpx.torch.steps import UNITS
 from bpx.torch.theory import predict_pass
@@ -79,16 +80,17 @@ def diagnose(
 
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     given = batch(x, y, loss, reduction, closure, n)
-    with measured_pass(model, given) as measured:
-        observation = measured.observation()
-        known, prediction = predict_pass(measured)
-        rows = record(measured, known, prediction, observation)
-        line = observation.depth_slope
-        slope = -math.inf if line is None else line.slope
-        tried = subject(measured, given, slope, known=known is not None)
-        facts = tuple(_facts(measured, observation))
-        seen = functions(measured)
-    finding = _judged(tried, observation, prediction, facts, seen)
+    with preserved(model):  # reading a parametrized weight may change buffers
+        with measured_pass(model, given) as measured:
+            observation = measured.observation()
+            known, prediction = predict_pass(measured)
+            rows = record(measured, known, prediction, observation)
+            line = observation.depth_slope
+            slope = -math.inf if line is None else line.slope
+            tried = subject(measured, given, slope, known=known is not None)
+            facts = tuple(_facts(measured, observation))
+            seen = functions(measured)
+        finding = _judged(tried, observation, prediction, facts, seen)
     rows.about |= {"finding": finding.as_dict()}
     return replace(finding, figure=layer_profile(rows.records(), finding=False))
 
@@ -138,12 +140,18 @@ def _judged(
     )
     said = tuple(fact[0].upper() + fact[1:] for fact in (empty, equal) if fact)
     if unhealthy:
-        why = empty or equal or because(finding, lambda part: _blamed(part, finding, s, seen))
+        why = empty or equal or _because(finding, s, causes, seen)
         only = seen[0] if len(seen) == 1 else None
         said = () if empty or equal else saturation_facts(only, observation)
         finding = replace(finding, because=why)
     finding = replace(finding, facts=(*said, *facts))
     return replace(finding, sentence=sentence(finding, observation))
+
+
+def _because(f: Finding, s: Subject, causes: Causes, seen: list[ActivationFunction]) -> str:
+    if not causes.slopes:
+        return "not known: the model has no part that could be rescaled or taken out"
+    return because(f, lambda part: _blamed(part, f, s, seen))
 
 
 def _blamed(part: str, f: Finding, s: Subject, seen: list[ActivationFunction]) -> str:

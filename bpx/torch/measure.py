@@ -17,9 +17,9 @@ from bpx.probes.scales import QUANTITIES
 from bpx.records import Keys
 from bpx.torch.calls import Call
 from bpx.torch.capture import Capture
-from bpx.torch.modules import biases, weights
+from bpx.torch.modules import biases, own_weight, weights
 from bpx.torch.operations import inside, kind, operations
-from bpx.torch.reductions import Scalar, Values, gathered, gradient_norm, share, total_norm
+from bpx.torch.reductions import Scalar, Values, combined, gathered, mean, norm, share, total_norm
 
 MOMENTS = ("mean", "abs_mean", "std", "rms")
 AGREEMENT = ("delta_coherence", "gradient_snr")
@@ -31,12 +31,20 @@ class Measured:
     """What a pass of ``n`` samples shows of the weight layers in ``capture``, whose backward is done.
 
     ``reduction`` tells how the loss combines the samples: the gradients are multiplied by n where it is ``mean``, so
-    that delta is that of a sample, and divided by ``scale``, the loss scale of mixed precision. Layers
-    that no gradient came back to are left out.
+    that delta is that of a sample, and divided by ``scale``, the loss scale of mixed precision. ``arrived`` are the
+    norms of the parameters' gradients as they arrived, by id, where ``.grad`` may have been clipped and unscaled since.
+    Layers that no gradient came back to are left out.
     """
 
-    def __init__(self, capture: Capture, n: int, reduction: str = "mean", scale: float = 1.0) -> None:
-        self.capture, self.n = capture, n
+    def __init__(
+        self,
+        capture: Capture,
+        n: int,
+        reduction: str = "mean",
+        scale: float = 1.0,
+        arrived: dict[int, Tensor] | None = None,
+    ) -> None:
+        self.capture, self.n, self.scale, self.arrived = capture, n, scale, arrived or {}
         self.layers = capture.reached
         self.hidden = [self.layers.index(call) for call in capture.hidden]
         self.factor = (n if reduction == "mean" else 1.0) / scale
@@ -56,8 +64,8 @@ class Measured:
             table.append([
                 norm * self.factor / math.sqrt(call.size),
                 norm * self.factor / math.sqrt(self.n),
-                gradient_norm(weights(call.module)),
-                gradient_norm(biases(call.module)),
+                self._gradient_norm(weights(call.module)),
+                self._gradient_norm(biases(call.module)),
                 total_norm([p.detach() for p in weights(call.module)]),
                 math.nan,
                 saturation,
@@ -148,6 +156,10 @@ class Measured:
             logs["between weight layers"] = [math.log10(a / b) for a, b in pairwise(l2) if a > 0 < b]
         return {name: sum(found) / len(found) for name, found in logs.items() if found}
 
+    def _gradient_norm(self, parameters: list[nn.Parameter]) -> Scalar:
+        held = [p for p in parameters if p.grad is not None]
+        return combined([self.arrived[id(p)] / self.scale if id(p) in self.arrived else norm(p.grad) for p in held])
+
     def _layer_of(self, op: Call) -> str:
         """Return the weight layer that an operation belongs to: in it, else the last one before it."""
         calls = self.capture.calls
@@ -172,18 +184,18 @@ class Measured:
             return math.nan
         axis = self.sample_axis(call, call.gradients[0])
         once = sum(other.module is call.module for other in self.layers) == 1
-        (weight,) = weights(call.module) if len(weights(call.module)) == 1 else (None,)
-        if axis is None or not once or weight is None or weight.grad is None or call.x.dim() > 3:
+        own = own_weight(call.module)
+        if axis is None or not once or call.x.dim() > 3 or not (own is None or own.requires_grad):
             return math.nan
-        a, delta = (t.double().movedim(axis, 0).reshape(self.n, -1, t.shape[-1]) for t in (call.x, call.gradients[0]))
-        scale_a, scale_d = a.abs().max(), delta.abs().max()
-        if not (0 < float(scale_a) < math.inf and 0 < float(scale_d) < math.inf):
+        dtype = torch.promote_types(torch.promote_types(call.x.dtype, call.gradients[0].dtype), torch.float32)
+        pair = (t.to(dtype).movedim(axis, 0).reshape(self.n, -1, t.shape[-1]) for t in (call.x, call.gradients[0]))
+        a, delta = (t / largest if 0 < float(largest := t.abs().max()) < math.inf else None for t in pair)
+        if a is None or delta is None:
             return math.nan
-        a, delta = a / scale_a, delta / scale_d * self.factor
-        squares = ((a @ a.mT) * (delta @ delta.mT)).sum()
-        mean = torch.linalg.vector_norm(weight.grad.double() / scale_a / scale_d * self.factor / self.n).square()
-        noise = (squares - self.n * mean) / (self.n - 1) / self.n
-        return torch.where(noise > 0, mean / noise, math.nan)
+        squares = mean((a @ a.mT) * (delta @ delta.mT)) * (self.n * a.shape[1] ** 2)
+        square = norm(delta.flatten(0, 1).mT @ a.flatten(0, 1)).square() / self.n**2
+        noise = (squares - self.n * square) / (self.n - 1) / self.n
+        return torch.where(noise > 0, square / noise, math.nan)
 
     def sample_axis(self, call: Call, t: Tensor) -> int | None:
         """Return the axis of a tensor of a layer along which the samples lie; None where there is none of n."""

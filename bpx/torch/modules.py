@@ -51,6 +51,8 @@ def hooked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Yield name, module and role of every module of ``model`` but those inside a weight layer."""
     inside: set[int] = set()
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"{name or type(module).__name__} is a ScriptModule: expected the module before torch.jit")
         if id(module) in inside:
             continue
         kind = role(module)
@@ -62,6 +64,11 @@ def hooked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 def weights(module: nn.Module) -> list[nn.Parameter]:
     """Return the weight tensors of a weight layer, those of two dimensions or more."""
     return [p for p in module.parameters() if p.dim() > 1]
+
+
+def own_weight(module: nn.Module) -> nn.Parameter | None:
+    """Return the parameter ``weight`` of a layer; None where a parametrization computes it from others."""
+    return dict(module.named_parameters(recurse=False)).get("weight")
 
 
 def biases(module: nn.Module) -> list[nn.Parameter]:

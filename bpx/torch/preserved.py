@@ -7,7 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+
+@contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Put back every buffer of ``model`` at the end: running statistics, what spectral normalization iterates."""
+    buffers = [
+        (module._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for held, name, buffer, value in buffers:
+                held[name] = buffer
+                if buffer is not None and not torch.equal(buffer, value):
+                    buffer.copy_(value)
 
 
 @contextmanager
@@ -19,15 +37,10 @@ def preserved(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     flags = [module.training for module in modules]
-    buffers = [
-        (module._buffers, name, buffer, None if buffer is None else buffer.detach().clone())
-        for module in modules
-        for name, buffer in module._buffers.items()
-    ]
     gradients = [(p, p.grad) for p in model.parameters()]
     state = random.getstate()
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), kept_buffers(model):
         try:
             for p, _ in gradients:
                 p.grad = None
@@ -36,15 +49,6 @@ def preserved(model: nn.Module) -> Iterator[None]:
         finally:
             for module, flag in zip(modules, flags, strict=True):
                 module.training = flag
-            _put_back(buffers)
             for p, grad in gradients:
                 p.grad = grad
             random.setstate(state)
-
-
-def _put_back(buffers: list[tuple[dict[str, Tensor | None], str, Tensor | None, Tensor | None]]) -> None:
-    with torch.no_grad():
-        for held, name, buffer, value in buffers:
-            held[name] = buffer
-            if buffer is not None and not torch.equal(buffer, value):
-                buffer.copy_(value)

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-Scalar: TypeAlias = Tensor | float
+Scalar: TypeAlias = "Tensor | float"
 Values = NDArray[np.float64]
 BLOCK = 4096
 LEAST_NORM = 1e-13  # in float32: squares that underflow are below 1e-38, and 1e12 of them below its square
@@ -40,16 +40,15 @@ def norm(x: Tensor) -> Tensor:
 
 def total_norm(values: Iterable[Tensor]) -> Scalar:
     """Return the L2 norm of all entries of ``values`` together, NaN where there are none."""
-    norms = [norm(v) for v in values]
+    return combined([norm(v) for v in values])
+
+
+def combined(norms: list[Tensor]) -> Scalar:
+    """Return the L2 norm of what has these norms, NaN where there are none."""
     if not norms:
         return math.nan
     total: Scalar = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     return total
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Scalar:
-    """Return the L2 norm of the gradients, NaN where none of the parameters has one."""
-    return total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def mean(x: Tensor) -> Tensor:

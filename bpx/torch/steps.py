@@ -16,7 +16,7 @@ from bpx.probes.scales import QUANTITIES
 from bpx.torch.capture import Capture
 from bpx.torch.measure import AGREEMENT, Measured
 from bpx.torch.modules import hooked, weights
-from bpx.torch.reductions import Scalar, gathered, norm, total_norm
+from bpx.torch.reductions import Scalar, combined, gathered, norm, total_norm
 
 Before = dict[int, Tensor]  # the weights before a step, by the id of their parameter
 UNITS = ("dead_units", "zero_activations")
@@ -25,24 +25,24 @@ CLIP_TOLERANCE = 1e-5  # a norm that is smaller by less than this share was not 
 
 
 @final
-class Clipping:
-    """Compare the gradient after backward with the one that the optimizer gets: what clipping has left of its norm."""
+class Arrivals:
+    """The norms of the gradients as backward leaves them, before anything is clipped, by the id of their parameter."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._norms: dict[int, Tensor] = {}
+        self.norms: dict[int, Tensor] = {}
         self._handles: list[RemovableHandle] = [
             p.register_post_accumulate_grad_hook(self._note) for p in model.parameters() if p.requires_grad
         ]
 
     def _note(self, p: Tensor) -> None:
-        self._norms[id(p)] = norm(p.grad)
+        self.norms[id(p)] = norm(p.grad)
 
-    def coefficient(self, model: nn.Module, scale: float) -> float:
+    def clip_coefficient(self, model: nn.Module, scale: float) -> float:
         """Return |g| at the step over |g| after backward, divided by ``scale``; 1 where nothing was clipped."""
-        parameters = [p for p in model.parameters() if id(p) in self._norms and p.grad is not None]
+        parameters = [p for p in model.parameters() if id(p) in self.norms and p.grad is not None]
         if not parameters:
             return math.nan
-        before = float(torch.linalg.vector_norm(torch.stack([self._norms[id(p)] for p in parameters]))) / scale
+        before = float(combined([self.norms[id(p)] for p in parameters])) / scale
         after = float(total_norm([p.grad for p in parameters]))
         ratio = after / before if before > 0 else math.nan
         return 1.0 if ratio > 1 - CLIP_TOLERANCE else ratio

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 Place = tuple[int, int, int]
@@ -34,9 +35,18 @@ def floating(tree: object) -> list[Tensor]:
 
 def place(t: Tensor) -> Place:
     """Return what tells two tensors with the same numbers in them: address, entries, how often they were changed."""
-    if t.is_sparse:
+    if t.layout != torch.strided:
         return (id(t), t.numel(), 0)
     return (t.data_ptr(), t.numel(), 0 if t.is_inference() else t._version)
+
+
+def has_memory(t: Tensor) -> bool:
+    """Return whether a tensor has numbers of its own: inside of ``torch.func`` transforms it has none."""
+    try:
+        t.data_ptr()
+    except RuntimeError:
+        return bool(t.layout != torch.strided)
+    return True
 
 
 def with_graph(output: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import secrets
 from dataclasses import replace
@@ -23,9 +24,11 @@ from bpx.records import Outcome, RecordWriter
 from bpx.system.files import replaced
 from bpx.torch.diagnosis import about, functions
 from bpx.torch.measure import Measured
+from bpx.torch.preserved import kept_buffers
 from bpx.torch.theory import predict_pass
 from bpx.tracking import ActiveRun, LocalTracker, MLflowTracker, Tracker, run_is_active
 
+log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs") / "torch"
 PER_LAYER = ("grad_norm", "log10_delta_l2", "activation_std", "log10_update_ratio")
 Config = dict[str, Any]  # plain values, nested
@@ -65,10 +68,11 @@ class WatchRecord:
     def judge(self, measured: Measured, step: int, epoch: float, rate: float) -> None:
         """Keep the finding of the first measured step, with its gains and theory."""
         observation = measured.observation()
-        known, prediction = predict_pass(measured)
+        with kept_buffers(measured.capture.model):  # reading a parametrized weight may change them
+            known, prediction = predict_pass(measured)
         found = measured_finding(observation, prediction, Causes((), {}))
         self.finding = replace(found, sentence=sentence(found, observation))
-        self._about = about(measured, known) | {"dataset": self.name}
+        self._about = about(measured, known) | {"dataset": f"of {self.name}"}
         self._writer.append(step, epoch, *measured.gains())
         self._writer.append(step, epoch, *predicted(prediction, observation))
         self._state = TrainingState(functions(measured), rate, None)
@@ -113,7 +117,19 @@ class WatchRecord:
         if final is not None:
             self.tracker.tag("bpx.verdict_final", str(final["verdict"]))
         self.tracker.artifact(self._writer.path)
+        self._write_report()
         self.tracker.finish(outcome)
+
+    def _write_report(self) -> None:
+        from bpx.figures.canvas import failure
+        from bpx.reports.write import write_run_report
+
+        try:
+            self.tracker.artifact(write_run_report(self.directory), "")
+        except OSError:  # of the disk, not of the report
+            raise
+        except Exception as error:
+            log.warning("the report could not be written: %s", failure(error))
 
 
 def _tracker(tracking: str | Tracker) -> Tracker:

@@ -16,9 +16,10 @@ from bpx.probes.nonfinite import NonFinite
 from bpx.records import Outcome
 from bpx.torch.capture import Capture
 from bpx.torch.measure import REDUCTIONS, Measured
+from bpx.torch.modules import hooked
 from bpx.torch.nonfinite import Inputs, gradients_are_finite, trace, watched
 from bpx.torch.passes import is_compiled
-from bpx.torch.steps import Before, Clipping, StepMeasurement, weights_of
+from bpx.torch.steps import Arrivals, Before, StepMeasurement, weights_of
 from bpx.torch.trees import tensors
 from bpx.torch.watch_record import WatchRecord
 from bpx.tracking import Tracker
@@ -90,11 +91,9 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         for key, value, names in (("probes", probes, PROBES), ("reduction", reduction, REDUCTIONS)):
             if value not in names:
                 raise ValueError(f"{key}: expected {' or '.join(names)}, got {value!r}")
-        for name, module in model.named_modules():
+        for name, module, _ in hooked(model):
             if is_compiled(module):
-                raise ValueError(
-                    f"{name or type(module).__name__} is compiled: expected the module before torch.compile"
-                )
+                raise ValueError(f"{name} is compiled: expected the module before torch.compile")
         self.model, self.optimizer, self.steps_per_epoch = model, optimizer, steps_per_epoch
         self.standard, self.reduction, self.scaler = probes == "standard", reduction, scaler
         self._due = parse_schedule(every, ReportSchedule(steps_per_epoch or 1, 1))
@@ -105,7 +104,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self.step, self.closed = 0, False
         self.nonfinite: NonFinite | None = None
         self._capture: Capture | None = None
-        self._clipping: Clipping | None = None
+        self._arrivals: Arrivals | None = None
         self._taken: StepMeasurement | None = None
         self._inputs: Inputs | None = None
         self._n: int | None = None
@@ -182,22 +181,23 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         if self._capture is None or self._n is None or not self._capture.reached:
             return
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
-        measured = Measured(self._capture, self._n, self.reduction, scale)
+        arrivals = self._arrivals
+        measured = Measured(self._capture, self._n, self.reduction, scale, arrivals.norms if arrivals else None)
         if self.finding is None:
             self._record.judge(measured, self.step, self._epoch, self._rate)
-        clip = math.nan if self._clipping is None else self._clipping.coefficient(self.model, scale)
+        clip = arrivals.clip_coefficient(self.model, scale) if arrivals and self.standard else math.nan
         self._taken = StepMeasurement(measured, self._weights, clip, standard=self.standard)
 
     def _hook(self) -> None:
         if self._due(self.step):
             self._capture = Capture(self.model, blocks=self.step == 0, units=self.standard, latest=True).__enter__()
-            self._clipping = Clipping(self.model) if self.standard else None
+            self._arrivals = Arrivals(self.model)
 
     def _unhook(self, *, everything: bool = False) -> None:
-        for held in (self._capture, self._clipping):
+        for held in (self._capture, self._arrivals):
             if held is not None:
                 held.remove()
-        self._capture = self._clipping = None
+        self._capture = self._arrivals = None
         if everything:
             for handle in self._handles:
                 handle.remove()

@@ -1,11 +1,13 @@
 """bpx.torch.watch: the record of training in PyTorch equals the engine's, and leaves training as it is."""
 
+import html
 import json
 import math
 
 import numpy as np
 import pytest
 
+from bpx import compare
 from bpx.engine import mlp, sgd
 from bpx.figures import flow_figures
 from bpx.probes.lost_updates import LostUpdates
@@ -143,10 +145,12 @@ def test_evaluation_accumulation_and_clipping(tmp_path):
         train(model, optimizer, data(3), after_backward=clip)
     records = read(tmp_path / "run" / "gradient_flow.parquet")
     np.testing.assert_allclose(records.select(quantity="clip_coefficient").value, [0.05 / n for n in seen], rtol=1e-5)
+    sizes = [records.grid(name)[2] for name in ("grad_norm", "grad_norm_bias")]
+    np.testing.assert_allclose(np.sqrt(sum(s**2 for s in sizes).sum(0)), seen, rtol=1e-10)  # before clipping
     assert records.about["batch_size"] == N
 
 
-def test_a_run_is_compared_and_drawn_as_any_other(tmp_path, capsys):
+def test_a_run_is_compared_drawn_and_reported_as_any_other(tmp_path, capsys, monkeypatch):
     for seed in (0, 1):
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 3)).double()
@@ -162,6 +166,14 @@ def test_a_run_is_compared_and_drawn_as_any_other(tmp_path, capsys):
     )
     assert {"profile", "delta_heatmap", "gradient_norms", "update_ratios"} <= set(flow_figures(runs[0].records))
     assert runs[0].records.about["modules"] == ["0", "2", "4"]
+    monkeypatch.chdir(tmp_path)
+    assert compare.main(["run0", "run1"]) == 0
+    said = capsys.readouterr().out
+    assert "seed" in said and "going backward delta" in said
+    (picture,) = (tmp_path / "outputs" / "compare").glob("*.png")
+    assert picture.stat().st_size > 10_000 and picture.with_suffix(".html").is_file()
+    page = (tmp_path / "run0" / "report.html").read_text()
+    assert runs[0].finding in html.unescape(page) and "gradient_flow/slope" in page
     result = json.loads((tmp_path / "run0" / "result.json").read_text())
     assert (
         result["final"]["learned"] in (True, False)

@@ -136,6 +136,36 @@ def test_the_report_of_a_run_shows_its_record_in_a_browser_without_a_network(run
 
 
 @pytest.mark.slow
+@pytest.mark.torch
+def test_the_report_of_a_watched_pytorch_model_shows_its_record(home, browser):
+    torch = pytest.importorskip("torch")
+    from bpx.torch import watch
+
+    torch.manual_seed(0)
+    parts = [part for n in (6, 9, 9, 9) for part in (torch.nn.Linear(n, 9), torch.nn.Tanh())]
+    model = torch.nn.Sequential(*parts, torch.nn.Linear(9, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.randn(16, 6), torch.arange(16) % 3
+    with watch(model, optimizer, every=2, tracking="none", directory=home / "watched") as watched:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            watched.log({"cost/train": loss.item()})
+            optimizer.step()
+    opened(browser, watched.directory / "report.html", 3)
+    records, series = (
+        read(watched.directory / "gradient_flow.parquet"),
+        read_metrics(watched.directory / "metrics.jsonl"),
+    )
+    np.testing.assert_allclose(dict(traces(browser, 0))["cost/train"], series["cost/train"][1], rtol=1e-3)
+    steps, _, delta = records.grid("delta_l2")
+    choose(browser, "step", str(len(steps) - 1))
+    np.testing.assert_allclose(traces(browser, 1)[-1][1], delta[:, -1], rtol=1e-3)
+    assert watched.finding.sentence in browser.find_element("tag name", "body").text
+
+
+@pytest.mark.slow
 def test_the_report_of_a_comparison_has_a_line_for_each_group(runs, browser, home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     assert compare.main(["outputs/tests", "out=both.png"]) == 0
