@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bpx.engine import INITIALIZERS, OPTIMIZERS, mlp, residual_mlp
-from bpx.engine.initializers import File
+from bpx.engine.tensor_files import File
 
 
 @pytest.mark.parametrize("model", [mlp, residual_mlp])
