@@ -38,7 +38,8 @@ import mlflow
 mlflow.set_tracking_uri(sys.argv[2])
 with open(f"{sys.argv[1]}/mlflow_run_id") as file:
     address = f"runs:/{file.read().strip()}/model"
-print(mlflow.pyfunc.load_model(address, model_config={"allow": ["mine"]}).predict([[1.0, 2.0]]).shape)
+model = mlflow.pyfunc.load_model(address, model_config={"allow": ["mine"]})
+print(model.predict([[1.0, 2.0]], {"output": "probabilities"}).shape)
 """
 
 

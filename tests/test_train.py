@@ -196,10 +196,10 @@ mlflow.set_tracking_uri("sqlite:///{home / "mlflow.db"}")
 model = mlflow.pyfunc.load_model("runs:/{run_id}/model")
 x, y = make_classification(n_samples=1000, n_features=2, n_classes=3, n_clusters_per_class=1,
                            n_redundant=0, random_state=42)
-p = model.predict(x)
+p = model.predict(x, {{"output": "probabilities"}})
 for kind in ("float32", "float64"):
-    assert np.allclose(model.predict(x.astype(kind)), p, atol=1e-4)
-assert model.predict(np.ones((2, 2), np.uint8)).shape == (2, 3)
+    assert np.allclose(model.predict(x.astype(kind), {{"output": "probabilities"}}), p, atol=1e-4)
+assert model.predict(np.ones((2, 2), np.uint8)).shape == (2,) and (model.predict(x) == p.argmax(axis=1)).all()
 assert p.shape == (1000, 3) and np.allclose(p.sum(axis=1), 1, atol=1e-5)
 assert model.metadata.signature is not None and model.input_example is not None
 import bpx

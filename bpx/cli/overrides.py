@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_JOBS = 10_000  # of a multirun
 MAX_CHECKED = 300  # compositions before a multirun begins
+BESIDE = frozenset({"tensorboard", "wandb"})  # trackers that stand beside another
 OPTIONAL = ("experiment", "sweep")  # groups that the defaults list does without
 Checks = Callable[[], Callable[[DictConfig], object]]  # make what checks a configuration, and raises UserError
 WITHOUT_EFFECT = {
@@ -54,7 +55,7 @@ def prepared(
             word = f"{left}=choice({value})"
         if override.is_sweep_override():
             n_jobs *= number_of_values(override.value()) or 1
-        out.append(word)
+        out.append(_with_record(word) if key == "tracking" else word)
     searched = any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed)
     if multirun and not searched:
         endless = [o for o in parsed if isinstance(o.value(), IntervalSweep)]
@@ -67,6 +68,13 @@ def prepared(
             )
         check_values(out, check, config_dir)
     return out
+
+
+def _with_record(word: str) -> str:
+    """Return ``tracking=[tensorboard,...]`` with ``none``, the local record, where neither it nor MLflow is named."""
+    left, _, value = word.partition("=")
+    names = [name.strip() for name in value.strip("[] ").split(",")]
+    return f"{left}=[none,{','.join(names)}]" if BESIDE.issuperset(names) else word
 
 
 def parse(word: str) -> Override:
@@ -217,7 +225,10 @@ def _check_options(override: Override, extended: bool) -> None:
         if number_of_values(sweep) is None and not hasattr(sweep, "start"):
             return  # glob
         raise UserError(f"{allowed}, got {str(override.input_line).partition('=')[2]}")
-    for value in sweep.list if isinstance(sweep, ChoiceSweep) else [sweep]:
+    values: list[object] = list(sweep.list) if isinstance(sweep, ChoiceSweep) else [sweep]
+    if group == "tracking":  # which takes a list of options
+        values = [name for value in values for name in (value if isinstance(value, list) and value else [value])]
+    for value in values:
         name = value.text if isinstance(value, QuotedString) else value
         if isinstance(name, list) and group in ("experiment",):
             continue

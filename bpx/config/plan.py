@@ -27,6 +27,7 @@ from bpx.probes import PROBES, Probe, ReportSchedule, parse_schedule
 from bpx.system.errors import UserError
 from bpx.system.files import PICTURE_FORMATS
 from bpx.system.text import brief
+from bpx.tracking.beside import TrackerBeside
 from bpx.tracking.tracker import Tracker
 from bpx.training.checkpoint import CheckpointSettings
 
@@ -232,7 +233,9 @@ def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
 
 def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
     """Return the tracker, its quantities of every layer known ones; raises UserError."""
-    tracker = cast(Tracker, construct("tracking", node))
+    also = {str(name): _beside(f"tracking.also.{name}", value) for name, value in (node.get("also") or {}).items()}
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "also"])
+    tracker = cast(Tracker, construct("tracking", own, also=also))
     known = sorted({quantity for probe in (*PROBES.values(), *probes) for quantity in probe.layer_quantities})
     if tracker.figures not in (True, False, *PICTURE_FORMATS):
         raise UserError(
@@ -244,6 +247,16 @@ def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
                 f"tracking.per_layer: unknown quantity {name}; known are {', '.join(known)}, each also as log10_..."
             )
     return tracker
+
+
+def _beside(key: str, node: DictConfig) -> TrackerBeside:
+    """Return one of the trackers beside; raises UserError."""
+    settings = plain(node)
+    settings.pop("_target_", None)
+    made = check_call(key, target(key, node), settings)
+    if not isinstance(made, TrackerBeside):
+        raise UserError(f"{key}._target_ must be a subclass of TrackerBeside, got {type(made).__name__}")
+    return made
 
 
 def _probes(node: DictConfig) -> dict[type[Probe], int | str]:

@@ -136,7 +136,7 @@ class Finding:
 
     def metrics(self) -> dict[str, float]:
         """Return what a tracker keeps of it, by the names of metrics."""
-        names = ("slope", "ratio", "forward_slope", "predicted_slope")
+        names = ("slope", "factor", "ratio", "forward_slope", "predicted_slope")
         known = {name: getattr(self, name) for name in names}
         known["zero_layers"] = len(self.zero_layers)
         found = {f"gradient_flow/{key}": value for key, value in known.items() if value is not None}

@@ -22,6 +22,7 @@ from bpx.engine.spec import NetworkSpec
 
 FORMAT = 3  # before, all parameters stood in one vector, state/theta
 MAX_LAYERS = 20_000
+MAX_DIGITS = 19  # of an integer of 64 bits
 
 
 def save_model(
@@ -107,6 +108,21 @@ class SavedModel:
         outputs = np.concatenate([self.net.predict(self.scaler.transform(piece)) for piece in pieces])
         return outputs if self.target_scaler is None else self.target_scaler.inverse(outputs)
 
+    def classes(self, x: Table) -> Array:
+        """Return the most probable class of each row of ``x``, (n,), as the data name it: integers, or words.
+
+        Raises ValueError for a regression.
+        """
+        if not self.class_names:
+            raise ValueError("the model gives numbers, not classes")
+        return np.asarray(class_labels(self.class_names)[self.predict(x).argmax(axis=1)])
+
+
+def class_labels(names: Sequence[str]) -> Array:
+    """Return the classes as the data name them: integers where all of ``names`` are such, else words."""
+    labels = np.array(names, dtype=str)
+    return labels.astype(int) if all(map(_is_integer, names)) else labels
+
 
 def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel:
     """Return the model in ``directory``.
@@ -154,6 +170,10 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
     except Exception as error:  # a damaged file raises whatever its damage runs into
         text = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"the model in {directory} cannot be read: {text}") from error
+
+
+def _is_integer(name: str) -> bool:
+    return name.removeprefix("-").isdecimal() and len(name) < MAX_DIGITS and name == str(int(name))
 
 
 def _scaler(arrays: Arrays, name: str, n: int) -> Scaler:

@@ -45,6 +45,13 @@ class DepthSlope:
         """Factor of ||delta||_2 per layer, going backward: 10**slope."""
         return power(10, self.slope)
 
+    def metrics(self) -> dict[str, float]:
+        """Return what a tracker keeps of it, by the names of metrics: nothing where the slope is infinite."""
+        if not math.isfinite(self.slope):
+            return {}
+        found = {"slope": self.slope, "abs_slope": abs(self.slope), "factor": self.factor, "ratio": self.ratio}
+        return {f"gradient_flow/{name}": value for name, value in found.items()}
+
 
 def fit_slope(delta_l2: Values) -> DepthSlope | None:
     """Return the line through log10 of ``delta_l2`` (L,) from the first to the last hidden layer.

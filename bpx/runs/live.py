@@ -1,4 +1,7 @@
-"""Pictures of the layers while a run trains: drawn in a thread of their own, for at most 2 % of the time."""
+"""Pictures of the layers while a run trains: drawn in a thread of their own, for at most 2 % of the time.
+
+A run too short for that has those of its first and its last record when it has ended.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from bpx.tracking import Tracker
 KEY, FOLDER = "layers", "live"
 MAX_PICTURES, SHARE = 20, 0.02  # of a run; of its training time, another hundredth being that of sending them
 FIRST_COST = 0.5  # seconds of the processor that the first picture is expected to take
-PATIENCE = 10.0  # seconds that the end of a run waits for a picture
 log = logging.getLogger("bpx")
 
 
@@ -37,12 +39,14 @@ class LivePictures:
         self._every, self._next = max(1, total_steps // MAX_PICTURES), 0
         self._wanted = bool(tracker.figure_format) and tracker.takes_images
         self._cost, self._started = FIRST_COST, time.perf_counter()
-        self._last = 0
+        self._first: int | None = None
+        self._last: int | None = None
+        self._drawn: set[int] = set()
         self._thread: threading.Thread | None = None
 
     def observe(self, step: int, rows: Rows, about: Json) -> None:
         """Begin to draw the record of ``step`` if a picture is due, and there is time for it."""
-        self._last = step
+        self._first, self._last = step if self._first is None else self._first, step
         due = self._wanted and step >= self._next and self.count < MAX_PICTURES
         if not due or (self._thread is not None and self._thread.is_alive()):
             return
@@ -53,11 +57,13 @@ class LivePictures:
             self._thread.start()
 
     def close(self, rows: Rows, about: Json) -> None:
-        """Wait for the picture that is being drawn, and add that of the last record where there were any."""
+        """Wait for the picture that is being drawn, and add those of the first and the last record."""
         if self._thread is not None:
-            self._thread.join(PATIENCE)
+            self._thread.join()  # however long it takes: matplotlib cannot draw in two threads at once
             self._thread = None
-            self._draw(self._last, rows.excerpt({0, self._last}, about))
+        for step in (self._first, self._last):
+            if self._wanted and step is not None and step not in self._drawn:
+                self._draw(step, rows.excerpt({0, step}, about))
 
     def _draw(self, step: int, part: Rows) -> None:
         begin = time.thread_time()
@@ -70,6 +76,7 @@ class LivePictures:
                 self._folder.mkdir(exist_ok=True)
                 self._tracker.image(save(figure, self._folder / f"{KEY}-{step:06d}.png"), KEY, step)
                 self.count += 1
+                self._drawn.add(step)
         except Exception as error:  # the run is whole without it
             log.warning("the picture of step %d could not be drawn: %s", step, error)
             self._wanted = False

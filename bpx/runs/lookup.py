@@ -184,7 +184,7 @@ def _existing(metrics: dict[str, float]) -> dict[str, float]:
     """Return the last metrics without the slope of dead layers, which stopped existing before the last record."""
     if not metrics.get("gradient_flow/zero_layers"):
         return metrics
-    stopped = ("gradient_flow/slope", "gradient_flow/abs_slope", "gradient_flow/ratio")
+    stopped = [f"gradient_flow/{name}" for name in ("slope", "abs_slope", "factor", "ratio")]
     return {name: value for name, value in metrics.items() if name not in stopped}
 
 

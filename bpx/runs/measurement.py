@@ -28,7 +28,9 @@ from bpx.system.files import Json
 from bpx.theory import Verdict
 from bpx.training import Record
 
-FLOW = frozenset(f"gradient_flow/{name}" for name in ("slope", "abs_slope", "ratio", "forward_slope", "zero_layers"))
+FLOW = frozenset(
+    f"gradient_flow/{name}" for name in ("slope", "abs_slope", "factor", "ratio", "forward_slope", "zero_layers")
+)
 N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return to
 
 
@@ -164,11 +166,9 @@ class Measurement:
         hidden = self.last[self._on_path, QUANTITIES.index("delta_l2")]
         line = fit_slope(hidden)
         forward = forward_slope(self.last[self._on_path, QUANTITIES.index("activation_rms")])
-        found: dict[str, float] = {"zero_layers": float(np.count_nonzero(hidden == 0))}
-        if line is not None and math.isfinite(line.slope):
-            found |= {"slope": line.slope, "abs_slope": abs(line.slope), "ratio": line.ratio}
-        found |= {} if forward is None else {"forward_slope": forward}
-        return {f"gradient_flow/{name}": value for name, value in found.items()}
+        found = {"gradient_flow/zero_layers": float(np.count_nonzero(hidden == 0))}
+        found |= {} if line is None else line.metrics()
+        return found | ({} if forward is None else {"gradient_flow/forward_slope": forward})
 
     def _per_layer(self, reading: Reading) -> dict[str, float]:
         """Return the values that tracking.per_layer asks for, named as metrics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import signal
@@ -13,6 +14,7 @@ from typing import cast
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_original_cwd
 from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
@@ -38,6 +40,11 @@ GRACE = 1.0  # seconds that an interrupted run waits for its tracking server
 
 def run(config: DictConfig) -> dict[str, float]:
     """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
+    with in_start_directory():
+        return _run(config)
+
+
+def _run(config: DictConfig) -> dict[str, float]:
     choices, overrides = _hydra()
     if config.resume is not None:
         resume_from = find_run_to_resume(str(config.resume), overrides)
@@ -156,6 +163,20 @@ def _failures_reported(job: Job) -> Iterator[None]:
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
         raise WriteError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
+
+
+@contextmanager
+def in_start_directory() -> Iterator[None]:
+    """Work where the command was started: ``outputs``, MLflow's store and paths of data are relative to it.
+
+    ``hydra.job.chdir=true`` makes a job begin in a directory below.
+    """
+    now = Path.cwd()
+    os.chdir(get_original_cwd() if HydraConfig.initialized() else now)
+    try:
+        yield
+    finally:
+        os.chdir(now)
 
 
 def as_given(overrides: object) -> list[str]:

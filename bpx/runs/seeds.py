@@ -24,7 +24,7 @@ from bpx.figures.seeds import Band, bands
 from bpx.records import Outcome, read_metrics
 from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, parameters, run_name
-from bpx.runs.run import as_given, run_directory, train_run
+from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
 from bpx.tracking import Tracker
 
 KEY = "seed"
@@ -111,7 +111,8 @@ def train_seed(config: DictConfig) -> RunResult:
     """Train one run of the multirun, in the parent's directory."""
     hydra = HydraConfig.get()
     words = as_given(hydra.overrides.task)
-    return train_run(config, run_name(hydra.runtime.choices, words), Path(hydra.sweep.dir, "runs"), words)
+    with in_start_directory():
+        return train_run(config, run_name(hydra.runtime.choices, words), Path(hydra.sweep.dir, "runs"), words)
 
 
 def _dimensions(arguments: Sequence[str], context: HydraContext) -> tuple[list[str], dict[str, list[str]]]:

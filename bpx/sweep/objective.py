@@ -11,7 +11,8 @@ from bpx.sweep.options import Options
 MISSING = "hydra.sweeper.objective: this run logs no"
 LOGGED = (
     *("accuracy/test", "accuracy/train", "accuracy/val", "cost/test", "cost/train", "cost/val"),
-    *(f"gradient_flow/{name}" for name in ("abs_slope", "forward_slope", "predicted_slope", "ratio", "slope")),
+    *(f"gradient_flow/{name}" for name in ("abs_slope", "factor", "forward_slope", "predicted_slope")),
+    *(f"gradient_flow/{name}" for name in ("ratio", "slope")),
     "gradient_flow/zero_layers",
     *("lr", "r2/test", "r2/train", "rmse/test", "rmse/train", "time/train_seconds"),
 )

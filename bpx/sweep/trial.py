@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from bpx.config import UserError
 from bpx.records import Outcome
 from bpx.runs.naming import MAX_NAME, parameters
-from bpx.runs.run import as_given, run_directory, train_run
+from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
 from bpx.sweep.library import trial_of
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, parse_options
@@ -35,6 +35,11 @@ WORST = 1e9  # what a diverged trial is worth where several objectives are searc
 
 def run_trial(config: DictConfig) -> None:
     """Train what the trial's configuration describes; how it ended stands in Optuna's storage and nowhere else."""
+    with in_start_directory():
+        _run_trial(config)
+
+
+def _run_trial(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     trial = Trial(parse_options(hydra.sweeper), int(os.environ[NUMBER]))
     try:

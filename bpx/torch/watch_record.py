@@ -87,12 +87,8 @@ class WatchRecord:
             self._writer.append(step, epoch, reading.keys, reading.values)
         scales = readings[0]
         line = fit_slope(scales.values.reshape(-1, len(QUANTITIES))[:-1, QUANTITIES.index("delta_l2")])
-        if step > 0 and line is not None and math.isfinite(line.slope):
-            metrics |= {
-                "gradient_flow/slope": line.slope,
-                "gradient_flow/abs_slope": abs(line.slope),
-                "gradient_flow/ratio": line.ratio,
-            }
+        if step > 0 and line is not None:
+            metrics |= line.metrics()
         for (layer, _, quantity, _), value in zip(scales.keys, scales.values.tolist(), strict=True):
             if quantity in PER_LAYER and math.isfinite(value):
                 metrics[f"{quantity}/{layer}"] = value

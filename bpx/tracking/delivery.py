@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bpx.engine.model_files import class_labels
 from bpx.records import Outcome
 from bpx.system.files import inside, remove_temporaries
 from bpx.system.text import one_line
@@ -137,7 +138,7 @@ def _end(client: MlflowClient, spool: Spool, status: str, when: int) -> None:
 
 
 def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] | list[list[float]]) -> None:
-    """Log a pyfunc model that takes raw features and gives the network's outputs: one in a run, however often sent."""
+    """Log a pyfunc model from raw features to classes or numbers: one in a run, however often sent."""
     import mlflow.pyfunc
     import pandas as pd
     import scipy
@@ -147,10 +148,14 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
 
     features: Any = pd.DataFrame(example) if isinstance(example, dict) else np.array(example)
     # from the files alone: the network may have parts of the user's own, which a delivery imports no module for
-    spec = json.loads((spool.directory / "model.json").read_text(encoding="utf-8"))["spec"]
+    description = json.loads((spool.directory / "model.json").read_text(encoding="utf-8"))
+    spec, classes = description["spec"], class_labels(description["class_names"])
     with np.load(spool.directory / "model.npz", allow_pickle=False) as arrays:
         dtype = "float64" if "target_scale" in arrays else spec["dtype"]
-    signature = infer_signature(features, np.zeros((1, spec["n_out"]), dtype))
+    if len(classes):
+        signature = infer_signature(features, classes, {"output": "classes"})  # or probabilities
+    else:
+        signature = infer_signature(features, np.zeros((1, spec["n_out"]) if spec["n_out"] > 1 else 1, dtype))
     # MLflow refuses int64 where a column is double, and is slow where it may be anything: pixels are of smaller types
     names = list(example) if isinstance(example, dict) else [None] * features.shape[1]
     kind: Any = "double" if not isinstance(example, dict) and len(names) > WIDE else AnyType()  # type: ignore[no-untyped-call]
@@ -166,7 +171,7 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
             shutil.copy(spool.directory / name, files)
         # through the client alone: MLflow's own way would end the run, and share its state with our caller's
         logged = _logged_model(client, spool)
-        description = Model(
+        logged_as = Model(
             artifact_path=logged.artifact_location,
             run_id=run_id,
             model_uuid=logged.model_id,
@@ -174,7 +179,7 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
         )
         mlflow.pyfunc.save_model(
             path=Path(scratch, "model"),
-            mlflow_model=description,
+            mlflow_model=logged_as,
             python_model=str(package / "tracking" / "pyfunc_model.py"),
             artifacts={"network": str(files)},
             signature=signature,
@@ -200,10 +205,25 @@ def _logged_model(client: MlflowClient, spool: Spool) -> LoggedModel:
     return logged
 
 
+def _register(client: MlflowClient, spool: Spool, name: str) -> None:
+    """Make the run's model a version of the registered model ``name``: one version, however often sent."""
+    from mlflow.exceptions import MlflowException
+
+    logged, run_id = _logged_model(client, spool), spool.target["run"]
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    if not client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
+
+
 JOBS: dict[str, Callable[..., None]] = {
     "artifact": _artifact,
     "image": _image,
     "model": _model,
+    "register": _register,
     "end": _end,
 }
 

@@ -5,6 +5,7 @@ Tried with MLflow 3.17. Nothing else in bpx uses names that MLflow does not docu
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -18,11 +19,17 @@ from bpx.system.deadline import within
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 ANSWER_WITHIN = 60.0  # seconds, of a server
 LONGEST_ANSWER = 2**16  # bytes, of the first question
 SENDS_FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "download_artifacts")  # which may take longer
 TRIED = ("3.17", "4")  # from this version on, below that
+VIEW = "bpx"  # the key of the runs table with these columns, by which MLflow's interface finds it
+COLUMNS = (
+    *("tags.`bpx.verdict`", "tags.`bpx.verdict_final`", "metrics.`gradient_flow/factor`", "metrics.`accuracy/test`"),
+    *("metrics.`cost/test`", "tags.`bpx.outcome`"),
+)
 SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -53,8 +60,19 @@ def create_schema(uri: str) -> None:
 
 def open_client(uri: str) -> MlflowClient:
     """Return MLflow's client of a store; one of a server waits for an answer for ``ANSWER_WITHIN`` seconds at most."""
-    client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri)
+    registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri  # MLflow itself would take that of its default store
+    client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=registry)
     return cast("MlflowClient", PatientClient(client)) if uri.startswith(("http://", "https://")) else client
+
+
+def set_columns(client: MlflowClient, experiment: Experiment) -> None:
+    """Keep a view of the experiment's runs with ``COLUMNS``, as its interface keeps one that somebody shares.
+
+    MLflow has no columns that are everybody's default: the link to the view has ``viewStateShareKey=VIEW``.
+    """
+    name, value = f"mlflow.sharedViewState.{VIEW}", json.dumps({"selectedColumns": COLUMNS})
+    if experiment.tags.get(name) != value:
+        client.set_experiment_tag(experiment.experiment_id, name, value)
 
 
 class PatientClient:

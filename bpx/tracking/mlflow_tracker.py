@@ -63,16 +63,23 @@ class MLflowTracker(Tracker):
         The experiment in MLflow; None is MLFLOW_EXPERIMENT_NAME, else bpx.
     system_metrics
         Whether a run of more than ten seconds logs the load of the machine.
+    register
+        The registered model that the run's model becomes a version of.
     """
 
     uri: str | None = None
     experiment: str | None = None
     system_metrics: bool = True
+    register: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.experiment is not None and not 0 < len(self.experiment.strip()) <= LONGEST_NAME:
             raise ValueError(f"tracking.experiment must be a name of 1 to {LONGEST_NAME} letters")
+        if self.register is not None and not (self.register.strip() and set(self.register).isdisjoint("/:'")):
+            raise ValueError(f"tracking.register must be a name without / : and ', got {self.register!r}")
+        if self.register is not None and not self.model:
+            raise ValueError("tracking.register needs tracking.model=true, which searches and studies do without")
         self.experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "bpx"
         self._default = store.default(Path.cwd())
         self._uri = store.resolve(self.uri, Path.cwd())
@@ -98,9 +105,16 @@ class MLflowTracker(Tracker):
     @property
     def link(self) -> str:
         """The run's page in MLflow's interface, in the view for training."""
+        return self._page(f"runs/{self._run_id}?") if self._run_id else ""
+
+    @property
+    def table(self) -> str:
+        """The page of the experiment's runs, with the columns that tell them apart."""
+        return self._page(f"runs?viewStateShareKey={library.VIEW}&") if self._run_id else ""
+
+    def _page(self, place: str) -> str:
         base = masked(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
-        page = f"experiments/{self._experiment_id}/runs/{self._run_id}?workflowType=machine_learning"
-        return f"{base.rstrip('/')}/#/{page}" if self._run_id else ""
+        return f"{base.rstrip('/')}/#/experiments/{self._experiment_id}/{place}workflowType=machine_learning"
 
     @property
     def ui_command(self) -> str:
@@ -207,6 +221,7 @@ class MLflowTracker(Tracker):
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
+        super().tag(key, value)
         self._add("tag", key, _tag_value(value))
 
     def artifact(self, path: Path, folder: str = "") -> None:
@@ -230,6 +245,7 @@ class MLflowTracker(Tracker):
 
     def image(self, path: Path, key: str, step: int) -> None:
         """Log a picture of the run's directory under ``key`` at ``step``."""
+        super().image(path, key, step)
         if self._spool is not None:
             place = str(path.relative_to(self._spool.directory))
             self._add("image", place, key, step, int(time.time() * 1000))
@@ -240,6 +256,8 @@ class MLflowTracker(Tracker):
         digits = (5 - np.floor(np.log10(np.abs(data.scaler.scale)))).astype(int).tolist()  # what float32 knows of them
         rounded = [[round(value, n) for value, n in zip(row, digits, strict=True)] for row in example.tolist()]
         self._add("model", raw_cells(data.columns, np.array(rounded)) if data.columns else rounded)
+        if self.register is not None:
+            self._add("register", self.register)
 
     def detach(self) -> None:
         """Send what waits and let the run go on: others work on it still."""
@@ -384,11 +402,11 @@ class MLflowTracker(Tracker):
         known = client.get_experiment_by_name(name)
         if known is None:
             try:
-                return str(client.create_experiment(name))
-            except MlflowException as error:
+                client.create_experiment(name)
+            except MlflowException as error:  # another machine was quicker
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            known = client.get_experiment_by_name(name)  # another machine was quicker
+            known = client.get_experiment_by_name(name)
             assert known is not None
         if known.lifecycle_stage != "active":
             again = f"mlflow experiments restore --experiment-id {known.experiment_id}"
@@ -396,6 +414,7 @@ class MLflowTracker(Tracker):
                 f"the experiment {name} has been deleted: give another tracking.experiment, or `{again}`"
             )
         self.notes += store.moved(self._uri, known.artifact_location)
+        library.set_columns(client, known)
         return str(known.experiment_id)
 
     def _end_abandoned(self, client: MlflowClient) -> list[str]:

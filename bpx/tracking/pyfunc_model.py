@@ -10,7 +10,7 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class TrainedNetwork(PythonModel):
-    """Raw features in, the trained network's probabilities (or outputs) out."""
+    """Raw features in, the trained network's classes or probabilities out, or the numbers of a regression."""
 
     def load_context(self, context: Any) -> None:
         """Read the network's two files; ``model_config={"allow": ["myact"]}`` names modules that may be imported."""
@@ -25,8 +25,18 @@ class TrainedNetwork(PythonModel):
         self.model = load_model(folder, (context.model_config or {}).get("allow", ()))
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
-        """Return (n, n_out) for raw features: a data frame, matched by name, or an array or list (n, features)."""
-        return self.model.predict(model_input)
+        """Return the classes (n,) of raw features: a data frame, matched by name, or an array or list (n, features).
+
+        ``params={"output": "probabilities"}`` gives (n, n_classes). A regression gives its numbers, (n, n_targets), or
+        (n,) where there is one target.
+        """
+        output = (params or {}).get("output", "classes")
+        if output not in ("classes", "probabilities"):
+            raise ValueError(f"output must be classes or probabilities, got {output!r}")
+        if self.model.class_names and output == "classes":
+            return self.model.classes(model_input)
+        outputs = self.model.predict(model_input)
+        return outputs if outputs.shape[1] > 1 else outputs[:, 0]
 
 
 mlflow.models.set_model(TrainedNetwork())

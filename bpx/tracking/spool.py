@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, tuple[type | tuple[type, ...], ...]] = {  # of each kind of
     "artifact": (str, str),
     "image": (str, str, int, int),  # the file, key, step, time in ms
     "model": ((dict, list),),
+    "register": (str,),
     "end": (str, int),
 }
 PIECE = 2**18  # bytes of metrics read at a time

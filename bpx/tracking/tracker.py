@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -14,11 +15,15 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from bpx.records import Outcome
 from bpx.system.files import cut_torn_line, naming
+from bpx.system.text import one_line
 from bpx.tracking import liveness
+from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import METRICS, metric_line
 
 if TYPE_CHECKING:
     from bpx.data.dataset import Dataset
+
+log = logging.getLogger("bpx")
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,22 @@ class Tracker:
         Whether the model is logged.
     parent
         The id of the run that this one belongs to.
+    also
+        Further trackers by name (``bpx.tracking.beside``), which are told the same.
     """
 
     per_layer: list[str] = field(default_factory=list)
     figures: bool | str = True
     model: bool = True
     parent: str | None = None
+    also: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.non_finite = 0
         self.differing = 0  # metrics of a resumed run that are not what they were before
         self.abandoned: list[str] = []  # names of runs whose processes died
         self.notes: list[str] = []  # printed before the run
+        self._beside: dict[str, Any] = {}  # those of ``also`` that are open
         self._file: BinaryIO | None = None
         self._lock: IO[str] | None = None
         self._started = 0.0
@@ -87,6 +96,11 @@ class Tracker:
         return ""
 
     @property
+    def table(self) -> str:
+        """The address of the table of all runs beside this one, empty where there is none."""
+        return ""
+
+    @property
     def ui_command(self) -> str:
         """The command that shows the run at ``link``."""
         return ""
@@ -95,7 +109,7 @@ class Tracker:
     def directions(self) -> list[str]:
         """How the run can be looked at, line by line, for the terminal."""
         look = [f"look      {self.ui_command}"] if self.ui_command else []
-        return [*look, f"open      {self.link}"] if self.link else []
+        return [*look, f"open      {self.link}", f"runs      {self.table}"] if self.link else []
 
     @property
     def to_make(self) -> str:
@@ -114,6 +128,9 @@ class Tracker:
     ) -> None:
         """Open the run, ``data`` being its dataset or None; raises TrackingError."""
         self._open_files(directory)
+        self._begin_beside(directory, name, params)
+        for key, value in tags.items():
+            self._tell_beside("tag", key, value)
 
     def begin_study(
         self, name: str, params: Mapping[str, object], tags: dict[str, str], directory: Path, run_id: str | None = None
@@ -142,6 +159,7 @@ class Tracker:
     def reopen(self, run_id: str, directory: Path) -> None:
         """Go on with a run that has ended; raises TrackingError."""
         self._open_files(directory)
+        self._begin_beside(directory, "", {})
 
     def compare(self, position: int) -> None:
         """Do not log again, but compare, what ``metrics.jsonl`` holds: the run goes on from where it had ``position``.
@@ -183,6 +201,7 @@ class Tracker:
                 text = json.dumps(line).encode() + b"\n"
                 while text:
                     text = text[self._file.write(text) :]
+            self._tell_beside("log", step, new)
         return finite
 
     def _known(self, step: int, key: str, value: float) -> bool:
@@ -193,6 +212,7 @@ class Tracker:
 
     def tag(self, key: str, value: str) -> None:
         """Attach a word to the run."""
+        self._tell_beside("tag", key, value)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Hand over a file, or a directory's files, to stand under ``folder``."""
@@ -200,16 +220,18 @@ class Tracker:
     @property
     def takes_images(self) -> bool:
         """Whether there is a store that shows images by step."""
-        return False
+        return bool(self.also)
 
     def image(self, path: Path, key: str, step: int) -> None:
         """Hand over a picture of the run's directory, to be seen under ``key`` at ``step``."""
+        self._tell_beside("image", path, key, step)
 
     def save_model(self, directory: Path, data: Dataset) -> None:
         """Hand over the model files of ``directory``."""
 
     def detach(self) -> None:
         """Send what waits and let the run go on: others work on it still."""
+        self._end_beside(None)
         for file in (self._file, self._lock):
             if file is not None:
                 file.close()
@@ -223,12 +245,34 @@ class Tracker:
 
         ``within`` bounds the seconds that may pass.
         """
+        self._end_beside(outcome)
         Tracker.detach(self)
 
     @property
     def unsent(self) -> str:
         """Why something could not be sent, in one line; empty where all has arrived."""
         return ""
+
+    def _begin_beside(self, directory: Path, name: str, params: Mapping[str, object]) -> None:
+        for key, tracker in self.also.items():
+            try:
+                tracker.begin(directory, name, params)
+            except Exception as error:
+                raise TrackingError(f"tracking.also.{key}: {one_line(error)}") from error
+            self._beside[key] = tracker
+
+    def _tell_beside(self, what: str, *words: object) -> None:
+        """Tell the trackers beside; one that fails is told no more, which the log says."""
+        for key, tracker in list(self._beside.items()):
+            try:
+                getattr(tracker, what)(*words)
+            except Exception as error:
+                del self._beside[key]
+                log.warning("tracking.also.%s failed and is left out from here on: %s", key, one_line(error))
+
+    def _end_beside(self, outcome: Outcome | None) -> None:
+        self._tell_beside("end", outcome)
+        self._beside.clear()
 
     def _open_files(self, directory: Path) -> None:
         if self._lock is None:

@@ -81,6 +81,15 @@ def test_a_run_without_figures_or_a_store_draws_none(tmp_path, drawn, monkeypatc
     assert drawn == []
 
 
+def test_a_run_too_short_has_its_first_and_its_last_record(tmp_path, drawn):
+    pictures = LivePictures(tmp_path, Taker(), 100)
+    for step in (0, 50, 99):
+        pictures.observe(step, NoRows(), {})
+    assert drawn == []
+    pictures.close(NoRows(), {})
+    assert drawn == [0, 99]
+
+
 @pytest.mark.slow
 def test_mlflow_has_the_pictures_by_step(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -19,6 +19,7 @@ from bpx.runs.run import train_run
 from bpx.runs.study import compose
 
 F32 = np.dtype("float32")
+PROBABILITIES = {"output": "probabilities"}
 
 
 def train(folder, *words, **more):
@@ -137,12 +138,12 @@ def test_mlflow_takes_the_same(people, monkeypatch):
         right = load_model(done.directory).predict(frame)
         assert model.metadata.signature.inputs.input_names() == ["height", "age", "colour", "seen"]
         for other in (frame, frame[["seen", "label", "colour", "age", "height"]], frame.to_dict("records")):
-            np.testing.assert_allclose(model.predict(other), right, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(model.predict(other, PROBABILITIES), right, rtol=0, atol=1e-6)
         rows, names = frame[["height", "age", "colour", "seen"]].values.tolist(), model.metadata.get_input_schema()
         with pytest.raises(Exception, match="missing inputs"):  # MLflow's own word for rows without names
             model.predict(rows)
         named = pd.DataFrame(rows, columns=names.input_names())
-        np.testing.assert_allclose(model.predict(named), right, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(model.predict(named, PROBABILITIES), right, rtol=0, atol=1e-6)
         with pytest.raises(Exception, match="missing inputs"):
             model.predict(frame.drop(columns="age"))
 

@@ -227,10 +227,12 @@ def test_the_model_is_logged_beside_whatever_the_caller_does_with_mlflow(uri, tm
     assert logged.params["a.b"] == "1" and logged.source_run_id == tracker._run_id and str(logged.status) == "READY"
     raw = data.x_test * 3 + 7
     expected = net.predict((raw - 7) / 3)
-    np.testing.assert_allclose(model.predict(raw), expected, rtol=1e-4)
-    np.testing.assert_allclose(model.predict(pd.DataFrame(raw)), expected, rtol=1e-4)
+    probabilities = {"output": "probabilities"}
+    np.testing.assert_allclose(model.predict(raw, probabilities), expected, rtol=1e-4)
+    np.testing.assert_allclose(model.predict(pd.DataFrame(raw), probabilities), expected, rtol=1e-4)
+    assert set(model.predict(raw)) <= {"a", "b", "c"}
     for kind in (np.uint8, np.int64, np.float16):
-        assert model.predict(np.ones((2, 4), kind)).shape == (2, 3)
+        assert model.predict(np.ones((2, 4), kind)).shape == (2,)
 
 
 @pytest.mark.parametrize(
