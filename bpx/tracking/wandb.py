@@ -62,7 +62,7 @@ class WandB(TrackerBeside):
 
     def tag(self, key: str, value: str) -> None:
         """Keep a word in the run's summary."""
-        self._run.summary[key] = value
+        self._run.summary[key] = str(value)  # of an enum it would keep the name
 
     def image(self, path: Path, key: str, step: int) -> None:
         """Keep a picture, with its step beside it: one that is late belongs to a step that is over."""
