@@ -17,6 +17,7 @@ from bpx.records import Outcome
 from bpx.system.files import cut_torn_line, naming
 from bpx.system.text import one_line
 from bpx.tracking import liveness
+from bpx.tracking.beside import TrackerBeside
 from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import METRICS, metric_line
 
@@ -62,14 +63,14 @@ class Tracker:
     figures: bool | str = True
     model: bool = True
     parent: str | None = None
-    also: dict[str, Any] = field(default_factory=dict)
+    also: dict[str, TrackerBeside] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.non_finite = 0
         self.differing = 0  # metrics of a resumed run that are not what they were before
         self.abandoned: list[str] = []  # names of runs whose processes died
         self.notes: list[str] = []  # printed before the run
-        self._beside: dict[str, Any] = {}  # those of ``also`` that are open
+        self._beside: dict[str, TrackerBeside] = {}  # those of ``also`` that are open
         self._file: BinaryIO | None = None
         self._lock: IO[str] | None = None
         self._started = 0.0
