@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bpx.engine.activations import ELU, Activation, ActivationFunction, LeakyReLU, PReLU
+from bpx.engine.activations import ELU, Activation, ActivationFunction, LeakyReLU, LearnedSlope, PReLU
 from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
@@ -18,6 +18,7 @@ from bpx.engine.losses import Loss
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS, BatchNorm, Normalization
 from bpx.engine.residual import Residual as EngineResidual
+from bpx.engine.scale import Scale as EngineScale
 from bpx.torch.modules import function, role
 
 MODULES: dict[str, Callable[[], nn.Module]] = {  # of the activations without parameters, by name
@@ -50,6 +51,20 @@ class Residual(nn.Module):  # type: ignore[misc]
         return x + self.branch(x)
 
 
+@final
+class Scale(nn.Module):  # type: ignore[misc]
+    """Multiply by one number, fixed or learned, at the end of a residual branch (De & Smith 2020, SkipInit)."""
+
+    def __init__(self, alpha: float, *, learned: bool = False) -> None:
+        super().__init__()
+        self.learned = learned
+        self.alpha = nn.Parameter(torch.full((1,), alpha)) if learned else alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return alpha x."""
+        return self.alpha * x
+
+
 def to_torch(net: Network) -> nn.Sequential:
     """Return ``net`` as modules of PyTorch, with copies of its weights and running statistics.
 
@@ -71,7 +86,7 @@ def from_torch(module: nn.Module, loss: Loss | str = "softmax_cross_entropy") ->
     ----------
     module : Module
         ``nn.Sequential``, nested or not, of Linear, the activations that the engine has, BatchNorm1d, LayerNorm and
-        RMSNorm with their affine parameters, Dropout, Flatten, Identity and ``bpx.torch.Residual``.
+        RMSNorm with their affine parameters, Dropout, Flatten, Identity, and ``bpx.torch``'s Residual and Scale.
     loss : Loss or str
         The loss of the outputs.
 
@@ -109,10 +124,11 @@ def _module(layer: Layer) -> nn.Module:
     if isinstance(layer, Dense):
         return _linear(layer)
     if isinstance(layer, Activation):
-        module = activation_module(layer.function)
-        return module.to(torch.from_numpy(layer.y[:0]).dtype) if layer.parameters() else module
+        return _activation(layer)
     if isinstance(layer, Dropout):
         return nn.Dropout(layer.rate)
+    if isinstance(layer, EngineScale):
+        return _scale(layer)
     if isinstance(layer, Normalization):
         return _norm(layer)
     if isinstance(layer, EngineResidual):
@@ -131,6 +147,22 @@ def activation_module(f: ActivationFunction) -> nn.Module:
     if f.name not in MODULES:
         raise ValueError(f"PyTorch has no counterpart for the activation {f.name}")
     return MODULES[f.name]()
+
+
+def _activation(layer: Activation) -> nn.Module:
+    made = activation_module(layer.function)
+    if isinstance(layer, LearnedSlope):
+        made = made.to(torch.from_numpy(layer.slope.value[:0]).dtype)
+        _set(made.weight, layer.slope.value)
+    return made
+
+
+def _scale(layer: EngineScale) -> nn.Module:
+    made = Scale(layer.value, learned=layer.factor is None)
+    if layer.factor is None:
+        made = made.to(torch.from_numpy(layer.alpha.value[:0]).dtype)
+        _set(made.alpha, layer.alpha.value)
+    return made
 
 
 def _linear(layer: Dense) -> nn.Linear:
@@ -179,7 +211,9 @@ def _layers(name: str, part: nn.Module, copies: list[tuple[Layer, nn.Module]]) -
     if isinstance(part, Residual):
         branch = [layer for key, m in _chain(part.branch, name) for layer in _layers(key, m, copies)]
         return [EngineResidual(branch)]
-    if isinstance(part, nn.Linear):
+    if isinstance(part, Scale):
+        layer = EngineScale(None if part.learned else part.alpha)
+    elif isinstance(part, nn.Linear):
         layer = Dense(part.out_features, part.bias is not None)
     elif isinstance(part, nn.Dropout):
         layer = Dropout(part.p)
@@ -214,7 +248,7 @@ def _method(part: nn.Module) -> str | None:
 def _copy(layer: Layer, part: nn.Module) -> None:
     """Copy a module's numbers into a built layer."""
     numbers = {key: value.detach().cpu().numpy() for key, value in [*part.named_parameters(), *part.named_buffers()]}
-    names = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "slope": "weight"}
+    names = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "slope": "weight", "alpha": "alpha"}
     for key, parameter in layer.parameters().items():
         value = numbers[names[key]]
         parameter.value[...] = value.T if key == "W" else value

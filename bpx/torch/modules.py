@@ -105,7 +105,7 @@ def function(module: nn.Module) -> ActivationFunction | None:
     if isinstance(module, nn.Softplus):
         return ACTIVATIONS["softplus"]() if module.beta == 1 else None
     if isinstance(module, nn.PReLU):
-        return PReLU(slope=float(module.weight)) if module.num_parameters == 1 else None
+        return PReLU(slope=float(module.weight.detach())) if module.num_parameters == 1 else None
     if isinstance(module, nn.ReLU6):  # a Hardtanh too
         return ACTIVATIONS["relu6"]()
     if isinstance(module, nn.Hardtanh):

@@ -34,7 +34,7 @@ compositions = st.fixed_dictionaries(
         "model": st.sampled_from([mlp, residual_mlp]),
         "depth": st.integers(1, 7),
         "width": st.integers(3, 9),
-        "activation": st.sampled_from(list(ACTIVATIONS)),
+        "activation": st.sampled_from([name for name in ACTIVATIONS if name != "sin"]),  # which has no module
         "normalization": st.sampled_from(["none", "batch", "layer", "rms"]),
         "initializer": st.sampled_from(["he_normal", "xavier_uniform", "lecun_normal", "orthogonal"]),
         "loss": st.sampled_from(["softmax_cross_entropy", "mean_squared_error"]),
