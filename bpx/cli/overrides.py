@@ -218,7 +218,7 @@ def _check_options(override: Override, extended: bool) -> None:
     allowed = f"{group} must be one of {listed(known)}"
     if override.is_delete():
         if group not in OPTIONAL:
-            raise UserError(f"{allowed}; it cannot be taken away")
+            raise UserError(f"{allowed}; it cannot be removed")
         return
     sweep = override.value()
     if isinstance(sweep, Glob) or (override.is_sweep_override() and not isinstance(sweep, ChoiceSweep)):

@@ -70,7 +70,7 @@ def hidden_widths(model: DictConfig) -> list[int]:
     if hidden is not None:
         if depth is not None or width is not None:
             other = "depth" if depth is not None else "width"
-            raise UserError(f"give model.hidden or model.{other}, not both: model.{other}=null takes it back")
+            raise UserError(f"give model.hidden or model.{other}, not both: model.{other}=null removes it")
         widths = cast(list[int], [hidden] if isinstance(hidden, (int, float, str)) else list(hidden))
     else:
         for key, value in (("depth", depth), ("width", width)):

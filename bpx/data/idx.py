@@ -76,7 +76,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(body) != size:
         held = "more" if len(body) > size else f"{len(body):,}"
-        raise DataError(f"{path} is damaged: its header promises {size:,} bytes, it holds {held}")
+        raise DataError(f"{path} is damaged: expected {size:,} bytes by its header, got {held}")
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
@@ -105,7 +105,9 @@ def find(folder: Path, name: str, layout: Layout | None = None) -> Images | None
     if folder.is_file():
         if folder.suffix.lower() == ".npz" and folder.name not in _npz_parts(name):
             if layout.transposed:
-                raise DataError(f"{folder}: {name} is read from its IDX files; which way up an npz is, nobody knows")
+                raise DataError(
+                    f"{folder}: {name} is read from its IDX files: the orientation of images in an npz is not defined"
+                )
             return check(read_npz(folder), str(folder), layout)
         folder = folder.parent
     for place in (folder, *(folder / inner for inner in layout.folders)):

@@ -91,7 +91,7 @@ def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
     if found.kind == "decimals" and given is None and different > max(FEW, SHARE * n):
         return "regression"
     if different > max(2, n / 2):
-        raise ValueError(f"{different} different integers in {n} samples are hardly classes: {REGRESSION}")
+        raise ValueError(f"{different} different integers in {n} samples are too many for classes: {REGRESSION}")
     return "classification"
 
 

@@ -121,7 +121,7 @@ def read(path: Path, header: str | bool = "auto", label: str | None = None) -> T
     named = header is not False
     names = found.first[0] if named else [str(k) for k in range(found.width)]
     if twice := [name for k, name in enumerate(names) if name and name in names[:k]]:
-        raise DataError(f"{path}, line {found.lines[0]}: the column {twice[0]!r} stands there twice")
+        raise DataError(f"{path}, line {found.lines[0]}: the column {twice[0]!r} appears twice")
     key = _label(path, [name for name in names if name], label)
     at = names.index(key)
     frame = pd.read_csv(

@@ -149,7 +149,7 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
             elif changed:
                 raise UserError(
                     f"the study {name} was begun {'; '.join(changed)}: "
-                    "take that back, or give another hydra.sweeper.study_name"
+                    "undo that, or give another hydra.sweeper.study_name"
                 )
         study = optuna.create_study(
             storage=store.storage,

@@ -51,7 +51,7 @@ REFUSED = [
     ("iris_noheader.csv", {}, r"the first line looks like data.*dataset\.header=false"),
     ("housing_intprice.csv", {"label": "price"}, r"different integers in 120 samples.*dataset\.task=regression"),
     ("label_target_leak.csv", {}, r"which column is the label\? target and label may both be it"),
-    ("dup_label.csv", {}, "line 1: the column 'label' stands there twice"),
+    ("dup_label.csv", {}, "line 1: the column 'label' appears twice"),
     ("quote_unbalanced.csv", {}, "line 5: a quote is opened and not closed"),
     ("winequality.csv", {}, r"which column is the label\? columns are fixed acidity, .*quality"),
     ("UPPER.CSV", {}, r"which column is the label\? columns are sepal_length, .*species"),

@@ -104,7 +104,7 @@ def test_an_index_is_left_out_and_said(write, first):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("label,a,label", "line 1: the column 'label' stands there twice"),
+        ("label,a,label", "line 1: the column 'label' appears twice"),
         ("a,,label", "line 1: column 2 has no name"),
         (",a,label", "line 1: column 1 has no name"),
     ],
