@@ -233,7 +233,9 @@ def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
 
 def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
     """Return the tracker, its quantities of every layer known ones; raises UserError."""
-    also = {str(name): _beside(f"tracking.also.{name}", value) for name, value in (node.get("also") or {}).items()}
+    also: dict[str, object] = {
+        str(name): _beside(f"tracking.also.{name}", value) for name, value in (node.get("also") or {}).items()
+    }
     own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "also"])
     tracker = cast(Tracker, construct("tracking", own, also=also))
     known = sorted({quantity for probe in (*PROBES.values(), *probes) for quantity in probe.layer_quantities})

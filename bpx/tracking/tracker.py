@@ -63,7 +63,7 @@ class Tracker:
     figures: bool | str = True
     model: bool = True
     parent: str | None = None
-    also: dict[str, TrackerBeside] = field(default_factory=dict)
+    also: dict[str, object] = field(default_factory=dict)  # read where subclasses are defined: built-in names alone
 
     def __post_init__(self) -> None:
         self.non_finite = 0
@@ -256,6 +256,7 @@ class Tracker:
 
     def _begin_beside(self, directory: Path, name: str, params: Mapping[str, object]) -> None:
         for key, tracker in self.also.items():
+            assert isinstance(tracker, TrackerBeside)
             try:
                 tracker.begin(directory, name, params)
             except Exception as error:

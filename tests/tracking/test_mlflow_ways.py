@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -189,5 +188,7 @@ class served:
         request = urllib.request.Request(
             self.url + "invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with warnings.catch_warnings():
+        try:
             return json.load(urllib.request.urlopen(request, timeout=30))
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
