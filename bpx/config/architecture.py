@@ -61,11 +61,17 @@ def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[Netwo
     return network, _initializer(config, activation, rate)
 
 
+def model_of(model: DictConfig) -> tuple[str, str]:
+    """Return the name of a model, and what it takes: rows, images or tokens."""
+    name = str(model._target_).rpartition(".")[2]
+    return name, MODELS.get(name, MODELS["mlp"]).takes
+
+
 def hidden_widths(model: DictConfig) -> list[int]:
     """Return the hidden layers' widths from model.hidden, or from model.depth and model.width; raises UserError."""
     depth, width, hidden = model.depth, model.width, model.hidden
     widths: list[int]
-    name = str(model._target_).rpartition(".")[2]
+    name, _ = model_of(model)
     kind = MODELS.get(name, MODELS["mlp"])
     if hidden is not None:
         if depth is not None or width is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from bpx import engine
-from bpx.config.architecture import NetworkSettings, architecture
+from bpx.config.architecture import NetworkSettings, architecture, model_of
 from bpx.config.calls import check_call, check_keys, check_kind, construct, target
 from bpx.config.tree import check_resolvable, plain
 from bpx.data import Dataset, SupportsLoad
@@ -37,6 +37,7 @@ MAX_THREADS = 1024
 LEAST_ONE = ("epochs", "max_steps", "batch_size", "threads", "early_stopping")  # keys that count from 1
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+EXAMPLE = 2, 2, (64, 64)  # inputs, outputs and image of a network that is built before the data are there
 STREAMS = ("initialization", "shuffle", "dropout", "data")  # of random numbers
 
 
@@ -137,16 +138,24 @@ class Plan:
         """Load the data; raises DataError where they cannot be had."""
         return self.source.load(spawn_rngs(self.settings.seed)["data"], np.dtype(self.settings.dtype))
 
-    def network(self, n_in: int, n_out: int) -> engine.Network:
-        """Build the network between these widths, its weights still zero; raises UserError."""
+    def network(self, n_in: int, n_out: int, image_shape: tuple[int, int] | None = None) -> engine.Network:
+        """Build the network between these widths, its weights still zero; raises UserError.
+
+        ``image_shape`` is the height and width of samples that are images: a model of images takes them with one
+        channel, one of tokens row by row.
+        """
         build = target("model", self.config.model)
-        widths = [n_in, *self._network.hidden, n_out]
+        name, takes = model_of(self.config.model)
+        if takes != "rows" and image_shape is None:
+            raise UserError(f"model={name} needs images, and the samples of this dataset are rows of {n_in} features")
+        shapes = {"rows": n_in, "images": (*(image_shape or ()), 1), "tokens": image_shape}
+        widths = [n_in if takes == "rows" else 1, *self._network.hidden, n_out]
         weights = sum(a * b for a, b in pairwise(widths))
         if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:
             raise UserError(f"model: {weights:,} weights do not fit into the memory of this machine")
         check_keys("model", build, self._network.settings)
         try:
-            network = build(n_in, n_out=n_out, seed=None, **self._network.arguments())
+            network = build(shapes[takes], n_out=n_out, seed=None, **self._network.arguments())
         except ValueError as error:
             raise UserError(str(error)) from error
         except TypeError as error:
@@ -216,7 +225,7 @@ def make_plan(config: DictConfig) -> Plan:
     if unseen and PROBES["scales"] not in plan.probes:
         raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
     plan.optimizer(1)  # so that a wrong key is reported before the data are read
-    spec = plan.network(2, 2).spec
+    spec = plan.network(*EXAMPLE).spec
     try:
         if spec is not None:
             spec.as_dict()  # so that a model that cannot be saved is reported before it is trained

@@ -12,7 +12,7 @@ from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, flat, rows
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
 from bpx.engine.residual import Residual
@@ -40,7 +40,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
     biases = [np.asarray(d.b.value, np.float64) for d in net.dense[:-1] if d.b is not None]
     return Architecture(
         activation=next(iter(functions)),
-        fans=(net.n_in, *(dense.n_out for dense in net.dense)),
+        fans=(net.dense[0].n_in, *(dense.n_out for dense in net.dense)),
         weight_std=tuple(map(_rms, matrices)) if all(map(drawn_at_random, matrices)) else None,
         bias_std=math.sqrt(float(np.mean(np.concatenate(biases) ** 2))) if biases else 0.0,
         keep_prob=1 - max(rates, default=0.0),
@@ -49,7 +49,15 @@ def architecture(net: Network, batch: int) -> Architecture | None:
         batch_size=batch,
         orthogonal=all(map(orthogonal, matrices[1:-1])) and len(matrices) > 2,
         branch_scale=branch_scale(layers),
+        fan_in=fan_in(net),
     )
+
+
+def fan_in(net: Network) -> tuple[int, ...]:
+    """Return the inputs of a unit of every weight layer, empty where they are the widths of the layers before."""
+    widths = [dense.n_out for dense in net.dense]
+    inputs = tuple(dense.n_in for dense in net.dense)
+    return () if list(inputs[1:]) == widths[:-1] else inputs
 
 
 def branch_scale(layers: Iterable[Layer]) -> float:
@@ -60,6 +68,11 @@ def branch_scale(layers: Iterable[Layer]) -> float:
 
 def unanswered(net: Network) -> str:
     """Return what of ``net`` theory has no answer for, empty where it has one."""
+    layers = list(net.layers())
+    weights = [i for i, layer in enumerate(layers) if isinstance(layer, Dense)]
+    between = layers[weights[0] : weights[-2]] if len(weights) > 1 else []
+    if gaps := [layer.unpredicted for layer in between if layer.unpredicted]:
+        return gaps[0]
     blocks = [block for block in net.blocks if isinstance(block, Residual)]
     if blocks and any(isinstance(block, Normalization) for block in net.blocks[: net.blocks.index(blocks[-1])]):
         return "a normalization behind the addition"
@@ -84,7 +97,7 @@ def first_variance(net: Network) -> float:
 
 def mean_variance(z: Array, *, over_batch: bool) -> float:
     """Return E[z**2] of ``z`` (batch, n), or the variance over the batch, mean over the units."""
-    z = np.asarray(z, np.float64)
+    z = rows(np.asarray(z, np.float64))
     return float(z.var(axis=0, ddof=min(len(z) - 1, 1)).mean() if over_batch else np.mean(z * z))
 
 
@@ -100,14 +113,14 @@ def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -
 
     Parameters
     ----------
-    z : ndarray (batch, n)
+    z : ndarray (batch, n) or (batch, *positions, n)
         The first pre-activation.
     a, out, delta : ndarray (batch, n), (batch, n_out), (batch, n_out)
         Input of the output layer, its output without the bias, and its delta at any scale.
     weight_std : float
         Root mean square of the output layer's weights.
     """
-    z, a, out, delta = (np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES] for v in (z, a, out, delta))
+    z, a, out, delta = (flat(np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES]) for v in (z, a, out, delta))
     with np.errstate(all="ignore"):
         delta = delta / np.abs(delta).max(initial=0.0)
         lengths = np.einsum("ij,ij->i", delta, delta)

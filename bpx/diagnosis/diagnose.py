@@ -29,7 +29,7 @@ def diagnose(net: Network, x: ArrayLike, y: ArrayLike) -> Finding:
     from bpx.figures import layer_profile
 
     x = np.ascontiguousarray(x, net.dtype)
-    if x.ndim != 2 or x.shape[1] != net.n_in or len(x) == 0:
+    if x.ndim < 2 or x.shape[1:] not in (net.shape, (net.n_in,)) or len(x) == 0:
         raise ValueError(f"x must be (samples, {net.n_in}), got {x.shape}")
     y = np.asarray(y)
     replica = net.replica(len(x))

@@ -15,6 +15,7 @@ Rows are samples. For a layer with n_in inputs and n_out units, and a batch of B
 
 from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
 from bpx.engine.arrays import Array
+from bpx.engine.attention import Attention, Positions
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.gradcheck import GradientCheck, TensorCheck, gradcheck
@@ -22,11 +23,13 @@ from bpx.engine.initializers import INITIALIZERS, Initializer, recommended_gain
 from bpx.engine.layer import Layer
 from bpx.engine.layercheck import LayerCheck
 from bpx.engine.losses import LOSSES, Loss, accuracy
-from bpx.engine.models import mlp, residual_mlp
+from bpx.engine.models import convnet, mlp, plain_conv, residual_conv, residual_mlp, transformer
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
 from bpx.engine.parameters import Parameter, ParameterVector
+from bpx.engine.patches import Patches
+from bpx.engine.pooling import Flatten, MaxPool, MeanPool, MeanPositions
 from bpx.engine.residual import Residual
 from bpx.engine.scale import Scale
 from bpx.engine.schedules import SCHEDULES, LRSchedule
@@ -41,9 +44,11 @@ __all__ = [
     "Activation",
     "ActivationFunction",
     "Array",
+    "Attention",
     "BatchNorm",
     "Dense",
     "Dropout",
+    "Flatten",
     "GradientCheck",
     "Initializer",
     "LRSchedule",
@@ -51,11 +56,16 @@ __all__ = [
     "LayerCheck",
     "LayerNorm",
     "Loss",
+    "MaxPool",
+    "MeanPool",
+    "MeanPositions",
     "Network",
     "NetworkSpec",
     "Optimizer",
     "Parameter",
     "ParameterVector",
+    "Patches",
+    "Positions",
     "RMSNorm",
     "Residual",
     "Scale",
@@ -63,12 +73,16 @@ __all__ = [
     "accuracy",
     "adam",
     "adamw",
+    "convnet",
     "gradcheck",
     "mlp",
     "momentum",
     "nesterov",
+    "plain_conv",
     "recommended_gain",
+    "residual_conv",
     "residual_mlp",
     "rmsprop",
     "sgd",
+    "transformer",
 ]

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from bpx.engine.arrays import Array, DType
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, Shape, flat
 from bpx.engine.numbers import require, require_fraction, require_positive
 from bpx.engine.parameters import Parameter, ParameterVector
 
@@ -459,12 +459,12 @@ class Activation(Layer):
     def forward(self, x: Array, train: bool) -> Array:
         """Compute a = phi(z)."""
         self.x = x
-        self.function.f(x, self.y)
+        self.function.f(flat(x), flat(self.y))
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute delta = da * phi'(z)."""
-        self.function.df(self.x, self.y, self.dx)
+        self.function.df(flat(self.x), flat(self.y), flat(self.dx))
         self.dx *= dy
         return self.dx
 
@@ -480,10 +480,10 @@ class LearnedSlope(Activation):
         super().__init__(function)
         self.start = function.slope
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare the slope, one number."""
         self.slope = parameters.declare(f"{name}.slope", (1,), weight=False, start=self.start)
-        return self.place(name, n_in, n_in)
+        return self.place(name, shape, shape)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute a = phi(z) with the slope as it is now."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import numpy as np
 
 from bpx.engine.arrays import Array, DType
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, Shape, flat, rows
 from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
 
 
 @final
 class Dense(Layer):
-    """Mix the units: z = a W + b, with W (n_in, n_out) and b (n_out,).
+    """Mix the units: z = a W + b, with W (n_in, n_out) and b (n_out,), at every position of a sample alike.
 
-    Backward, given delta = dJ/dz: dW = a^T delta, db = sum of delta over the batch, da = delta W^T.
+    Backward, given delta = dJ/dz: dW = a^T delta, db = sum of delta over the batch and the positions, da = delta W^T.
+    Behind ``Patches`` it is a convolution: ``taps`` is then the number of pixels of a patch.
     """
 
     kind, display_name = "dense", "weights"
@@ -24,40 +26,47 @@ class Dense(Layer):
     W: Parameter
     b: Parameter | None
 
-    def __init__(self, n_out: int, bias: bool = True) -> None:
+    def __init__(self, n_out: int, bias: bool = True, taps: int = 1) -> None:
         super().__init__()
         require(n_out >= 1, "a layer's width", "at least 1", n_out)
-        self.n_out, self.bias = n_out, bias
+        self.n_out, self.bias, self.taps = n_out, bias, taps
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare W and b."""
-        self.W = parameters.declare(f"{name}.W", (n_in, self.n_out), weight=True)
+        self.W = parameters.declare(f"{name}.W", (shape[-1], self.n_out), weight=True)
         self.b = parameters.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
-        return self.place(name, n_in, self.n_out)
+        return self.place(name, shape, (*shape[:-1], self.n_out))
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own z (batch, n_out) and da (batch, n_in)."""
-        self._ones = np.ones(batch, dtype)
+        """Own z (batch, *positions, n_out) and da (batch, *positions, n_in)."""
+        positions = math.prod(self.shape[:-1])
+        self._ones = np.ones(batch * positions, dtype)
+        self._biases = np.zeros((positions, self.n_out), dtype)
         if self.needs_input_grad:
-            self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
+            self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
         else:
-            self.allocate_buffers(batch, dtype, y=self.n_out)
-            self.dx = np.zeros((0, self.n_in), dtype)
+            self.allocate_buffers(batch, dtype, y=self.out_shape)
+            self.dx = np.zeros((0, *self.shape), dtype)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute z = a W + b."""
         self.x = x
         z = self.y
-        np.dot(x, self.W.value, out=z)
+        np.dot(rows(x), self.W.value, out=rows(z))
         if self.b is not None:
-            z += self.b.value
+            if z.ndim == 2:
+                z += self.b.value
+            else:  # a bias for every position, so that the loop is long
+                self._biases[...] = self.b.value
+                np.add(flat(z), self._biases.reshape(-1), out=flat(z))
         return z
 
     def backward(self, dy: Array) -> Array:
         """Compute dW, db and da = delta W^T."""
-        np.dot(self.x.T, dy, out=self.W.grad)
+        delta = rows(dy)
+        np.dot(rows(self.x).T, delta, out=self.W.grad)
         if self.b is not None:
-            np.dot(self._ones[: len(dy)], dy, out=self.b.grad)  # a matrix product sums columns fastest
+            np.dot(self._ones[: len(delta)], delta, out=self.b.grad)  # a matrix product sums columns fastest
         if self.needs_input_grad:
-            np.dot(dy, self.W.value.T, out=self.dx)
+            np.dot(delta, self.W.value.T, out=rows(self.dx))
         return self.dx

@@ -27,8 +27,8 @@ class Dropout(Layer):
         self.rate = rate
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx and the mask, all (batch, n), and draw a first mask."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, mask=self.n_in)
+        """Own y, dx and the mask, all of the input's shape, and draw a first mask."""
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, mask=self.shape)
         self.rng = rng
         self._draw()
 

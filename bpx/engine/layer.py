@@ -12,9 +12,13 @@ import numpy as np
 from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.parameters import Parameter, ParameterVector
 
+Shape = tuple[int, ...]  # of a sample: its positions (steps, pixels, tokens), and last its features
+
 
 class Layer(ABC):
-    """One differentiable operation on rows: y = forward(x), dx = backward(dy).
+    """One differentiable operation on samples: y = forward(x), dx = backward(dy).
+
+    A sample is of shape (features,), or (*positions, features): arrays are (rows, *positions, features), C-contiguous.
 
     A layer writes only into buffers of its own, so that after a step every layer's can be read.
 
@@ -30,11 +34,15 @@ class Layer(ABC):
         What its formulas call y and dx.
     name : str
         Its own name in the network.
+    unpredicted : str
+        What theory has no answer for where this layer stands between weight layers; empty where it has one.
+    shape, out_shape : tuple of int
+        Shapes of a sample of the input and of the output.
     n_in, n_out : int
-        Widths of input and output.
-    y : ndarray (rows, n_out)
+        Widths of input and output: the last of these.
+    y : ndarray (rows, *out_shape)
         The last output.
-    dx : ndarray (rows, n_in)
+    dx : ndarray (rows, *shape)
         The gradient of the cost with respect to its input.
     branch : sequence of Layer
         The layers inside this one, in forward order.
@@ -49,7 +57,10 @@ class Layer(ABC):
     part: ClassVar[str] = ""
     output_name: ClassVar[str] = "y"
     input_grad_name: ClassVar[str] = "dx"
+    unpredicted: ClassVar[str] = ""
     name: str
+    shape: Shape
+    out_shape: Shape
     n_in: int
     n_out: int
     x: Array
@@ -62,17 +73,17 @@ class Layer(ABC):
         self.needs_input_grad = True
         self._buffers: dict[str, Array] = {}
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
-        """Declare the parameters in ``parameters`` and return n_out; by default there are none, and n_out is n_in."""
-        return self.place(name, n_in, n_in)
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
+        """Declare the parameters in ``parameters`` and return the output's shape; by default none, and ``shape``."""
+        return self.place(name, shape, shape)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Allocate the buffers for up to ``batch`` rows; by default y and dx."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
 
     @abstractmethod
     def forward(self, x: Array, train: bool) -> Array:
-        """Return the output (batch, n_out) for the input ``x`` (batch, n_in)."""
+        """Return the output (batch, *out_shape) for the input ``x`` (batch, *shape)."""
 
     @abstractmethod
     def backward(self, dy: Array) -> Array:
@@ -109,12 +120,23 @@ class Layer(ABC):
         other.branch = [layer.replica(parameters) for layer in self.branch]
         return other
 
-    def place(self, name: str, n_in: int, n_out: int) -> int:
-        """Keep the name and the widths, and return n_out, as ``build`` does."""
-        self.name, self.n_in, self.n_out = name, n_in, n_out
-        return n_out
+    def place(self, name: str, shape: Shape, out_shape: Shape) -> Shape:
+        """Keep the name and the shapes, and return that of the output, as ``build`` does."""
+        self.name, self.shape, self.out_shape = name, shape, out_shape
+        self.n_in, self.n_out = shape[-1], out_shape[-1]
+        return out_shape
 
-    def allocate_buffers(self, batch: int, dtype: DType, **widths: int) -> None:
-        """Allocate one zeroed (batch, width) buffer per keyword, read and written as an attribute."""
-        self._buffers = {key: zeros((batch, n), dtype) for key, n in widths.items()}
+    def allocate_buffers(self, batch: int, dtype: DType, **shapes: Shape) -> None:
+        """Allocate one zeroed (batch, *shape) buffer per keyword, read and written as an attribute."""
+        self._buffers = {key: zeros((batch, *shape), dtype) for key, shape in shapes.items()}
         self.set_batch_size(batch)
+
+
+def rows(x: Array) -> Array:
+    """Return ``x`` (batch, *positions, n) as (batch times positions, n), a view."""
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def flat(x: Array) -> Array:
+    """Return ``x`` (batch, *positions, n) as (batch, positions times n), a view: elementwise loops are then long."""
+    return x if x.ndim == 2 else x.reshape(len(x), -1)

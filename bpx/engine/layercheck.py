@@ -65,7 +65,7 @@ def check_layers(net: Network, x: Array, y: Array, train: bool, rng: np.random.G
     def cost(z: Array) -> Array:
         return np.array([net.loss.forward(z, y)])
 
-    passes = [p for p in _passes(net.blocks, x, dz, train) if p.dx.size]
+    passes = [p for p in _passes(net.blocks, net.shaped(x), dz, train) if p.dx.size]
     checks = [_check(p.layer.name, p.x, p.dx, p.dy, _forward(p.layer, train), [*p.layer.layers()], rng) for p in passes]
     return (*checks, _check("loss", z, dz, np.ones(1), cost, [], rng))
 

@@ -6,7 +6,6 @@ import json
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -102,6 +101,8 @@ class SavedModel:
         (n, features) in the order of the training data. Raises ValueError where it does not fit.
         """
         numbers = matrix(self.columns, x)
+        if numbers.ndim > 2 and numbers.shape[1:] in (self.net.shape, self.net.shape[:-1]):
+            numbers = numbers.reshape(len(numbers), -1)
         if numbers.ndim != 2 or numbers.shape[1] != self.net.n_in:
             raise ValueError(f"x must be (samples, {self.net.n_in}), got {numbers.shape}")
         pieces = [numbers[i : i + EVALUATION_ROWS] for i in range(0, max(len(numbers), 1), EVALUATION_ROWS)]
@@ -149,8 +150,9 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
             raise ValueError(f"model.json has format {description['format']!r}; known are 1 to {FORMAT}")
         arrays = _arrays(directory / "model.npz")
         state = {key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")}
-        _check_spec(description["spec"], sum(a.size for a in state.values()))
-        net = build(NetworkSpec.from_dict(description["spec"], allow))
+        _check_spec(description["spec"])
+        size = sum(a.size for a in state.values())
+        net = build(NetworkSpec.from_dict(description["spec"], allow), max_size=size)
         if "theta" in state:
             net.load_state_dict(state)
         else:
@@ -203,12 +205,11 @@ def _arrays(path: Path) -> Arrays:
         return dict(arrays)
 
 
-def _check_spec(spec: Json, n_numbers: int) -> None:
-    """Raise ValueError where a network's description asks for more weights than there are."""
-    widths = [spec["n_in"], *spec["hidden"], spec["n_out"]]
+def _check_spec(spec: Json) -> None:
+    """Raise ValueError where a network's description has an invalid width, or too many layers."""
+    n_in = spec["n_in"]
+    widths = [*(n_in if isinstance(n_in, list) else [n_in]), *spec["hidden"], spec["n_out"]]
     if not all(type(n) is int and n >= 1 for n in widths):
         raise ValueError("model.json has a width that is no positive integer")
     if len(widths) > MAX_LAYERS:  # a layer of one unit takes far more than its weight
         raise ValueError(f"model.json describes {len(widths):,} layers, a model has at most {MAX_LAYERS:,}")
-    if sum(a * b for a, b in pairwise(widths)) > n_numbers:
-        raise ValueError(f"model.json describes more weights than the {n_numbers:,} numbers of model.npz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from bpx.engine.arrays import Array, DType
 from bpx.engine.dense import Dense
 from bpx.engine.initializers import Initializer
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, Shape
 from bpx.engine.losses import Loss, accuracy
 from bpx.engine.memory import check_state
 from bpx.engine.numbers import require
@@ -21,43 +22,60 @@ EVALUATION_ROWS = 1000
 
 
 class Network:
-    """A chain of layers for inputs (batch, n_in) and the loss of its outputs.
+    """A chain of layers for inputs (batch, *shape) and the loss of its outputs.
 
     ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01. ``last_batch`` is what ``cost`` was
     given last.
 
     Parameters
     ----------
-    n_in : int
-        The width of the input.
+    n_in : int or tuple of int
+        The width of the input, or the shape of a sample: (*positions, features). Inputs may be given as rows of all
+        values of a sample, too.
     blocks : sequence of Layer
         The layers in forward order, not yet built.
     loss : Loss
         Of the last layer's output.
     dtype : str
         ``float32`` or ``float64``.
+    max_size : int, optional
+        The most parameters that it may have: no memory is taken for more.
 
     Raises
     ------
     ValueError
-        The dtype is another.
+        The dtype is another, a layer does not fit behind the one before it, or there are more parameters.
     """
 
-    def __init__(self, n_in: int, blocks: Sequence[Layer], loss: Loss, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        n_in: int | Shape,
+        blocks: Sequence[Layer],
+        loss: Loss,
+        dtype: str = "float32",
+        max_size: int | None = None,
+    ) -> None:
         require(dtype in ("float32", "float64"), "dtype", "float32 or float64", dtype)
-        self.n_in, self.blocks, self.loss = n_in, list(blocks), loss
+        self.shape: Shape = (n_in,) if isinstance(n_in, int) else tuple(n_in)
+        self.n_in = math.prod(self.shape)  # all values of a sample
+        self.blocks, self.loss = list(blocks), loss
         self.dtype: DType = np.dtype(dtype)
-        self.parameters = ParameterVector()
+        self.parameters = ParameterVector(max_size)
         self.spec: NetworkSpec | None = None  # set where the network was built from one
-        width, weights = n_in, 0
+        shape, weights = self.shape, 0
         for block in self.blocks:
             inside = sum(isinstance(layer, Dense) for layer in block.layers())
             number = max(weights + (inside > 0), 1)  # that of the block's first Dense, or of the Dense before it
-            width = block.build(f"layer_{number:02d}.{block.kind}", width, self.parameters)
+            shape = block.build(f"layer_{number:02d}.{block.kind}", shape, self.parameters)
             weights += inside
-        self.n_out = width
+        if len(shape) > 1:
+            raise ValueError(f"the last layer must leave no positions, got outputs of shape {shape}")
+        self.n_out = shape[0]
         self.dense = self._find_dense()
-        self.blocks[0].needs_input_grad = False
+        for block in self.blocks:  # up to the first parameters nothing needs the gradient of the data
+            block.needs_input_grad = False
+            if any(layer.parameters() for layer in block.layers()):
+                break
         self.parameters.allocate(self.dtype)
         self._rows = 0
         self.last_batch: tuple[Array, Array] | None = None
@@ -98,17 +116,25 @@ class Network:
         return self
 
     def forward(self, x: Array, train: bool) -> Array:
-        """Return the last pre-activation (rows, n_out) for ``x`` (rows, n_in), in training or evaluation mode.
+        """Return the last pre-activation (rows, n_out) for ``x`` (rows, *shape), in training or evaluation mode.
 
         Raises ValueError where ``x`` has another width or dtype than the network, or more rows than it is bound for.
         """
-        if x.shape[1:] != (self.n_in,) or x.dtype != self.dtype:
+        if x.shape[1:] != self.shape:
+            x = self.shaped(x)
+        if x.dtype != self.dtype:
             raise ValueError(f"x must be (rows, {self.n_in}) of {self.dtype}, got {x.shape} of {x.dtype}")
         if len(x) != self._rows:
             self._use(len(x))
         for block in self.blocks:
             x = block.forward(x, train)
         return x
+
+    def shaped(self, x: Array) -> Array:
+        """Return rows of all values of a sample as samples, a view; raises ValueError where they do not fit."""
+        if x.shape[1:] not in (self.shape, (self.n_in,)):
+            raise ValueError(f"x must be (rows, {self.n_in}) of {self.dtype}, got {x.shape} of {x.dtype}")
+        return x.reshape(len(x), *self.shape)
 
     def cost(self, x: Array, y: Array, train: bool = True) -> float:
         """Return the mean cost J of a batch."""
@@ -127,7 +153,7 @@ class Network:
     def predict(self, x: Array) -> Array:
         """Return probabilities (or the outputs of a regression), (n, n_out), for any number of samples."""
         x = np.ascontiguousarray(x, self.dtype)
-        if x.ndim != 2 or x.shape[1] != self.n_in:
+        if x.ndim < 2 or x.shape[1:] not in (self.shape, (self.n_in,)):
             raise ValueError(f"x must be (samples, {self.n_in}), got {x.shape}")
         net = self._evaluation()
         parts = [net.loss.predict(net.forward(rows, train=False)) for rows in _pieces(x)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, final
 
 import numpy as np
 
 from bpx.engine.arrays import Array, DType
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, Shape, rows
 from bpx.engine.numbers import require_fraction, require_positive
 from bpx.engine.parameters import Parameter, ParameterVector
 from bpx.engine.parts import make
@@ -58,17 +59,17 @@ class Normalization(Layer):
             return f"{self.method} with eps {self.eps:g}"
         return self.acts_like or self.method
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare gamma, and beta where there is a shift."""
-        self.gamma = parameters.declare(f"{name}.gamma", (n_in,), weight=False, start=1.0)
+        self.gamma = parameters.declare(f"{name}.gamma", shape[-1:], weight=False, start=1.0)
         if self.has_shift:
-            self.beta = parameters.declare(f"{name}.beta", (n_in,), weight=False)
-        return self.place(name, n_in, n_in)
+            self.beta = parameters.declare(f"{name}.beta", shape[-1:], weight=False)
+        return self.place(name, shape, shape)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx and the normalized input xhat, all (batch, n)."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in, xhat=self.n_in)
-        self._ones = np.ones(batch, dtype)
+        """Own y, dx and the normalized input xhat, all of the input's shape."""
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, xhat=self.shape)
+        self._ones = np.ones(batch * math.prod(self.shape[:-1]), dtype)
         self._mean = np.full(self.n_in, 1 / self.n_in, dtype)  # x @ it is the mean over the units
 
 
@@ -90,10 +91,10 @@ class BatchNorm(Normalization):
         require_fraction("normalization.momentum", momentum)
         self.momentum = momentum
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare gamma and beta, and start the running statistics."""
-        self.running_mean, self.running_var = np.zeros(n_in), np.ones(n_in)
-        return super().build(name, n_in, parameters)
+        self.running_mean, self.running_var = np.zeros(shape[-1]), np.ones(shape[-1])
+        return super().build(name, shape, parameters)
 
     def statistics(self) -> dict[str, Array]:
         """Return the running mean and variance."""
@@ -101,14 +102,15 @@ class BatchNorm(Normalization):
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y from the batch's statistics in training, from the running ones in evaluation."""
-        n, xhat = len(x), self.xhat
+        x, y, xhat = rows(x), rows(self.y), rows(self.xhat)
+        n = len(x)
         self.train = train
         if train:
             ones = self._ones[:n]
             mean = np.dot(ones, x) / n
             np.subtract(x, mean, out=xhat)
-            np.multiply(xhat, xhat, out=self.y)
-            var = np.dot(ones, self.y) / n
+            np.multiply(xhat, xhat, out=y)
+            var = np.dot(ones, y) / n
             if not self.frozen:
                 keep, unbias = self.momentum, n / max(n - 1, 1)
                 self.running_mean *= keep
@@ -120,25 +122,26 @@ class BatchNorm(Normalization):
             np.subtract(x, mean, out=xhat)
         self.inverse = 1 / np.sqrt(var + self.eps)
         xhat *= self.inverse
-        np.multiply(xhat, self.gamma.value, out=self.y)
-        self.y += self.beta.value
+        np.multiply(xhat, self.gamma.value, out=y)
+        y += self.beta.value
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute dgamma, dbeta and dx."""
-        n, dx = len(dy), self.dx
+        dy, dx, xhat = rows(dy), rows(self.dx), rows(self.xhat)
+        n = len(dy)
         ones = self._ones[:n]
-        np.multiply(dy, self.xhat, out=dx)
+        np.multiply(dy, xhat, out=dx)
         np.dot(ones, dx, out=self.gamma.grad)
         np.dot(ones, dy, out=self.beta.grad)
         if self.train:
-            np.multiply(self.xhat, self.gamma.grad / -n, out=dx)
+            np.multiply(xhat, self.gamma.grad / -n, out=dx)
             dx += dy
             dx -= self.beta.grad / n
             dx *= self.gamma.value * self.inverse
         else:
             np.multiply(dy, self.gamma.value * self.inverse, out=dx)
-        return dx
+        return self.dx
 
 
 @final
@@ -154,18 +157,19 @@ class LayerNorm(Normalization):
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y; training and evaluation are the same."""
-        xhat, y = self.xhat, self.y
+        x, y, xhat = rows(x), rows(self.y), rows(self.xhat)
         np.subtract(x, np.dot(x, self._mean)[:, None], out=xhat)
         np.multiply(xhat, xhat, out=y)
         self.inverse = 1 / np.sqrt(np.dot(y, self._mean) + self.eps)[:, None]
         xhat *= self.inverse
         np.multiply(xhat, self.gamma.value, out=y)
         y += self.beta.value
-        return y
+        return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute dgamma, dbeta and dx."""
-        dx, xhat, ones = self.dx, self.xhat, self._ones[: len(dy)]
+        dy, dx, xhat = rows(dy), rows(self.dx), rows(self.xhat)
+        ones = self._ones[: len(dy)]
         np.multiply(dy, xhat, out=dx)
         np.dot(ones, dx, out=self.gamma.grad)
         np.dot(ones, dy, out=self.beta.grad)
@@ -175,7 +179,7 @@ class LayerNorm(Normalization):
         dx -= np.dot(dx, self._mean)[:, None]
         dx -= xhat * along
         dx *= self.inverse
-        return dx
+        return self.dx
 
 
 @final
@@ -190,15 +194,16 @@ class RMSNorm(Normalization):
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y; training and evaluation are the same."""
-        np.multiply(x, x, out=self.y)
-        self.inverse = 1 / np.sqrt(np.dot(self.y, self._mean) + self.eps)[:, None]
-        np.multiply(x, self.inverse, out=self.xhat)
-        np.multiply(self.xhat, self.gamma.value, out=self.y)
+        x, y, xhat = rows(x), rows(self.y), rows(self.xhat)
+        np.multiply(x, x, out=y)
+        self.inverse = 1 / np.sqrt(np.dot(y, self._mean) + self.eps)[:, None]
+        np.multiply(x, self.inverse, out=xhat)
+        np.multiply(xhat, self.gamma.value, out=y)
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute dgamma and dx."""
-        dx, xhat = self.dx, self.xhat
+        dy, dx, xhat = rows(dy), rows(self.dx), rows(self.xhat)
         np.multiply(dy, xhat, out=dx)
         np.dot(self._ones[: len(dy)], dx, out=self.gamma.grad)
         dx *= self.gamma.value
@@ -206,7 +211,7 @@ class RMSNorm(Normalization):
         np.multiply(dy, self.gamma.value, out=dx)
         dx -= xhat * along
         dx *= self.inverse
-        return dx
+        return self.dx
 
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {cls.method: cls for cls in (BatchNorm, LayerNorm, RMSNorm)}

@@ -47,9 +47,9 @@ class ParameterVector:
     theta: Array
     grad: Array
 
-    def __init__(self) -> None:
+    def __init__(self, max_size: int | None = None) -> None:
         self.tensors: list[Parameter] = []
-        self.n_weights = 0
+        self.n_weights, self.max_size = 0, max_size
 
     def declare(self, name: str, shape: tuple[int, ...], *, weight: bool, start: float = 0.0) -> Parameter:
         """Add a parameter, all its entries ``start``; its views exist once ``allocate`` ran."""
@@ -58,9 +58,14 @@ class ParameterVector:
         return parameter
 
     def allocate(self, dtype: DType) -> None:
-        """Create theta and grad, point every parameter's views into them, and set the values that they start with."""
+        """Create theta and grad, point every parameter's views into them, and set the values that they start with.
+
+        Raises ValueError where there are more than ``max_size`` parameters.
+        """
         self.tensors.sort(key=lambda p: not p.is_weight)  # stable: weights first, in network order
         size = sum(p.size for p in self.tensors)
+        if self.max_size is not None and size > self.max_size:
+            raise ValueError(f"the description asks for {size:,} parameters, {self.max_size:,} are there")
         self.n_weights = sum(p.size for p in self.tensors if p.is_weight)
         self.theta = zeros(size, dtype)
         self.grad = zeros(size, dtype)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bpx.engine.arrays import Array, DType
 from bpx.engine.dense import Dense
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, Shape
 from bpx.engine.parameters import ParameterVector
 
 
@@ -27,7 +27,7 @@ class Residual(Layer):
         super().__init__()
         self.branch = list(branch)
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Build the branch, and check that it keeps the width.
 
         Its layers have names of their own: ``name`` begins with that of its first Dense and counts on with the others.
@@ -35,17 +35,18 @@ class Residual(Layer):
         first, _, kind = name.partition(".")
         number = int(first.removeprefix("layer_"))
         last = number + sum(isinstance(layer, Dense) for layer in self.branch) - 1
-        width = n_in
+        out = shape
         for layer in self.branch:
-            width = layer.build(f"layer_{number:02d}.{kind}.{layer.kind}", width, parameters)
+            out = layer.build(f"layer_{number:02d}.{kind}.{layer.kind}", out, parameters)
             number = min(number + isinstance(layer, Dense), max(number, last))
-        if width != n_in:
-            raise ValueError(f"a residual block must keep its width: {n_in} goes in, {width} comes out")
-        return self.place(name, n_in, n_in)
+        if out != shape:
+            inside, outside = (s[0] if len(s) == 1 else s for s in (shape, out))
+            raise ValueError(f"a residual block must keep its width: {inside} goes in, {outside} comes out")
+        return self.place(name, shape, shape)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y and dx, both (batch, n)."""
-        self.allocate_buffers(batch, dtype, y=self.n_out, dx=self.n_in)
+        """Own y and dx, both of the input's shape."""
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
         for layer in self.branch:
             layer.bind(batch, dtype, rng)
 

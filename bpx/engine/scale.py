@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.arrays import Array
-from bpx.engine.layer import Layer
+from bpx.engine.layer import Layer, Shape
 from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
 
@@ -29,11 +29,11 @@ class Scale(Layer):
         require(factor is None or math.isfinite(factor), "a scale", "a finite number", factor)
         self.factor = factor
 
-    def build(self, name: str, n_in: int, parameters: ParameterVector) -> int:
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare alpha where it is learned."""
         if self.factor is None:
             self.alpha = parameters.declare(f"{name}.alpha", (1,), weight=False)
-        return self.place(name, n_in, n_in)
+        return self.place(name, shape, shape)
 
     @property
     def value(self) -> float:

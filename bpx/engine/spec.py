@@ -20,7 +20,7 @@ class NetworkSpec:
     Attributes
     ----------
     model : name of the model, ``mlp`` for instance
-    n_in, n_out : widths of input and output
+    n_in, n_out : widths of input and output; for samples with positions n_in is (*positions, features)
     hidden : widths of the hidden layers
     activation : the activation function of every hidden layer
     normalization : the normalization of every hidden layer, not yet built; None for none
@@ -31,7 +31,7 @@ class NetworkSpec:
     """
 
     model: str
-    n_in: int
+    n_in: int | tuple[int, ...]
     hidden: tuple[int, ...]
     n_out: int
     activation: ActivationFunction
@@ -49,6 +49,7 @@ class NetworkSpec:
         norm = self.normalization
         parts = {
             "normalization": "none" if norm is None else describe(norm, NORMALIZATIONS),
+            "n_in": self.n_in if isinstance(self.n_in, int) else list(self.n_in),
             "hidden": list(self.hidden),
             "activation": describe(self.activation, ACTIVATIONS),
             "loss": describe(self.loss, LOSSES),
@@ -65,6 +66,7 @@ class NetworkSpec:
         settings = dict(description.get("settings", {}))  # older files have none
         values = {field.name: description[field.name] for field in fields(NetworkSpec) if field.name != "settings"}
         values["hidden"] = tuple(values["hidden"])
+        values["n_in"] = values["n_in"] if isinstance(values["n_in"], int) else tuple(values["n_in"])
         values["activation"] = restore("activation", ActivationFunction, ACTIVATIONS, values["activation"], allow)
         norm = values["normalization"]
         if isinstance(norm, str):

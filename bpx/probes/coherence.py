@@ -7,7 +7,9 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
+from bpx.engine.layer import rows
 from bpx.probes.probe import Probe
 
 
@@ -33,7 +35,8 @@ class Coherence(Probe):
 class SignalToNoise(Probe):
     """Measure gradient_snr = |g|**2 / (tr Cov / B), g the batch mean of the samples' gradients g_i of W.
 
-    No g_i is formed: |g_i|**2 = |a_i|**2 |delta_i|**2, and tr Cov = (sum |g_i|**2 - B |g|**2) / (B - 1).
+    Where samples have no positions no g_i is formed: |g_i|**2 = |a_i|**2 |delta_i|**2, and
+    tr Cov = (sum |g_i|**2 - B |g|**2) / (B - 1).
     It is B over the simple noise scale (McCandlish et al. 2018, eq. 2.9).
     """
 
@@ -50,7 +53,14 @@ class SignalToNoise(Probe):
                 self.values[i] = math.nan
                 continue
             a, delta = a / scales[0], delta / scales[1] * n  # squares of 1e-200 would be 0, those of 1e200 infinite
-            squares = float(np.dot(np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", delta, delta)))
+            squares = _sum_of_squares(a, delta)
             mean = (norm(layer.dense.W.grad.reshape(-1)) / scales[0] / scales[1]) ** 2
             noise = (squares - n * mean) / (n - 1) / n
             self.values[i] = mean / noise if noise > 0 else math.nan
+
+
+def _sum_of_squares(a: Array, delta: Array) -> float:
+    """Return sum_i |g_i|**2, g_i = a_i^T delta_i, for samples with or without positions."""
+    if a.ndim == 2:
+        return float(np.dot(np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", delta, delta)))
+    return sum(norm((rows(x[None]).T @ rows(d[None])).reshape(-1)) ** 2 for x, d in zip(a, delta, strict=True))

@@ -7,6 +7,7 @@ from typing import final
 
 import numpy as np
 
+from bpx.engine.layer import rows
 from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
@@ -14,8 +15,8 @@ from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 class DeadUnits(Probe):
     """Measure dead units (Lu et al. 2020, section 3) and zero activations.
 
-    - dead_units: share of a layer's units with phi'(z) = 0 for every sample of a fixed set, so that no gradient
-      ever passes; the samples go through a replica of the network, without dropout
+    - dead_units: share of a layer's units with phi'(z) = 0 for every sample, and position, of a fixed set, so that no
+      gradient ever passes; the samples go through a replica of the network, without dropout
     - zero_activations: share of (sample, unit) of the batch with phi(z) = 0
     """
 
@@ -35,6 +36,6 @@ class DeadUnits(Probe):
         for row, layer, activation in zip(self.table, self.layers, self.replicas, strict=True):
             slope = np.empty_like(activation.y)
             activation.function.df(activation.x, activation.y, slope)
-            row[0] = 1 - np.count_nonzero(slope.any(axis=0)) / slope.shape[1]
+            row[0] = 1 - np.count_nonzero(rows(slope).any(axis=0)) / slope.shape[-1]
             a = layer.output.y
             row[1] = 1 - np.count_nonzero(a) / a.size if a.size else math.nan

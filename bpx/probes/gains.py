@@ -17,7 +17,7 @@ from bpx.probes.probe import Key, Next, Probe, ProbeContext
 class Gains(Probe):
     """Measure |gradient that comes out of an operation's backward| / |gradient that went in|, L2 over the batch.
 
-    - backward_gain: of the top-level operations from the second to the last, ``index`` counting them from the
+    - backward_gain: of the top-level operations behind the first weights, ``index`` counting them from the
       input; between the last and the first hidden delta their logs add up to the total attenuation
     - branch_gain: the same of the operations inside residual blocks, and of the branch as a whole
 
@@ -29,8 +29,9 @@ class Gains(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         blocks = context.net.blocks
-        holders: list[Next] = [*blocks[2:], context.net.loss] if len(blocks) > 1 else []
-        steps = list(zip(range(1, len(blocks)), blocks[1:], holders, strict=True))
+        holders: list[Next] = [*blocks[1:], context.net.loss]
+        chain = zip(range(len(blocks)), blocks, holders, strict=True)
+        steps = [(i, block, after) for i, block, after in chain if block.needs_input_grad]
         self.pairs: list[tuple[Next, Next]] = []
         keys: list[Key] = []
         for i, block, after in reversed(steps):

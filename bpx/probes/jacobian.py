@@ -30,7 +30,7 @@ class Jacobian(Probe):
 
     def __init__(self, context: ProbeContext) -> None:
         self.samples = context.samples[:BATCH_SAMPLES]
-        self.replica = context.replica(len(self.samples))
+        self.replica = context.replica(len(self.samples), input_grad=True)
         self.few = min(MAX_SAMPLES, len(self.samples), MAX_PASSES // self.replica.n_out)
         if self.few == 0:
             self.left_out = f"probes.jacobian: {self.replica.n_out:,} outputs are more than {MAX_PASSES}"
@@ -49,16 +49,17 @@ class Jacobian(Probe):
 
 
 def jacobian(net: Network, x: Array, few: int) -> Array:
-    """Return dz_L/dx of the first ``few`` rows of ``x`` as (few, n_out, n_in), in float64."""
-    assert net.blocks[0] is net.dense[0]  # so that dz_L/dx is W times what leaves the first block
+    """Return dz_L/dx of the first ``few`` rows of ``x`` as (few, n_out, n_in), in float64.
+
+    ``net`` is bound so that its first layer computes the gradient of the data.
+    """
     z = net.forward(x, train=True)
     out = np.empty((few, net.n_out, net.n_in))
-    W = np.asarray(net.dense[0].W.value, np.float64)
     dz = np.zeros_like(z)
     for i in range(few):
         for k in range(net.n_out):
             dz[i, k] = 1
             net.backward_from(dz)
-            out[i, k] = W @ np.asarray(net.blocks[1].dx[i] if len(net.blocks) > 1 else dz[i], np.float64)
+            out[i, k] = net.blocks[0].dx[i].reshape(-1)
             dz[i, k] = 0
     return out

@@ -116,7 +116,7 @@ def largest(x: Array) -> float:
 
 
 def _computed(net: Network, optimizer: Optimizer | None, step: int, cost: float, backward: bool) -> Iterator[_Made]:
-    x: Array = net.dense[0].x
+    x: Array = net.dense[0].x if net.last_batch is None else net.last_batch[0]
     yield _Made("data", "", "batch", "x", x, ())
     for p in reversed(net.parameters.tensors):
         where, operation, tensor = p.name.rsplit(".", 2)

@@ -123,9 +123,16 @@ class ProbeContext:
     optimizer: Optimizer | None = None
     samples: Array = field(default_factory=lambda: np.empty((0, 0)))
 
-    def replica(self, rows: int) -> Network:
-        """Return a replica for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held."""
+    def replica(self, rows: int, input_grad: bool = False) -> Network:
+        """Return a replica for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held.
+
+        ``input_grad``: its backward computes the gradient of the data too.
+        """
         replica = self.net.replica(rows)
+        if input_grad:
+            for layer in replica.layers():
+                layer.needs_input_grad = True
+            replica.bind(rows)
         for layer in replica.layers():
             if isinstance(layer, Dropout):
                 layer.mask.fill(1)

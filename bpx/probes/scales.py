@@ -9,6 +9,7 @@ import numpy as np
 
 from bpx.engine.activations import Activation
 from bpx.engine.blas import norm
+from bpx.engine.layer import flat
 from bpx.engine.optimizers import Optimizer
 from bpx.probes.moments import TensorMoments
 from bpx.probes.probe import Probe, ProbeContext
@@ -42,7 +43,7 @@ class Scales(Probe):
 
     (Signals, gradients and saturation by layer: Glorot & Bengio 2010, sections 3 and 4.2.)
 
-    - delta_rms: root mean square over samples and units of delta = dJ_i/dz, not divided by the batch size;
+    - delta_rms: root mean square over samples, positions and units of delta = dJ_i/dz, not divided by the batch size;
       delta_l2: sqrt(mean over the samples of |delta_i|**2)
     - grad_norm, grad_norm_bias: L2 norm of dJ/dW and dJ/db, before clipping
     - weight_norm: |W|; update_ratio: |dW| / |W| of the step that the optimizer makes
@@ -56,7 +57,7 @@ class Scales(Probe):
     def __init__(self, context: ProbeContext) -> None:
         super().__init__(context)
         self.net = context.net
-        widest = max(p.dense.n_out for p in self.layers)
+        widest = max(math.prod(p.dense.out_shape) for p in self.layers)
         self._moments = TensorMoments(widest, self.net.dtype)
         self._slope = np.empty(self.net.batch * widest, self.net.dtype)
         self._under = np.empty(self.net.batch * widest, bool)
@@ -68,16 +69,16 @@ class Scales(Probe):
         for row, layer in zip(self.table, self.layers, strict=True):
             dense = layer.dense
             l2 = norm(layer.next.dx.reshape(-1)) * root  # the buffers hold delta / n
-            row[RMS], row[L2] = l2 / math.sqrt(dense.n_out), l2
+            row[RMS], row[L2] = l2 / math.sqrt(math.prod(dense.out_shape)), l2
             row[DW] = norm(dense.W.grad.reshape(-1))
             row[DB] = norm(dense.b.grad) if dense.b is not None else math.nan
             row[W] = norm(dense.W.value.reshape(-1))
-            moments(dense.y, row[Z])
+            moments(flat(dense.y), row[Z])
             if layer.activation is None:
                 row[A] = row[Z]
             else:
                 row[SATURATION] = self._saturation(layer.activation)
-                moments(layer.activation.y, row[A])
+                moments(flat(layer.activation.y), row[A])
 
     def on_update(self, optimizer: Optimizer) -> None:
         """Measure the proposed update."""

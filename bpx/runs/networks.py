@@ -27,7 +27,7 @@ def empty_network(plan: Plan, data: Dataset) -> Network:
     size = plan.settings.batch_size
     if size > len(data.x_train):
         raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
-    net = plan.network(data.n_in, data.n_out)
+    net = plan.network(data.n_in, data.n_out, data.image_shape)
     if data.n_classes is None and net.loss.classifies:
         raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
     return net

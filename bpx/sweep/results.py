@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from bpx.cli.command import terminal
 from bpx.config import Plan
+from bpx.config.plan import EXAMPLE
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
@@ -105,7 +106,7 @@ class Results:
         from bpx.theory import mean_field
 
         widths = [r["initializer.sigma_w"] for r in rows if isinstance(r.get("initializer.sigma_w"), float)]
-        spec = self.sample.network(2, 2).spec
+        spec = self.sample.network(*EXAMPLE).spec
         plain = spec is not None and spec.normalization is None and spec.model == "mlp"
         searched = any(key.partition(".")[0] == "activation" for key in self.study.space.described())
         if len(set(widths)) < 2 or spec is None or not plain or searched:

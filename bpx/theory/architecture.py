@@ -69,6 +69,9 @@ class Architecture:
         Whether the hidden layers' weights are orthogonal.
     branch_scale : float
         What the branch beside each shortcut is multiplied by.
+    fan_in : tuple of int
+        Inputs of a unit of every weight matrix where they are not the fan before it, as those of a convolution:
+        kernel**2 times the channels.
     """
 
     activation: ActivationFunction
@@ -81,10 +84,15 @@ class Architecture:
     batch_size: int = 32
     orthogonal: bool = False
     branch_scale: float = 1.0
+    fan_in: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.weight_std is not None and len(self.weight_std) != len(self.fans) - 1:
             raise ValueError(f"{len(self.fans)} fans need {len(self.fans) - 1} weight_std")
+
+    def inputs(self, layer: int) -> int:
+        """Return the inputs of a unit of weight matrix ``layer``, from 0."""
+        return self.fan_in[layer] if self.fan_in else self.fans[layer]
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -96,7 +104,7 @@ class Architecture:
         """sigma_w of the hidden layers behind the first: std times the root of fan_in, their root mean square."""
         if self.weight_std is None or len(self.hidden) < 2:
             return None
-        squares = [n * s * s for n, s in zip(self.fans[1:-2], self.weight_std[1:-1], strict=True)]
+        squares = [self.inputs(i) * self.weight_std[i] ** 2 for i in range(1, len(self.weight_std) - 1)]
         return math.sqrt(sum(squares) / len(squares))
 
     @property

@@ -210,6 +210,8 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
 def _note(net: Architecture) -> str:
     if net.role.over_batch:
         return f"for a batch of {net.batch_size}, deep in the net: the first layers still know the data"
+    if net.fan_in:
+        return "a convolution counts as a Dense with the inputs of a patch; what the border takes away is left out"
     return ""
 
 

@@ -44,7 +44,7 @@ class Step:
 def step(net: Architecture, layer: int, q: float) -> Step:
     """Return the step from hidden layer ``layer`` (from 0), of length ``q``, to the next."""
     assert net.weight_std is not None
-    f, n = net.activation, net.hidden[layer]
+    f, n, width = net.activation, net.inputs(layer + 1), net.hidden[layer]
     std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
     beside = net.branch_scale * net.branch_scale if net.residual else 1.0
     scale = n * std2 * beside  # fan_in times the variance: the factor of the weights, forward and backward alike
@@ -60,7 +60,7 @@ def step(net: Architecture, layer: int, q: float) -> Step:
         lost = float(net.role.holds_mean)  # the mean over units, which backward takes out
         A, D = second_moment(f, 1.0) / net.keep_prob, slope_moment(f, 1.0) / net.keep_prob
         dln_q, dln_chi = 0.0, -1.0
-        chi = scale * D * max(1 - lost / n, 1 / n) / q
+        chi = scale * D * max(1 - lost / width, 1 / width) / q
     through = scale * A
     kept = q if net.residual else 0.0
     q_next = kept + through + b2 * beside

@@ -155,7 +155,7 @@ def test_norms_of_the_tiniest_and_the_largest_float32():
 
 def test_dropout_keeps_the_mean_and_drops_its_share():
     layer = Dropout(0.3)
-    layer.build("d", 1000, None)
+    layer.build("d", (1000,), None)
     layer.bind(200, np.dtype("float32"), np.random.default_rng(0))
     x = np.ones((200, 1000), np.float32)
     y = layer.forward(x, train=True)
@@ -322,7 +322,7 @@ def test_everything_registered_explains_itself(thing):
 def test_activation_layers_are_pure():
     for name, cls in ACTIVATIONS.items():
         layer = Activation(cls())
-        layer.build("a", 5, None)
+        layer.build("a", (5,), None)
         layer.bind(3, np.dtype("float64"), None)
         z = np.random.default_rng(0).standard_normal((3, 5))
         dy, kept = np.ones((3, 5)), z.copy()
