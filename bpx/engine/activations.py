@@ -462,6 +462,10 @@ class Activation(Layer):
         self.function.f(flat(x), flat(self.y))
         return self.y
 
+    def sides(self) -> list[Array]:
+        """Return whether z lies above each kink of phi."""
+        return [self.x > kink for kink in self.function.kinks]
+
     def backward(self, dy: Array) -> Array:
         """Compute delta = da * phi'(z)."""
         self.function.df(flat(self.x), flat(self.y), flat(self.dx))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bpx.engine.activations import Activation
 from bpx.engine.arrays import Array
 from bpx.engine.layer import Layer
 
@@ -28,17 +27,17 @@ class Difference:
 
 
 def derivative(f: Callable[[float], float], layers: Iterable[Layer], step: float) -> Difference:
-    """Return f'(0) by Richardson extrapolation; kinks are those that ``f`` makes the activations in ``layers`` cross.
+    """Return f'(0) by Richardson extrapolation; kinks are those that ``f`` makes the units of ``layers`` cross.
 
     D(h) = (f(h) - f(-h)) / 2h is off by f''' h**2 / 6 and by round-off / h. R(h) = (4 D(h) - D(2h)) / 3 is free of the
     first; the value is R(step), and its error is estimated by R(step) - R(step / 2), which holds both what is left of
     the series (of order h**4) and, doubled, the round-off. (Richardson 1911.)
     """
-    activations = [layer for layer in layers if isinstance(layer, Activation)]
+    layers = list(layers)
     slopes, smooth = [], True
     for h in (scale * step for scale in _STEPS):
-        up, above = f(h), _sides(activations)
-        down, below = f(-h), _sides(activations)
+        up, above = f(h), _sides(layers)
+        down, below = f(-h), _sides(layers)
         slopes.append((up - down) / (2 * h))
         smooth &= all(map(np.array_equal, above, below))
     half, one, two = slopes
@@ -46,6 +45,6 @@ def derivative(f: Callable[[float], float], layers: Iterable[Layer], step: float
     return Difference(value, abs(value - (4 * half - one) / 3), smooth)
 
 
-def _sides(activations: Iterable[Activation]) -> list[Array]:
+def _sides(layers: Iterable[Layer]) -> list[Array]:
     """On which side of each kink every unit stands."""
-    return [a.x > kink for a in activations for kink in a.function.kinks]
+    return [side for layer in layers for side in layer.sides()]

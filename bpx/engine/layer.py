@@ -110,6 +110,10 @@ class Layer(ABC):
         """Return what training accumulates beside the parameters, by name; none for most layers."""
         return {}
 
+    def sides(self) -> list[Array]:
+        """Return on which side of each kink the units stood in the last forward; none where there is no kink."""
+        return []
+
     def replica(self, parameters: ParameterVector) -> Self:
         """Return a frozen layer with the same parameters, statistics and name, and no buffers yet."""
         other = copy.copy(self)

@@ -56,6 +56,10 @@ class MaxPool(Pooling):
         self._first = np.zeros((batch, *self.out_shape), np.intp if self.size > 15 else np.uint8)
         self._mask = np.zeros((batch, *self.out_shape), bool)
 
+    def sides(self) -> list[Array]:
+        """Return which pixel of each window was the largest."""
+        return [self._first[: len(self.y)].copy()]
+
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = max over each window."""
         self.x = x
