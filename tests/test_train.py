@@ -251,7 +251,10 @@ def test_divergence_is_a_result(tmp_path, command):
     ("words", "said"),
     [
         (["activation=foo"], "known are elu, gelu"),
-        (["model=null"], "model must be one of mlp, residual_mlp, got null"),
+        (
+            ["model=null"],
+            "model must be one of convnet, mlp, plain_conv, residual_conv, ",
+        ),
         (["schedule=step", "schedule.factor=0.5"], "schedule.factor was renamed to schedule.gamma"),
         (["modl.depth=3"], "unknown key modl.depth; did you mean model.depth"),
         (["batch_size=1000000"], "at most the 1437 training samples"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,7 +10,8 @@ from rich.table import Table
 
 from bpx.cli.command import command, terminal
 from bpx.config import Plan, UserError, hidden_widths, make_plan
-from bpx.diagnosis.architecture import branch_scale, unanswered
+from bpx.config.plan import EXAMPLE
+from bpx.diagnosis.architecture import branch_scale, fan_in, unanswered
 from bpx.engine import Activation, Residual
 from bpx.engine.initializers import Orthogonal
 from bpx.system.errors import NoAnswerError
@@ -25,7 +25,6 @@ from bpx.theory import (
     phase_diagram_around,
     predict,
     slope_verdict,
-    weight_stds,
 )
 
 FOLDER = Path("outputs/theory")
@@ -63,7 +62,7 @@ def sigma_w_by_layer(net: Architecture) -> tuple[list[float], float]:
     Inputs have second moment 1. With one hidden layer sigma_w is that of its own weights.
     """
     assert net.weight_std is not None
-    scales = [s * math.sqrt(n) for n, s in zip(net.fans[:-1], net.weight_std, strict=True)]
+    scales = [s * math.sqrt(net.inputs(i)) for i, s in enumerate(net.weight_std)]
     return scales[1:-1] or scales[:1], scales[0] ** 2 + net.bias_variance
 
 
@@ -73,25 +72,26 @@ def architecture(checked: Plan) -> Architecture:
     widths = hidden_widths(config.model)
     if not widths:
         raise UserError("model.depth must be at least 1: theory speaks of hidden layers")
-    fans = (widths[0], *widths, widths[-1])
-    std = weight_stds(fans, initializer.weight_std)
-    if std is None or not all(s > 0 for s in std):
+    net = checked.network(widths[0], widths[-1], EXAMPLE[2])
+    fans = (net.dense[0].n_in, *(dense.n_out for dense in net.dense))
+    std = [initializer.weight_std(dense.n_in, dense.n_out) for dense in net.dense]
+    if not all(std):
         raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
-    net = checked.network(1, 1)
     if what := unanswered(net):
         raise NoAnswerError(f"theory has no answer for {what}")
-    layers, norm = list(net.layers()), checked.normalization
+    layers, norm, hidden = list(net.layers()), checked.normalization, net.dense[:-1]
     return Architecture(
         activation=next(layer.function for layer in layers if isinstance(layer, Activation)),
         fans=fans,
-        weight_std=std,
-        bias_std=math.sqrt(sum(initializer.bias_rms(*pair) ** 2 for pair in pairwise(fans[:-1])) / (len(fans) - 2)),
+        weight_std=tuple(s for s in std if s is not None),
+        bias_std=math.sqrt(sum(initializer.bias_rms(d.n_in, d.n_out) ** 2 for d in hidden) / len(hidden)),
         keep_prob=1 - config.dropout.rate,
         normalization="none" if norm is None else norm.theory_name,
         residual=any(isinstance(layer, Residual) for layer in layers),
         batch_size=checked.settings.batch_size,
         orthogonal=isinstance(initializer, Orthogonal),
         branch_scale=branch_scale(layers),
+        fan_in=fan_in(net),
     )
 
 
