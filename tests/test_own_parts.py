@@ -69,7 +69,7 @@ def test_own_parts_of_every_kind_are_trained_drawn_saved_and_resumed(home, proce
     assert json.loads((run / "delivery.json").read_text())["todo"] == []  # the model has arrived, too
     spec = json.loads((run / "model.json").read_text())["spec"]
     assert spec["activation"] == {"name": "sine", "_target_": "mine.Sine"}
-    assert spec["normalization"] == {"name": "absolute", "_target_": "mine.Absolute"}
+    assert spec["normalization"] == {"name": "absolute", "_target_": "mine.Absolute", "eps": 1e-5}
     assert spec["loss"] == {"name": "squared_hinge", "_target_": "mine.SquaredHinge", "margin": 1.0}
     first = read(run / "gradient_flow.parquet").select(quantity="largest_weight", step=0)
     assert len(first.value) == 5 and (first.value > 0).all()
