@@ -43,6 +43,7 @@ ONLY_IN = {
     "matplotlib": ("figures", "sweep"),
     "mlflow": (
         "tracking/active_run.py",
+        "tracking/experiment.py",
         "tracking/mlflow_tracker.py",
         "tracking/delivery.py",
         "tracking/download.py",

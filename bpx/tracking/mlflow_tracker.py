@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -19,9 +18,10 @@ from bpx.engine.features import raw_cells
 from bpx.records import Outcome
 from bpx.system.files import replaced
 from bpx.system.text import masked
-from bpx.tracking import library, liveness, store
+from bpx.tracking import library, store
 from bpx.tracking.delivery import Delivery
 from bpx.tracking.errors import TrackingError
+from bpx.tracking.experiment import LONGEST_NAME, STATUS, Experiment, find_experiment, tag_value
 from bpx.tracking.library import quietly
 from bpx.tracking.spool import Spool
 from bpx.tracking.system_metrics import SystemMetrics
@@ -29,22 +29,10 @@ from bpx.tracking.tracker import Child, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
     from bpx.data.dataset import Dataset
 
-STATUS = {
-    Outcome.FINISHED: "FINISHED",
-    Outcome.DIVERGED: "FINISHED",
-    Outcome.PRUNED: "KILLED",
-    Outcome.INTERRUPTED: "KILLED",
-    Outcome.UNDEFINED: "KILLED",
-    Outcome.FAILED: "FAILED",
-    Outcome.CRASHED: "FAILED",
-}
-PARAMS_A_BATCH, RUNS_A_PAGE = 100, 1000
 IDENTITY = "mlflow_run_id"  # the file that holds the run's id
-LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
 
 
 @dataclass
@@ -84,7 +72,7 @@ class MLflowTracker(Tracker):
         self._default = store.default(Path.cwd())
         self._uri = store.resolve(self.uri, Path.cwd())
         store.check_address(self._uri)
-        self._run_id = self._experiment_id = ""
+        self._run_id = ""
         self._client: Any = None
         self._spool: Spool | None = None
         self._delivery: Delivery | None = None
@@ -114,7 +102,7 @@ class MLflowTracker(Tracker):
 
     def _page(self, place: str) -> str:
         base = masked(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
-        return f"{base.rstrip('/')}/#/experiments/{self._experiment_id}/{place}workflowType=machine_learning"
+        return f"{base.rstrip('/')}/#/experiments/{self._experiment.id}/{place}workflowType=machine_learning"
 
     @property
     def ui_command(self) -> str:
@@ -154,18 +142,19 @@ class MLflowTracker(Tracker):
         if self.parent is not None:
             tags = tags | {"mlflow.parentRunId": self.parent}
         with self._reported(), quietly():
-            run = self._run_of(directory) if before else None
+            runs = self._experiment
+            run = runs.run_of(directory) if before else None
             if run is None:
-                run = self._create_run(self._unused(name), tags | liveness.liveness_tags(directory), directory)
+                run = runs.create_run(runs.unused_name(name, self.parent), tags, directory)
             else:
-                self._mark_running(run.info.run_id, directory)
+                runs.mark_running(run.info.run_id, directory)
             self._run_id = run.info.run_id
-            self._log_params({key: value for key, value in params.items() if key not in run.data.params})
+            runs.log_params(self._run_id, {key: value for key, value in params.items() if key not in run.data.params})
             if data is not None and not (run.inputs and run.inputs.dataset_inputs):
-                self._log_dataset(data)
+                runs.log_dataset(self._run_id, data)
         with replaced(directory / IDENTITY) as file:
             file.write(f"{self._run_id}\n".encode())
-        target = {"uri": self._uri, "experiment": self._experiment_id, "run": self._run_id}
+        target = {"uri": self._uri, "experiment": self._experiment.id, "run": self._run_id}
         self._begin_to_send(Spool(directory, target))
 
     def reopen(self, run_id: str, directory: Path) -> None:
@@ -174,40 +163,22 @@ class MLflowTracker(Tracker):
         try:
             spool = Spool.load(directory)
         except ValueError:  # then all is sent again, which changes nothing
-            spool = Spool(directory, {"uri": self._uri, "experiment": self._experiment_id, "run": run_id})
+            spool = Spool(directory, {"uri": self._uri, "experiment": self._experiment.id, "run": run_id})
         spool.todo = [job for job in spool.todo if job[0] != "end"]
         with self._reported(), quietly():
-            self._mark_running(run_id, directory)
+            self._experiment.mark_running(run_id, directory)
         self._run_id = run_id
         self._begin_to_send(spool)
 
     def knows(self, run_id: str) -> bool:
         """Return whether the store has this run; raises TrackingError."""
         with self._reported():
-            return self._has(self._client, run_id)
+            return self._experiment.has(run_id)
 
     def children(self, running: bool = False) -> list[Child]:
         """Return the runs (or the ``running`` ones) whose parent this is, the oldest first; raises TrackingError."""
-        runs: list[Run] = []
-        token = None
-        only = " AND attributes.status = 'RUNNING'" if running else ""
         with self._reported():
-            while True:
-                page = self._client.search_runs(
-                    [self._experiment_id],
-                    f"tags.`mlflow.parentRunId` = '{self._run_id}'{only}",
-                    max_results=RUNS_A_PAGE,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
-                runs += page
-                token = page.token
-                if not token:
-                    break
-        return [
-            Child(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.metrics, r.data.tags)
-            for r in runs
-        ]
+            return self._experiment.children(self._run_id, running)
 
     def end(self, child: Child, outcome: Outcome) -> None:
         """End a child whose own process cannot do it any more."""
@@ -222,7 +193,7 @@ class MLflowTracker(Tracker):
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""
         super().tag(key, value)
-        self._add("tag", key, _tag_value(value))
+        self._add("tag", key, tag_value(value))
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Upload a file or a directory's files under ``folder``; what lies elsewhere is copied into the directory."""
@@ -305,72 +276,6 @@ class MLflowTracker(Tracker):
         self._system = SystemMetrics() if self.system_metrics else None
         self._delivery = Delivery(self._client, spool, masked(self._uri))
 
-    def _run_of(self, directory: Path) -> Run | None:
-        """Return the run that was opened for a directory, None if there is none."""
-        place = liveness.liveness_tags(directory)["bpx.run_directory"]
-        if "'" in place:
-            return None  # MLflow's filters have no way to write it
-        found = self._client.search_runs([self._experiment_id], f"tags.`bpx.run_directory` = '{place}'", max_results=1)
-        return found[0] if found else None
-
-    def _unused(self, name: str) -> str:
-        """Return ``name``, with a counter where a run of the experiment, or of the same parent, has it already."""
-        if "'" in name:
-            return name  # MLflow's filters have no way to write it
-        beside = f" and tags.`mlflow.parentRunId` = '{self.parent}'" if self.parent else ""
-
-        def counted(n: int) -> str:
-            return name if n == 1 else f"{name} {n}"
-
-        def used(n: int) -> bool:
-            wanted = f"attributes.run_name = '{counted(n)}'{beside}"
-            return bool(self._client.search_runs([self._experiment_id], wanted, max_results=1))
-
-        last, free = 0, 1
-        while used(free):
-            last, free = free, 2 * free
-        while free - last > 1:
-            middle = (last + free) // 2
-            last, free = (middle, free) if used(middle) else (last, middle)
-        return counted(free)
-
-    def _create_run(self, name: str, tags: dict[str, str], directory: Path) -> Run:
-        """Return a new run; where the answer was lost, the one that was made."""
-        short = {key: _tag_value(value) for key, value in tags.items()}
-        run: Run | None
-        try:
-            run = self._client.create_run(self._experiment_id, run_name=name, tags=short)
-        except Exception:
-            run = self._run_of(directory)
-            if run is None:
-                raise
-        return run
-
-    def _mark_running(self, run_id: str, directory: Path) -> None:
-        self._client.update_run(run_id, status="RUNNING")
-        for key, value in liveness.liveness_tags(directory).items():
-            self._client.set_tag(run_id, key, _tag_value(value))
-
-    def _log_params(self, params: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
-
-        pairs = [Param(key, masked(str(value))[:LONGEST_PARAM]) for key, value in params.items()]
-        for i in range(0, len(pairs), PARAMS_A_BATCH):
-            self._client.log_batch(self._run_id, params=pairs[i : i + PARAMS_A_BATCH])
-
-    def _log_dataset(self, data: Dataset) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-        from mlflow.exceptions import MlflowException
-
-        source = json.dumps({"uri": data.source})
-        profile = json.dumps({"training samples": len(data.x_train), "test samples": len(data.x_test)})
-        dataset = Dataset(data.name[:LONGEST_NAME], data.sha256[:32], "local", source, profile=profile)
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-        try:
-            self._client.log_inputs(self._run_id, inputs)
-        except MlflowException:  # a server that is told of a dataset by two runs at once refuses one: it knows it then
-            self._client.log_inputs(self._run_id, inputs)
-
     def _open(self) -> MlflowClient:
         with store.one_at_a_time(self._uri):
             store.check(self._uri)
@@ -378,61 +283,14 @@ class MLflowTracker(Tracker):
             store.make(self._uri)
             client = library.open_client(self._uri)
             with quietly():
-                self._experiment_id = self._find_experiment(client)
-                self.abandoned = self._end_abandoned(client)
-                if self.parent is not None and not self._has(client, self.parent):
+                known = find_experiment(client, str(self.experiment))
+                self.notes += store.moved(self._uri, known.artifact_location)
+                library.set_columns(client, known)
+                self._experiment = Experiment(client, str(known.experiment_id))
+                self.abandoned = self._experiment.end_abandoned()
+                if self.parent is not None and not self._experiment.has(self.parent):
                     raise TrackingError(f"tracking.parent: {masked(self._uri)} has no run {self.parent}")
         return client
-
-    @staticmethod
-    def _has(client: MlflowClient, run_id: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return bool(client.get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return False
-
-    def _find_experiment(self, client: MlflowClient) -> str:
-        from mlflow.exceptions import MlflowException
-
-        name = str(self.experiment)
-        known = client.get_experiment_by_name(name)
-        if known is None:
-            try:
-                client.create_experiment(name)
-            except MlflowException as error:  # another machine was quicker
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            known = client.get_experiment_by_name(name)
-            assert known is not None
-        if known.lifecycle_stage != "active":
-            again = f"mlflow experiments restore --experiment-id {known.experiment_id}"
-            raise TrackingError(
-                f"the experiment {name} has been deleted: give another tracking.experiment, or `{again}`"
-            )
-        self.notes += store.moved(self._uri, known.artifact_location)
-        library.set_columns(client, known)
-        return str(known.experiment_id)
-
-    def _end_abandoned(self, client: MlflowClient) -> list[str]:
-        """End the runs that processes of this machine left RUNNING when they died, and return their names."""
-        host = liveness.HOST.replace("'", "")
-        wanted = f"attributes.status = 'RUNNING' and tags.`bpx.host` = '{host}'"
-        ended = []
-        for run in client.search_runs([self._experiment_id], wanted, max_results=RUNS_A_PAGE):
-            gone = liveness.is_process_dead(
-                run.data.tags.get("bpx.run_directory", ""), run.data.tags.get("bpx.pid", "")
-            )
-            # a run that has ended since it was listed has given its lock back, too
-            if gone and client.get_run(run.info.run_id).info.status == "RUNNING":
-                client.set_tag(run.info.run_id, "bpx.outcome", Outcome.INTERRUPTED)
-                client.set_terminated(run.info.run_id, STATUS[Outcome.INTERRUPTED])
-                folder = Path(run.data.tags.get("bpx.run_directory", "")).name
-                ended.append(f"{run.info.run_name} {folder}".strip())
-        return ended
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -441,7 +299,3 @@ class MLflowTracker(Tracker):
             if self._client is not None:
                 store.answers(self._uri)
             yield
-
-
-def _tag_value(value: str) -> str:
-    return masked(value)[:LONGEST_TAG]

@@ -23,7 +23,7 @@ from bpx.engine.features import Scaler
 from bpx.sweep.storage import open_store
 from bpx.tracking import MLflowTracker, TrackingError, store
 from bpx.tracking.delivery import SEND_EVERY
-from bpx.tracking.mlflow_tracker import STATUS
+from bpx.tracking.experiment import STATUS, Experiment
 
 # MLflow's own, when its pyfunc is first imported
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
@@ -186,7 +186,7 @@ def test_any_words_of_the_dataset_and_of_a_tag_arrive(uri, tmp_path):
 def test_a_deleted_experiment_is_said_before_training(uri):
     tracker = MLflowTracker(uri=uri, experiment="gone")
     tracker.connect()
-    tracker._client.delete_experiment(tracker._experiment_id)
+    tracker._client.delete_experiment(tracker._experiment.id)
     again = MLflowTracker(uri=uri, experiment="gone")
     with pytest.raises(TrackingError, match="experiments restore"):
         again.connect()
@@ -307,7 +307,7 @@ def test_a_name_that_needs_quoting_is_the_file_that_mlflow_opens(tmp_path, monke
 
 def test_a_password_is_printed_and_stored_nowhere(tmp_path, monkeypatch):
     tracker = MLflowTracker(uri="http://me:secret@host:5000/")
-    tracker._run_id, tracker._experiment_id = "r", "1"
+    tracker._run_id, tracker._experiment = "r", Experiment(None, "1")
     assert tracker.link == "http://host:5000/#/experiments/1/runs/r?workflowType=machine_learning"
     for uri in ("postgresql://me:secret@127.0.0.1:9/x", "what://me:secret@ever"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
