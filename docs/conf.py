@@ -25,7 +25,7 @@ LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 project, author = "bpx", "The bpx developers"
 release = bpx.__version__
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -36,6 +36,7 @@ html_theme, html_title, html_show_copyright = "furo", f"bpx {release}", False
 highlight_language = "none"  # most blocks are commands and what they print
 
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # the notebooks are kept with their outputs, and a test runs them
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True

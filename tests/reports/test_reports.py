@@ -12,9 +12,11 @@ from plotly.offline import get_plotlyjs
 from bpx import compare
 from bpx.records import read, read_metrics
 from bpx.reports.page import Section, page
-from bpx.reports.write import write_run_report, write_sweep_report
+from bpx.reports.write import write_run_report, write_study_report, write_sweep_report
+from bpx.runs.groups import trained_groups
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.runs.study_data import StudyResult
 
 WORDS = (
     "tracking=none",
@@ -194,6 +196,37 @@ def test_the_report_of_a_sweep_shows_every_trial(browser, tmp_path):
     choose(browser, "y", "cost/val")
     assert dict(traces(browser, 0))["finished"] == [0, 1, 2, 4]
     assert "Best of 5 trials: trial 0" in browser.find_element("tag name", "body").text
+
+
+@pytest.mark.slow
+def test_the_report_of_a_study_shows_its_finding_numbers_and_runs(runs, browser, tmp_path):
+    from PIL import Image
+
+    for run in runs:  # as a study keeps them: a folder for each setup
+        setup = tmp_path / "runs" / ("tanh" if run in runs[:2] else "relu")
+        setup.mkdir(parents=True, exist_ok=True)
+        (setup / run.name).symlink_to(run)
+    Image.new("RGB", (40, 20)).save(tmp_path / "s.png")
+    finding = "Of <b>two</b> activations both train."
+    told = StudyResult("s", "Which trains?", finding, 2, True, {"accuracy": 0.9}, {}, tmp_path / "s.png")
+    report = write_study_report(told, trained_groups(tmp_path), ["experiments.s", "seeds=2", "--quick"])
+    opened(browser, report, 1)
+    text = browser.find_element("tag name", "body").text
+    for said in (
+        "Which trains?",
+        finding,
+        "study s · 2 seeds",
+        "accuracy",
+        "0.9",
+        "python -m experiments.s seeds=2 --quick",
+    ):
+        assert said in text, said
+    assert browser.execute_script("return document.images[0].naturalWidth") == 40
+    choose(browser, "metric", "accuracy")
+    drawn = dict(traces(browser, 0))
+    last = [read_metrics(run / "metrics.jsonl")["accuracy/test"][1][-1] for run in runs[:2]]
+    np.testing.assert_allclose(drawn["tanh: accuracy/test"][-1], np.median(last), rtol=1e-3)
+    assert {"tanh: accuracy/val", "relu: accuracy/test"} <= set(drawn)
 
 
 def test_a_report_holds_everything_itself_and_escapes_what_it_is_given(runs):
