@@ -205,3 +205,13 @@ def test_importing_bpx_changes_nothing_in_the_process():
 def test_the_public_names_are_there():
     assert all(hasattr(bpx, name) for name in bpx.__all__) and set(bpx.__all__) <= set(dir(bpx))
     assert bpx.engine.mlp is mlp and not hasattr(bpx, "nonsense")
+
+
+def test_any_stands_at_the_border_of_other_libraries_alone():
+    lines = {
+        (path, node.lineno)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id == "Any"
+    }
+    assert len(lines) < 60, "give the type: an array, Json, a TypedDict, a Protocol, that of the library"
