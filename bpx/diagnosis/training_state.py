@@ -90,6 +90,7 @@ class TrainingState:
         self.since: dict[str, dict[str, int]] = {}  # by rule and layer: the first record of those without a gap
         self.thrown: tuple[float, int, float] | None = None  # largest update ratio, its step, its learning rate
         self.first: tuple[float, float] | None = None  # largest update ratio at the first record, its learning rate
+        self.curvature: tuple[float, float] | None = None  # lr * lambda_max at the first record, and its bound
         self._places: dict[str, list[tuple[str, tuple[str, ...], list[int]]]] = {}
 
     def take(self, step: int, lr: float, metrics: Mapping[str, float], measured: Sequence[Reading]) -> None:
@@ -105,6 +106,11 @@ class TrainingState:
             for quantity, layers, at in self._placed(one):
                 known.values[quantity] = layers, one.values[at]
                 shown.add(quantity)
+            if one.probe == "sharpness" and step == 0:
+                found = {
+                    quantity: float(value) for (_, _, quantity, _), value in zip(one.keys, one.values, strict=True)
+                }
+                self.curvature = found["lr_lambda_max"], found["stability_bound"]
         if "delta_l2" in shown:
             shown.add("gradient_flow/slope")
         for name, rule in RULES.items():
@@ -148,6 +154,9 @@ class TrainingState:
         if self.thrown is not None and any(name in found for name in _THROWN_EXPLAINS):
             ratio, at, lr = self.thrown
             clauses.append(RULES["thrown"].sentence.format(rate=f"{lr:g}", values=f"{ratio:.2g}", step=at))
+        if outcome == Outcome.DIVERGED and self.curvature is not None and self.curvature[0] > self.curvature[1]:
+            product, bound = self.curvature
+            clauses.append(f"lr·λ was {product:.3g} at the start, the optimizer is stable below {bound:.3g}")
         if outcome == Outcome.DIVERGED and self.first is not None and 0 < self.first[0] < math.inf:
             ratio, lr = self.first
             rate = min(lr * USUAL_LARGEST_RATIO / ratio, lr / 2)
@@ -175,6 +184,7 @@ class TrainingState:
             "since": self.since,
             "thrown": self.thrown,
             "first": self.first,
+            "curvature": self.curvature,
         }
         return own | ends | {"values": values}
 
@@ -183,6 +193,7 @@ class TrainingState:
         self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
         self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])
         self.first = None if facts.get("first") is None else tuple(facts["first"])
+        self.curvature = None if facts.get("curvature") is None else tuple(facts["curvature"])
         for key in _SNAPSHOT_FIELDS:
             setattr(self.known, key, facts[key])
         self.known.values = {q: (tuple(layers), np.array(v, float)) for q, (layers, v) in facts["values"].items()}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
+import numpy as np
+
 from bpx.engine.arrays import Array, Arrays
 from bpx.engine.blas import axpy, norm
 from bpx.engine.memory import add_prefix, select_prefix
@@ -85,6 +87,17 @@ class Optimizer:
     def adaptive(self) -> bool:
         """Whether a transform divides every entry by a running scale of its own."""
         return any(transform.adaptive for transform in self.chain)
+
+    @property
+    def stability_bound(self) -> float:
+        """The largest learning rate times (preconditioned) curvature at which it is stable on a quadratic."""
+        bounds = (transform.stability_bound for transform in self.chain)
+        return next((bound for bound in bounds if bound is not None), 2.0)
+
+    def preconditioner(self) -> Array | None:
+        """Return what the last step multiplied each entry of the gradient by, beside the rate; None for nothing."""
+        found = [factors for t in self.chain if (factors := t.preconditioner()) is not None]
+        return np.prod(found, axis=0) if found else None
 
     def penalty(self) -> float:
         """Return what weight decay adds to the cost, rate / 2 * |W|**2; 0 where it is decoupled from the gradient."""

@@ -33,15 +33,22 @@ class Transform(Stateful, ABC):
         Whether it divides every entry by a running scale of its own.
     clips : bool
         Whether it limits the gradient.
+    stability_bound : float or None
+        The largest learning rate times curvature at which it is stable on a quadratic, where it changes that.
     """
 
     rescales_only: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     clips: ClassVar[bool] = False
+    stability_bound: float | None = None
     parameters: ParameterVector
 
     def bind(self, parameters: ParameterVector) -> None:
         """Allocate the state, laid out like theta; none by default."""
+        return None
+
+    def preconditioner(self) -> Array | None:
+        """Return what multiplies each entry of the gradient, laid out like theta; None, the default, for nothing."""
         return None
 
     @abstractmethod
@@ -119,6 +126,7 @@ class _Velocity(Transform):
     def __init__(self, momentum: float) -> None:
         require_fraction("optimizer.momentum", momentum)
         self.momentum = momentum
+        self.stability_bound = 2 * (1 + momentum)  # Cohen et al. 2021, appendix B
 
     def bind(self, parameters: ParameterVector) -> None:
         """Own v."""
@@ -142,6 +150,10 @@ class Nesterov(_Velocity):
 
     (Sutskever et al. 2013, section 2.)
     """
+
+    def __init__(self, momentum: float) -> None:
+        super().__init__(momentum)
+        self.stability_bound = 2 * (1 + momentum) / (1 + 2 * momentum)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return g + momentum v."""
@@ -170,6 +182,10 @@ class RMSprop(Transform):
         """Own s."""
         self.s, self.scratch = np.zeros_like(parameters.theta), np.zeros_like(parameters.theta)
 
+    def preconditioner(self) -> Array:
+        """Return 1 / (sqrt(s) + eps)."""
+        return 1 / (np.sqrt(self.s, dtype=np.float64) + self.eps)
+
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return g / (sqrt(s) + eps)."""
         _root_mean_square(_absorb(u, factor), self.s, self.decay, self.scratch)
@@ -193,10 +209,16 @@ class Adam(Transform):
         require_fraction("optimizer.beta1", beta1)
         require_fraction("optimizer.beta2", beta2)
         self.beta1, self.beta2, self.eps, self.t = beta1, beta2, eps, 0
+        self.stability_bound = 2 * (1 + beta1) / (1 - beta1)  # Cohen et al. 2022, section 2
 
     def bind(self, parameters: ParameterVector) -> None:
         """Own m and s."""
         self.m, self.s, self.scratch = (np.zeros_like(parameters.theta) for _ in range(3))
+
+    def preconditioner(self) -> Array:
+        """Return 1 / (sqrt(s / (1 - beta2**t)) + eps)."""
+        unbiased = np.sqrt(np.asarray(self.s, np.float64) / (1 - self.beta2 ** max(self.t, 1)))
+        return 1 / (unbiased + self.eps)
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return the corrected quotient."""
@@ -232,6 +254,10 @@ class ScaleRates(Transform):
         self.factors, self.scaled = np.ones_like(parameters.theta), np.zeros_like(parameters.theta)
         for name, factors in parameters.views(self.factors).items():
             factors.fill(self.rates.get(name, 1.0))
+
+    def preconditioner(self) -> Array:
+        """Return the factors."""
+        return self.factors
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return u times the factors, in a vector of its own: u may be a velocity."""

@@ -14,6 +14,7 @@ from bpx.probes.probe import Probe, ProbeContext
 from bpx.probes.probe_set import ProbeSet, Reading
 from bpx.probes.scales import Scales
 from bpx.probes.schedule import Every, LogSpaced, ReportSchedule, StepSchedule, parse_schedule
+from bpx.probes.sharpness import Sharpness
 from bpx.probes.weights import Weights
 
 PROBES: dict[str, type[Probe]] = {
@@ -30,6 +31,7 @@ PROBES: dict[str, type[Probe]] = {
         Jacobian,
         Weights,
         GradientCosine,
+        Sharpness,
     )
 }
 

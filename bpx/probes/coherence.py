@@ -10,7 +10,7 @@ import numpy as np
 from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
 from bpx.engine.layer import rows
-from bpx.probes.probe import Probe
+from bpx.probes.probe import Probe, ProbeContext, per_layer, weight_layers
 
 
 @final
@@ -35,6 +35,9 @@ class Coherence(Probe):
 class SignalToNoise(Probe):
     """Measure gradient_snr = |g|**2 / (tr Cov / B), g the batch mean of the samples' gradients g_i of W.
 
+    Beside it gradient_noise_scale = tr Cov / |g|**2 of all W together, both without bias: the batch size at which noise
+    and gradient are alike (McCandlish et al. 2018, eq. 2.9 and appendix A.1; NaN where the noise is all there is).
+
     Where samples have no positions no g_i is formed: |g_i|**2 = |a_i|**2 |delta_i|**2, and
     tr Cov = (sum |g_i|**2 - B |g|**2) / (B - 1).
     It is B over the simple noise scale (McCandlish et al. 2018, eq. 2.9).
@@ -42,9 +45,17 @@ class SignalToNoise(Probe):
 
     name = "signal_to_noise"
     layer_quantities = ("gradient_snr",)
+    other_quantities = ("gradient_noise_scale",)
+
+    def __init__(self, context: ProbeContext) -> None:
+        self.layers = weight_layers(context.net)
+        names = [p.name for p in self.layers]
+        self.declare([*per_layer(names, self.layer_quantities), ("", "", "gradient_noise_scale", 0)])
 
     def on_gradient(self, step: int) -> None:
         """Sum |a_i|**2 |delta_i|**2 over the batch."""
+        signals = noises = 0.0
+        n = 0
         for i, layer in enumerate(self.layers):
             a, delta = np.asarray(layer.dense.x, np.float64), np.asarray(layer.following.dx, np.float64)
             n = len(delta)
@@ -57,6 +68,9 @@ class SignalToNoise(Probe):
             mean = (norm(layer.dense.W.grad.reshape(-1)) / scales[0] / scales[1]) ** 2
             noise = (squares - n * mean) / (n - 1) / n
             self.values[i] = mean / noise if noise > 0 else math.nan
+            size = scales[0] * scales[1] * (scales[0] * scales[1])  # ** raises where it leaves the range
+            signals, noises = signals + (mean - noise) * size, noises + noise * size
+        self.values[-1] = n * noises / signals if 0 < signals < math.inf else math.nan
 
 
 def _sum_of_squares(a: Array, delta: Array) -> float:

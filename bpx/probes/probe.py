@@ -117,11 +117,14 @@ class ProbeContext:
         What trains it, if anything does.
     samples : ndarray (n, n_in)
         A fixed set of samples.
+    targets : ndarray (n,) or (n, n_out), or None
+        Their labels or targets, where they are known.
     """
 
     net: Network
     optimizer: Optimizer | None = None
     samples: Array = field(default_factory=lambda: np.empty((0, 0)))
+    targets: Array | None = None
 
     def replica(self, rows: int, input_grad: bool = False) -> Network:
         """Return a replica for ``rows`` samples in training mode that keeps every unit: no dropout, statistics held.

@@ -22,12 +22,14 @@ from bpx.engine.optimizers import Optimizer
 from bpx.probes import ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slope, forward_slope, parse_schedule
 from bpx.probes.probe import main_path, weight_layers
 from bpx.probes.scales import QUANTITIES
+from bpx.probes.sharpness import Sharpness
 from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import FromPlan
 from bpx.system.files import Json
 from bpx.theory import Verdict
 from bpx.training import Record
 
+SHARPNESS = frozenset({*Sharpness.other_quantities, "gradient_noise_scale"})
 FLOW = frozenset(
     f"gradient_flow/{name}" for name in ("slope", "abs_slope", "factor", "ratio", "forward_slope", "zero_layers")
 )
@@ -57,7 +59,7 @@ class Measurement:
         self.net, self._interruptible = net, interruptible
         self._redraw = FromPlan(plan, data, typed) if remedies else None
         self.writer = RecordWriter(path)
-        context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES])
+        context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES], data.y_train[:N_PROBE_SAMPLES])
         self.probe_set = ProbeSet(
             [(probe(context), parse_schedule(when, report_schedule)) for probe, when in plan.probes.items()]
         )
@@ -97,7 +99,7 @@ class Measurement:
         possible: set[str] = set()
         if record.reported:
             for reading in record.measured:
-                metrics |= self._per_layer(reading)
+                metrics |= self._per_layer(reading) | _of_the_run(reading)
                 possible |= {name for _, name, _ in self._named[reading.probe]}
             if scales is not None and record.step > 0:
                 metrics |= self._flow()
@@ -187,6 +189,16 @@ class Measurement:
             elif values[i] > 0:
                 found[name] = math.log10(values[i])
         return found
+
+
+def _of_the_run(reading: Reading) -> dict[str, float]:
+    """Return the values of the run that are metrics by themselves: the sharpness, and the scale of gradient noise."""
+    pairs = zip(reading.keys, reading.values.tolist(), strict=True)
+    return {
+        f"sharpness/{quantity}": value
+        for (_, _, quantity, _), value in pairs
+        if quantity in SHARPNESS and math.isfinite(value)
+    }
 
 
 def _largest_class(data: Dataset) -> float | None:

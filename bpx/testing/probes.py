@@ -48,7 +48,7 @@ def _train(cls: type[Probe] | None, dtype: DType) -> tuple[Network, Array]:
     x, y = rng.standard_normal((ROWS, 4)).astype(dtype), rng.integers(0, 3, ROWS)
     net = mlp(4, [6, 6], 3, "tanh", normalization="batch", dropout=0.2, dtype=dtype.name, seed=2).bind(ROWS)
     optimizer = sgd(0.1, clip_norm=1.0).bind(net.parameters)
-    probe = cls(ProbeContext(net, optimizer, x)) if cls else None
+    probe = cls(ProbeContext(net, optimizer, x, y)) if cls else None
     measured = []
     for step in range(STEPS):
         net.cost(x, y)

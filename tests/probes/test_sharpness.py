@@ -1,0 +1,110 @@
+"""The largest eigenvalue of the Hessian, and the limit of each optimizer, against dense references."""
+
+import numpy as np
+import pytest
+
+from bpx.engine import OPTIMIZERS, mlp, residual_mlp, sgd
+from bpx.probes import PROBES, ProbeContext
+
+
+def measured(net, optimizer, x, y, steps=1):
+    """Train, and return the values by quantity at the last step, before it is made, and those of all steps."""
+    optimizer.bind(net.parameters)
+    probe, found = PROBES["sharpness"](ProbeContext(net, optimizer, x, y)), []
+    for _ in range(steps):
+        net.cost(x, y)
+        net.backward()
+        probe.on_gradient(0)
+        optimizer.propose()
+        probe.on_update(optimizer)
+        found.append({key[2]: value for key, value in zip(probe.keys, probe.values.tolist(), strict=True)})
+        optimizer.apply()
+    return found
+
+
+def dense_hessian(net, x, y, step=1e-5):
+    replica = net.replica(len(x))
+    replica.parameters.detach()
+    theta = replica.parameters.theta
+
+    def gradient(i, h):
+        theta[i] += h
+        replica.cost(x, y)
+        replica.backward()
+        theta[i] -= h
+        return replica.parameters.grad.copy()
+
+    H = np.array([(gradient(i, step) - gradient(i, -step)) / (2 * step) for i in range(theta.size)])
+    return (H + H.T) / 2
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "sin"])
+@pytest.mark.parametrize("model", [mlp, residual_mlp])
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+def test_lambda_max_is_that_of_the_dense_hessian(model, activation, normalization, rng):
+    net = model(4, [6, 6], 3, activation, normalization=normalization, dtype="float64", seed=3).bind(20)
+    x, y = rng.standard_normal((20, 4)), rng.integers(0, 3, 20)
+    largest = np.linalg.eigvalsh(dense_hessian(net, x, y))[-1]
+    assert measured(net, sgd(0.3), x, y)[0] == {
+        "lambda_max": pytest.approx(largest, rel=1e-4), "lr_lambda_max": pytest.approx(0.3 * largest, rel=1e-4),
+        "stability_bound": 2.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_adaptive_optimizers_have_that_of_the_preconditioned_hessian(name, rng):
+    net = mlp(4, [6], 3, "tanh", dtype="float64", seed=3).bind(20)
+    x, y, optimizer = rng.standard_normal((20, 4)), rng.integers(0, 3, 20), OPTIMIZERS[name](lr=0.01)
+    got = measured(net, optimizer, x, y, steps=4)[-1]
+    net = mlp(4, [6], 3, "tanh", dtype="float64", seed=3).bind(20)
+    optimizer = OPTIMIZERS[name](lr=0.01).bind(net.parameters)
+    for step in range(4):
+        net.cost(x, y)
+        net.backward()
+        optimizer.propose()
+        if step < 3:
+            optimizer.apply()
+    root = np.sqrt(optimizer.preconditioner())
+    largest = np.linalg.eigvalsh(root[:, None] * dense_hessian(net, x, y) * root)[-1]
+    assert got["lr_lambda_max"] == pytest.approx(0.01 * largest, rel=1e-4)
+    assert got["stability_bound"] == pytest.approx(38 if name == "adam" else 2)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov"])
+def test_a_quadratic_diverges_beyond_the_bound_and_not_below(name, rng):
+    x, y = rng.standard_normal((30, 5)), rng.standard_normal((30, 1))
+    largest = np.linalg.eigvalsh(np.c_[x, np.ones(30)].T @ np.c_[x, np.ones(30)] / 30)[-1]
+    costs = {}
+    for share in (0.98, 1.02):
+        net = mlp(5, [], 1, loss="mean_squared_error", dtype="float64", seed=1).bind(30)
+        bound = OPTIMIZERS[name](lr=1.0).stability_bound
+        optimizer = OPTIMIZERS[name](lr=share * bound / largest)
+        found = measured(net, optimizer, x, y, steps=1)[0]
+        assert found["lambda_max"] == pytest.approx(largest, rel=1e-5)
+        assert found["lr_lambda_max"] / found["stability_bound"] == pytest.approx(share, rel=1e-5)
+        start = net.cost(x, y)
+        for _ in range(3000):
+            net.cost(x, y)
+            net.backward()
+            optimizer.propose()
+            optimizer.apply()
+        costs[share] = net.cost(x, y) / start
+    assert costs[0.98] <= 1.5 and costs[1.02] > 1e3
+
+
+def test_the_noise_scale_is_that_of_the_samples_gradients(rng):
+    net = mlp(4, [6, 5], 3, "tanh", dtype="float64", seed=3).bind(40)
+    x, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    net.cost(x, y)
+    net.backward()
+    probe = PROBES["signal_to_noise"](ProbeContext(net, None, x))
+    probe.on_gradient(0)
+    one, gradients = net.replica(1), []
+    for i in range(40):
+        one.cost(x[i : i + 1], y[i : i + 1])
+        one.backward()
+        gradients.append(one.parameters.grad[: one.parameters.n_weights].copy())
+    trace = np.var(gradients, axis=0, ddof=1).sum()
+    square = (np.mean(gradients, axis=0) ** 2).sum() - trace / 40
+    expected = trace / square if square > 0 else np.nan
+    assert probe.values[-1] == pytest.approx(expected, rel=1e-9, nan_ok=True)
