@@ -59,10 +59,12 @@ def test_the_private_names_are_there():
     import optuna
     from hydra._internal.utils import get_args_parser
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+    from mlflow.utils.request_utils import _get_request_session
 
     assert get_args_parser().parse_known_args(["a=1"])[0].overrides == ["a=1"]
     assert list(inspect.signature(_initialize_tables).parameters) == ["engine"]
     assert list(inspect.signature(create_sqlalchemy_engine).parameters) == ["db_uri"]
+    assert callable(_get_request_session)  # tests/tracking/test_outage.py holds what it is wrapped for
     study = optuna.create_study()
     trial = study.ask()
     assert optuna_library.id_of(optuna_library.trial_of(study, trial.number)) == optuna_library.id_of(trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -14,6 +15,7 @@ from bpx.engine.features import MAX_EXACT_INTEGER, Column
 CATEGORICAL = ("error", "onehot")
 GAPS = ("error", "drop", "fill")
 MOST_INPUTS = 100_000  # of a column of words
+WRITTEN = re.compile(r"[-+−(]?\s*[$€£¥]?\s*\d[\d.,'’_\s]*\s*[%$€£¥]?\)?")  # numbers as people write them
 
 
 def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
@@ -49,7 +51,7 @@ def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
     if worded and categorical == "error":
         row = _first_word(columns[worded[0]])
         also = f" (so do {', '.join(worded[1:])})" if worded[1:] else ""
-        said = f"{columns[worded[0]][row]!r} is no number{also}: dataset.categorical=onehot takes words"
+        said = f"{columns[worded[0]][row]!r} is no number{also}{_advice(columns[worded[0]])}"
         wrong.append(table.wrong(row, worded[0], said))
     gone = {name: missing(column) for name, column in columns.items()}
     gapped = [name for name in names if gone[name].any()]
@@ -61,6 +63,17 @@ def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
     if wrong:
         first, *rest = (str(error) for error in wrong)
         raise DataError("; ".join([first, *(said.removeprefix(f"{table.path}, ") for said in rest)]))
+
+
+def _advice(column: Array) -> str:
+    """Return what to do about a column of words, some or all of which may be meant as numbers."""
+    known = np.array([cell for cell in column if cell is not None], object)
+    are = int((~np.isnan(numbers(known))).sum())
+    if 2 * are > len(known):
+        return f", and {are:,} others are: leave a missing cell empty; dataset.categorical=onehot takes all as words"
+    if all(WRITTEN.fullmatch(cell) for cell in known):
+        return ": write it with digits, a point and an exponent alone; dataset.categorical=onehot takes all as words"
+    return ": dataset.categorical=onehot takes words"
 
 
 def _first_word(column: Array) -> int:

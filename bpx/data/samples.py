@@ -96,6 +96,8 @@ def from_text(
         if y[row]:
             raise read.wrong(row, read.key, f"{y[row]!r} is no class and no number; dataset.missing=drop leaves it out")
         raise DataError(f"{path}, line {read.line(row)}: the column {read.key} is empty")
+    if words := sorted(set(y) & set(table.MISSING)):
+        notes = (*notes, f"{', '.join(words)} is taken as a class; a label that is missing is left empty")
     columns.check(read, names, categorical, missing)
     return Samples({name: read.columns[name] for name in names}, y, read.key, read.text.separated_by, notes=notes)
 

@@ -82,7 +82,8 @@ def read(path: Path) -> Text:
     separator, separated_by = _separator(path, text), ""
     if (spaced := _spaced(path, text, separator)) is not None:
         text, separator, separated_by = spaced, "\t", SPACES
-    if separator is None:
+    separator = separator or max(SEPARATORS, key=lambda s: max(_widths(path, text, s), default=0))
+    if max(_widths(path, text, separator), default=0) < 2:
         found = "has one column" if text.strip() else "is empty"
         allowed = "separated by , ; tab | or spaces"
         raise DataError(f"{path} {found}: it needs a header, a feature and a label column, {allowed}")

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 ANSWER_WITHIN = 60.0  # seconds, of a server
-LONGEST_ANSWER = 2**16  # bytes, of the first question
-SENDS_FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "download_artifacts")  # which may take longer
+FILES_WITHIN = 300.0  # seconds, where files are sent or fetched
+LONGEST_FIRST_ANSWER, LONGEST_ANSWER, LONGEST_FILE = 2**16, 2**27, 2**32  # bytes
+FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "download_artifacts", "log_image")
 TRIED = ("3.17", "4")  # from this version on, below that
 VIEW = "bpx"  # the key of the runs table with these columns, by which MLflow's interface finds it
 COLUMNS = (
@@ -43,6 +44,7 @@ def import_mlflow() -> ModuleType:
     _import_core()
     import mlflow.pyfunc
 
+    _bound_answers()
     return mlflow
 
 
@@ -59,7 +61,7 @@ def create_schema(uri: str) -> None:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """Return MLflow's client of a store; one of a server waits for an answer for ``ANSWER_WITHIN`` seconds at most."""
+    """Return MLflow's client of a store; one of a server waits for an answer for a limited time, and reads as much."""
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri  # MLflow itself would take that of its default store
     client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=registry)
     return cast("MlflowClient", PatientClient(client)) if uri.startswith(("http://", "https://")) else client
@@ -83,9 +85,50 @@ class PatientClient:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._client, name)
-        if not callable(value) or name in SENDS_FILES:
+        if not callable(value):
             return value
-        return lambda *words, **more: within(ANSWER_WITHIN, lambda: value(*words, **more))
+        seconds = FILES_WITHIN if name in FILES else ANSWER_WITHIN
+        return lambda *words, **more: within(seconds, lambda: value(*words, **more))
+
+
+class BoundedBody:
+    """The body of an answer, of which no more than ``limit`` bytes are read; the rest is as it was."""
+
+    def __init__(self, body: Any, limit: int) -> None:
+        self._body, self._limit = body, limit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    def stream(self, *words: Any, **more: Any) -> Iterator[bytes]:
+        """Yield the body in pieces; raises ValueError where it is too long."""
+        left = self._limit
+        for piece in self._body.stream(*words, **more):
+            left -= len(piece)
+            if left < 0:
+                self._body.close()
+                raise ValueError(f"an answer of more than {self._limit:,} bytes")
+            yield piece
+
+
+def _bound_answers() -> None:
+    """Have every request of MLflow read a bounded answer: of a file, which goes to the disk, or into memory."""
+    from mlflow.utils import request_utils
+
+    session_of = request_utils._get_request_session
+    if getattr(session_of, "bounded", False):
+        return
+
+    def bound(response: Any, *_: Any, stream: bool = False, **more: Any) -> None:
+        response.raw = BoundedBody(response.raw, LONGEST_FILE if stream else LONGEST_ANSWER)
+
+    def bounded(*words: Any, **more: Any) -> Any:
+        session = session_of(*words, **more)  # type: ignore[no-untyped-call]
+        session.hooks["response"] = [bound]
+        return session
+
+    bounded.bounded = True  # type: ignore[attr-defined]
+    request_utils._get_request_session = bounded
 
 
 def ask_for_experiment(uri: str, name: str, seconds: float) -> tuple[int, str]:
@@ -109,9 +152,9 @@ def ask_for_experiment(uri: str, name: str, seconds: float) -> tuple[int, str]:
             stream=True,
         )
         with response:
-            text = next(response.iter_content(LONGEST_ANSWER + 1), b"")
-        if len(text) > LONGEST_ANSWER:
-            raise ValueError(f"an answer of more than {LONGEST_ANSWER:,} bytes")
+            text = next(response.iter_content(LONGEST_FIRST_ANSWER + 1), b"")
+        if len(text) > LONGEST_FIRST_ANSWER:
+            raise ValueError(f"an answer of more than {LONGEST_FIRST_ANSWER:,} bytes")
         return response.status_code, text.decode(errors="replace")
 
     return within(seconds, ask)

@@ -113,6 +113,12 @@ def test_a_header_that_names_nothing_or_twice(write, header, said):
     refused(write(lines(header, lambda i: f"{i % 2},0.5,{i % 2}")), said)
 
 
+def test_a_class_that_may_be_a_missing_label_is_said(write):
+    data = load(write("a,b,label\n" + "1,2,cat\n3,4,dog\n5,6,NA\n" * 5))
+    assert data.class_names == ("NA", "cat", "dog")
+    assert data.notes[0] == "NA is taken as a class; a label that is missing is left empty"
+
+
 # --- lines ----------------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +137,12 @@ def test_a_header_that_names_nothing_or_twice(write, header, said):
         ("a,b,label\n1,2,0\n3,1e999,1\n", r"line 3, column b: '1e999' is not finite"),
         ("a,b,label\n1,2,0\n3,,1\n", r"line 3, column b: '' is missing .*dataset\.missing=drop\|fill"),
         ("a,b,label\n1,1_000,0\n3,2,1\n", "line 2, column b: '1_000' is no number"),
+        ("a,b,label\n1,20%,0\n3,5%,1\n", "line 2, column b: '20%' is no number: write it with digits, a point"),
+        ('a,b,label\n1,"1,234,567",0\n3,"2,345,678",1\n', "'1,234,567' is no number: write it with digits"),
+        ("a,b,label\n1,2,0\n2,?,1\n3,4,1\n", r"line 3, column b: '\?' is no number, and 2 others are: leave a missing"),
         ("a\n1\n", "has one column"),
+        ("# of mine\na,b,label\n1,2,0\n", "line 2: 3 cells, the first line has"),
+        ("#mine\na,b,label\n1,2,0\n", "line 2: 3 cells, the first line has 1"),
         ("", "is empty"),
         ("a,b,label\n1,\0,0\n", "line 2: the file is not text"),
         (b"a,b,label\n1,2,\xe4\n\3,4,5\n", "line 2: the file is not text in UTF-8, UTF-16 or cp1252"),

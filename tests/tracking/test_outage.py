@@ -308,6 +308,18 @@ def test_an_answer_that_never_ends_is_left_behind_later_too(how, dripping, monke
     client = library.open_client(dripping)
     with pytest.raises(TimeoutError, match="no answer within 1 s"):
         client.set_tag("0" * 32, "key", "value")
+    monkeypatch.setattr(library, "FILES_WITHIN", 1.0)
+    with pytest.raises(TimeoutError, match="no answer within 1 s"):
+        client.download_artifacts("0" * 32, "config")
+
+
+def test_every_answer_is_bounded_in_size(dripping, monkeypatch):
+    monkeypatch.setattr(Dripping, "how", "endless")
+    monkeypatch.setattr(Dripping, "asked", 0)
+    monkeypatch.setattr(library, "LONGEST_ANSWER", 2**20)
+    client = library.open_client(dripping)
+    with library.quietly(), pytest.raises(Exception, match="an answer of more than 1,048,576 bytes"):
+        client.get_run("0" * 32)
 
 
 TARGET = '"target": {"uri": "u", "experiment": "e", "run": "r"}'
