@@ -19,17 +19,20 @@ from bpx.engine.attention import Attention, Positions
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.gradcheck import GradientCheck, TensorCheck, gradcheck
+from bpx.engine.gru import GRU
 from bpx.engine.initializers import INITIALIZERS, Initializer, recommended_gain
 from bpx.engine.layer import Layer
 from bpx.engine.layercheck import LayerCheck
 from bpx.engine.losses import LOSSES, Loss, accuracy
-from bpx.engine.models import convnet, mlp, plain_conv, residual_conv, residual_mlp, transformer
+from bpx.engine.lstm import LSTM
+from bpx.engine.models import convnet, gru, lstm, mlp, plain_conv, residual_conv, residual_mlp, rnn, transformer
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
 from bpx.engine.parameters import Parameter, ParameterVector
 from bpx.engine.patches import Patches
 from bpx.engine.pooling import Flatten, MaxPool, MeanPool, MeanPositions
+from bpx.engine.recurrent import LastStep, Recurrence, Recurrent
 from bpx.engine.residual import Residual
 from bpx.engine.scale import Scale
 from bpx.engine.schedules import SCHEDULES, LRSchedule
@@ -37,8 +40,10 @@ from bpx.engine.spec import NetworkSpec
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
     "INITIALIZERS",
     "LOSSES",
+    "LSTM",
     "OPTIMIZERS",
     "SCHEDULES",
     "Activation",
@@ -52,6 +57,7 @@ __all__ = [
     "GradientCheck",
     "Initializer",
     "LRSchedule",
+    "LastStep",
     "Layer",
     "LayerCheck",
     "LayerNorm",
@@ -67,6 +73,8 @@ __all__ = [
     "Patches",
     "Positions",
     "RMSNorm",
+    "Recurrence",
+    "Recurrent",
     "Residual",
     "Scale",
     "TensorCheck",
@@ -75,6 +83,8 @@ __all__ = [
     "adamw",
     "convnet",
     "gradcheck",
+    "gru",
+    "lstm",
     "mlp",
     "momentum",
     "nesterov",
@@ -83,6 +93,7 @@ __all__ = [
     "residual_conv",
     "residual_mlp",
     "rmsprop",
+    "rnn",
     "sgd",
     "transformer",
 ]

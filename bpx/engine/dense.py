@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
 
 from bpx.engine.arrays import Array, DType
+from bpx.engine.initializer import Initializer
 from bpx.engine.layer import Layer, Shape, flat, rows
 from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
@@ -18,6 +20,7 @@ class Dense(Layer):
     """Mix the units: z = a W + b, with W (n_in, n_out) and b (n_out,), at every position of a sample alike.
 
     Backward, given delta = dJ/dz: dW = a^T delta, db = sum of delta over the batch and the positions, da = delta W^T.
+    b is drawn around ``bias_start`` where that is given, else around zero.
     Behind ``Patches`` it is a convolution: ``taps`` is then the number of pixels of a patch.
     """
 
@@ -26,16 +29,24 @@ class Dense(Layer):
     W: Parameter
     b: Parameter | None
 
-    def __init__(self, n_out: int, bias: bool = True, taps: int = 1) -> None:
+    def __init__(self, n_out: int, bias: bool = True, taps: int = 1, bias_start: Sequence[float] = ()) -> None:
         super().__init__()
         require(n_out >= 1, "a layer's width", "at least 1", n_out)
-        self.n_out, self.bias, self.taps = n_out, bias, taps
+        self.n_out, self.bias, self.taps, self.bias_start = n_out, bias, taps, bias_start
 
     def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare W and b."""
         self.W = parameters.declare(f"{name}.W", (shape[-1], self.n_out), weight=True)
         self.b = parameters.declare(f"{name}.b", (self.n_out,), weight=False) if self.bias else None
         return self.place(name, shape, (*shape[:-1], self.n_out))
+
+    def draw(self, initializer: Initializer, rng: np.random.Generator) -> None:
+        """Draw W and b."""
+        initializer(rng, self.W.value)
+        if self.b is not None:
+            initializer.draw_bias(rng, self.b.value, self.n_in)
+            if len(self.bias_start):
+                self.b.value += np.asarray(self.bias_start, self.b.value.dtype)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own z (batch, *positions, n_out) and da (batch, *positions, n_in)."""

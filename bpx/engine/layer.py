@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.parameters import Parameter, ParameterVector
+
+if TYPE_CHECKING:
+    from bpx.engine.initializer import Initializer
 
 Shape = tuple[int, ...]  # of a sample: its positions (steps, pixels, tokens), and last its features
 
@@ -76,6 +79,10 @@ class Layer(ABC):
     def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare the parameters in ``parameters`` and return the output's shape; by default none, and ``shape``."""
         return self.place(name, shape, shape)
+
+    def draw(self, initializer: Initializer, rng: np.random.Generator) -> None:
+        """Draw the weights, which are zero until then; by default none."""
+        return None
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Allocate the buffers for up to ``batch`` rows; by default y and dx."""

@@ -26,6 +26,7 @@ from bpx.engine.losses import Loss
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
 from bpx.engine.residual import Residual
+from bpx.engine.sequence_models import gru, lstm, rnn
 from bpx.engine.spec import NetworkSpec
 from bpx.engine.transformer import transformer
 
@@ -35,10 +36,13 @@ __all__ = [
     "Named",
     "build",
     "convnet",
+    "gru",
+    "lstm",
     "mlp",
     "plain_conv",
     "residual_conv",
     "residual_mlp",
+    "rnn",
     "transformer",
 ]
 

@@ -91,10 +91,10 @@ class Network:
 
     def initialize(self, initializer: Initializer, rng: np.random.Generator) -> None:
         """Draw all weights and biases, layer by layer from the input on; raises ValueError where they do not fit."""
-        for i, dense in enumerate(self.dense):
-            initializer.of_layer(i, len(self.dense))(rng, dense.W.value)
-            if dense.b is not None:
-                initializer.draw_bias(rng, dense.b.value, dense.n_in)
+        weights, number = len(self.dense), 0
+        for layer in self.layers():
+            number += isinstance(layer, Dense)
+            layer.draw(initializer.of_layer(max(number - 1, 0), weights), rng)
         initializer.assign(self.tensors())
 
     def tensors(self) -> dict[str, Array]:

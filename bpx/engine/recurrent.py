@@ -1,0 +1,198 @@
+"""Recurrent layers: what they share, and the plain recurrence h_t = phi(u_t + h_(t-1) W)."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import ClassVar, final
+
+import numpy as np
+
+from bpx.engine.activations import Activation, ActivationFunction
+from bpx.engine.arrays import Array, DType
+from bpx.engine.initializer import Initializer
+from bpx.engine.initializers import Identity, Orthogonal
+from bpx.engine.layer import Layer, Shape, flat, rows
+from bpx.engine.numbers import require
+from bpx.engine.parameters import Parameter, ParameterVector
+
+RECURRENT: dict[str, Initializer | None] = {"same": None, "orthogonal": Orthogonal(), "identity": Identity()}
+
+
+class Recurrent(Layer):
+    """A state h of n units that every step renews: (steps, gates n) to (steps, n).
+
+    Its input u holds what the Dense before it has made of all steps; W (n, gates n) is what it learns itself. Backward
+    goes through time from the last step to the first, and its dx is dJ/du. (Werbos 1990.)
+
+    Parameters
+    ----------
+    recurrent : str
+        How W is drawn, gate by gate: ``same`` as the other weights, ``orthogonal``, ``identity`` (Le et al. 2015).
+    scale : float
+        What the drawn W is multiplied by.
+    truncate : int, optional
+        After so many steps the gradient stops: steps are cut into pieces of this length from the first on, and no
+        gradient passes from one to the piece before it (Williams & Peng 1990). None: it passes all.
+    learn_start : bool
+        Whether the state before the first step is learned; it starts at zero.
+
+    Attributes
+    ----------
+    W : Parameter (n, gates n)
+        The recurrent weights.
+    dh : ndarray (rows, steps, n)
+        dJ/dh_t of the last pass, all ways that lead from h_t to the loss counted.
+    """
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[tuple[str, ...]] = ("h0",)
+    unpredicted: ClassVar[str] = "recurrent layers"
+    W: Parameter
+    h0: Parameter
+    dh: Array
+    previous: Array
+    product: Array
+    carry: Array
+
+    def __init__(
+        self, recurrent: str = "same", scale: float = 1.0, truncate: int | None = None, learn_start: bool = False
+    ) -> None:
+        Layer.__init__(self)  # Recurrence is an Activation, too
+        require(recurrent in RECURRENT, "model.recurrent", " or ".join(RECURRENT), recurrent)
+        require(0 < scale < math.inf, "model.recurrent_scale", "a positive number", scale)
+        require(truncate is None or truncate >= 1, "model.truncate", "at least 1", truncate)
+        self.recurrent, self.scale, self.truncate, self.learn_start = recurrent, scale, truncate, learn_start
+
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
+        """Declare W, and the start where it is learned; raises ValueError where the sample is no sequence."""
+        if len(shape) != 2:
+            raise ValueError(f"a recurrent layer needs samples (steps, features), got samples of shape {shape}")
+        steps, n = shape[0], shape[1] // self.gates
+        if self.truncate is not None and self.truncate > steps:
+            raise ValueError(f"model.truncate must be at most the {steps} steps of a sample, got {self.truncate}")
+        self.W = parameters.declare(f"{name}.W", (n, self.gates * n), weight=True)
+        for key in self.states if self.learn_start else ():
+            setattr(self, key, parameters.declare(f"{name}.{key}", (n,), weight=False))
+        return self.place(name, shape, (steps, n))
+
+    def draw(self, initializer: Initializer, rng: np.random.Generator) -> None:
+        """Draw W, gate by gate."""
+        chosen, n = RECURRENT[self.recurrent] or initializer, self.n_out
+        for k in range(self.gates):
+            part = np.zeros((n, n), self.W.value.dtype)
+            chosen(rng, part)
+            self.W.value[:, k * n : (k + 1) * n] = part * self.scale
+
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
+        """Own y, dx, dh, the states before every step, and what the cell keeps."""
+        self.allocate_buffers(
+            batch,
+            dtype,
+            **{"y": self.out_shape, "dx": self.shape, "dh": self.out_shape, "previous": self.out_shape},
+            **{"product": self.shape[1:], "carry": self.out_shape[1:]},
+            **self.kept(),
+        )
+        self._ones = np.ones(batch, dtype)
+
+    @abstractmethod
+    def kept(self) -> dict[str, Shape]:
+        """Return the shapes of the cell's own buffers by name."""
+
+    def start(self, key: str, previous: Array) -> Array:
+        """Write the state before the first step into ``previous`` and return it (rows, n)."""
+        first: Array = previous[:, 0]
+        first[...] = getattr(self, key).value if self.learn_start else 0
+        return first
+
+    def stops(self, t: int) -> bool:
+        """Return whether no gradient passes from step ``t`` to the one before it."""
+        return t == 0 or (self.truncate is not None and t % self.truncate == 0)
+
+    def finish(self, key: str, carry: Array) -> None:
+        """Write the gradient of the state before the first step."""
+        if self.learn_start:
+            np.dot(self._ones[: len(carry)], carry, out=getattr(self, key).grad)
+
+    def shifted(self, states: Array, previous: Array) -> None:
+        """Write the state before each step into ``previous``, whose first step ``start`` has written."""
+        previous[:, 1:] = states[:, :-1]
+
+
+@final
+class Recurrence(Recurrent, Activation):
+    """The plain recurrence: z_t = u_t + h_(t-1) W, h_t = phi(z_t).
+
+    Backward: dh_t = dy_t + delta_(t+1) W^T, delta_t = dh_t phi'(z_t), dW = sum_t h_(t-1)^T delta_t. Its input gradient
+    is delta. (Elman 1990; Werbos 1990.)
+    """
+
+    kind, display_name = "recurrence", "recurrent weights"
+    output_name, input_grad_name = "h", "delta"
+
+    def __init__(
+        self,
+        function: ActivationFunction,
+        recurrent: str = "same",
+        scale: float = 1.0,
+        truncate: int | None = None,
+        learn_start: bool = False,
+    ) -> None:
+        Recurrent.__init__(self, recurrent, scale, truncate, learn_start)
+        self.function = function
+
+    def kept(self) -> dict[str, Shape]:
+        """Keep z of every step, as the x of an activation."""
+        return {"x": self.shape}
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Compute h_1 to h_T."""
+        z, y, product, W = self.x, self.y, self.product, self.W.value
+        h = self.start("h0", self.previous)
+        for t in range(self.shape[0]):
+            np.matmul(h, W, out=product)
+            np.add(x[:, t], product, out=z[:, t])
+            h = y[:, t]
+            self.function.f(z[:, t], h)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Compute delta of every step, dW, and the start's gradient."""
+        dx, dh, carry, Wt = self.dx, self.dh, self.carry, self.W.value.T
+        self.function.df(flat(self.x), flat(self.y), flat(dx))
+        carry.fill(0)
+        for t in reversed(range(self.shape[0])):
+            np.add(dy[:, t], carry, out=dh[:, t])
+            delta = dx[:, t]
+            delta *= dh[:, t]
+            if not self.stops(t):
+                np.matmul(delta, Wt, out=carry)
+            elif t:
+                carry.fill(0)
+        if self.learn_start:
+            np.matmul(dx[:, 0], Wt, out=carry)
+        self.finish("h0", carry)
+        self.shifted(self.y, self.previous)
+        np.dot(rows(self.previous).T, rows(dx), out=self.W.grad)
+        return dx
+
+
+@final
+class LastStep(Layer):
+    """Take the last step of a sequence: (steps, n) to (n,); only it gets a gradient."""
+
+    kind, display_name = "last", "last step"
+
+    def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
+        """Return (n,)."""
+        return self.place(name, shape, shape[-1:])
+
+    def forward(self, x: Array, train: bool) -> Array:
+        """Return the last step."""
+        np.copyto(self.y, x[:, -1])
+        return self.y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy at the last step, and zero before it."""
+        np.copyto(self.dx[:, -1], dy)
+        return self.dx

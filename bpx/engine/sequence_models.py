@@ -1,0 +1,188 @@
+"""Recurrent models: a plain one, LSTM and GRU, which answer at the last step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from bpx.engine.activations import ActivationFunction, PReLU
+from bpx.engine.building import MODELS, Model, Named, build, initialized, make_spec
+from bpx.engine.dense import Dense
+from bpx.engine.dropout import Dropout
+from bpx.engine.gru import GRU
+from bpx.engine.initializer import Initializer
+from bpx.engine.layer import Layer
+from bpx.engine.losses import Loss
+from bpx.engine.lstm import LSTM
+from bpx.engine.network import Network
+from bpx.engine.normalization import Normalization
+from bpx.engine.numbers import require
+from bpx.engine.recurrent import LastStep, Recurrence, Recurrent
+from bpx.engine.spec import NetworkSpec
+
+
+def rnn(
+    n_in: Sequence[int], hidden: Sequence[int], n_out: int, activation: ActivationFunction | Named = "tanh", *,
+    normalization: Normalization | Named | None = "none", dropout: float = 0.0,
+    loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
+    dtype: str = "float32", seed: int | None = 0,
+    truncate: int | None = None, recurrent: str = "same", recurrent_scale: float = 1.0, learn_start: bool = False,
+) -> Network:  # fmt: skip
+    """Build a recurrent network: per hidden layer h_t = phi(Dense(x_t) + h_(t-1) W); then a Dense at the last step.
+
+    (Elman 1990; with recurrent=identity and ReLU the IRNN of Le et al. 2015.)
+
+    Parameters
+    ----------
+    n_in : sequence of int
+        Steps and features of a sample.
+    hidden : sequence of int
+        Units of every recurrent layer.
+    n_out, activation, loss, initializer, dtype, seed
+        As for ``mlp``.
+    normalization : None
+        There is none for recurrent layers.
+    dropout : float
+        The rate at which outputs of a recurrent layer are dropped on their way to the next, not through time
+        (Zaremba et al. 2014).
+    truncate : int, optional
+        The steps that a gradient goes back at most: the sequence is cut into pieces of so many.
+    recurrent : str
+        How recurrent weights are drawn: ``same`` as the others, ``orthogonal`` or ``identity``.
+    recurrent_scale : float
+        What they are multiplied by.
+    learn_start : bool
+        Whether the state before the first step is learned.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or a value is out of range.
+    """
+    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start)
+    spec = make_spec("rnn", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
+    return initialized(build(spec), initializer, seed)
+
+
+def lstm(
+    n_in: Sequence[int], hidden: Sequence[int], n_out: int, activation: ActivationFunction | Named = "tanh", *,
+    normalization: Normalization | Named | None = "none", dropout: float = 0.0,
+    loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
+    dtype: str = "float32", seed: int | None = 0, truncate: int | None = None, recurrent: str = "same",
+    recurrent_scale: float = 1.0, learn_start: bool = False, forget_bias: float = 1.0,
+) -> Network:  # fmt: skip
+    """Build ``rnn`` with LSTM cells.
+
+    (Hochreiter & Schmidhuber 1997; Gers et al. 2000.)
+
+    Parameters
+    ----------
+    n_in, hidden, n_out, normalization, dropout, loss, initializer, dtype, seed
+        As for ``rnn``.
+    activation : object, str or mapping
+        Not used: the gates are sigmoid, the cells tanh.
+    truncate, recurrent, recurrent_scale, learn_start
+        As for ``rnn``; recurrent weights are drawn gate by gate.
+    forget_bias : float
+        Where the bias of the forget gates starts.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or a value is out of range.
+    """
+    settings = LSTMSettings(truncate, recurrent, recurrent_scale, learn_start, forget_bias)
+    spec = make_spec("lstm", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
+    return initialized(build(spec), initializer, seed)
+
+
+def gru(
+    n_in: Sequence[int], hidden: Sequence[int], n_out: int, activation: ActivationFunction | Named = "tanh", *,
+    normalization: Normalization | Named | None = "none", dropout: float = 0.0,
+    loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
+    dtype: str = "float32", seed: int | None = 0,
+    truncate: int | None = None, recurrent: str = "same", recurrent_scale: float = 1.0, learn_start: bool = False,
+) -> Network:  # fmt: skip
+    """Build ``rnn`` with gated recurrent units.
+
+    (Cho et al. 2014.)
+
+    Parameters
+    ----------
+    n_in, hidden, n_out, normalization, dropout, loss, initializer, dtype, seed
+        As for ``rnn``.
+    activation : object, str or mapping
+        Not used: the gates are sigmoid, the candidate tanh.
+    truncate, recurrent, recurrent_scale, learn_start
+        As for ``rnn``; recurrent weights are drawn gate by gate.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or a value is out of range.
+    """
+    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start)
+    spec = make_spec("gru", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
+    return initialized(build(spec), initializer, seed)
+
+
+@dataclass(frozen=True)
+class RecurrentSettings:
+    """The settings of ``rnn`` and ``gru``."""
+
+    truncate: int | None = None
+    recurrent: str = "same"
+    recurrent_scale: float = 1.0
+    learn_start: bool = False
+
+    def arguments(self) -> tuple[str, float, int | None, bool]:
+        """Return them as a recurrent layer takes them."""
+        return self.recurrent, self.recurrent_scale, self.truncate, self.learn_start
+
+
+@final
+@dataclass(frozen=True)
+class LSTMSettings(RecurrentSettings):
+    """The settings of ``lstm``."""
+
+    forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(abs(self.forget_bias) < 1e6, "model.forget_bias", "a finite number", self.forget_bias)
+
+
+def _layers(spec: NetworkSpec, cell: Callable[[], Recurrent], start: Callable[[int], list[float]]) -> list[Layer]:
+    if spec.normalization is not None:
+        raise ValueError(f"model={spec.model} takes no normalization, got {spec.normalization.method}")
+    blocks: list[Layer] = []
+    for n in spec.hidden:
+        made = cell()
+        blocks += [Dense(made.gates * n, bias_start=start(n)), made]
+        blocks += [Dropout(spec.dropout)] if spec.dropout else []
+    return [*blocks, LastStep()]
+
+
+def _rnn(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
+    if isinstance(spec.activation, PReLU):
+        raise ValueError("model=rnn takes no activation=prelu: the steps share what a layer learns")
+    return _layers(spec, lambda: Recurrence(spec.activation, *settings.arguments()), lambda n: [])
+
+
+def _lstm(spec: NetworkSpec, settings: LSTMSettings) -> list[Layer]:
+    return _layers(
+        spec,
+        lambda: LSTM(*settings.arguments()),
+        lambda n: [0.0] * n + [settings.forget_bias] * n + [0.0] * 2 * n,
+    )
+
+
+def _gru(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
+    return _layers(spec, lambda: GRU(*settings.arguments()), lambda n: [])
+
+
+MODELS |= {
+    "rnn": Model(_rnn, RecurrentSettings, takes="sequences", min_depth=1),
+    "lstm": Model(_lstm, LSTMSettings, takes="sequences", min_depth=1),
+    "gru": Model(_gru, RecurrentSettings, takes="sequences", min_depth=1),
+}
