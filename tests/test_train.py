@@ -253,7 +253,7 @@ def test_divergence_is_a_result(tmp_path, command):
         (["activation=foo"], "known are elu, gelu"),
         (
             ["model=null"],
-            "model must be one of convnet, mlp, plain_conv, residual_conv, ",
+            "model must be one of convnet, gru, lstm, mlp, plain_conv, ",
         ),
         (["schedule=step", "schedule.factor=0.5"], "schedule.factor was renamed to schedule.gamma"),
         (["modl.depth=3"], "unknown key modl.depth; did you mean model.depth"),

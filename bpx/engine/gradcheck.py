@@ -140,10 +140,12 @@ def gradcheck(
     Raises
     ------
     ValueError
-        The network is not float64.
+        The network is not float64, or truncates the gradient.
     """
     if net.dtype != np.float64:
         raise ValueError("the gradient check needs dtype=float64")
+    if any(layer.truncate for layer in net.layers()):
+        raise ValueError("model.truncate leaves out a part of the gradient: check the network with model.truncate=null")
     rng = np.random.default_rng(0) if rng is None else rng
     replica = net.replica(len(x))
     theta, layers = replica.parameters.theta, list(replica.layers())

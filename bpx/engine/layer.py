@@ -51,6 +51,8 @@ class Layer(ABC):
         The layers inside this one, in forward order.
     frozen : bool
         Whether what is random or accumulates in training (dropout's mask, running statistics) holds still.
+    truncate : int or None
+        The steps after which a layer through time stops the gradient; None for all others.
     needs_input_grad : bool
         False for the first layer, whose dx would be the gradient of the data.
     """
@@ -70,6 +72,7 @@ class Layer(ABC):
     y: Array
     dx: Array
     branch: Sequence[Layer] = ()
+    truncate: int | None = None
 
     def __init__(self) -> None:
         self.frozen = False

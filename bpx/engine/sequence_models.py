@@ -182,7 +182,7 @@ def _gru(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
 
 
 MODELS |= {
-    "rnn": Model(_rnn, RecurrentSettings, takes="sequences", min_depth=1),
-    "lstm": Model(_lstm, LSTMSettings, takes="sequences", min_depth=1),
-    "gru": Model(_gru, RecurrentSettings, takes="sequences", min_depth=1),
+    "rnn": Model(_rnn, RecurrentSettings, takes="tokens", min_depth=1),
+    "lstm": Model(_lstm, LSTMSettings, takes="tokens", min_depth=1),
+    "gru": Model(_gru, RecurrentSettings, takes="tokens", min_depth=1),
 }

@@ -111,6 +111,8 @@ def test_truncation_is_that_of_a_detached_state(model):
     torch.nn.functional.cross_entropy(out(h[:, -1]), torch.tensor(y)).backward()
     np.testing.assert_allclose(layer.W.grad, cell.weight_hh_l0.grad.numpy().T, rtol=0, atol=1e-12)
     np.testing.assert_allclose(net.dense[0].W.grad, cell.weight_ih_l0.grad.numpy().T, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="truncate leaves out a part of the gradient"):
+        gradcheck(net, x, y)
     assert not layer.dh[:, : steps // k * k].any()
     assert layer.dh[:, steps // k * k :].any()
 
