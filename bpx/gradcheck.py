@@ -37,7 +37,10 @@ def main(config: DictConfig) -> int:
     rows = min(ROWS, net.batch)
     x, y = data.x_train[:rows], data.y_train[:rows]
     look(net, x, y)
-    check = gradcheck(net, x, y, entries=ENTRIES)
+    try:
+        check = gradcheck(net, x, y, entries=ENTRIES)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     directory = run_directory(FOLDER)
     picture = draw(check, directory, f"{data.name}, {rows} sample{'s' if rows > 1 else ''}")
     report(check, picture)
