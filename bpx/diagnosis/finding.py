@@ -61,6 +61,10 @@ class Finding:
         Changes that make it healthy: ``change``, ``factor`` (median of the networks drawn with it), ``command``.
     caveat : str
         Why theory's band does not hold here, empty where it does.
+    verdict_time : Verdict or None
+        The verdict on the gradient through time of the last recurrent layer; None where there is none.
+    time_slope, time_ratio, predicted_time_slope : float or None
+        Its slope in decades a step, signed going backward; the first step's over the last one's; theory's slope.
     because : str
         The cause in words.
     facts : tuple of str
@@ -92,6 +96,10 @@ class Finding:
     saturation: float | None = None
     remedies: tuple[Remedy, ...] = ()
     caveat: str = ""
+    verdict_time: Verdict | None = None
+    time_slope: float | None = None
+    time_ratio: float | None = None
+    predicted_time_slope: float | None = None
     because: str = ""
     facts: tuple[str, ...] = ()
     sentence: str = ""
@@ -129,6 +137,7 @@ class Finding:
         """Return the finding that ``as_dict`` described; raises TypeError or ValueError where it is none."""
         own = {key: value for key, value in found.items() if key not in ("factor", "predicted_factor")}
         own["verdict"] = Verdict(own["verdict"])
+        own["verdict_time"] = Verdict(own["verdict_time"]) if own.get("verdict_time") else None
         own["zero_layers"] = tuple(own["zero_layers"])
         own["facts"] = tuple(own["facts"])
         own["remedies"] = tuple(Remedy(*remedy) for remedy in own["remedies"])
@@ -136,7 +145,8 @@ class Finding:
 
     def metrics(self) -> dict[str, float]:
         """Return what a tracker keeps of it, by the names of metrics."""
-        names = ("slope", "factor", "ratio", "forward_slope", "predicted_slope")
+        over_time = ("time_slope", "time_ratio", "predicted_time_slope")
+        names = ("slope", "factor", "ratio", "forward_slope", "predicted_slope", *over_time)
         known = {name: getattr(self, name) for name in names}
         known["zero_layers"] = len(self.zero_layers)
         found = {f"gradient_flow/{key}": value for key, value in known.items() if value is not None}

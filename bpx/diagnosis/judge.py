@@ -13,6 +13,7 @@ from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.remedies import Redraw, find_remedies
 from bpx.diagnosis.sentence import PART_NAMES, because, blamed_part, sentence
+from bpx.diagnosis.time_flow import time_flow
 from bpx.diagnosis.trials import Causes, find_causes, gains, geometric_mean, needed_gains
 from bpx.engine.activations import ActivationFunction
 from bpx.engine.network import Network
@@ -58,7 +59,17 @@ def diagnose_pass(
         function = next((p.activation.function for p in weight_layers(net) if p.activation is not None), None)
         facts = () if empty or equal else saturation_facts(function, observation)
         finding = replace(finding, because=why, facts=facts)
-    return replace(finding, sentence=sentence(finding, observation))
+    said, time = sentence(finding, observation), time_flow(net)
+    if time is None or not observation.finite:
+        return replace(finding, sentence=said)
+    return replace(
+        finding,
+        sentence=f"{said} {time.sentence}",
+        verdict_time=time.verdict,
+        time_slope=time.slope,
+        time_ratio=time.ratio,
+        predicted_time_slope=time.predicted_slope,
+    )
 
 
 def pass_verdict(observation: Observation) -> Verdict:

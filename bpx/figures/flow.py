@@ -15,7 +15,7 @@ from bpx.figures.histograms import magnitude_histograms
 from bpx.figures.jacobian import jacobian_spectrum
 from bpx.figures.norms import gradient_norms
 from bpx.figures.phase import phase_of_run
-from bpx.figures.profile import delta_heatmap, layer_profile
+from bpx.figures.profile import delta_heatmap, layer_profile, time_heatmap
 from bpx.figures.units import idle_units
 from bpx.figures.updates import update_ratios
 from bpx.figures.weights import weight_matrices
@@ -24,6 +24,7 @@ from bpx.records import Records, read
 FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quantities that it needs, function
     "profile": ({"preactivation_rms", "activation_rms", "delta_l2"}, layer_profile),
     "delta_heatmap": ({"delta_l2"}, delta_heatmap),
+    "time_heatmap": ({"state_grad_l2"}, time_heatmap),
     "gains": ({"backward_gain"}, backward_gains),
     "gradient_norms": ({"grad_norm", "grad_norm_bias"}, gradient_norms),
     "histograms": ({"activation_histogram", "gradient_histogram"}, magnitude_histograms),

@@ -58,6 +58,20 @@ def delta_heatmap(records: Records) -> Figure:
     return figure
 
 
+def time_heatmap(records: Records) -> Figure:
+    """Draw log10 of ||dJ/dh_t||_2 for every step of the sequence and recorded step, in the last recurrent layer."""
+    figure = record_figure(records, "‖∂J/∂h‖₂ by time and step", 8.2, finding=True)
+    rows = records.select(quantity="state_grad_l2")
+    rows = rows.select(layer=max(set(rows.layer), key=lambda name: (len(name), name)))
+    steps, at = np.unique(rows.step, return_inverse=True)
+    values = np.full((int(rows.index.max()), len(steps)), np.nan)
+    values[rows.index - 1, at] = rows.value
+    axes = figure.subplots()
+    heat_map(figure, axes, steps, values, "log10 of ‖∂J/∂h‖₂")
+    axes.set_ylabel("step of the sequence")
+    return figure
+
+
 def _predicted(axes: Axes, records: Records, quantity: str, label: str) -> Values:
     """Draw theory's line and its band, and return it; nothing where theory has no answer."""
     _, layers, values = records.grid(quantity)

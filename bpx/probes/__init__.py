@@ -15,6 +15,7 @@ from bpx.probes.probe_set import ProbeSet, Reading
 from bpx.probes.scales import Scales
 from bpx.probes.schedule import Every, LogSpaced, ReportSchedule, StepSchedule, parse_schedule
 from bpx.probes.sharpness import Sharpness
+from bpx.probes.through_time import ThroughTime
 from bpx.probes.weights import Weights
 
 PROBES: dict[str, type[Probe]] = {
@@ -23,6 +24,7 @@ PROBES: dict[str, type[Probe]] = {
         Scales,
         Clipping,
         Gains,
+        ThroughTime,
         DeadUnits,
         LostUpdates,
         Coherence,
@@ -47,6 +49,7 @@ __all__ = [
     "Reading",
     "ReportSchedule",
     "StepSchedule",
+    "ThroughTime",
     "between_hidden",
     "fit_slope",
     "forward_slope",

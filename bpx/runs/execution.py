@@ -234,6 +234,8 @@ class Execution:
         log.info("finding: %s", finding)
         self.console.found(finding)
         self.tracker.tag("bpx.verdict", finding.verdict)
+        if finding.verdict_time is not None:
+            self.tracker.tag("bpx.verdict_time", finding.verdict_time)
         self.tracker.tag("bpx.finding", finding.sentence)
         self.tracker.tag("mlflow.note.content", finding.sentence)
 

@@ -104,6 +104,8 @@ class Measurement:
             if scales is not None and record.step > 0:
                 metrics |= self._flow()
                 possible |= FLOW
+            if record.step > 0:
+                metrics |= self._flow_through_time(record)
         self.gone = frozenset(possible - set(metrics))
         return record.metrics | metrics
 
@@ -171,6 +173,16 @@ class Measurement:
         found = {"gradient_flow/zero_layers": float(np.count_nonzero(hidden == 0))}
         found |= {} if line is None else line.metrics()
         return found | ({} if forward is None else {"gradient_flow/forward_slope": forward})
+
+    def _flow_through_time(self, record: Record) -> dict[str, float]:
+        """Return the metrics of the gradient through time, from the states of the last recurrent layer."""
+        for reading in record.measured:
+            if reading.probe == "through_time":
+                last = reading.keys[-1][0]
+                line = fit_slope(reading.values[[key[0] == last for key in reading.keys]])
+                if line is not None and math.isfinite(line.slope):
+                    return {"gradient_flow/time_slope": line.slope, "gradient_flow/time_ratio": line.ratio}
+        return {}
 
     def _per_layer(self, reading: Reading) -> dict[str, float]:
         """Return the values that tracking.per_layer asks for, named as metrics."""

@@ -10,14 +10,14 @@ from conftest import ROOT
 
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
-from bpx.engine import mlp, residual_mlp
+from bpx.engine import mlp, residual_mlp, rnn
 from bpx.engine.optimizers import sgd
 from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile, update_ratios
 from bpx.figures.flow import FLOW
 from bpx.figures.gains import gains_of
 from bpx.figures.histograms import table
 from bpx.figures.jacobian import spectra_of
-from bpx.probes import PROBES, ProbeContext
+from bpx.probes import PROBES, ProbeContext, ThroughTime
 from bpx.probes.histograms import log_histogram
 from bpx.probes.probe import weight_layers
 from bpx.records import Key, RecordWriter, read
@@ -35,8 +35,14 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
     x, y = rng.standard_normal((16, 6)).astype(net.dtype), rng.integers(0, 4, 16)
     optimizer = sgd(lr=0.05, **optimizer).bind(net.parameters)
     probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]
+    recurrent, sequences = rnn((7, 3), [5], 4).bind(16), rng.standard_normal((16, 7, 3)).astype("f")
+    through_time = ThroughTime(ProbeContext(recurrent))  # what a net of dense layers has nothing for
     writer = RecordWriter(path)
     for step in range(steps):
+        recurrent.cost(sequences, y)
+        recurrent.backward()
+        through_time.on_gradient(step)
+        writer.append(step, step / 2, through_time.keys, through_time.values)
         net.cost(x, y)
         if step == 0:
             seen, _, prediction = predict_network(net)

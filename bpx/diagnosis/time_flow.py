@@ -1,0 +1,120 @@
+"""The gradient through time: factor per step, verdict, theory's factor, and the sentence about them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from bpx.engine.network import Network
+from bpx.engine.numbers import power
+from bpx.engine.recurrent import Recurrence, Recurrent
+from bpx.probes import fit_slope
+from bpx.probes.through_time import recurrent_layers, state_grad_l2
+from bpx.theory import Verdict, mean_field, slope_verdict
+
+_VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
+
+
+@final
+@dataclass(frozen=True)
+class TimeFlow:
+    """What a gradient does on its way back through the steps of the last recurrent layer.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        By the rule of a decade between the last and the first step.
+    n_steps : int
+        Steps of a sequence.
+    slope : float or None
+        Slope of log10 |dJ/dh_t|, decades a step, signed going backward; None where a gradient is exactly zero.
+    ratio : float or None
+        That of the first step over that of the last.
+    predicted_slope : float or None
+        Theory's slope.
+    reason : str
+        Why theory has none.
+    layer : str
+        Name of the layer.
+    zero_steps : int
+        Steps whose gradient is exactly zero.
+    """
+
+    verdict: Verdict
+    n_steps: int
+    slope: float | None
+    ratio: float | None
+    predicted_slope: float | None
+    reason: str
+    layer: str
+    zero_steps: int = 0
+
+    @property
+    def factor(self) -> float | None:
+        """Factor per step, going backward."""
+        return None if self.slope is None else power(10, self.slope)
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        if self.verdict == Verdict.UNDETERMINED:
+            return f"The gradient cannot be followed through the {self.n_steps} steps of {self.layer}."
+        if self.factor is None:
+            return (
+                f"Through time the gradients vanish: going back in {self.layer} they are exactly zero at "
+                f"{self.zero_steps} of {self.n_steps} steps ({self._theory})."
+            )
+        return (
+            f"Through time the gradients {_VERBS[self.verdict]}: going back in {self.layer} they change ×"
+            f"{self.factor:.3g} per step, ×{self.ratio:.2g} over {self.n_steps} steps ({self._theory})."
+        )
+
+    @property
+    def _theory(self) -> str:
+        if self.predicted_slope is None:
+            return f"theory has no prediction: {self.reason}"
+        return f"theory predicts ×{power(10, self.predicted_slope):.3g}"
+
+
+def time_flow(net: Network) -> TimeFlow | None:
+    """Judge the gradient through time of the last backward pass; None for a network without recurrent layers."""
+    found = recurrent_layers(net)
+    if not found:
+        return None
+    cell = found[-1]
+    layer, steps = cell.name.partition(".")[0], cell.shape[0]
+    predicted, reason = predicted_time_slope(net, cell)
+    l2 = state_grad_l2(cell)
+    line = fit_slope(l2)
+    if line is None:
+        return TimeFlow(Verdict.UNDETERMINED, steps, None, None, predicted, reason, layer)
+    slope = line.slope if math.isfinite(line.slope) else None
+    verdict = slope_verdict(line.slope, steps)
+    return TimeFlow(verdict, steps, slope, line.ratio, predicted, reason, layer, int(np.count_nonzero(l2 == 0)))
+
+
+def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, str]:
+    """Return log10 sqrt(chi_1) of the recurrent map and "", or None and why there is none.
+
+    q = sigma_w**2 E[phi(sqrt(q) z)**2] + v, chi_1 = sigma_w**2 E[phi'(sqrt(q) z)**2], with sigma_w**2 = n var(U) and v
+    the variance of the input sums x W + b: the weights are the same at every step, which does not matter to first order
+    in wide layers (Chen et al. 2018, section 3; Poole et al. 2016).
+    """
+    if not isinstance(cell, Recurrence):
+        return None, f"{cell.kind.upper()} multiplies its state by gates"
+    if cell.truncate is not None:
+        return None, "the gradient is truncated"
+    U = np.asarray(cell.W.value, np.float64)
+    sigma_w = math.sqrt(float((U**2).sum()) / U.shape[0])
+    layers = list(net.layers())
+    sums = layers[layers.index(cell) - 1].y
+    drive = float(np.asarray(sums, np.float64).var(axis=-1).mean())
+    if not (sigma_w > 0 and math.isfinite(sigma_w) and math.isfinite(drive)):
+        return None, "the recurrent weights are zero or not finite"
+    field = mean_field(cell.function, sigma_w, math.sqrt(drive))
+    if not (field.chi_1 > 0 and math.isfinite(field.chi_1)):
+        return None, "the recurrent map has no fixed point"
+    return math.log10(field.chi_1) / 2, ""

@@ -1,0 +1,94 @@
+"""The gradient through time: measured, judged, predicted, said."""
+
+import numpy as np
+import pytest
+
+import bpx
+from bpx.diagnosis.time_flow import time_flow
+from bpx.engine import lstm, mlp, rnn
+from bpx.probes import fit_slope
+from bpx.theory import Verdict
+
+
+def passed(net, x, y):
+    net.bind(len(x)).cost(x, y)
+    net.backward()
+    return net
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((64, 28, 28)).astype("f"), rng.integers(0, 10, 64)
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "gain", "scale", "verdict"),
+    [
+        ("same", 0.8, 0.3, Verdict.VANISHING),
+        ("same", 1.5, 0.3, Verdict.HEALTHY),
+        ("same", 1.5, 1.0, Verdict.VANISHING),
+        ("same", 2.5, 0.3, Verdict.EXPLODING),
+        ("orthogonal", 1.0, 0.3, Verdict.VANISHING),
+        ("orthogonal", 0.5, 1.0, Verdict.VANISHING),
+    ],
+)
+def test_theory_is_within_three_percent(recurrent, gain, scale, verdict, data):
+    factors = []
+    for seed in range(5):
+        recurrent_scale = gain / scale if recurrent == "same" else gain
+        net = rnn(
+            (28, 28), [300], 10, "tanh", recurrent=recurrent, recurrent_scale=recurrent_scale, seed=seed,
+            initializer={"name": "lecun_normal", "gain": scale},
+        )  # fmt: skip
+        flow = time_flow(passed(net, *data))
+        assert flow.verdict == verdict and flow.n_steps == 28
+        factors.append(flow.factor / 10**flow.predicted_slope)
+    assert np.median(factors) == pytest.approx(1, abs=0.03)
+
+
+def test_the_factor_of_a_linear_net_is_its_gain(data):
+    """h_t = x_t W + h_(t-1) U with U orthogonal times g: every step back multiplies by g, whatever else."""
+    for gain in (0.9, 1.0, 1.2):
+        flow = time_flow(
+            passed(
+                rnn((28, 28), [50], 10, "linear", recurrent="orthogonal", recurrent_scale=gain, dtype="float64"),
+                *_double(data),
+            )
+        )
+        assert flow.factor == pytest.approx(gain, rel=1e-9)
+        assert flow.predicted_slope == pytest.approx(np.log10(gain), abs=1e-9)
+
+
+def test_the_finding_speaks_of_depth_and_of_time(data):
+    found = bpx.diagnose(rnn((28, 28), [60] * 3, 10, "tanh", recurrent="orthogonal", recurrent_scale=0.3), *data)
+    assert (
+        "per layer" in found.sentence and "Through time the gradients vanish: going back in layer_03" in found.sentence
+    )
+    assert found.verdict_time == Verdict.VANISHING
+    assert found.metrics()["gradient_flow/time_slope"] == found.time_slope
+    assert type(found).from_dict(found.as_dict()) == found
+
+
+def test_gates_have_no_theory_and_dense_layers_no_time(data):
+    flow = time_flow(passed(lstm((28, 28), [20], 10), *data))
+    assert flow.predicted_slope is None and "theory has no prediction: LSTM multiplies" in flow.sentence
+    x, y = data
+    assert time_flow(passed(mlp(28, [5, 5], 10), np.ascontiguousarray(x[:, 0]), y)) is None
+
+
+def test_a_gradient_that_is_zero_vanishes(data):
+    flow = time_flow(passed(rnn((28, 28), [20], 10, "tanh", recurrent_scale=1e-30), *data))
+    assert flow.verdict == Verdict.VANISHING and flow.factor is None
+    assert f"exactly zero at {flow.zero_steps} of 28 steps" in flow.sentence and flow.zero_steps >= 25
+
+
+def test_the_slope_is_that_of_the_states(data):
+    net = passed(rnn((28, 28), [40], 10, "tanh", recurrent_scale=0.7), *data)
+    from bpx.probes.through_time import recurrent_layers, state_grad_l2
+
+    assert time_flow(net).slope == fit_slope(state_grad_l2(recurrent_layers(net)[0])).slope
+
+
+def _double(data):
+    return data[0].astype(float), data[1]
