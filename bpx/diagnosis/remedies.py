@@ -162,8 +162,11 @@ def _options(net: Network, key: str) -> Sequence[str]:
         return [f"{spec.dropout / share:.2g}" for share in RATE_DIVISORS] if spec.dropout else ()
     if key == "dataset.scaling":
         return ("standard",)
+    if key == "model":  # of those that take the same samples
+        takes = MODELS[spec.model].takes
+        return [name for name in option_values(key) if name != spec.model and MODELS[name].takes == takes]
     norm = "none" if spec.normalization is None else spec.normalization.method
-    now = {"normalization": norm, "model": spec.model, "activation": spec.activation.name}[key]
+    now = {"normalization": norm, "activation": spec.activation.name}[key]
     return [value for value in option_values(key) if value != now]
 
 

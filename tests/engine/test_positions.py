@@ -183,3 +183,10 @@ def test_a_short_batch_needs_no_buffers(name):
 def test_what_does_not_fit(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_remedies_are_models_that_take_the_same_samples():
+    from bpx.diagnosis.remedies import _options
+
+    assert list(_options(mlp(4, [5], 2), "model")) == ["residual_mlp"]
+    assert list(_options(residual_conv((6, 6, 1), [4], 2), "model")) == ["convnet", "plain_conv"]
