@@ -36,10 +36,11 @@ class Call:
         Of a weight layer or an activation: the ``moments`` of y; of an activation also ``saturation``, and for units
         ``zeros``, the share of zeros in y, and ``moves``, where phi'(x) is not zero.
     gradients : list of Tensor
-        dJ/dy of a weight layer, one for each tensor that came out and through which a gradient came back, where the
-        capture keeps them.
+        dJ/dy of a Linear, where the capture keeps it.
     norms : list of Tensor
-        The norms of all dJ/dy that came back.
+        The norms of dJ/dy, one for each tensor that came out and through which a gradient came back.
+    sums : list of Tensor
+        Of a weight layer, where the capture looks at the samples: the norms of the sums of dJ/dy over them.
     size : int
         How many numbers these have.
     residual : bool
@@ -59,6 +60,7 @@ class Call:
     found: dict[str, Tensor] = field(default_factory=dict)
     gradients: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
+    sums: list[Tensor] = field(default_factory=list)
     size: int = 0
     graph: bool = False
     residual: bool = False
@@ -70,6 +72,15 @@ class Call:
         if len(self.norms) < 2:
             return self.norms[0] if self.norms else None
         return torch.linalg.vector_norm(torch.stack(self.norms))
+
+
+def sample_axis(module: nn.Module, t: Tensor, n: int | None) -> int | None:
+    """Return the axis of a tensor of a layer along which the ``n`` samples lie; None where there is none."""
+    first = 0 if getattr(module, "batch_first", True) else 1
+    for axis in dict.fromkeys((first, 0, 1)):
+        if t.dim() > axis and t.shape[axis] == n:
+            return axis
+    return None
 
 
 def slopes(module: nn.Module, x: Tensor, *, units: bool) -> dict[str, Tensor]:

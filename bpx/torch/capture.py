@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from bpx.torch.calls import Call, adds_up, in_place, slopes
+from bpx.torch.calls import Call, adds_up, in_place, sample_axis, slopes
 from bpx.torch.modules import hooked
 from bpx.torch.reductions import moments, norm, share
 from bpx.torch.trees import floating, has_memory, place, tensors, with_graph
@@ -22,8 +22,10 @@ class Capture:
     ``calls`` are the executions in order, ``roots`` those of the model itself, ``layers`` those of weight layers.
     With ``blocks`` every module is hooked, else weight layers and activations alone; with ``units`` what units and
     samples do is kept, too. With ``latest`` a call of the model with gradients enabled begins anew: what is kept is
-    the last one.
+    the last one. ``n`` is the number of samples, where it is known.
     """
+
+    n: int | None = None
 
     def __init__(self, model: nn.Module, *, blocks: bool = True, units: bool = True, latest: bool = False) -> None:
         self.model, self.blocks, self.units, self.latest = model, blocks, units, latest
@@ -182,7 +184,10 @@ class Capture:
             call.norms.append(norm(gradient))
             call.size += gradient.numel()
             if call.role == "weights" and (self.units or self.blocks):
-                call.gradients.append(gradient)
+                if isinstance(call.module, nn.Linear):
+                    call.gradients.append(gradient)
+                if (axis := sample_axis(call.module, gradient, self.n)) is not None:
+                    call.sums.append(norm(gradient.sum(axis)))
             self._recording = False
 
         return arrived

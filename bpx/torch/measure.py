@@ -15,7 +15,7 @@ from bpx.diagnosis.observation import Observation
 from bpx.probes import DepthSlope, fit_slope, forward_slope
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Keys
-from bpx.torch.calls import Call
+from bpx.torch.calls import Call, sample_axis
 from bpx.torch.capture import Capture
 from bpx.torch.modules import biases, own_weight, weights
 from bpx.torch.operations import inside, kind, operations
@@ -171,18 +171,16 @@ class Measured:
         return self.modules[self.names.index(layer)] if layer else "the input"
 
     def _coherence(self, call: Call) -> Scalar:
-        axis = self.sample_axis(call, call.gradients[0])
-        if axis is None or len(call.gradients) > 1:
+        if len(call.norms) != 1 or len(call.sums) != 1:
             return math.nan
-        delta = call.gradients[0].double()
-        spread = torch.linalg.vector_norm(delta) * math.sqrt(self.n)
-        return torch.where(spread > 0, torch.linalg.vector_norm(delta.sum(axis)) / spread, math.nan)
+        spread = call.norms[0] * math.sqrt(self.n)
+        return torch.where(spread > 0, call.sums[0] / spread, math.nan)
 
     def _snr(self, call: Call) -> Scalar:
         """Return |g|**2 / (tr Cov / B) of a Linear: |g_i|**2 = sum over positions t, s of (a_t.a_s) (d_t.d_s)."""
         if not isinstance(call.module, nn.Linear) or self.n < 2 or len(call.gradients) != 1 or call.x is None:
             return math.nan
-        axis = self.sample_axis(call, call.gradients[0])
+        axis = sample_axis(call.module, call.gradients[0], self.n)
         once = sum(other.module is call.module for other in self.layers) == 1
         own = own_weight(call.module)
         if axis is None or not once or call.x.dim() > 3 or not (own is None or own.requires_grad):
@@ -196,14 +194,6 @@ class Measured:
         square = norm(delta.flatten(0, 1).mT @ a.flatten(0, 1)).square() / self.n**2
         noise = (squares - self.n * square) / (self.n - 1) / self.n
         return torch.where(noise > 0, square / noise, math.nan)
-
-    def sample_axis(self, call: Call, t: Tensor) -> int | None:
-        """Return the axis of a tensor of a layer along which the samples lie; None where there is none of n."""
-        first = 0 if getattr(call.module, "batch_first", True) else 1
-        for axis in dict.fromkeys((first, 0, 1)):
-            if t.dim() > axis and t.shape[axis] == self.n:
-                return axis
-        return None
 
     def _unit_axis(self, activation: Call) -> int:
         """Return the axis of the units: that of the channels behind a convolution, else the last."""

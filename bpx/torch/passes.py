@@ -90,6 +90,7 @@ def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Ite
     without one.
     """
     with preserved(model), eager(model), torch.enable_grad(), Capture(model, blocks=blocks) as capture:
+        capture.n = given.n
         cost = given.cost(model)
         if not capture.layers:
             raise ValueError(f"{type(model).__name__}: expected a model with weight layers that run, got none")

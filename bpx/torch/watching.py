@@ -151,10 +151,13 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self._n = _length(batch)
         if self._capture is not None:
             self._capture.begin()
+            self._capture.n = self._n
 
     def _called(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         if torch.is_grad_enabled():
             self._inputs, self._n = (args, kwargs), _length((args, kwargs))
+            if self._capture is not None:
+                self._capture.n = self._n
 
     def _before(self, optimizer: torch.optim.Optimizer, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Measure, before the optimizer's step, the pass that led to it; with a closure the step makes the pass."""

@@ -240,6 +240,33 @@ def test_an_exception_ends_the_record_and_removes_the_hooks(tmp_path):
     assert len(read(tmp_path / "run" / "gradient_flow.parquet").grid("delta_l2")[0]) == 2
 
 
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_an_exception_inside_of_a_measured_pass_leaves_no_hooks(tmp_path, where):
+    class Fails(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            if where == "forward":
+                raise KeyError(where)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            raise KeyError(where)
+
+    class Model(nn.Sequential):
+        def forward(self, x):
+            return self[2](Fails.apply(self[1](self[0](x))))
+
+    model = Model(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    state = torch.get_rng_state()
+    with pytest.raises(KeyError), watch(model, optimizer, every=1, tracking="none", directory=tmp_path / "run"):
+        train(model, optimizer, data(1))
+    assert not hooks(model, optimizer) and not optimizer._optimizer_step_pre_hooks
+    assert torch.equal(torch.get_rng_state(), state)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["outcome"] == "crashed"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
