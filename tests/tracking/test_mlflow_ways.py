@@ -17,6 +17,7 @@ import pytest
 from bpx.config import UserError
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.tracking import library
 
 # MLflow's own
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -111,6 +112,23 @@ def test_the_model_is_registered_as_one_version(mlflow, digits):
     x = np.zeros((1, 64))
     by_name = mlflow.pyfunc.load_model("models:/digits net/1").predict(x)
     np.testing.assert_array_equal(by_name, mlflow.pyfunc.load_model(address).predict(x))
+
+
+def test_the_runs_table_has_columns_that_runs_fill(mlflow, home):
+    """The view is kept as MLflow's interface keeps a shared one, whose names its own code still has."""
+    done, _ = trained(home, "epochs=2", "probes=light", "model.depth=3")
+    client = mlflow.MlflowClient()
+    run = client.get_run(done.directory.joinpath("mlflow_run_id").read_text().strip())
+    kept = client.get_experiment(run.info.experiment_id).tags[f"mlflow.sharedViewState.{library.VIEW}"]
+    columns = json.loads(kept)["selectedColumns"]
+    for column in columns:
+        kind, _, name = column.partition(".")
+        assert name.strip("`") in getattr(run.data, kind), column
+    assert run.data.metrics["gradient_flow/factor"] == pytest.approx(10 ** run.data.metrics["gradient_flow/slope"])
+    pages = Path(mlflow.__file__).parent / "server" / "js" / "build" / "static" / "js"
+    code = "".join(path.read_text(encoding="utf-8") for path in pages.glob("main.*.js"))
+    for word in ('"mlflow.sharedViewState."', '"viewStateShareKey"', '"selectedColumns"', 'e+".`"+t+"`"'):
+        assert word in code, word
 
 
 @pytest.mark.parametrize(
