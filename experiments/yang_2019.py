@@ -2,7 +2,8 @@
 
 Published: in a deep network with batch normalization gradients explode at initialization whatever the weights' scale;
 for ReLU the squared norm grows by π/(π − 1) ≈ 1.467 per layer in the limit of large batches; linear
-layers explode the least. (A Mean Field Theory of Batch Normalization.)
+layers explode the least. (A Mean Field Theory of Batch Normalization.) A random δ is sent back: that of a loss has a
+part along z, which grows by itself.
 """
 
 import math
@@ -28,8 +29,9 @@ TAIL = slice(20, DEPTH)  # the first layers still know the data
 
 
 def profile(s: Study, *more: str, seeds: int | None = None) -> np.ndarray:
-    """Return ‖δ‖ of every hidden layer, (seeds, DEPTH)."""
-    return np.array([[l2(d) for d in deltas(net)[:-1]] for net, _, _ in s.draws(*SETUP, *more, seeds=seeds)])
+    """Return ‖δ‖ of every hidden layer, (seeds, DEPTH); the output sends back a random δ."""
+    drawn = s.draws(*SETUP, *more, seeds=seeds, random_delta=True)
+    return np.array([[l2(d) for d in deltas(net)[:-1]] for net, _, _ in drawn])
 
 
 def factor(delta: np.ndarray) -> float:

@@ -155,7 +155,7 @@ def _options(net: Network, key: str) -> Sequence[str]:
         need = geometric_mean(needed_gains(net)[1:]) or 1.0
         gain = {name: SCHEME_GAIN.get(name.partition("_")[0], need) for name in option_values(key)}
         far = {name: round(abs(math.log(gain[name] / need)), 1) for name in gain}
-        return sorted(gain, key=lambda name: (name not in ORDER[key], far[name]))
+        return sorted(gain, key=lambda name: (name == "lsuv", name not in ORDER[key], far[name]))  # it costs most
     if key == "dropout":
         return ("none",) if spec.dropout else ()
     if key == "dropout.rate":

@@ -61,7 +61,7 @@ class Execution:
             optimizer,
             self.cadence.report_schedule,
             self.outputs.record,
-            typed=job.overrides,
+            typed=[*job.flags, *job.overrides],
             remedies=not quiet,
             interruptible=stop.interruptible,
         )

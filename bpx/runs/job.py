@@ -39,6 +39,8 @@ class Job:
         The words of the command line.
     resume_from : Resumed or None
         The run that goes on, in its own directory.
+    flags : sequence of str
+        What else was typed to say where configurations are looked for.
     """
 
     plan: Plan
@@ -49,6 +51,7 @@ class Job:
     name: str
     overrides: Sequence[str]
     resume_from: Resumed | None = None
+    flags: Sequence[str] = ()
 
 
 @final

@@ -15,6 +15,7 @@ from bpx.data import Dataset
 from bpx.diagnosis.remedies import Candidate
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
+from bpx.system.text import masked
 
 COMMAND = "python -m bpx.train"
 CARRIED = ("bias_std", "bias", "depth", "width", "hidden")  # keys that a new option of the group takes over
@@ -52,7 +53,7 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
 class FromPlan:
     """Draw the network of a plan again with one change, as a run composed with that change would.
 
-    ``typed`` holds the words of the plan's own command.
+    ``typed`` holds the words of the plan's own command, its flags first.
     """
 
     plan: Plan
@@ -70,14 +71,14 @@ class FromPlan:
 
 
 def command(changed: str, typed: Sequence[str]) -> str:
-    """Return the command to paste: the ``typed`` words that a change leaves, then its own."""
+    """Return the command to paste: the ``typed`` words that a change leaves, then its own; without passwords."""
     words, _, rest = changed.partition(" (without ")
     left_out = rest.rstrip(")").split(" and ") if rest else []
     new = words.split()
     replaced = {_key(word) for word in new} | set(left_out)
     kept = [word for word in typed if _key(word) not in replaced]
     deleted = [f"~{key}" for key in left_out if key not in map(_key, typed)]
-    return " ".join([COMMAND, *map(shlex.quote, [*kept, *new, *deleted])])
+    return " ".join([COMMAND, *(shlex.quote(masked(word)) for word in [*kept, *new, *deleted])])
 
 
 def _key(word: str) -> str:

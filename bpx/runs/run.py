@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import make_plan, spawn_rngs
+from bpx.config import CONF, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution
@@ -120,7 +120,7 @@ def train_run(
                 terminal(quiet).print(f"note      making {plan.tracker.to_make}, once")
             plan.tracker.connect(resume_from.address if resume_from else "")
             directory = run_directory(parent) if resume_from is None else resume_from.directory
-            job = Job(plan, data, net, rngs, directory, name, overrides, resume_from)
+            job = Job(plan, data, net, rngs, directory, name, overrides, resume_from, config_flags())
             # what is not finite is found and traced: NumPy need not warn of it
             with threadpool_limits(plan.settings.threads), np.errstate(all="ignore"), _failures_reported(job):
                 return Execution(job, stop, watcher, quiet).execute()
@@ -182,6 +182,23 @@ def in_start_directory() -> Iterator[None]:
 def as_given(overrides: object) -> list[str]:
     """Return Hydra's list of overrides as they were typed, interpolations unresolved."""
     return [str(word) for word in cast(list[object], OmegaConf.to_container(overrides, resolve=False))]
+
+
+def config_flags() -> list[str]:
+    """Return the words of the command line that say where configurations are looked for, beside the task's own."""
+    if not HydraConfig.initialized():
+        return []
+    hydra, home = HydraConfig.get(), Path(get_original_cwd())
+    flags: list[str] = []
+    for source in hydra.runtime.config_sources:
+        path = Path(source.path)
+        if source.provider == "command-line":
+            flags += ["--config-dir", str(path.relative_to(home) if path.is_relative_to(home) else path)]
+        elif source.provider == "main" and path != CONF:
+            flags += ["--config-path", str(path)]
+    if hydra.job.config_name != "config":
+        flags += ["--config-name", str(hydra.job.config_name)]
+    return flags + [word for word in as_given(hydra.overrides.hydra) if word.startswith("hydra.searchpath=")]
 
 
 def _hydra() -> tuple[Json, list[str]]:

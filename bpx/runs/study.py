@@ -105,10 +105,14 @@ class Study:
             self._data[key] = plan.load()
         return self._data[key]
 
-    def draws(self, *overrides: str, seeds: int | None = None) -> Iterator[tuple[Network, Array, Array]]:
+    def draws(
+        self, *overrides: str, seeds: int | None = None, random_delta: bool = False
+    ) -> Iterator[tuple[Network, Array, Array]]:
         """Yield the composed network, drawn for each seed, after a forward and backward pass, with the batch x, y.
 
         The batch are ``batch_size`` random training samples; network and buffers are used again for the next seed.
+        With ``random_delta`` the output sends back N(0, 1) in place of the loss's delta, part of which lies along z and
+        grows on its way back (``docs/theory.md``): what is measured is then the network's own.
         """
         plan = self.plan(*overrides)
         data = self.data(plan)
@@ -125,7 +129,11 @@ class Study:
             if plan.initializer.needs_data:
                 scale_to_unit_variance(net, x)
             net.cost(x, y)
-            net.backward()
+            if random_delta:
+                sent = rngs["shuffle"].standard_normal((rows, data.n_out)) / rows  # delta is of a sample, J of a batch
+                net.backward_from(sent.astype(net.dtype))
+            else:
+                net.backward()
             yield net, x, y
 
     def train(self, label: str, *overrides: str, seeds: int | None = None) -> list[TrainedRun]:
