@@ -150,9 +150,10 @@ def predict_network(net: Network, *, band: bool = True) -> tuple[Architecture | 
     ``net`` has made a pass forward and backward; the weights are taken as drawn at random.
     """
     known, q1 = architecture(net, len(net.dense[0].y)), first_variance(net)
+    what = unanswered(net)
     if known is None:
-        return None, q1, Prediction(reason="theory has no answer for layers of several kinds")
-    if what := unanswered(net):
+        return None, q1, Prediction(reason=f"theory has no answer for {what or 'layers of several kinds'}")
+    if what:
         return known, q1, Prediction(reason=f"theory has no answer for {what}")
     if not math.isfinite(q1):
         return known, q1, Prediction(reason="the first pre-activation is not finite")
