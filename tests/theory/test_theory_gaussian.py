@@ -19,7 +19,6 @@ from bpx.theory.gaussian import (
     slope_moment,
 )
 
-
 BENDING = [name for name in ACTIVATIONS if name != "sin"]  # at last they bend no more; the sine does for ever
 
 
