@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from bpx import records
 from bpx.config import CONF, UserError, make_plan
+from bpx.config.plan import EXAMPLE
 from bpx.runs.console import Console
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
@@ -28,13 +29,18 @@ def composed(*overrides):
     "option",
     [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml")) if g not in ("experiment", "sweep")],
 )
-def test_every_option_composes_and_builds(option):
-    more = ["dataset.path=x.csv"] if option == "dataset=file" else []
-    plan = make_plan(composed(option, *more))
-    net = plan.network(6, 3)
+def test_every_option_composes_and_builds(option, tmp_path):
+    path = tmp_path / "weights.npz"
+    more = {"dataset=file": ["dataset.path=x.csv"], "initializer=file": [f"initializer.path={path}"]}.get(option, [])
+    group, name = option.split("=")
+    if beside := name in ("tensorboard", "wandb"):
+        pytest.importorskip(name)
+    plan = make_plan(composed(f"{group}=[none,{name}]" if beside else option, *more))
+    net = plan.network(*EXAMPLE)
+    np.savez(path, **net.tensors())
     net.initialize(plan.initializer, np.random.default_rng(0))
     plan.optimizer(100)
-    assert net.n_out == 3
+    assert net.n_out == EXAMPLE[1]
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "experiment").glob("*.yaml")))
@@ -89,7 +95,7 @@ def test_the_demonstrations_are_to_the_letter():
             ["initializer=constant", "initializer.value=-1e31"],
             r"initializer.value must be .* of at least -1e\+30",
         ),
-        (["loss=mean_squared_error", "loss.output=relu"], "loss.output must be one of"),
+        (["loss=mean_squared_error", "loss.output=selu"], "loss.output must be one of"),
         (["dataset.scaling=log"], "dataset.scaling must be one of"),
         (["+optimizer.foo=1"], "unknown key optimizer.foo"),
         (["+foo=1"], "unknown key foo"),

@@ -20,8 +20,17 @@ class Dense(Layer):
     """Mix the units: z = a W + b, with W (n_in, n_out) and b (n_out,), at every position of a sample alike.
 
     Backward, given delta = dJ/dz: dW = a^T delta, db = sum of delta over the batch and the positions, da = delta W^T.
-    b is drawn around ``bias_start`` where that is given, else around zero.
-    Behind ``Patches`` it is a convolution: ``taps`` is then the number of pixels of a patch.
+
+    Parameters
+    ----------
+    n_out : int
+        Width of the output.
+    bias : bool
+        Whether there is a b.
+    taps : int
+        Pixels of a patch: behind ``Patches`` it is a convolution.
+    bias_start : sequence of float
+        What b is drawn around, (n_out,); zero where it is empty.
     """
 
     kind, display_name = "dense", "weights"

@@ -17,7 +17,7 @@ def scale_to_unit_variance(net: Network, x: Array) -> None:
 
     (Mishkin & Matas 2016, algorithm 1.)
     """
-    replica = net.replica(len(x))
+    replica, x = net.replica(len(x)), net.shaped(x)
     for block in replica.blocks:
         for dense in (layer for layer in block.layers() if isinstance(layer, Dense)):
             for _ in range(MAX_ITERATIONS):

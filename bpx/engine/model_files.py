@@ -150,8 +150,8 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
             raise ValueError(f"model.json has format {description['format']!r}; known are 1 to {FORMAT}")
         arrays = _arrays(directory / "model.npz")
         state = {key.removeprefix("state/"): a for key, a in arrays.items() if key.startswith("state/")}
-        _check_spec(description["spec"])
         size = sum(a.size for a in state.values())
+        _check_spec(description["spec"], size)
         net = build(NetworkSpec.from_dict(description["spec"], allow), max_size=size)
         if "theta" in state:
             net.load_state_dict(state)
@@ -205,11 +205,13 @@ def _arrays(path: Path) -> Arrays:
         return dict(arrays)
 
 
-def _check_spec(spec: Json) -> None:
-    """Raise ValueError where a network's description has an invalid width, or too many layers."""
+def _check_spec(spec: Json, n_numbers: int) -> None:
+    """Raise ValueError where a description has an invalid width, too many layers, or more units than numbers."""
     n_in = spec["n_in"]
     widths = [*(n_in if isinstance(n_in, list) else [n_in]), *spec["hidden"], spec["n_out"]]
     if not all(type(n) is int and n >= 1 for n in widths):
         raise ValueError("model.json has a width that is no positive integer")
     if len(widths) > MAX_LAYERS:  # a layer of one unit takes far more than its weight
         raise ValueError(f"model.json describes {len(widths):,} layers, a model has at most {MAX_LAYERS:,}")
+    if sum(spec["hidden"]) + spec["n_out"] > n_numbers:  # each unit has a weight at least
+        raise ValueError(f"model.json describes more units than the {n_numbers:,} numbers of model.npz")

@@ -38,7 +38,7 @@ class Patches(Layer):
         H, W, C = shape
         k, p = self.kernel, self.padding
         if k > min(H, W) + 2 * p:
-            raise ValueError(f"the kernel must not be larger than the image: {k} x {k} on {H} x {W}, padded by {p}")
+            raise ValueError(f"model.kernel must be at most the image, {H} x {W} padded by {p}, got {k}")
         rows, columns = ((side + 2 * p - k) // self.stride + 1 for side in (H, W))
         return self.place(name, shape, (rows, columns, k * k * C))
 

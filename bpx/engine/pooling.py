@@ -33,7 +33,7 @@ class Pooling(Layer):
             raise ValueError(f"pooling needs images (height, width, channels), got samples of shape {shape}")
         H, W, C = shape
         if self.size > min(H, W):
-            raise ValueError(f"the window of pooling must not be larger than the image: {self.size} on {H} x {W}")
+            raise ValueError(f"model: pooling needs images of at least {self.size} x {self.size}, got {H} x {W}")
         return self.place(name, shape, (H // self.size, W // self.size, C))
 
     def _windows(self, x: Array) -> Iterator[Array]:

@@ -125,6 +125,13 @@ class Recurrence(Recurrent, Activation):
 
     Backward: dh_t = dy_t + delta_(t+1) W^T, delta_t = dh_t phi'(z_t), dW = sum_t h_(t-1)^T delta_t. Its input gradient
     is delta. (Elman 1990; Werbos 1990.)
+
+    Parameters
+    ----------
+    function : ActivationFunction
+        phi.
+    recurrent, scale, truncate, learn_start
+        As for every recurrent layer.
     """
 
     kind, display_name = "recurrence", "recurrent weights"

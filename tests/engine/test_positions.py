@@ -169,8 +169,8 @@ def test_a_short_batch_needs_no_buffers(name):
     [
         (lambda: mlp((3, 4), [5], 2), "the last layer must leave no positions, got outputs of shape"),
         (lambda: convnet((4,), [5], 2), "a convolution needs images"),
-        (lambda: convnet((8, 8, 1), [5], 2), "the kernel must not be larger than the image: 5 x 5 on 4 x 4"),
-        (lambda: convnet((8, 8, 1), [5], 2, channels=[3] * 4, kernel=1), "window of pooling must not be larger"),
+        (lambda: convnet((8, 8, 1), [5], 2), "model.kernel must be at most the image, 4 x 4"),
+        (lambda: convnet((8, 8, 1), [5], 2, channels=[3] * 4, kernel=1), "pooling needs images of at least 2 x 2"),
         (lambda: convnet((8, 8, 1), [5], 2, kernel=4), "model.kernel must be an odd number of at least 1, got 4"),
         (lambda: convnet((8, 8, 1), [5], 2, pool="min"), "model.pool must be max or mean, got min"),
         (lambda: convnet((8, 8, 1), [5], 2, channels=[0]), "model.channels must be a list of integers"),

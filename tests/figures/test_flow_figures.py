@@ -34,7 +34,7 @@ def measured(path, net, initializer=None, steps=3, **optimizer):
     net.bind(16, rng)
     x, y = rng.standard_normal((16, 6)).astype(net.dtype), rng.integers(0, 4, 16)
     optimizer = sgd(lr=0.05, **optimizer).bind(net.parameters)
-    probes = [probe(ProbeContext(net, optimizer, x)) for probe in PROBES.values()]
+    probes = [probe(ProbeContext(net, optimizer, x, y)) for probe in PROBES.values()]
     recurrent, sequences = rnn((7, 3), [5], 4).bind(16), rng.standard_normal((16, 7, 3)).astype("f")
     through_time = ThroughTime(ProbeContext(recurrent))  # what a net of dense layers has nothing for
     writer = RecordWriter(path)

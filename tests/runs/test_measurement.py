@@ -11,7 +11,7 @@ from bpx import records
 from bpx.config import CONF, make_plan
 from bpx.probes import PROBES
 
-LIGHT = {"scales", "clipping"}
+LIGHT = {"scales", "clipping", "through_time"}
 STANDARD = LIGHT | {"gains", "units", "updates", "coherence", "histograms"}
 SIGMOID = ["activation=sigmoid", "initializer=xavier_normal", "model.depth=20"]
 

@@ -269,18 +269,18 @@ def test_the_same_command_continues_and_a_changed_one_says_what_changed(path):
     assert opened(path, {"optimizer.lr": "tag(log,interval( 1e-3,1 ))"}).used() == 1
     assert opened(path, config=[("epochs", 3), ("tracking.uri", "elsewhere"), ("progress", True)]).used() == 1
     for changes, words in (
-        ({"direction": "maximize"}, "with objective cost/val (minimize), not cost/val (maximize): take"),
-        ({"objective": "accuracy/val"}, "with objective cost/val (minimize), not accuracy/val (minimize): take"),
-        (TWO, "with objective cost/val (minimize), not cost/val (minimize) and time/train_seconds (minimize): take"),
-        ({"params": SPACE | {"model.depth": "range(1,3)"}}, "begun without model.depth: take"),
-        ({"config": [("epochs", 3), ("model.depth", 3)]}, "begun without model.depth: take"),
-        ({"config": []}, "begun with epochs=3: take"),
-        ({"config": [("epochs", None)]}, "begun with epochs=3: take"),
+        ({"direction": "maximize"}, "with objective cost/val (minimize), not cost/val (maximize): undo"),
+        ({"objective": "accuracy/val"}, "with objective cost/val (minimize), not accuracy/val (minimize): undo"),
+        (TWO, "with objective cost/val (minimize), not cost/val (minimize) and time/train_seconds (minimize): undo"),
+        ({"params": SPACE | {"model.depth": "range(1,3)"}}, "begun without model.depth: undo"),
+        ({"config": [("epochs", 3), ("model.depth", 3)]}, "begun without model.depth: undo"),
+        ({"config": []}, "begun with epochs=3: undo"),
+        ({"config": [("epochs", None)]}, "begun with epochs=3: undo"),
         (
             {"params": {"optimizer.lr": "interval(0,1)"}},
             "with optimizer.lr=tag(log,interval(1e-3,1)), not interval(0,1)",
         ),
-        ({"config": [("epochs", 4)]}, "with epochs=3, not 4: take"),
+        ({"config": [("epochs", 4)]}, "with epochs=3, not 4: undo"),
     ):
         with pytest.raises(UserError, match=r"study s was begun with(out)? ") as error:
             opened(path, **changes)
