@@ -119,7 +119,7 @@ def disk(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tracking", "size"), [("none", "400k"), ("mlflow", "1000k"), ("mlflow", "1500k")])
+@pytest.mark.parametrize(("tracking", "size"), [("none", "400k"), ("mlflow", "1100k"), ("mlflow", "1500k")])
 def test_a_disk_that_fills_up_and_gets_space_again(tracking, size, disk, process):
     home = disk(f"size={size}")
     words = [f"tracking={tracking}", "tracking.figures=false", "tracking.model=false", "progress=false"]

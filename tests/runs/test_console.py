@@ -42,7 +42,7 @@ def test_everything_fits_into_80_columns_and_the_link_is_whole(tmp_path):
     assert re.fullmatch(
         r"open +http://127\.0\.0\.1:5000/#/experiments/1/runs/\w{32}\?workflowType=machine_learning", link
     )
-    paths = ("open ", "record ", "figures ")
+    paths = ("open ", "runs ", "record ", "figures ")
     assert not [line for line in lines if len(line) > 80 and not line.startswith(paths)]
     bar = [line for line in lines if line.startswith("epoch 2.0/2")][-1]
     assert "cost" in bar and "accuracy" in bar and bar.rstrip().endswith("left")
