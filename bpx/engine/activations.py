@@ -456,10 +456,16 @@ class Activation(Layer):
         super().__init__()
         self.function = function
 
+    def set_batch_size(self, n: int) -> None:
+        """Use the first rows of every buffer, whose flat views are made once."""
+        super().set_batch_size(n)
+        self._a, self._delta = flat(self.y), flat(self.dx)
+
     def forward(self, x: Array, train: bool) -> Array:
         """Compute a = phi(z)."""
         self.x = x
-        self.function.f(flat(x), flat(self.y))
+        self._flat_z = z = x if x.ndim == 2 else flat(x)
+        self.function.f(z, self._a)
         return self.y
 
     def sides(self) -> list[Array]:
@@ -468,7 +474,7 @@ class Activation(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Compute delta = da * phi'(z)."""
-        self.function.df(flat(self.x), flat(self.y), flat(self.dx))
+        self.function.df(self._flat_z, self._a, self._delta)
         self.dx *= dy
         return self.dx
 

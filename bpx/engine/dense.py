@@ -62,17 +62,20 @@ class Dense(Layer):
         positions = math.prod(self.shape[:-1])
         self._ones = np.ones(batch * positions, dtype)
         self._biases = np.zeros((positions, self.n_out), dtype)
-        if self.needs_input_grad:
-            self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
-        else:
-            self.allocate_buffers(batch, dtype, y=self.out_shape)
-            self.dx = np.zeros((0, *self.shape), dtype)
+        self.dx = np.zeros((0, *self.shape), dtype)
+        own = {"dx": self.shape} if self.needs_input_grad else {}
+        self.allocate_buffers(batch, dtype, y=self.out_shape, **own)
+
+    def set_batch_size(self, n: int) -> None:
+        """Use the first rows of every buffer, whose views by row are made once."""
+        super().set_batch_size(n)
+        self._z, self._da = rows(self.y), rows(self.dx)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute z = a W + b."""
-        self.x = x
-        z = self.y
-        np.dot(rows(x), self.W.value, out=rows(z))
+        self.x, z = x, self.y
+        self._a = a = x if x.ndim == 2 else rows(x)  # no call where there is nothing to do: small nets show it
+        np.dot(a, self.W.value, out=self._z)
         if self.b is not None:
             if z.ndim == 2:
                 z += self.b.value
@@ -83,10 +86,10 @@ class Dense(Layer):
 
     def backward(self, dy: Array) -> Array:
         """Compute dW, db and da = delta W^T."""
-        delta = rows(dy)
-        np.dot(rows(self.x).T, delta, out=self.W.grad)
+        delta = dy if dy.ndim == 2 else rows(dy)
+        np.dot(self._a.T, delta, out=self.W.grad)
         if self.b is not None:
             np.dot(self._ones[: len(delta)], delta, out=self.b.grad)  # a matrix product sums columns fastest
         if self.needs_input_grad:
-            np.dot(delta, self.W.value.T, out=rows(self.dx))
+            np.dot(delta, self.W.value.T, out=self._da)
         return self.dx

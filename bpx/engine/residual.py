@@ -46,9 +46,9 @@ class Residual(Layer):
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y and dx, both of the input's shape."""
-        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
         for layer in self.branch:
             layer.bind(batch, dtype, rng)
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = x + branch(x)."""
