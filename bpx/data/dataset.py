@@ -60,7 +60,7 @@ class Dataset:
     name, source, sha256 : str
         What the data are called, where they came from, and their checksum.
     x_train, x_val, x_test : array (rows, n_in)
-        ScaledParts features; there is no validation part where x_val is None, no test part where x_test has no rows.
+        Scaled features; there is no validation part where x_val is None, no test part where x_test has no rows.
     y_train, y_val, y_test : array (rows,) or (rows, n_out)
         Labels from 0 on, or targets, scaled by ``target_scaler``.
     n_classes : int or None

@@ -25,7 +25,7 @@ _WITHOUT = {
     "shortcuts": "without them",
     "inputs": "rescaled to 1",
 }
-_VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
+VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
 
 
 def sentence(f: Finding, observation: Observation) -> str:
@@ -42,7 +42,7 @@ def sentence(f: Finding, observation: Observation) -> str:
         return f"Gradients vanish: {_zeros(f, observation)} ({_theory(f)}).{_rest(f)}"
     assert f.factor is not None and f.ratio is not None
     return (
-        f"Gradients {_VERBS[f.verdict]}: going backward delta changes ×{_x(f.factor)} per layer, "
+        f"Gradients {VERBS[f.verdict]}: going backward delta changes ×{_x(f.factor)} per layer, "
         f"×{f.ratio:.2g} from the last to the first of {f.n_hidden} hidden layers ({_theory(f)}).{_rest(f)}"
     )
 

@@ -8,14 +8,13 @@ from typing import final
 
 import numpy as np
 
+from bpx.diagnosis.sentence import VERBS
 from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.engine.recurrent import Recurrence, Recurrent
 from bpx.probes import fit_slope
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
 from bpx.theory import Verdict, mean_field, slope_verdict
-
-_VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEALTHY: "are healthy"}
 
 
 @final
@@ -68,7 +67,7 @@ class TimeFlow:
                 f"{self.zero_steps} of {self.n_steps} steps ({self._theory})."
             )
         return (
-            f"Through time the gradients {_VERBS[self.verdict]}: going back in {self.layer} they change ×"
+            f"Through time the gradients {VERBS[self.verdict]}: going back in {self.layer} they change ×"
             f"{self.factor:.3g} per step, ×{self.ratio:.2g} over {self.n_steps} steps ({self._theory})."
         )
 
@@ -101,7 +100,7 @@ def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, s
 
     q = sigma_w**2 E[phi(sqrt(q) z)**2] + v, chi_1 = sigma_w**2 E[phi'(sqrt(q) z)**2], with sigma_w**2 = n var(U) and v
     the variance of the input sums x W + b: the weights are the same at every step, which does not matter to first order
-    in wide layers (Chen et al. 2018, section 3; Poole et al. 2016).
+    in wide layers (Chen et al. 2018; Poole et al. 2016).
     """
     if not isinstance(cell, Recurrence):
         return None, f"{cell.kind.upper()} multiplies its state by gates"
