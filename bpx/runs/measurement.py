@@ -33,6 +33,7 @@ SHARPNESS = frozenset({*Sharpness.other_quantities, "gradient_noise_scale"})
 FLOW = frozenset(
     f"gradient_flow/{name}" for name in ("slope", "abs_slope", "factor", "ratio", "forward_slope", "zero_layers")
 )
+TIME_FLOW = frozenset({"gradient_flow/time_slope", "gradient_flow/time_ratio"})
 N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return to
 
 
@@ -104,8 +105,9 @@ class Measurement:
             if scales is not None and record.step > 0:
                 metrics |= self._flow()
                 possible |= FLOW
-            if record.step > 0:
+            if record.step > 0 and any(reading.probe == "through_time" for reading in record.measured):
                 metrics |= self._flow_through_time(record)
+                possible |= TIME_FLOW
         self.gone = frozenset(possible - set(metrics))
         return record.metrics | metrics
 
