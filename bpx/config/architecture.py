@@ -12,7 +12,7 @@ from bpx.config.calls import check_call, construct, number
 from bpx.config.tree import plain
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
-from bpx.engine.models import MODELS
+from bpx.engine.models import MODELS, Model
 from bpx.engine.normalization import NORMALIZATIONS, Normalization, make_normalization
 from bpx.system.errors import NoAnswerError, UserError
 from bpx.system.text import brief
@@ -57,22 +57,24 @@ def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[Netwo
         raise UserError(f"normalization={norm.method} needs a batch_size of at least 2: one sample is its own mean")
     loss = cast(Loss, construct("loss", config.loss))
     settings = {key: value for key, value in plain(config.model).items() if key not in SHARED_KEYS}
+    _, model = model_of(config.model)
+    if own := model.activation:
+        activation = engine.ACTIVATIONS[own]()
     network = NetworkSettings(hidden_widths(config.model), activation, norm, rate, loss, dtype, settings)
     return network, _initializer(config, activation, rate)
 
 
-def model_of(model: DictConfig) -> tuple[str, str]:
-    """Return the name of a model, and what it takes: rows, images or tokens."""
-    name = str(model._target_).rpartition(".")[2]
-    return name, MODELS.get(name, MODELS["mlp"]).takes
+def model_of(node: DictConfig) -> tuple[str, Model]:
+    """Return the name of a model, and what is known of it: as of an mlp where it is not one of bpx."""
+    name = str(node._target_).rpartition(".")[2]
+    return name, MODELS.get(name, MODELS["mlp"])
 
 
 def hidden_widths(model: DictConfig) -> list[int]:
     """Return the hidden layers' widths from model.hidden, or from model.depth and model.width; raises UserError."""
     depth, width, hidden = model.depth, model.width, model.hidden
     widths: list[int]
-    name, _ = model_of(model)
-    kind = MODELS.get(name, MODELS["mlp"])
+    name, kind = model_of(model)
     if hidden is not None:
         if depth is not None or width is not None:
             other = "depth" if depth is not None else "width"

@@ -145,7 +145,8 @@ class Plan:
         channel, one of tokens row by row.
         """
         build = target("model", self.config.model)
-        name, takes = model_of(self.config.model)
+        name, model = model_of(self.config.model)
+        takes = model.takes
         if takes != "rows" and image_shape is None:
             raise UserError(f"model={name} needs images, and the samples of this dataset are rows of {n_in} features")
         shapes = {"rows": n_in, "images": (*(image_shape or ()), 1), "tokens": image_shape}
@@ -220,6 +221,7 @@ def make_plan(config: DictConfig) -> Plan:
         tracker=_tracker(config.tracking, probes),
         initializer=initializer,
         _network=network,
+        notes=_unused(config),
     )
     unseen = [word for word in settings.stop_when if word != "diverging"]
     if unseen and PROBES["scales"] not in plan.probes:
@@ -232,6 +234,14 @@ def make_plan(config: DictConfig) -> Plan:
     except ValueError as error:
         raise UserError(str(error)) from error
     return plan
+
+
+def _unused(config: DictConfig) -> tuple[str, ...]:
+    """Return a note where the model has an activation of its own and another one is chosen."""
+    name, model = model_of(config.model)
+    if model.activation is None or target("activation", config.activation) is engine.ACTIVATIONS[model.activation]:
+        return ()
+    return (f"model={name} has {model.activation} in its cells: activation is not used",)
 
 
 def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:

@@ -81,8 +81,12 @@ class Model:
         Of those settings: a dataclass.
     min_depth : int
         The fewest hidden layers.
+    takes : str
+        What samples are: ``rows``, ``images``, or ``tokens``: the rows of an image, or the steps of a sequence.
     equal_widths : bool
         Whether all hidden layers must be of one width.
+    activation : str or None
+        The activation that its layers have whatever is chosen; None where it can be chosen.
     """
 
     blocks: Callable[[NetworkSpec, Any], list[Layer]]
@@ -90,6 +94,7 @@ class Model:
     takes: str = "rows"
     min_depth: int = 0
     equal_widths: bool = False
+    activation: str | None = None
 
 
 MODELS: dict[str, Model] = {}  # filled by the files of the models
@@ -132,7 +137,7 @@ def make_spec(
         n_in=n_in if isinstance(n_in, int) else tuple(int(n) for n in n_in),
         hidden=tuple(int(n) for n in hidden),
         n_out=n_out,
-        activation=make("activation", ACTIVATIONS, activation),
+        activation=make("activation", ACTIVATIONS, MODELS[model].activation or activation),
         normalization=make_normalization(normalization),
         dropout=dropout,
         loss=make("loss", LOSSES, loss),

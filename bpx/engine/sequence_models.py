@@ -81,7 +81,7 @@ def lstm(
     n_in, hidden, n_out, normalization, dropout, loss, initializer, dtype, seed
         As for ``rnn``.
     activation : object, str or mapping
-        Not used: the gates are sigmoid, the cells tanh.
+        Not used, and taken as tanh: the gates are sigmoid, the cells tanh.
     truncate, recurrent, recurrent_scale, learn_start
         As for ``rnn``; recurrent weights are drawn gate by gate.
     forget_bias : float
@@ -113,7 +113,7 @@ def gru(
     n_in, hidden, n_out, normalization, dropout, loss, initializer, dtype, seed
         As for ``rnn``.
     activation : object, str or mapping
-        Not used: the gates are sigmoid, the candidate tanh.
+        Not used, and taken as tanh: the gates are sigmoid, the candidate tanh.
     truncate, recurrent, recurrent_scale, learn_start
         As for ``rnn``; recurrent weights are drawn gate by gate.
 
@@ -183,6 +183,6 @@ def _gru(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
 
 MODELS |= {
     "rnn": Model(_rnn, RecurrentSettings, takes="tokens", min_depth=1),
-    "lstm": Model(_lstm, LSTMSettings, takes="tokens", min_depth=1),
-    "gru": Model(_gru, RecurrentSettings, takes="tokens", min_depth=1),
+    "lstm": Model(_lstm, LSTMSettings, takes="tokens", min_depth=1, activation="tanh"),
+    "gru": Model(_gru, RecurrentSettings, takes="tokens", min_depth=1, activation="tanh"),
 }
