@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a network and measure its gradients layer by layer; -m or +sweep=NAME searches",
     "theory": "what mean field theory says of a network, and the phase diagram around it",
     "gradcheck": "check a network's gradients against central differences",
+    "coordcheck": "how activations and their updates grow with the width, in the standard parametrization and in muP",
     "compare": "runs side by side: one figure, keys that differ, findings, last metrics",
     "figures": "the figures of a run or a sweep drawn again, from its record alone, as png, pdf or svg",
     "export": "a run's network as ONNX, as a PyTorch program or as safetensors",

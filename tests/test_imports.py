@@ -35,6 +35,7 @@ ENTRIES = (
     "__main__",
     "train",
     "gradcheck",
+    "coordcheck",
     "compare",
     "export",
     "sync",

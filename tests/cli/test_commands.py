@@ -50,6 +50,7 @@ def test_mistakes_are_one_line(words, said, tmp_path, command):
         ("bpx.train", "python -m bpx.train [+experiment=NAME]"),
         ("bpx.theory", "python -m bpx.theory"),
         ("bpx.gradcheck", "python -m bpx.gradcheck"),
+        ("bpx.coordcheck", "python -m bpx.coordcheck"),
         ("bpx.compare", "python -m bpx.compare"),
         ("bpx.figures", "python -m bpx.figures RUN"),
         ("bpx.sync", "python -m bpx.sync DIRECTORY"),
