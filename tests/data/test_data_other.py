@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from bpx.data import SOURCES, Batches, DataError, Digits
+from bpx.data.dataset import split
+from bpx.data.digits import small_digits
 
 F64 = np.dtype("float64")
 MADE = ("classification", "moons", "spirals", "digits")
@@ -21,6 +23,25 @@ def test_split_scaling_and_seed(name, rng):
     again = SOURCES[name]().load(np.random.default_rng(9), F64)
     np.testing.assert_array_equal(data.x_train, again.x_train)
     assert data.n_out == len(data.class_names) == data.y_train.max() + 1
+
+
+def test_digits_and_the_split_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    images, labels = small_digits()
+    np.testing.assert_array_equal(images, load_digits().images)
+    np.testing.assert_array_equal(labels, load_digits().target)
+    for n in (2, 3, 7, 59, 1797):
+        for size in (0.01, 0.2, 1 / 3, 0.5, 0.7, 0.99, 1, 2, 5):
+            try:
+                expected = train_test_split(np.arange(n), test_size=size, random_state=n)
+            except ValueError:
+                with pytest.raises(DataError, match="fewer for the test than there are"):
+                    split(n, size, seed=n)
+            else:
+                for got, wanted in zip(split(n, size, seed=n), expected, strict=True):
+                    np.testing.assert_array_equal(got, wanted)
 
 
 def test_classification_is_the_demonstrations(rng):
