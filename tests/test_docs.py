@@ -42,7 +42,9 @@ def test_quoted_code_stands_in_the_engine():
 
 def test_every_measured_quantity_is_explained():
     net = mlp(4, [5, 5], 3, normalization="batch", dropout=0.1).bind(8)
-    context = ProbeContext(net, sgd(clip_norm=1.0, clip_value=1.0).bind(net.parameters), np.zeros((40, 4), np.float32))
+    context = ProbeContext(
+        net, sgd(clip_norm=1.0, clip_value=1.0, clip_units=1.0).bind(net.parameters), np.zeros((40, 4), np.float32)
+    )
     measured = {key[2] for probe in PROBES.values() for key in probe(context).keys}
     for page in ("concepts.md", "record.md"):
         text = (ROOT / "docs" / page).read_text()

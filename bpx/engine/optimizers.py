@@ -13,7 +13,9 @@ import numpy as np
 
 from bpx.engine.arrays import Array, Arrays
 from bpx.engine.blas import axpy, norm
+from bpx.engine.clipping import ClipUnits, ClipZScore
 from bpx.engine.memory import add_prefix, select_prefix
+from bpx.engine.numbers import require
 from bpx.engine.parameters import ParameterVector
 from bpx.engine.schedules import Constant, LRSchedule
 from bpx.engine.transforms import (
@@ -132,7 +134,8 @@ class Optimizer:
 
 def sgd(
     lr: float = 0.01, schedule: LRSchedule | None = None, *,
-    clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
+    clip_norm: Limit = None, clip_value: Limit = None, clip_units: Limit = None, clip_zscore: Limit = None,
+    weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
     """Build plain gradient descent: theta -= lr g (Robbins & Monro 1951).
 
@@ -145,7 +148,11 @@ def sgd(
     clip_norm : float, optional
         Largest L2 norm of the whole gradient.
     clip_value : float, optional
-        Largest magnitude of an entry of the gradient, clipped before the norm.
+        Largest magnitude of an entry of the gradient, clipped first.
+    clip_units : float, optional
+        Largest L2 norm of a unit's gradient over that of its incoming weights, clipped next.
+    clip_zscore : float, optional
+        Most standard deviations that the gradient's norm may be above its running mean; not beside ``clip_norm``.
     weight_decay : float
         Times W, added to the gradient after clipping; biases do not decay.
     max_norm : float, optional
@@ -156,63 +163,68 @@ def sgd(
     ValueError
         A value is out of range.
     """
-    return _chain(_decay(weight_decay), lr, schedule, clip_norm, clip_value, max_norm)
+    return _chain(_decay(weight_decay), lr, schedule, max_norm, (clip_value, clip_units, clip_zscore, clip_norm))
 
 
 def momentum(
     lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, *,
-    clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
+    clip_norm: Limit = None, clip_value: Limit = None, clip_units: Limit = None, clip_zscore: Limit = None,
+    weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
     """Build gradient descent with momentum: v = momentum v + g, theta -= lr v (Polyak 1964); the rest as in ``sgd``."""
     direction = [*_decay(weight_decay), Momentum(momentum)]
-    return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
+    return _chain(direction, lr, schedule, max_norm, (clip_value, clip_units, clip_zscore, clip_norm))
 
 
 def nesterov(
     lr: float = 0.01, momentum: float = 0.9, schedule: LRSchedule | None = None, *,
-    clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
+    clip_norm: Limit = None, clip_value: Limit = None, clip_units: Limit = None, clip_zscore: Limit = None,
+    weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
     """Build gradient descent with Nesterov's momentum: theta -= lr (g + momentum v); the rest as in ``sgd``.
 
     (Sutskever et al. 2013, section 2.)
     """
     direction = [*_decay(weight_decay), Nesterov(momentum)]
-    return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
+    return _chain(direction, lr, schedule, max_norm, (clip_value, clip_units, clip_zscore, clip_norm))
 
 
 def rmsprop(
     lr: float = 0.001, decay: float = 0.99, eps: float = 1e-8, schedule: LRSchedule | None = None, *,
-    clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
+    clip_norm: Limit = None, clip_value: Limit = None, clip_units: Limit = None, clip_zscore: Limit = None,
+    weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
     """Build RMSprop: theta -= lr g / (sqrt(s) + eps), s a running mean of g**2; the rest as in ``sgd``.
 
     (Tieleman & Hinton 2012.)
     """
     direction = [*_decay(weight_decay), RMSprop(decay, eps)]
-    return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
+    return _chain(direction, lr, schedule, max_norm, (clip_value, clip_units, clip_zscore, clip_norm))
 
 
 def adam(
     lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     schedule: LRSchedule | None = None, *,
-    clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.0, max_norm: Limit = None,
+    clip_norm: Limit = None, clip_value: Limit = None, clip_units: Limit = None, clip_zscore: Limit = None,
+    weight_decay: float = 0.0, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
     """Build Adam (Kingma & Ba 2015, algorithm 1), weight decay added to the gradient (L2); the rest as in ``sgd``."""
     direction = [*_decay(weight_decay), Adam(beta1, beta2, eps)]
-    return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
+    return _chain(direction, lr, schedule, max_norm, (clip_value, clip_units, clip_zscore, clip_norm))
 
 
 def adamw(
     lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
     schedule: LRSchedule | None = None, *,
-    clip_norm: Limit = None, clip_value: Limit = None, weight_decay: float = 0.01, max_norm: Limit = None,
+    clip_norm: Limit = None, clip_value: Limit = None, clip_units: Limit = None, clip_zscore: Limit = None,
+    weight_decay: float = 0.01, max_norm: Limit = None,
 ) -> Optimizer:  # fmt: skip
     """Build Adam with decoupled weight decay: W -= lr (Adam's direction + weight_decay W); the rest as in ``sgd``.
 
     (Loshchilov & Hutter 2019, algorithm 2.)
     """
     direction = [Adam(beta1, beta2, eps), *_decay(weight_decay)]
-    return _chain(direction, lr, schedule, clip_norm, clip_value, max_norm)
+    return _chain(direction, lr, schedule, max_norm, (clip_value, clip_units, clip_zscore, clip_norm))
 
 
 def _decay(rate: float) -> list[Transform]:
@@ -223,13 +235,14 @@ def _chain(
     direction: Sequence[Transform],
     lr: float,
     schedule: LRSchedule | None,
-    clip_norm: Limit,
-    clip_value: Limit,
     max_norm: Limit,
+    clip: tuple[Limit, Limit, Limit, Limit],
 ) -> Optimizer:
+    """Build the chain; ``clip`` holds the limits of values, units, z-score and norm."""
+    require(clip[2] is None or clip[3] is None, "optimizer.clip_zscore", "null beside optimizer.clip_norm", clip[2])
     rate = LearningRate(lr, schedule or Constant())
-    chain: list[Transform] = [ClipValue(clip_value)] if clip_value is not None else []
-    chain += [ClipNorm(clip_norm)] if clip_norm is not None else []
+    kinds: tuple[Callable[[float], Transform], ...] = (ClipValue, ClipUnits, ClipZScore, ClipNorm)
+    chain = [kind(limit) for kind, limit in zip(kinds, clip, strict=True) if limit is not None]
     chain += [*direction, rate]
     chain += [MaxNorm(max_norm)] if max_norm is not None else []
     return Optimizer(chain, rate)

@@ -95,8 +95,9 @@ def test_layers_keep_dtype_arguments_and_each_others_buffers(model, normalizatio
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_pass_their_check_with_every_limit(name):
-    keys = {"clip_norm": 0.5, "clip_value": 0.1, "weight_decay": 0.01, "max_norm": 0.7}
+@pytest.mark.parametrize("whole", [{"clip_norm": 0.5}, {"clip_zscore": 0.1}])
+def test_optimizers_pass_their_check_with_every_limit(name, whole):
+    keys = {**whole, "clip_value": 0.1, "clip_units": 0.05, "weight_decay": 0.01, "max_norm": 0.7}
 
     def limited(lr):
         """Build it with clipping, decay and a ball for the weights."""

@@ -109,6 +109,25 @@ def test_a_small_spread_on_a_large_mean():
     assert out[2] == pytest.approx(v.astype(np.float64).std(), rel=1e-6)
 
 
+@pytest.mark.parametrize("clip", [{"clip_units": 0.01}, {"clip_units": 0.02, "clip_zscore": 2.0}])
+def test_clipping_by_unit(clip):
+    net, x, y = network(dtype="float64")
+    optimizer = adam(1e-3, **clip)
+    values, _, _ = look("clipping", net, x, y, optimizer, steps=3)
+    net.cost(x, y)
+    net.backward()
+    hit = []
+    for i, p in enumerate(net.dense):
+        g, w = p.W.grad.copy(), np.linalg.norm(p.W.value, axis=0)
+        if p is not net.dense[-1]:
+            factors = np.minimum(1, clip["clip_units"] * w / np.linalg.norm(g, axis=0))
+            bias = min(1, clip["clip_units"] * max(np.linalg.norm(p.b.value), 1e-3) / np.linalg.norm(p.b.grad))
+            g, hit = g * factors, [*hit, *(factors < 1), bias < 1]
+        assert as_layer(net, values, "grad_norm_clipped")[i] == pytest.approx(np.linalg.norm(g))
+    assert values["", "", "clipped_units", 0] == np.mean(hit) > 0
+    assert values.get(("", "", "clip_coefficient", 0), 1.0) == 1.0  # the first steps are not clipped
+
+
 @pytest.mark.parametrize("clip", [{"clip_norm": 0.05}, {"clip_value": 0.01}, {"clip_norm": 0.02, "clip_value": 0.01}])
 def test_clipping(clip):
     net, x, y = network(dtype="float64")
@@ -396,7 +415,7 @@ def test_a_probe_names_its_quantities(name):
     net, x, y = network(residual_mlp, normalization="layer", dropout=0.2)
     if name == "through_time":
         net, x = rnn((4, 5), [3], 2).bind(6), np.zeros((6, 4, 5), "f")
-    optimizer = sgd(clip_norm=1.0, clip_value=1.0).bind(net.parameters)
+    optimizer = sgd(clip_norm=1.0, clip_value=1.0, clip_units=1.0).bind(net.parameters)
     probe = PROBES[name](ProbeContext(net, optimizer, x, y))
     several = {quantity for layer, operation, quantity, index in probe.keys if operation or index or not layer}
     assert several == set(probe.other_quantities)
