@@ -72,7 +72,7 @@ def architecture(checked: Plan) -> Architecture:
     widths = hidden_widths(config.model)
     if not widths:
         raise UserError("model.depth must be at least 1: theory speaks of hidden layers")
-    net = checked.network(widths[0], widths[-1], EXAMPLE[2])
+    net = checked.network(widths[0], widths[-1], *EXAMPLE[2:])
     fans = (net.dense[0].n_in, *(dense.n_out for dense in net.dense))
     std = [initializer.weight_std(dense.n_in, dense.n_out) for dense in net.dense]
     if not all(std):

@@ -37,7 +37,8 @@ MAX_THREADS = 1024
 LEAST_ONE = ("epochs", "max_steps", "batch_size", "threads", "early_stopping")  # keys that count from 1
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-EXAMPLE = 2, 2, (64, 64)  # inputs, outputs and image of a network that is built before the data are there
+# inputs, outputs, image and sequence of a network that is built before the data are there: any truncation fits into it
+EXAMPLE = 2, 2, (64, 64), (100_000, 64)
 STREAMS = ("initialization", "shuffle", "dropout", "data")  # of random numbers
 
 
@@ -138,18 +139,29 @@ class Plan:
         """Load the data; raises DataError where they cannot be had."""
         return self.source.load(spawn_rngs(self.settings.seed)["data"], np.dtype(self.settings.dtype))
 
-    def network(self, n_in: int, n_out: int, image_shape: tuple[int, int] | None = None) -> engine.Network:
+    def network(
+        self,
+        n_in: int,
+        n_out: int,
+        image_shape: tuple[int, int] | None = None,
+        sequence_shape: tuple[int, int] | None = None,
+    ) -> engine.Network:
         """Build the network between these widths, its weights still zero; raises UserError.
 
-        ``image_shape`` is the height and width of samples that are images: a model of images takes them with one
-        channel, one of tokens row by row.
+        ``image_shape`` is the height and width of samples that are images, which have one channel; ``sequence_shape``
+        the steps and features of those that are sequences.
         """
         build = target("model", self.config.model)
         name, model = model_of(self.config.model)
         takes = model.takes
-        if takes != "rows" and image_shape is None:
-            raise UserError(f"model={name} needs images, and the samples of this dataset are rows of {n_in} features")
-        shapes = {"rows": n_in, "images": (*(image_shape or ()), 1), "tokens": image_shape}
+        shapes = {
+            "rows": n_in,
+            "images": None if image_shape is None else (*image_shape, 1),
+            "tokens": sequence_shape,
+        }
+        if shapes[takes] is None:
+            what = "images" if takes == "images" else "sequences"
+            raise UserError(f"model={name} needs {what}, and the samples of this dataset are rows of {n_in} features")
         widths = [n_in if takes == "rows" else 1, *self._network.hidden, n_out]
         weights = sum(a * b for a, b in pairwise(widths))
         if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:

@@ -5,6 +5,7 @@ from bpx.data.dataset import DataError, Dataset, Source, SupportsLoad
 from bpx.data.digits import Digits
 from bpx.data.file import File
 from bpx.data.images import EMNIST, KMNIST, MNIST, FashionMNIST
+from bpx.data.sequences import Adding, Copying
 from bpx.data.synthetic import Classification, Gaussian, Moons, Spirals
 from bpx.engine.features import Scaler
 
@@ -18,6 +19,8 @@ SOURCES: dict[str, type[Source]] = {
     "moons": Moons,
     "spirals": Spirals,
     "gaussian": Gaussian,
+    "adding": Adding,
+    "copying": Copying,
     "file": File,
 }
 

@@ -29,7 +29,7 @@ class DataError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Raw:
-    """Samples before scaling: features (n, n_in), labels (n,) or targets (n, n_out), and the parts' row numbers."""
+    """Samples before scaling: features (n, n_in), what is to be learned as in Dataset, and the parts' row numbers."""
 
     x: Array
     y: Array
@@ -61,8 +61,8 @@ class Dataset:
         What the data are called, where they came from, and their checksum.
     x_train, x_val, x_test : array (rows, n_in)
         Scaled features; there is no validation part where x_val is None, no test part where x_test has no rows.
-    y_train, y_val, y_test : array (rows,) or (rows, n_out)
-        Labels from 0 on, or targets, scaled by ``target_scaler``.
+    y_train, y_val, y_test : array (rows,), (rows, steps) or (rows, n_out)
+        Labels from 0 on, of a sample or of every step of it, or targets, scaled by ``target_scaler``.
     n_classes : int or None
         The number of classes; None for a regression.
     class_names : tuple of str
@@ -71,6 +71,8 @@ class Dataset:
         From features to inputs, fitted on the training part.
     image_shape : tuple of int, or None
         The height and width of an image.
+    sequence_shape : tuple of int, or None
+        The steps and the features of each: how a sequence model reads the n_in features of a sample.
     fallback : bool
         Whether these are not the data asked for.
     columns : tuple of Column
@@ -101,6 +103,7 @@ class Dataset:
     target_scaler: Scaler | None = None
     summary: str = ""
     notes: tuple[str, ...] = ()
+    sequence_shape: tuple[int, int] | None = None
 
     @property
     def validation(self) -> tuple[Array, Array] | None:
@@ -116,6 +119,11 @@ class Dataset:
     def n_out(self) -> int:
         """The number of classes, or of target columns."""
         return self.n_classes or int(self.y_train.shape[1])
+
+    @property
+    def labels_steps(self) -> bool:
+        """Whether there is a label at every step."""
+        return self.n_classes is not None and self.y_train.ndim == 2
 
 
 @runtime_checkable
@@ -192,6 +200,7 @@ class Source(ABC):
         dtype: DType,
         unit: tuple[float, float] | None = None,
         columns: tuple[Column, ...] = (),
+        steps: int = 1,
     ) -> ScaledParts:
         """Return the parts, scaled, and the scaler, by the names that Dataset has for them.
 
@@ -205,11 +214,16 @@ class Source(ABC):
             The range of the features where it is known.
         columns : tuple of Column
             What the features are called; the inputs of a column of words are 0 and 1, and stay so.
+        steps : int
+            Of a sequence, whose features are scaled alike at every step.
         """
         names: list[str] | list[int] = [c.name for c in columns for _ in c.categories or ("",)] or list(
             range(raw.x.shape[1])
         )
-        scaler = fitted(raw.x[raw.train], self.scaling, names, unit, self.divide)
+        fitting = raw.x[raw.train]
+        scaler = fitted(fitting.reshape(-1, fitting.shape[1] // steps), self.scaling, names, unit, self.divide)
+        if steps > 1:
+            scaler = Scaler(np.tile(scaler.shift, steps), np.tile(scaler.scale, steps))
         words = np.array([c.categories is not None for c in columns for _ in c.categories or ("",)], bool)
         if words.any():
             scaler = Scaler(np.where(words, 0.0, scaler.shift), np.where(words, 1.0, scaler.scale))

@@ -9,15 +9,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import Dataset, Raw, Source, digest, split_80_20
+from bpx.data.dataset import Dataset, Raw, digest, split_80_20
 from bpx.data.idx import SIDE
+from bpx.data.image_source import ImageSource
 from bpx.engine.arrays import Array, DType
 
 DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Source):
+class Digits(ImageSource):
     """scikit-learn's own handwritten digits: 1,797 images of 8 x 8, split 80/20."""
 
     name: ClassVar[str] = "digits"
@@ -25,16 +26,16 @@ class Digits(Source):
     def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the digits."""
         images, y = small_digits()
-        x = images.reshape(len(images), -1)
+        x, how = self.arranged(images.reshape(len(images), -1), 8, 8)
         rows, test = split_80_20(len(x), seed=42)
         train, val = self.held_out(rows, 0)
         return Dataset(
             name=self.name,
             n_classes=10,
             class_names=DIGITS,
-            image_shape=(8, 8),
             sha256=digest(x, y),
             source="scikit-learn's load_digits",
+            **how,
             **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 16.0)),
         )
 

@@ -23,6 +23,9 @@ MOST_CLASSES = 10**5
 class File(Source):
     """Features and a label (classes) or target (numbers) from ``path``: npz, or csv, tsv and data, gzipped or not.
 
+    An x of shape (n, steps, features) in an npz file holds sequences: each feature is scaled alike at every step, and
+    integer labels of shape (n, steps) are of the steps.
+
     The label is the column that ``label`` or ``target`` names, else the one called label, target, class or y. What
     was understood is the dataset's ``summary``; what is not certain is refused with the key that decides it.
 
@@ -119,12 +122,14 @@ class File(Source):
                 y = target_scaler.transform(y).astype(dtype)
             if not np.isfinite(y).all():
                 raise DataError(f"{path}, column {samples.key}: the target has values that {dtype} cannot hold")
-        parts = self.scaled(Raw(x, y, train, val, test), dtype, columns=columns_)
+        steps = samples.sequence_shape[0] if samples.sequence_shape else 1
+        parts = self.scaled(Raw(x, y, train, val, test), dtype, columns=columns_, steps=steps)
         return Dataset(
             name=path.name,
             n_classes=len(names) or None,
             class_names=names,
             image_shape=None,
+            sequence_shape=samples.sequence_shape,
             sha256=_checksum(path, self.test_path),
             source=str(path),
             target_scaler=target_scaler,
@@ -148,6 +153,10 @@ class File(Source):
         given = "label" if self.label is not None else "target" if self.target is not None else None
         y = samples.y[:, 0] if samples.y.ndim == 2 and samples.y.shape[1] == 1 else samples.y
         wants_numbers = self.task == "regression" or (self.task == "auto" and given == "target")
+        if y.ndim == 2 and samples.sequence_shape and y.shape[1] == samples.sequence_shape[0] and not wants_numbers:
+            if y.dtype.kind in "iu" and labels.one_hot(y) is None:
+                found, names = labels.classes(labels.values(y.reshape(-1)), self.n_classes)
+                return "classification", found.reshape(y.shape), names
         if y.ndim == 2:
             hot = None if wants_numbers else labels.one_hot(y)
             if hot is not None:

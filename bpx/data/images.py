@@ -12,8 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split_80_20
+from bpx.data.dataset import DataError, Dataset, Raw, digest, split_80_20
 from bpx.data.digits import DIGITS, large_digits
+from bpx.data.image_source import ImageSource
 from bpx.data.openml import cache, download
 from bpx.engine.arrays import DType
 
@@ -22,7 +23,7 @@ MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # o
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OpenMLImages(Source):
+class _OpenMLImages(ImageSource):
     """An image set in MNIST's form: from files, the cache, or OpenML.
 
     Attributes
@@ -75,7 +76,8 @@ class _OpenMLImages(Source):
             return self._fall_back(dtype)
         images, where = found
         self._check(images, where)
-        x = np.concatenate([images[0], images[2]]).reshape(-1, idx.SIDE**2)
+        pixels = np.concatenate([images[0], images[2]]).reshape(-1, idx.SIDE**2)
+        x, how = self.arranged(pixels, idx.SIDE, idx.SIDE)
         y = np.concatenate([images[1], images[3]]).astype(np.int64)
         n_train = len(images[0])
         if self.subset is None:
@@ -89,10 +91,10 @@ class _OpenMLImages(Source):
             name=self.name,
             n_classes=len(self.names),
             class_names=self.names,
-            image_shape=(idx.SIDE, idx.SIDE),
             sha256=idx.digest(images),
             source=where,
             notes=() if self.sha256 else (f"{self.name} is checked by its form alone; its checksum is recorded",),
+            **how,
             **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0)),
         )
 
@@ -132,7 +134,8 @@ class _OpenMLImages(Source):
             wanted,
             self.name,
         )
-        x, y = large_digits()
+        pixels, y = large_digits()
+        x, how = self.arranged(pixels, idx.SIDE, idx.SIDE)
         rows = np.arange(min(self.subset or len(x), len(x)))
         if self.subset is None:
             n_train = len(x) * 6 // 7
@@ -145,10 +148,10 @@ class _OpenMLImages(Source):
             name="digits28 (fallback)",
             n_classes=10,
             class_names=DIGITS,
-            image_shape=(idx.SIDE, idx.SIDE),
             sha256=digest(x, y),
             source="scikit-learn's digits, scaled to 28x28",
             fallback=True,
+            **how,
             **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0)),
         )
 

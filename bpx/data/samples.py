@@ -21,12 +21,14 @@ class Samples:
     ----------
     x : dict of str to array, or array (rows, features)
         The features: by name numbers with NaN or words with None where a cell is missing, or float64.
-    y : array (rows,) or (rows, outputs)
+    y : array (rows,), (rows, steps) or (rows, outputs)
         What is to be learned, as the file has it.
     key : str
         What the file calls y.
     separator : str
         What separates the cells of a text, in words; empty for an npz file.
+    sequence_shape : tuple of int, or None
+        The steps of a sample and the features of each, which ``x`` has in a row.
     n_test : int or None
         How many samples, behind the others, are a test part of their own.
     notes : tuple of str
@@ -37,6 +39,7 @@ class Samples:
     y: Array
     key: str
     separator: str = ""
+    sequence_shape: tuple[int, int] | None = None
     n_test: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -49,10 +52,10 @@ class Samples:
 def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
     """Return the samples of an npz file, its own test part behind them; raises DataError."""
     found = arrays.read(path, x_key, y_key)
-    train = Samples(*_shaped(path, found.x, found.y), found.key)
+    train = _samples(path, found.x, found.y, found.key)
     if found.x_test is None or found.y_test is None:
         return train
-    test = Samples(*_shaped(path, found.x_test, found.y_test), found.key_test)
+    test = _samples(path, found.x_test, found.y_test, found.key_test)
     return replace(joined(train, test, path), notes=(f"the test part is the file's own: {len(test.y):,} samples",))
 
 
@@ -116,6 +119,9 @@ def joined(train: Samples, test: Samples, path: Path) -> Samples:
         x = {name: np.concatenate([train.x[name], test.x[name]]) for name in train.x}
     elif isinstance(train.x, dict) or isinstance(test.x, dict):
         raise DataError(f"{path}: the test part must be a file of the same kind as the training part")
+    elif train.sequence_shape != test.sequence_shape:
+        said = [f"{part.sequence_shape or part.x.shape[1:]}" for part in (test, train)]
+        raise DataError(f"{path}: the samples of the test part are of shape {said[0]}, those to train on {said[1]}")
     elif train.x.shape[1:] != test.x.shape[1:]:
         raise DataError(f"{path}: the test part has {test.x.shape[1]} features, the training part {train.x.shape[1]}")
     else:
@@ -131,12 +137,13 @@ def _together(a: Array, b: Array) -> Array | None:
     return np.concatenate([a, b]) if a.shape[1:] == b.shape[1:] and (integers or a.dtype.kind == b.dtype.kind) else None
 
 
-def _shaped(path: Path, x: Array, y: Array) -> tuple[Array, Array]:
-    """Return x as float64 (rows, features) beside y; raises DataError where they are no samples."""
+def _samples(path: Path, x: Array, y: Array, key: str) -> Samples:
+    """Return the samples of arrays, x as float64 (rows, features); raises DataError where they are none."""
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
     if x.ndim < 2 or y.ndim not in (1, 2) or not x.size or len(x) != len(y):
         raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
+    shape = x.shape[1:] if x.ndim == 3 else None
     if y.dtype.kind not in "fiubUS":
         raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
     try:
@@ -146,4 +153,4 @@ def _shaped(path: Path, x: Array, y: Array) -> tuple[Array, Array]:
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise DataError(f"{path}: x has NaN or Inf, first in sample {row}, feature {column}")
-    return x, y
+    return Samples(x, y, key, sequence_shape=shape)

@@ -21,7 +21,11 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
         what = f"label {samples.key} ({len(class_names)} classes: {_listed(class_names, 1)})"
     else:
         what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
-    parts = [f"{len(y):,} rows", f"{features} feature{'s' if features > 1 else ''}{_row_numbers(samples)}", what]
+    inputs = f"{features} feature{'s' if features > 1 else ''}{_row_numbers(samples)}"
+    if samples.sequence_shape:
+        steps, each = samples.sequence_shape
+        inputs = f"{steps} step{'s' * (steps > 1)} of {each} feature{'s' * (each > 1)}"
+    parts = [f"{len(y):,} rows", inputs, what]
     if samples.separator:
         parts.append(f"separator {samples.separator}")
     return f"{name}: {', '.join(parts)}"

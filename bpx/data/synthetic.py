@@ -17,7 +17,7 @@ NUMBERS = LARGEST // 8  # at most, in float64
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made(Source):
+class Made(Source):
     """Samples that are made, split 80/20, with no validation part unless val_size asks for one.
 
     Attributes
@@ -46,16 +46,26 @@ class _Made(Source):
         """The numbers in a sample."""
         return 2
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What a person should know of the samples, a line each."""
+        return ()
+
+    @property
+    def sequence_shape(self) -> tuple[int, int] | None:
+        """The steps and features of a sample that is a sequence."""
+        return None
+
     @abstractmethod
     def make(self) -> tuple[Array, Array]:
-        """Return features (n, n_in) and labels (n,) or targets (n, n_out)."""
+        """Return features (n, n_in), and labels (n,) or (n, steps), or targets (n, n_out), which are floats."""
 
     def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the samples."""
         x, y = self.make()
         rows, test = split_80_20(len(x), seed=self.random_state)
         train, val = self.held_out(rows, 0)
-        n_classes = int(y.max()) + 1 if y.ndim == 1 else None
+        n_classes = int(y.max()) + 1 if y.dtype.kind == "i" else None
         return Dataset(
             name=self.name,
             n_classes=n_classes,
@@ -63,12 +73,14 @@ class _Made(Source):
             image_shape=None,
             sha256=digest(x, y),
             source=f"made with random_state {self.random_state}",
+            sequence_shape=self.sequence_shape,
+            notes=self.told,
             **self.scaled(Raw(x, y if n_classes else y.astype(dtype), train, val, test), dtype),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification(_Made):
+class Classification(Made):
     """Three classes in the plane, one Gaussian cluster each: scikit-learn's make_classification."""
 
     name = "classification"
@@ -89,7 +101,7 @@ class Classification(_Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moons(_Made):
+class Moons(Made):
     """Two interleaving half circles with Gaussian noise: scikit-learn's make_moons.
 
     Attributes
@@ -115,7 +127,7 @@ class Moons(_Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spirals(_Made):
+class Spirals(Made):
     """Interleaving spiral arms, one a class: radius t, angle 2 pi (t turns + k / arms), plus Gaussian noise.
 
     Attributes
@@ -151,7 +163,7 @@ class Spirals(_Made):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(_Made):
+class Gaussian(Made):
     """Inputs and targets from N(0, 1), with nothing to learn: for looking at signal propagation alone.
 
     Attributes

@@ -105,7 +105,7 @@ def network_ends(net: Network) -> Ends:
     """Return what a pass forward and backward has left at both ends of ``net``."""
     last = net.dense[-1]
     bias = 0.0 if last.b is None else last.b.value
-    return pass_ends(net.dense[0].y, last.x, last.y - bias, net.loss.dz, _rms(np.asarray(last.W.value, np.float64)))
+    return pass_ends(net.dense[0].y, last.x, last.y - bias, net.loss.dx, _rms(np.asarray(last.W.value, np.float64)))
 
 
 def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -> Ends:

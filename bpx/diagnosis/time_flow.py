@@ -13,7 +13,7 @@ from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.engine.recurrent import Recurrence, Recurrent
 from bpx.probes import fit_slope
-from bpx.probes.through_time import recurrent_layers, state_grad_l2
+from bpx.probes.through_time import from_last_step, recurrent_layers, state_grad_l2
 from bpx.theory import Verdict, mean_field, slope_verdict
 
 
@@ -86,7 +86,7 @@ def time_flow(net: Network) -> TimeFlow | None:
     cell = found[-1]
     layer, steps = cell.name.partition(".")[0], cell.shape[0]
     predicted, reason = predicted_time_slope(net, cell)
-    l2 = state_grad_l2(cell)
+    l2 = state_grad_l2(from_last_step(net)[-1])
     line = fit_slope(l2)
     if line is None:
         return TimeFlow(Verdict.UNDETERMINED, steps, None, None, predicted, reason, layer)

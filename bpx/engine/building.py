@@ -113,6 +113,8 @@ def build(spec: NetworkSpec, max_size: int | None = None) -> Network:
         raise ValueError(f"unknown setting {min(unknown)!r} of {spec.model}: known are {', '.join(known) or 'none'}")
     blocks = [*model.blocks(spec, model.settings(**spec.settings)), Dense(spec.n_out)]
     net = Network(spec.n_in, blocks, spec.loss.replica(), spec.dtype, max_size)
+    if len(net.out_shape) > 1 and spec.settings.get("loss_at") != "every":
+        raise ValueError(f"the last layer must leave no positions, got outputs of shape {net.out_shape}")
     net.spec = spec
     return net
 

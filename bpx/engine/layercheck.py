@@ -60,10 +60,11 @@ def check_layers(net: Network, x: Array, y: Array, train: bool, rng: np.random.G
     A layer without a gradient at its input (the first) is left out: its parameters are checked as tensors.
     """
     net.cost(x, y, train)
-    z, dz = net.blocks[-1].y.copy(), net.loss.backward().copy()
+    net.loss.backward()
+    z, dz = net.blocks[-1].y.copy(), net.loss.dx.copy()
 
     def cost(z: Array) -> Array:
-        return np.array([net.loss.forward(z, y)])
+        return np.array([net.loss.cost(z, y)])
 
     passes = [p for p in _passes(net.blocks, net.shaped(x), dz, train) if p.dx.size]
     checks = [_check(p.layer.name, p.x, p.dx, p.dy, _forward(p.layer, train), [*p.layer.layers()], rng) for p in passes]

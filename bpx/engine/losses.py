@@ -2,7 +2,8 @@
 
 ``forward`` returns J and ``backward`` returns dJ/dz (batch, n_out), that is delta / batch.
 Class targets are integers (batch,); other targets are numbers (batch, n_out), or (batch,) where
-n_out is 1.
+n_out is 1. Where there is a loss at every position of a sample (at every step), its rows are these positions, and J_i
+is the mean over them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from bpx.engine.activations import ACTIVATIONS, ActivationFunction, _sigmoid
 from bpx.engine.arrays import Array, DType, zeros
+from bpx.engine.layer import Shape, rows
 from bpx.engine.numbers import require, require_fraction
 
 
@@ -25,27 +27,41 @@ class Loss(ABC):
 
     name: ClassVar[str]
     classifies: bool = True
+    positions: Shape = ()
     dz: Array
 
-    def bind(self, batch: int, n_out: int, dtype: DType) -> None:
-        """Allocate buffers for up to ``batch`` rows."""
-        self.n_out = n_out
-        self._dz = zeros((batch, n_out), dtype)
+    def bind(self, batch: int, n_out: int, dtype: DType, positions: Shape = ()) -> None:
+        """Allocate buffers for up to ``batch`` samples, with a row for each of the ``positions``."""
+        self.n_out, self.positions = n_out, positions
+        n_rows = batch * math.prod(positions)
+        self._dz = zeros((n_rows, n_out), dtype)
         self._eye = np.eye(n_out, dtype=dtype)
-        self._first = np.arange(batch) * n_out  # where each row starts in a flat view
+        self._first = np.arange(n_rows) * n_out  # where each row starts in a flat view
         self.set_batch_size(batch)
 
     def set_batch_size(self, n: int) -> None:
-        """Use the first ``n`` rows of every buffer."""
-        self.dz = self._dz[:n]
+        """Use the first ``n`` samples of every buffer."""
+        self.n = n * math.prod(self.positions)
+        self.dz = self._dz[: self.n]
         self.flat = self.dz.reshape(-1)
-        self.first = self._first[:n]
-        self.n = n
+        self.first = self._first[: self.n]
 
     @property
     def dx(self) -> Array:
-        """dJ/dz under the name that layers have for the gradient at their input."""
-        return self.dz
+        """dJ/dz (batch, *positions, n_out) under the name that layers have for the gradient at their input."""
+        return self.dz.reshape(-1, *self.positions, self.n_out) if self.positions else self.dz
+
+    def cost(self, z: Array, y: Array) -> float:
+        """Return J of outputs ``z`` (batch, *positions, n_out) and targets with the same positions.
+
+        Raises ValueError where the targets do not fit.
+        """
+        if not self.positions:
+            return self.forward(z, y)
+        k = 1 + len(self.positions)
+        if y.shape[1:k] != self.positions:
+            raise ValueError(f"targets must be ({len(z)}, {_listed(self.positions)}), one a step, got {y.shape}")
+        return self.forward(rows(z), y.reshape(-1, *y.shape[k:]))
 
     def replica(self) -> Self:
         """Return a loss of the same kind with no buffers yet."""
@@ -197,6 +213,10 @@ class MeanSquaredError(Loss):
         return a
 
 
+def _listed(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
+
+
 def labels(targets: Array) -> Array:
     """Return the classes (n,) of one-hot ``targets`` (n, classes); raises ValueError where a row is none."""
     if not (((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all()):
@@ -215,5 +235,5 @@ def default_loss(classifies: bool = True, label_smoothing: float = 0.0) -> Loss:
 
 
 def accuracy(outputs: Array, labels: Array) -> float:
-    """Return the share of rows of ``outputs`` (n, n_out) whose largest entry is at the label; labels (n,)."""
-    return float(np.mean(outputs.argmax(axis=1) == labels)) if len(labels) else math.nan
+    """Return the share of ``outputs`` (n, ..., n_out) whose largest entry is at the label; labels (n, ...)."""
+    return float(np.mean(outputs.argmax(axis=-1) == labels)) if len(labels) else math.nan

@@ -112,11 +112,13 @@ class SavedModel:
     def classes(self, x: Table) -> Array:
         """Return the most probable class of each row of ``x``, (n,), as the data name it: integers, or words.
 
+        Of a network that answers at every step, of each step: (n, steps).
+
         Raises ValueError for a regression.
         """
         if not self.class_names:
             raise ValueError("the model gives numbers, not classes")
-        return np.asarray(class_labels(self.class_names)[self.predict(x).argmax(axis=1)])
+        return np.asarray(class_labels(self.class_names)[self.predict(x).argmax(axis=-1)])
 
 
 def class_labels(names: Sequence[str]) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from bpx.engine.arrays import Array, DType
 from bpx.engine.dense import Dense
 from bpx.engine.initializers import Initializer
-from bpx.engine.layer import Layer, Shape
+from bpx.engine.layer import Layer, Shape, rows
 from bpx.engine.losses import Loss, accuracy
 from bpx.engine.memory import check_state
 from bpx.engine.numbers import require
@@ -22,7 +22,10 @@ EVALUATION_ROWS = 1000
 
 
 class Network:
-    """A chain of layers for inputs (batch, *shape) and the loss of its outputs.
+    """A chain of layers for inputs (batch, *shape) and the loss of its outputs (batch, *out_shape).
+
+    Where the last layer leaves positions (steps), there is a loss at each of them; ``n_out`` is the width of the last
+    axis.
 
     ``dense`` holds the weight layers from the input on: ``dense[0]`` is layer_01. ``last_batch`` is what ``cost`` was
     given last.
@@ -68,9 +71,7 @@ class Network:
             number = max(weights + (inside > 0), 1)  # that of the block's first Dense, or of the Dense before it
             shape = block.build(f"layer_{number:02d}.{block.kind}", shape, self.parameters)
             weights += inside
-        if len(shape) > 1:
-            raise ValueError(f"the last layer must leave no positions, got outputs of shape {shape}")
-        self.n_out = shape[0]
+        self.out_shape, self.n_out = shape, shape[-1]
         self.dense = self._find_dense()
         for block in self.blocks:  # up to the first parameters nothing needs the gradient of the data
             block.needs_input_grad = False
@@ -111,12 +112,12 @@ class Network:
         self.rng = rng = np.random.default_rng(0) if rng is None else rng
         for block in self.blocks:
             block.bind(batch, self.dtype, rng)
-        self.loss.bind(batch, self.n_out, self.dtype)
+        self.loss.bind(batch, self.n_out, self.dtype, self.out_shape[:-1])
         self.batch = self._rows = batch
         return self
 
     def forward(self, x: Array, train: bool) -> Array:
-        """Return the last pre-activation (rows, n_out) for ``x`` (rows, *shape), in training or evaluation mode.
+        """Return the last pre-activation (rows, *out_shape) for ``x`` (rows, *shape), in training or evaluation mode.
 
         Raises ValueError where ``x`` has another width or dtype than the network, or more rows than it is bound for.
         """
@@ -139,35 +140,36 @@ class Network:
     def cost(self, x: Array, y: Array, train: bool = True) -> float:
         """Return the mean cost J of a batch."""
         self.last_batch = x, y
-        return self.loss.forward(self.forward(x, train), y)
+        return self.loss.cost(self.forward(x, train), y)
 
     def backward(self) -> None:
         """Write dJ/dtheta of the last ``cost`` into ``parameters.grad``."""
-        self.backward_from(self.loss.backward())
+        self.loss.backward()
+        self.backward_from(self.loss.dx)
 
     def backward_from(self, dy: Array) -> None:
-        """Send ``dy`` (rows, n_out), a gradient at the last pre-activation, backward through every layer."""
+        """Send ``dy`` (rows, *out_shape), a gradient at the last pre-activation, backward through every layer."""
         for block in reversed(self.blocks):
             dy = block.backward(dy)
 
     def predict(self, x: Array) -> Array:
-        """Return probabilities (or the outputs of a regression), (n, n_out), for any number of samples."""
+        """Return probabilities (or the outputs of a regression), (n, *out_shape), for any number of samples."""
         x = np.ascontiguousarray(x, self.dtype)
         if x.ndim < 2 or x.shape[1:] not in (self.shape, (self.n_in,)):
             raise ValueError(f"x must be (samples, {self.n_in}), got {x.shape}")
         net = self._evaluation()
-        parts = [net.loss.predict(net.forward(rows, train=False)) for rows in _pieces(x)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.n_out), self.dtype)
+        parts = [net.loss.predict(rows(net.forward(piece, train=False))) for piece in _pieces(x)]
+        return np.concatenate(parts).reshape(-1, *self.out_shape) if parts else np.zeros((0, *self.out_shape), x.dtype)
 
     def evaluate(self, x: Array, y: Array) -> tuple[float, float | None]:
         """Return the mean cost and the accuracy (None where targets are no classes) in evaluation mode."""
         net, total, correct = self._evaluation(), 0.0, 0.0
-        classes = y.ndim == 1 and self.n_out > 1
-        for rows, targets in zip(_pieces(x), _pieces(y), strict=True):
-            z = net.forward(rows, train=False)
-            total += net.loss.forward(z, targets) * len(rows)
+        classes = y.ndim == len(self.out_shape) and self.n_out > 1
+        for piece, targets in zip(_pieces(x), _pieces(y), strict=True):
+            z = net.forward(piece, train=False)
+            total += net.loss.cost(z, targets) * len(piece)
             if classes:
-                correct += accuracy(z, targets) * len(rows)
+                correct += accuracy(z, targets) * len(piece)
         return total / len(x), correct / len(x) if classes else None
 
     def replica(self, batch: int) -> Network:

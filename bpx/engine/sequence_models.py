@@ -1,4 +1,4 @@
-"""Recurrent models: a plain one, LSTM and GRU, which answer at the last step."""
+"""Recurrent models: a plain one, LSTM and GRU, which answer at the last step, or at every one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def rnn(
     loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
     dtype: str = "float32", seed: int | None = 0,
     truncate: int | None = None, recurrent: str = "same", recurrent_scale: float = 1.0, learn_start: bool = False,
+    loss_at: str = "last",
 ) -> Network:  # fmt: skip
-    """Build a recurrent network: per hidden layer h_t = phi(Dense(x_t) + h_(t-1) W); then a Dense at the last step.
+    """Build a recurrent network: per hidden layer h_t = phi(Dense(x_t) + h_(t-1) W); then a Dense.
 
     (Elman 1990; with recurrent=identity and ReLU the IRNN of Le et al. 2015.)
 
@@ -54,13 +55,15 @@ def rnn(
         What they are multiplied by.
     learn_start : bool
         Whether the state before the first step is learned.
+    loss_at : str
+        ``last``: there is a loss at the last step; ``every``: at every step, and J_i is the mean over them.
 
     Raises
     ------
     ValueError
         A name is unknown, or a value is out of range.
     """
-    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start)
+    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start, loss_at)
     spec = make_spec("rnn", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
     return initialized(build(spec), initializer, seed)
 
@@ -70,7 +73,8 @@ def lstm(
     normalization: Normalization | Named | None = "none", dropout: float = 0.0,
     loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
     dtype: str = "float32", seed: int | None = 0, truncate: int | None = None, recurrent: str = "same",
-    recurrent_scale: float = 1.0, learn_start: bool = False, forget_bias: float = 1.0,
+    recurrent_scale: float = 1.0, learn_start: bool = False, loss_at: str = "last",
+    forget_bias: float = 1.0,
 ) -> Network:  # fmt: skip
     """Build ``rnn`` with LSTM cells.
 
@@ -82,7 +86,7 @@ def lstm(
         As for ``rnn``.
     activation : object, str or mapping
         Not used, and taken as tanh: the gates are sigmoid, the cells tanh.
-    truncate, recurrent, recurrent_scale, learn_start
+    truncate, recurrent, recurrent_scale, learn_start, loss_at
         As for ``rnn``; recurrent weights are drawn gate by gate.
     forget_bias : float
         Where the bias of the forget gates starts.
@@ -92,7 +96,7 @@ def lstm(
     ValueError
         A name is unknown, or a value is out of range.
     """
-    settings = LSTMSettings(truncate, recurrent, recurrent_scale, learn_start, forget_bias)
+    settings = LSTMSettings(truncate, recurrent, recurrent_scale, learn_start, loss_at, forget_bias)
     spec = make_spec("lstm", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
     return initialized(build(spec), initializer, seed)
 
@@ -103,6 +107,7 @@ def gru(
     loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
     dtype: str = "float32", seed: int | None = 0,
     truncate: int | None = None, recurrent: str = "same", recurrent_scale: float = 1.0, learn_start: bool = False,
+    loss_at: str = "last",
 ) -> Network:  # fmt: skip
     """Build ``rnn`` with gated recurrent units.
 
@@ -114,7 +119,7 @@ def gru(
         As for ``rnn``.
     activation : object, str or mapping
         Not used, and taken as tanh: the gates are sigmoid, the candidate tanh.
-    truncate, recurrent, recurrent_scale, learn_start
+    truncate, recurrent, recurrent_scale, learn_start, loss_at
         As for ``rnn``; recurrent weights are drawn gate by gate.
 
     Raises
@@ -122,7 +127,7 @@ def gru(
     ValueError
         A name is unknown, or a value is out of range.
     """
-    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start)
+    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start, loss_at)
     spec = make_spec("gru", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
     return initialized(build(spec), initializer, seed)
 
@@ -135,6 +140,10 @@ class RecurrentSettings:
     recurrent: str = "same"
     recurrent_scale: float = 1.0
     learn_start: bool = False
+    loss_at: str = "last"
+
+    def __post_init__(self) -> None:
+        require(self.loss_at in ("last", "every"), "model.loss_at", "last or every", self.loss_at)
 
     def arguments(self) -> tuple[str, float, int | None, bool]:
         """Return them as a recurrent layer takes them."""
@@ -149,10 +158,16 @@ class LSTMSettings(RecurrentSettings):
     forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(abs(self.forget_bias) < 1e6, "model.forget_bias", "a finite number", self.forget_bias)
 
 
-def _layers(spec: NetworkSpec, cell: Callable[[], Recurrent], start: Callable[[int], list[float]]) -> list[Layer]:
+def _layers(
+    spec: NetworkSpec,
+    settings: RecurrentSettings,
+    cell: Callable[[], Recurrent],
+    start: Callable[[int], list[float]] = lambda n: [],
+) -> list[Layer]:
     if spec.normalization is not None:
         raise ValueError(f"model={spec.model} takes no normalization, got {spec.normalization.method}")
     blocks: list[Layer] = []
@@ -160,25 +175,26 @@ def _layers(spec: NetworkSpec, cell: Callable[[], Recurrent], start: Callable[[i
         made = cell()
         blocks += [Dense(made.gates * n, bias_start=start(n)), made]
         blocks += [Dropout(spec.dropout)] if spec.dropout else []
-    return [*blocks, LastStep()]
+    return [*blocks, LastStep()] if settings.loss_at == "last" else blocks
 
 
 def _rnn(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
     if isinstance(spec.activation, PReLU):
         raise ValueError("model=rnn takes no activation=prelu: the steps share what a layer learns")
-    return _layers(spec, lambda: Recurrence(spec.activation, *settings.arguments()), lambda n: [])
+    return _layers(spec, settings, lambda: Recurrence(spec.activation, *settings.arguments()))
 
 
 def _lstm(spec: NetworkSpec, settings: LSTMSettings) -> list[Layer]:
     return _layers(
         spec,
+        settings,
         lambda: LSTM(*settings.arguments()),
         lambda n: [0.0] * n + [settings.forget_bias] * n + [0.0] * 2 * n,
     )
 
 
 def _gru(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
-    return _layers(spec, lambda: GRU(*settings.arguments()), lambda n: [])
+    return _layers(spec, settings, lambda: GRU(*settings.arguments()))
 
 
 MODELS |= {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import numpy as np
 
 from bpx.engine.arrays import Array
+from bpx.engine.layer import flat
 from bpx.engine.network import Network
 from bpx.probes.probe import Probe, ProbeContext
 
@@ -19,7 +21,7 @@ BATCH_SAMPLES = 32  # of the fixed samples, so that batch normalization has a ba
 class Jacobian(Probe):
     """Measure jacobian_singular_value: those of dz_L/dx, (n_out, n_in), for the first samples of the fixed set.
 
-    Four samples, fewer where there are more than 125 outputs, none where there are more than 500.
+    Four samples, fewer where there are more than 125 outputs (of all steps), none where there are more than 500.
 
     ``index`` = sample * k + rank, k = min(n_in, n_out), largest first. z_L is the last pre-activation; dropout is
     off, and batch normalization works on the fixed samples. (Saxe et al. 2014; Pennington et al. 2017.)
@@ -31,10 +33,11 @@ class Jacobian(Probe):
     def __init__(self, context: ProbeContext) -> None:
         self.samples = context.samples[:BATCH_SAMPLES]
         self.replica = context.replica(len(self.samples), input_grad=True)
-        self.few = min(MAX_SAMPLES, len(self.samples), MAX_PASSES // self.replica.n_out)
+        outputs = math.prod(self.replica.out_shape)
+        self.few = min(MAX_SAMPLES, len(self.samples), MAX_PASSES // outputs)
         if self.few == 0:
-            self.left_out = f"probes.jacobian: {self.replica.n_out:,} outputs are more than {MAX_PASSES}"
-        k = min(self.replica.n_in, self.replica.n_out)
+            self.left_out = f"probes.jacobian: {outputs:,} outputs are more than {MAX_PASSES}"
+        k = min(self.replica.n_in, outputs)
         self.declare([("", "", "jacobian_singular_value", i) for i in range(self.few * k)])
 
     def on_gradient(self, step: int) -> None:
@@ -54,12 +57,12 @@ def jacobian(net: Network, x: Array, few: int) -> Array:
     ``net`` is bound so that its first layer computes the gradient of the data.
     """
     z = net.forward(x, train=True)
-    out = np.empty((few, net.n_out, net.n_in))
     dz = np.zeros_like(z)
-    for i in range(few):
-        for k in range(net.n_out):
-            dz[i, k] = 1
-            net.backward_from(dz)
-            out[i, k] = net.blocks[0].dx[i].reshape(-1)
-            dz[i, k] = 0
+    each = flat(dz)
+    out = np.empty((few, each.shape[1], net.n_in))
+    for i, k in np.ndindex(out.shape[:2]):
+        each[i, k] = 1
+        net.backward_from(dz)
+        out[i, k] = net.blocks[0].dx[i].reshape(-1)
+        each[i, k] = 0
     return out

@@ -19,29 +19,50 @@ class ThroughTime(Probe):
     """Measure state_grad_l2 of every recurrent layer: sqrt(mean over the samples of |dJ_i/dh_t|**2).
 
     ``index`` is the step t, from 1; J comes from the last step alone, and the gradient is over all ways that h_t has to
-    it, those through the layers above too. (Bengio et al. 1994; Pascanu et al. 2013, equation 4.)
+    it, those through the layers above too. Where there is a loss at every step, a pass of its own takes the last one.
+    (Bengio et al. 1994; Pascanu et al. 2013, equation 4.)
     """
 
     name = "through_time"
     other_quantities = ("state_grad_l2",)
 
     def __init__(self, context: ProbeContext) -> None:
-        self.cells = recurrent_layers(context.net)
+        self.net = context.net
+        cells = recurrent_layers(self.net)
+        self.replica = context.replica(self.net.batch) if cells and len(self.net.out_shape) > 1 else None
         keys: list[Key] = []
-        for cell in self.cells:
+        for cell in cells:
             layer = cell.name.partition(".")[0]
             keys += [(layer, cell.kind, "state_grad_l2", t) for t in range(1, cell.shape[0] + 1)]
         self.declare(keys)
 
     def on_gradient(self, step: int) -> None:
         """Take the norms of what backward has left."""
-        if self.cells:
-            self.values[:] = np.concatenate([state_grad_l2(cell) for cell in self.cells])
+        if self.keys:
+            self.values[:] = np.concatenate([state_grad_l2(cell) for cell in from_last_step(self.net, self.replica)])
 
 
 def recurrent_layers(net: Network) -> list[Recurrent]:
     """Return the recurrent layers of a network, from the input on."""
     return [layer for layer in net.layers() if isinstance(layer, Recurrent)]
+
+
+def from_last_step(net: Network, replica: Network | None = None) -> list[Recurrent]:
+    """Return the recurrent layers, dh being that of the last batch's loss at the last step alone.
+
+    Where ``net`` has a loss at every step, they are those of ``replica``, or of a new one, with all its units.
+    """
+    if len(net.out_shape) == 1 or net.last_batch is None:
+        return recurrent_layers(net)
+    x, y = net.last_batch
+    replica = ProbeContext(net).replica(len(x)) if replica is None else replica
+    with np.errstate(all="ignore"):
+        replica.cost(x, y)
+        replica.loss.backward()
+        dz = np.zeros_like(replica.loss.dx)
+        dz[:, -1] = replica.loss.dx[:, -1] * dz.shape[1]  # J is the mean over the steps
+        replica.backward_from(dz)
+    return recurrent_layers(replica)
 
 
 def state_grad_l2(cell: Recurrent) -> Values:

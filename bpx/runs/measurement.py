@@ -219,4 +219,4 @@ def _largest_class(data: Dataset) -> float | None:
     """Return the share of the largest class in the training part, None for numbers as targets."""
     if data.n_classes is None:
         return None
-    return float(np.bincount(data.y_train).max() / len(data.y_train))
+    return float(np.bincount(data.y_train.reshape(-1)).max() / data.y_train.size)

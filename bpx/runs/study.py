@@ -117,7 +117,8 @@ class Study:
         plan = self.plan(*overrides)
         data = self.data(plan)
         plan = plan.decided(data.n_classes is not None, len(data.x_train))
-        net, rows = plan.network(data.n_in, data.n_out, data.image_shape), plan.settings.batch_size
+        net = plan.network(data.n_in, data.n_out, data.image_shape, data.sequence_shape)
+        rows = plan.settings.batch_size
         n = self.seeds if seeds is None else seeds
         self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
         for seed in range(n):

@@ -64,7 +64,9 @@ def _check_targets(name: str, part: str, data: Dataset, y: Array, rows: int, dty
         expect(y.ndim == 2 and y.dtype == dtype, f"{name}: y_{part} must be (rows, n_out) of {dtype}, got {y.dtype}")
         expect(np.isfinite(y).all(), f"{name}: y_{part} has numbers that are not finite")
         return
-    expect(y.ndim == 1 and y.dtype.kind in "iu", f"{name}: y_{part} must be integers (rows,), got {y.dtype}")
+    shapes = [(rows,), (rows, *data.sequence_shape[:1])] if data.sequence_shape else [(rows,)]
+    whole = y.shape in shapes and y.dtype.kind in "iu"
+    expect(whole, f"{name}: y_{part} must be integers (rows,) or (rows, steps), got {y.dtype} of shape {y.shape}")
     inside = not rows or (y.min() >= 0 and y.max() < data.n_classes)
     expect(inside, f"{name}: y_{part} must be from 0 to {data.n_classes - 1}")
     named = len(data.class_names) == data.n_classes

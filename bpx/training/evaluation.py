@@ -54,7 +54,8 @@ def errors(net: Network, data: Dataset, x: Array, y: Array) -> dict[str, float]:
 def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: float | None) -> None:
     """Write the confusion matrix, nine predictions and, for two inputs, the decision regions to an npz file.
 
-    The nine are the worst: errors first, the least probability of the true class first. Of more classes than a figure
+    The nine are the worst: errors first, the least probability of the true class first; where every step has a label
+    there are none, and the matrix is over all steps. Of more classes than a figure
     can show, there is no confusion matrix. Of numbers, predicted and true values are written, in the units of the data.
     They are of the test part, or of the training part where there is none.
     """
@@ -63,19 +64,20 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
     arrays["part"] = np.array(part)
     probabilities = net.predict(x) if data.n_classes is not None else np.full(1, np.nan)
     if data.n_classes is not None and np.isfinite(probabilities).all():  # a diverged network decides nothing
-        predicted = probabilities.argmax(axis=1)
+        predicted = probabilities.argmax(axis=-1)
         if data.n_classes <= MAX_CONFUSION_CLASSES:
             arrays["confusion"] = np.zeros((data.n_classes, data.n_classes), np.int64)
             np.add.at(arrays["confusion"], (y, predicted), 1)
-        few = np.lexsort([probabilities[np.arange(len(y)), y], predicted == y])[:N_SAMPLES]
-        arrays |= {
-            "sample_x": data.scaler.inverse(x[few]),
-            "sample_image_shape": np.array(data.image_shape or (), np.int64),
-            "sample_true": y[few],
-            "sample_pred": predicted[few],
-            "sample_prob": probabilities[few, predicted[few]],
-            "test_accuracy": np.array(np.nan if test_accuracy is None else test_accuracy),
-        }
+        arrays["test_accuracy"] = np.array(np.nan if test_accuracy is None else test_accuracy)
+        if y.ndim == 1:
+            few = np.lexsort([probabilities[np.arange(len(y)), y], predicted == y])[:N_SAMPLES]
+            arrays |= {
+                "sample_x": data.scaler.inverse(x[few]),
+                "sample_image_shape": np.array(data.image_shape or (), np.int64),
+                "sample_true": y[few],
+                "sample_pred": predicted[few],
+                "sample_prob": probabilities[few, predicted[few]],
+            }
         if data.n_in == 2:
             arrays |= _regions(net, data, x, y)
     if data.n_classes is None:

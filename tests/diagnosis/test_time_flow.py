@@ -6,7 +6,8 @@ import pytest
 import bpx
 from bpx.diagnosis.time_flow import time_flow
 from bpx.engine import lstm, mlp, rnn
-from bpx.probes import fit_slope
+from bpx.probes import ProbeContext, ThroughTime, fit_slope
+from bpx.probes.through_time import from_last_step, recurrent_layers, state_grad_l2
 from bpx.theory import Verdict
 
 
@@ -85,9 +86,21 @@ def test_a_gradient_that_is_zero_vanishes(data):
 
 def test_the_slope_is_that_of_the_states(data):
     net = passed(rnn((28, 28), [40], 10, "tanh", recurrent_scale=0.7), *data)
-    from bpx.probes.through_time import recurrent_layers, state_grad_l2
-
     assert time_flow(net).slope == fit_slope(state_grad_l2(recurrent_layers(net)[0])).slope
+
+
+def test_of_a_loss_at_every_step_the_last_one_is_followed(data):
+    """J_T alone: the same gradient as that of a network whose loss is at the last step, though all steps have one."""
+    x, y = data
+    last = passed(rnn((28, 28), [20], 10, "tanh", recurrent_scale=0.5), x, y)
+    every = passed(rnn((28, 28), [20], 10, "tanh", recurrent_scale=0.5, loss_at="every"), x, np.tile(y, (28, 1)).T)
+    np.testing.assert_array_equal(last.parameters.theta, every.parameters.theta)
+    found = [state_grad_l2(from_last_step(net)[0]) for net in (last, every)]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    probe = ThroughTime(ProbeContext(every))
+    probe.on_gradient(0)
+    np.testing.assert_array_equal(probe.values, found[1])
+    assert time_flow(every).slope == pytest.approx(time_flow(last).slope, rel=1e-5)
 
 
 def _double(data):

@@ -38,6 +38,17 @@ def test_gradients_agree_with_differences(model, loss, train):
     assert {"W", "b", "h0"} <= names and ("c0" in names) == (model == "lstm")
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("model", MODELS)
+def test_gradients_of_a_loss_at_every_step_agree_with_differences(model, loss):
+    net = drawn(model, loss=loss, learn_start=True, loss_at="every").bind(4)
+    x, y = batch(loss, 4 * STEPS, 1)
+    check = gradcheck(net, x.repeat(STEPS, axis=1)[:4], y.reshape(4, STEPS, *y.shape[1:]))
+    assert check.passed, (check.relative, check.worst, [c for c in check.layers if not c.passed])
+    with pytest.raises(ValueError, match=r"targets must be \(4, 5\), one a step, got \(4,\)"):
+        net.cost(x[:4].repeat(STEPS, axis=1), np.zeros(4, int))
+
+
 @pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "prelu"])
 def test_every_activation_agrees_with_differences(activation):
     check = gradcheck(drawn("rnn", activation=activation).bind(4), *batch("softmax_cross_entropy"))
@@ -93,6 +104,42 @@ def test_twenty_steps_agree_with_pytorch(model):
         np.testing.assert_allclose(layer.W.value, cell.weight_hh_l0.detach().numpy().T, rtol=0, atol=1e-10)
         np.testing.assert_allclose(dense.W.value, cell.weight_ih_l0.detach().numpy().T, rtol=0, atol=1e-10)
     assert loss.item() < 1.0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_twenty_steps_of_all_settings_agree_with_pytorch(model):
+    """A loss at every step, a start that is learned, and the gradient cut after four steps of ten."""
+    steps, k, n = 10, 4, 6
+    net = drawn(model, hidden=(5,), steps=steps, truncate=k, learn_start=True, loss_at="every").bind(n)
+    torch, (cell,), out, (layer,) = torch_twin(net, model)
+    starts = [torch.tensor(getattr(layer, key).value.copy(), requires_grad=True) for key in layer.states]
+    trained = [*starts, *(p for part in (cell, out) for p in part.parameters() if p.requires_grad)]
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((n, steps, FEATURES)), rng.integers(0, OUTPUTS, (n, steps))
+    optimizer, other = sgd(lr=0.5).bind(net.parameters), torch.optim.SGD(trained, 0.5)
+    for _ in range(20):
+        cost = net.cost(x, y)
+        net.backward()
+        optimizer.propose()
+        optimizer.apply()
+        state, outputs = [s.expand(1, n, -1).contiguous() for s in starts], []
+        for piece in torch.tensor(x).split(k, dim=1):
+            h, state = cell(piece, tuple(state) if len(state) > 1 else state[0])
+            state = [s.detach() for s in (state if isinstance(state, tuple) else (state,))]
+            outputs.append(h)
+        loss = torch.nn.functional.cross_entropy(out(torch.cat(outputs, 1)).flatten(0, 1), torch.tensor(y).flatten())
+        other.zero_grad()
+        loss.backward()
+        if model == "gru":
+            cell.bias_hh_l0.grad[: 2 * cell.hidden_size] = 0
+        other.step()
+        assert cost == pytest.approx(loss.item(), abs=1e-10)
+    np.testing.assert_allclose(layer.W.value, cell.weight_hh_l0.detach().numpy().T, rtol=0, atol=1e-10)
+    for key, start in zip(layer.states, starts, strict=True):
+        np.testing.assert_allclose(getattr(layer, key).value, start.detach().numpy(), rtol=0, atol=1e-10)
+    predicted, (found, accuracy) = net.predict(x), net.evaluate(x, y)
+    z = out(torch.cat(outputs, 1)).detach().numpy()
+    assert predicted.shape == z.shape and accuracy == np.mean(predicted.argmax(-1) == y) and found < cost
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -1,0 +1,153 @@
+"""Sequences: images read row by row or pixel by pixel, the adding problem, copying, files of sequences."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bpx.data import SOURCES, DataError
+
+RNG, DOUBLE = np.random.default_rng(0), np.dtype("float64")
+
+
+def load(source, **keys):
+    return SOURCES[source](**keys).load(RNG, DOUBLE)
+
+
+def test_the_sum_of_the_two_marked_numbers():
+    data = load("adding", steps=10, n_samples=3000)
+    assert data.sequence_shape == (10, 2) and data.n_out == 1 and data.n_classes is None and not data.labels_steps
+    x = data.x_train.reshape(-1, 10, 2)
+    assert (x[:, :5, 1].sum(axis=1) == 1).all() and (x[:, 5:, 1].sum(axis=1) == 1).all()
+    marked = x[:, :, 0][x[:, :, 1] == 1].reshape(-1, 2)
+    np.testing.assert_allclose(data.y_train[:, 0], marked.sum(axis=1))
+    numbers = x[:, :, 0]
+    assert numbers.min() >= 0 and numbers.max() < 1 and numbers.mean() == pytest.approx(0.5, abs=0.01)
+    assert np.mean((data.y_train - 1) ** 2) == pytest.approx(1 / 6, rel=0.05)
+    assert "0.167" in data.notes[0]
+
+
+def test_copying_asks_for_what_was_read():
+    data = load("copying", delay=7, length=3, symbols=4, n_samples=200)
+    steps, blank = 13, 4
+    assert data.sequence_shape == (steps, 6) and data.n_classes == 5 and data.labels_steps
+    x = data.x_train.reshape(-1, steps, 6)
+    assert ((x == 0) | (x == 1)).all() and (x.sum(axis=2) == 1).all()
+    read = x.argmax(axis=2)
+    np.testing.assert_array_equal(data.y_train[:, -3:], read[:, :3])
+    assert (data.y_train[:, :-3] == blank).all() and set(np.unique(read[:, :3])) == {0, 1, 2, 3}
+    assert (read[:, 3:9] == blank).all() and (read[:, 9] == blank + 1).all() and (read[:, 10:] == blank).all()
+    assert f"{3 * math.log(4) / steps:.4f}" in data.notes[0]
+
+
+def test_an_image_is_read_by_rows_or_pixels():
+    rows, pixels = (load("digits", sequence=how) for how in ("rows", "pixels"))
+    assert rows.sequence_shape == (8, 8) and pixels.sequence_shape == (64, 1)
+    assert rows.image_shape == pixels.image_shape == (8, 8)
+    np.testing.assert_array_equal(rows.x_train, pixels.x_train)
+
+
+def test_all_images_are_permuted_alike():
+    pixels, permuted = (load("digits", sequence=how, scaling="none") for how in ("pixels", "permuted"))
+    assert permuted.sequence_shape == (64, 1) and permuted.image_shape is None
+    order = np.random.default_rng(0).permutation(64)
+    for part in ("x_train", "x_test"):
+        np.testing.assert_array_equal(getattr(permuted, part), getattr(pixels, part)[:, order])
+    assert permuted.sha256 != pixels.sha256
+
+
+def write(path, x, y, **others):
+    np.savez(path / "sequences.npz", x=x, y=y, **others)
+    return str(path / "sequences.npz")
+
+
+def test_a_file_of_sequences(tmp_path):
+    x = RNG.standard_normal((50, 6, 3)) * [1, 10, 100] + [0, 5, -7]
+    data = load("file", path=write(tmp_path, x, np.arange(50) % 2))
+    assert data.sequence_shape == (6, 3) and data.n_in == 18 and data.n_classes == 2
+    scaled = data.x_train.reshape(-1, 3)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(scaled.std(axis=0), 1)
+    raw = data.scaler.inverse(data.x_train).reshape(-1, 6, 3)
+    assert any(np.allclose(raw[0], sample) for sample in x)
+    assert "50 rows, 6 steps of 3 features, label y" in data.summary
+
+
+def test_a_file_with_a_label_at_every_step(tmp_path):
+    x, y = RNG.standard_normal((50, 6, 3)), RNG.integers(0, 4, (50, 6))
+    data = load("file", path=write(tmp_path, x, y), test_size=0)
+    assert data.labels_steps and data.n_classes == 4
+    np.testing.assert_array_equal(data.y_train, y)
+    numbers = load("file", path=write(tmp_path, x, y), task="regression", test_size=0)
+    assert numbers.n_classes is None and numbers.n_out == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "said"),
+    [
+        ("digits", {"sequence": "columns"}, "dataset.sequence must be one of rows, pixels, permuted, got columns"),
+        ("adding", {"steps": 1}, "dataset.steps must be between 2 and 100,000, got 1"),
+        ("copying", {"delay": 0}, "dataset.delay must be between 1 and 100,000, got 0"),
+        ("copying", {"length": 0}, "dataset.length must be between 1 and 100,000, got 0"),
+        ("copying", {"symbols": 1}, "dataset.symbols must be between 2 and 1,000, got 1"),
+        ("adding", {"steps": 10**5, "n_samples": 10**4}, "dataset.n_samples must be at most"),
+    ],
+)
+def test_a_wrong_value_is_one_line(source, keys, said):
+    with pytest.raises(DataError, match=said):
+        load(source, **keys)
+
+
+def test_steps_of_different_length_are_one_line(tmp_path):
+    ragged = np.empty(4, object)
+    ragged[:] = [np.zeros((3 + i, 2)) for i in range(4)]
+    with pytest.raises(DataError, match=r"x\.npy holds objects, as steps of different length do"):
+        load("file", path=write(tmp_path, ragged, np.arange(4) % 2))
+    x, y = np.ones((4, 6, 2)), np.arange(4) % 2
+    path = write(tmp_path, x, y, x_test=np.ones((4, 4, 3)), y_test=y)
+    with pytest.raises(DataError, match=r"test part are of shape \(4, 3\), those to train on \(6, 2\)"):
+        load("file", path=path)
+
+
+SEQUENCE = ("model=rnn", "model.depth=1", "model.width=4", "dataset.n_samples=50", "epochs=1", "tracking=none")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model=rnn", "dataset=moons"), "model=rnn needs sequences, and the samples of this dataset are rows of 2"),
+        (("model=convnet", "dataset=moons"), "model=convnet needs images"),
+        (
+            ("model=lstm", "dataset=digits", "model.truncate=9"),
+            "truncate must be at most the 8 steps of a sample, got 9",
+        ),
+        (("model=gru", "dataset=digits", "model.loss_at=every"), "dataset digits has no label at every step"),
+        ((*SEQUENCE, "dataset=copying"), "dataset copying has a label at every step: it needs a sequence model with"),
+        (("model=mlp", "dataset=copying"), "dataset copying has a label at every step"),
+        (("model=rnn", "dataset=digits", "model.loss_at=first"), "model.loss_at must be last or every, got first"),
+    ],
+)
+def test_what_does_not_fit_begins_nothing(called, tmp_path, words, said):
+    done = called("bpx.train", *words)
+    assert done.code == 2 and done.err.count("\n") == 1 and said in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_truncation_of_many_steps_is_known_by_the_data(called):
+    done = called("bpx.train", *SEQUENCE, "dataset=adding", "dataset.steps=120", "model.truncate=110", "probes=none")
+    assert done.code == 0, done.err
+
+
+def test_a_loss_at_every_step_from_training_to_the_saved_model(called, tmp_path):
+    from bpx.engine.model_files import load_model
+
+    words = (*SEQUENCE, "model.loss_at=every", "dataset=copying", "dataset.delay=5", "dataset.length=2")
+    done = called("bpx.train", *words, "epochs=3", "probes=light")
+    assert done.code == 0, done.err
+    assert "Through time" in done.out and "without memory the cost is" in done.out
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    data, model = load("copying", delay=5, length=2, n_samples=50), load_model(directory)
+    classes = model.classes(data.x_test)
+    assert classes.shape == (10, 9)
+    said = f"accuracy  test {100 * np.mean(classes == data.y_test):.2f} %"
+    assert said in done.out and (directory / "figures" / "confusion.png").exists()
