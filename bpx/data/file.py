@@ -155,8 +155,8 @@ class File(Source):
         wants_numbers = self.task == "regression" or (self.task == "auto" and given == "target")
         if y.ndim == 2 and samples.sequence_shape and y.shape[1] == samples.sequence_shape[0] and not wants_numbers:
             if y.dtype.kind in "iu" and labels.one_hot(y) is None:
-                found, names = labels.classes(labels.values(y.reshape(-1)), self.n_classes)
-                return "classification", found.reshape(y.shape), names
+                steps, names = labels.classes(labels.values(y.reshape(-1)), self.n_classes)
+                return "classification", steps.reshape(y.shape), names
         if y.ndim == 2:
             hot = None if wants_numbers else labels.one_hot(y)
             if hot is not None:

@@ -120,8 +120,8 @@ def joined(train: Samples, test: Samples, path: Path) -> Samples:
     elif isinstance(train.x, dict) or isinstance(test.x, dict):
         raise DataError(f"{path}: the test part must be a file of the same kind as the training part")
     elif train.sequence_shape != test.sequence_shape:
-        said = [f"{part.sequence_shape or part.x.shape[1:]}" for part in (test, train)]
-        raise DataError(f"{path}: the samples of the test part are of shape {said[0]}, those to train on {said[1]}")
+        shapes = [s.sequence_shape or x.shape[1:] for s, x in ((test, test.x), (train, train.x))]
+        raise DataError(f"{path}: the samples of the test part are of shape {shapes[0]}, those to train on {shapes[1]}")
     elif train.x.shape[1:] != test.x.shape[1:]:
         raise DataError(f"{path}: the test part has {test.x.shape[1]} features, the training part {train.x.shape[1]}")
     else:
