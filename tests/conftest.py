@@ -3,19 +3,25 @@
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+
+from bpx.config import CONF
+from bpx.tracking import library
 
 pytest_plugins = ["sweeping"]
 
@@ -39,8 +45,35 @@ def write_own_parts(folder):
     return len(files)
 
 
+@cache
+def _composed(words):
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(words))
+
+
+def composed(*words):
+    """Return the configuration that the words compose, each composition made once in a process."""
+    return deepcopy(_composed(words))
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory):
+    """Return what creates the tables of a SQLite store: MLflow's own once, which takes seconds, copies from then on."""
+    template, create = tmp_path_factory.mktemp("store") / "mlflow.db", library.create_schema
+
+    def copied(uri):
+        if not template.exists():
+            create(f"sqlite:///{template}")
+        shutil.copyfile(template, unquote(uri.removeprefix("sqlite:///")))
+
+    return copied
+
+
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path_factory):
+def alone(monkeypatch, tmp_path_factory, new_store):
+    monkeypatch.setattr(library, "create_schema", new_store)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     for name in ("BPX_DATA_DIR", "MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"):

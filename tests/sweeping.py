@@ -160,9 +160,10 @@ def database(postgres_server, request):
 
 
 @pytest.fixture
-def mlflow_server(tmp_path):
+def mlflow_server(tmp_path, new_store):
     """Start `mlflow server` on the loopback and return its address."""
     port = free_port()
+    new_store(f"sqlite:///{tmp_path}/server.db")
     words = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += [
         "--backend-store-uri",

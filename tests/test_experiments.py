@@ -57,7 +57,7 @@ def test_the_gallery_has_no_other_pictures():
     assert shown == {p.stem for p in (ROOT / "docs" / "gallery").glob("*.png")} == set(STUDIES)
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [*DEMONSTRATIONS, *(pytest.param(name, marks=pytest.mark.slow) for name in CLASSICS)])
 def test_the_gallery_is_drawn_and_worded_from_its_data(name, tmp_path):
     data, _ = published(name)
     kept = tmp_path / data.name

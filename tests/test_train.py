@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from conftest import DATA, ROOT
-from hydra import compose, initialize_config_dir
+from conftest import DATA, ROOT, composed
 
 from bpx import records
 from bpx.config import CONF, UserError, make_plan
@@ -18,11 +17,6 @@ from bpx.config.plan import EXAMPLE
 from bpx.runs.console import Console
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
 
 
 @pytest.mark.parametrize(

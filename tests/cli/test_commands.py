@@ -138,13 +138,14 @@ def test_what_is_wrong_is_known_before_anything_is_made(words, said, called):
 
 
 def test_words_may_stand_before_and_behind_m(called):
-    done = called("bpx.train", "tracking=none", "probes=none", "max_steps=1", "-m", "seed=1,2", "progress=false")
+    words = ["tracking=none", "tracking.figures=false", "probes=none", "max_steps=1"]
+    done = called("bpx.train", *words, "-m", "seed=1,2", "progress=false")
     assert (done.code, done.err) == (0, "") and done.out.count("record ") == 3  # two runs and their parent
 
 
 def test_a_key_of_a_swept_option_is_looked_for_in_the_option(called):
-    words = ["optimizer=momentum,nesterov", "optimizer.momentum=0.5", "tracking=none", "probes=none", "max_steps=1"]
-    done = called("bpx.train", "-m", *words)
+    words = ["optimizer=momentum,nesterov", "optimizer.momentum=0.5", "probes=none", "max_steps=1"]
+    done = called("bpx.train", "-m", "tracking=none", "tracking.figures=false", *words)
     assert (done.code, done.err) == (0, "") and done.out.count("record ") == 2
 
 

@@ -1,34 +1,25 @@
 """python -m bpx.theory: its table, its picture, and its errors in one line."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
+from conftest import call
 from matplotlib.image import imread
 
 from bpx.cli.command import terminal
 
 
 def theory(directory, *overrides):
-    env = os.environ | {"COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
-        [sys.executable, "-m", "bpx.theory", *overrides],
-        cwd=directory,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    return call(directory, "bpx.theory", *overrides, env={"COLUMNS": "120"})
 
 
 def test_table_and_phase_diagram(tmp_path):
     done = theory(tmp_path, "activation=tanh", "initializer.sigma_w=2", "model.depth=30")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for number in ("2.12147", "1.36267", "exploding"):
-        assert number in done.stdout
+        assert number in done.out
     (picture,) = (tmp_path / "outputs" / "theory").glob("*.png")
-    assert picture.name in done.stdout
+    assert picture.name in done.out
     assert imread(picture).std() > 0.1
 
 
@@ -43,8 +34,8 @@ def test_table_and_phase_diagram(tmp_path):
 )
 def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, override, text):
     done = theory(tmp_path, override)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1 and text in done.stderr
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1 and text in done.err
 
 
 def test_one_layer_has_no_slope(capsys):
@@ -63,7 +54,7 @@ WIDTHS = [1024, 512, 256, 128, 64, 32, 16, 8]
 
 def rows(done):
     """Return the table's rows: label to value."""
-    cells = (line.strip("│ \n").split("│") for line in done.stdout.splitlines() if line.startswith("│"))
+    cells = (line.strip("│ \n").split("│") for line in done.out.splitlines() if line.startswith("│"))
     return {label.strip(): value.strip() for label, value in cells}
 
 
@@ -88,4 +79,4 @@ def test_layers_of_several_sigma_w_have_no_fixed_point(tmp_path):
     done = theory(tmp_path, f"model.hidden={WIDTHS}", "initializer=normal", "initializer.std=0.05", "activation=tanh")
     found = rows(done)
     assert found["σw, σb"].startswith("0.2 to 1.6") and "χ₁: factor of ‖δ‖² per layer" not in found
-    assert "no phase diagram" in done.stdout and found["verdict"] == "vanishing"
+    assert "no phase diagram" in done.out and found["verdict"] == "vanishing"

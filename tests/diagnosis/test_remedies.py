@@ -10,11 +10,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, composed
 
 import bpx
-from bpx.config import CONF, make_plan, spawn_rngs
+from bpx.config import make_plan, spawn_rngs
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies, share_apart
@@ -24,11 +23,6 @@ from bpx.runs.run import train_run
 from bpx.theory import critical_sigma_w, slope_verdict
 
 benchmark = runpy.run_path(str(ROOT / "benchmarks" / "remedies.py"))
-
-
-def composed(*words):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(words))
 
 
 @cache

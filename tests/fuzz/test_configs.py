@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from conftest import call
-from hydra import compose, initialize_config_dir
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from bpx import records
 from bpx.config import CONF, flatten
+from bpx.config.tree import load_option
 
 GROUPS = {
     folder.name: sorted(p.stem for p in folder.glob("*.yaml"))
@@ -37,14 +37,15 @@ VALUES = [*NUMBERS, *WORDS, *LISTS]
 SIGNS = ["", "", "", "", "+", "++", "~"]
 
 
-def keys_of(*words):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return set(flatten(compose("config", overrides=list(words))))
+def keys_of(group, option):
+    keys = flatten(load_option(group, option)).keys() - {"defaults"}
+    return {f"{group}.{key}".strip(".") for key in keys}
 
 
+OPTIONS = [*GROUPS.items(), ("tracking", ["mlflow"]), ("dataset", ["digits"])]
 KEYS = sorted(
     key
-    for key in keys_of().union(*(keys_of(f"{g}={o}") for g, options in GROUPS.items() for o in options))
+    for key in keys_of("", "config").union(*(keys_of(g, o) for g, options in OPTIONS for o in options))
     if key not in SIZES and not key.startswith(OUTSIDE) and key not in GROUPS
 )
 KEYS += ["model._target_", "activation._target_", "nothing", "optimizer.nothing", "hydra.verbose"]
@@ -105,12 +106,19 @@ QUIET = {
 }
 
 
-@settings(max_examples=200, derandomize=True, **QUIET)
+@settings(max_examples=30, derandomize=True, **QUIET)
 @given(**EVERY)
 @example(**NONE | {"changes": [("", "model.width", "2147483648")]})
 @example(**NONE | {"changes": [("", "model.depth", "9999999999999999999")]})
 @example(**NONE | {"groups": {"probes": "full", "model": "residual_mlp"}, "dataset": "gaussian"})
 def test_any_command_line(groups, dataset, changes, sweep):
+    check(groups, dataset, changes, sweep)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, derandomize=True, **QUIET)
+@given(**EVERY)
+def test_any_of_more_command_lines(groups, dataset, changes, sweep):
     check(groups, dataset, changes, sweep)
 
 
