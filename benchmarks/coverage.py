@@ -60,7 +60,7 @@ def batch(rng: np.random.Generator, data: str, loss: str):
 
 def draw(seed: int, activation: str, normalization: str, model: str, loss: str, data: str, shape: str):
     """Return the measured slope and theory's prediction of one network."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 1))  # the network draws from (seed,)
     x, y = batch(rng, data, loss)
     depth, width = map(int, shape.split("x"))
     net = (mlp if model == "mlp" else residual_mlp)(

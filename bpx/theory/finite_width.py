@@ -104,6 +104,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     held = net.role.holds_length  # the length of z, for every sample
     kappa, weight = ends.kappa, min(ends.uneven / B, 1.0)
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
+    known = _known(net, q)
     lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 else None
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
@@ -153,8 +154,9 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                     keep_prob=net.keep_prob,
                     weights=(at.weight, weight),
                     orthogonal=net.orthogonal,
-                    held=_held(net, length),
-                ),
+                    held=_held(net, length, known=float(known[layer])),
+                )
+                - _of_scale(net, layer, length),
                 dln_q=s.dln_q,
                 forward_share=s.forward_share,
                 dln_chi=dln_chi,
@@ -232,10 +234,11 @@ def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward])
     rho = np.eye(L)  # of one unit's z in two layers
     if net.residual:
         rho = np.sqrt(np.minimum.outer(lengths, lengths) / np.maximum.outer(lengths, lengths))
+    known = _known(net, q)
+    both = np.outer(known, known)
     if held:
-        known = lengths[0] / lengths if net.residual else np.eye(L)[0]  # q1 is measured
         alike = (weight + (1 - weight) * rms * rms)[earlier]
-        found[2] = 2 * alike * (rho * rho - np.outer(known, known)) / n
+        found[2] = 2 * alike * (rho * rho - both) / n
     if not net.residual:
         return found
     length = net.activation_variance(math.exp(float(np.log(lengths).mean())))
@@ -244,30 +247,56 @@ def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward])
     for at, name, i, j in ((0, "A22", 0, 0), (1, "D22", 1, 1), (4, "AD22", 0, 1)):
         table = [getattr(m, name) for m in tables]
         own, pair = (
-            np.interp(r, CORRELATIONS, table) - 1 - out[0, i] * out[0, j] * r - out[1, i] * out[1, j] * r * r
-            for r in (rho, rho * rms[earlier])
+            np.interp(rho * c, CORRELATIONS, table)
+            - 1
+            - out[0, i] * out[0, j] * rho * c
+            - out[1, i] * out[1, j] * c * c * (rho * rho if net.normalizes else both)
+            for c in (np.ones((L, L)), rms[earlier])
         )
         found[at] = (weight[earlier] * own + (1 - weight[earlier]) * pair) / n[earlier]
         np.fill_diagonal(found[at], 0.0)
     return found
 
 
-def _held(net: Architecture, q: float) -> Array:
+def _known(net: Architecture, q: Sequence[float]) -> Array:
+    """Return what share (L,) of a layer's mean z**2 is that of the first layer, which is measured."""
+    return q[0] / np.array(q) if net.residual else np.eye(len(q))[0]
+
+
+def _held(net: Architecture, q: float, known: float = 1.0) -> Array:
     """Return the Hermite coefficients (2, 2) of phi**2 / A and phi'**2 / D that do not fluctuate; z has variance ``q``.
 
-    The first ones where layer normalization holds the mean of z, the second ones where a normalization holds its
-    length; orthogonal weights hold it forward alone.
+    The first ones where layer normalization holds the mean of z. The second ones, of its length, where a normalization
+    holds it; without one the share that is ``known``; orthogonal weights hold it forward.
     """
     f, found = net.activation, np.zeros((2, 2))
     u, z, w = rule(q, f.kinks)
     a, d = phi(f, u) ** 2, dphi(f, u) ** 2
     scaled = np.stack([a / max(float(w @ a), 1e-300), d / max(float(w @ d), 1e-300)])
+    length = scaled @ (w * (z * z - 1)) / math.sqrt(2)
     if net.role.holds_mean:
         found[0] = scaled @ (w * z)
     if net.role.holds_length:
-        found[1] = scaled @ (w * (z * z - 1)) / math.sqrt(2)
-    elif net.orthogonal:
-        found[1, 0] = scaled[0] @ (w * (z * z - 1)) / math.sqrt(2)
+        found[1] = length
+    elif not net.normalizes:
+        found[1] = length * known
+    if net.orthogonal and not net.role.holds_length:
+        found[1, 0] = length[0]
+    return found
+
+
+def _of_scale(net: Architecture, layer: int, q: float) -> Array:
+    """Return the part of a layer's covariance that the scale of its weights has, which is measured: 2 / (n_in n_out).
+
+    Of the weights before ``layer`` in the length of z, of variance ``q``, and of those behind it in W^T delta.
+    """
+    n, found = net.hidden[layer], np.zeros((2, 2))
+    if net.orthogonal:
+        return found
+    if layer and not net.normalizes:
+        length = _held(net, q)[1]
+        found += np.outer(length, length) / (n * net.inputs(layer))
+    found[1, 1] += 2 / (n * net.fans[layer + 2])
     return found
 
 
