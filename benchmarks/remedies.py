@@ -54,7 +54,9 @@ def composition(number: int) -> list[str]:
     initializer = one(INITIALIZERS)
     words = [f"seed={number}", f"activation={one(list(ACTIVATIONS))}", f"initializer={initializer}"]
     if rng.random() < 0.75:
-        words += [f"model={one(DENSE)}", f"model.depth={between(3, 60)}", f"model.width={between(5, 300)}"]
+        depth, width = between(3, 60), between(5, 300)
+        width += width % 2 * (initializer == "looks_linear")  # it takes even widths
+        words += [f"model={one(DENSE)}", f"model.depth={depth}", f"model.width={width}"]
     else:
         model = one(OF_POSITIONS)
         words += [f"model={model}", f"model.depth={between(3, 10)}", f"model.width={4 * between(2, 12)}"]
@@ -114,12 +116,11 @@ def look(number: int) -> dict[str, Any]:
     words = composition(number)
     seen: dict[str, Any] = {"number": number, "words": " ".join(words)}
     try:
-        plan = make_plan(compose(*words))
+        plan, rngs = make_plan(compose(*words)), spawn_rngs(number)
+        data = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
+        net = build_network(plan, data, rngs)
     except UserError as error:
         return seen | {"error": str(error)}
-    rngs = spawn_rngs(number)
-    data = plan.source.load(rngs["data"], np.dtype(plan.settings.dtype))
-    net = build_network(plan, data, rngs)
     net.cost(data.x_train[: net.batch], data.y_train[: net.batch])
     net.backward()
     prediction = predict_network(net, band=False)[-1]
