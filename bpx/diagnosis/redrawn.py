@@ -19,6 +19,7 @@ from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.models import build
 from bpx.engine.network import Network
 from bpx.engine.normalization import make_normalization
+from bpx.engine.recurrent import Recurrent
 from bpx.engine.spec import NetworkSpec
 from bpx.theory import critical_sigma_w
 
@@ -47,12 +48,15 @@ def _draws(net: Network, key: str, value: str) -> Iterator[Network]:
     assert net.last_batch is not None and net.spec is not None
     x, y = net.last_batch
     number = 0
-    weights = [dense.W.value for dense in net.dense]
-    if key != "initializer" and not all(drawn_at_random(W) or orthogonal(W) for W in weights):
+    before = _with_weights(net)
+    if key != "initializer" and not all(drawn_at_random(W) or orthogonal(W) for W in (at.W.value for at in before)):
         return
     try:
         new = build(_changed(net.spec, key, value))
-        biases = [dense.b.value for dense in net.dense[:-1] if dense.b is not None]
+        after = _with_weights(new)
+        if key != "initializer" and [at.W.shape for at in after] != [at.W.shape for at in before]:
+            return
+        biases = [_bias(dense) for dense in net.dense[:-1] if dense.b is not None]
         bias_std = root_mean_square(np.concatenate(biases)) if biases else 0.0
         initializer = _initializer(new, value, bias_std) if key == "initializer" else None
     except ValueError:
@@ -62,8 +66,8 @@ def _draws(net: Network, key: str, value: str) -> Iterator[Network]:
         draw, masks = np.random.SeedSequence((len(net.dense), number)).spawn(2)
         rng = np.random.default_rng(draw)
         if initializer is None:
-            for dense, like in zip(new.dense, net.dense, strict=True):
-                _draw_like(dense, like, bias_std, rng)
+            for layer, like in zip(after, before, strict=True):
+                _draw_like(layer, like, bias_std, rng)
         else:
             new.initialize(initializer, rng)
         new.bind(len(x), np.random.default_rng(masks))
@@ -94,16 +98,32 @@ def _initializer(net: Network, name: str, bias_std: float) -> Initializer:
     return LecunNormal(sigma_w=sigma_w, bias_std=bias_std)
 
 
-def _draw_like(dense: Dense, like: Dense, bias_std: float, rng: np.random.Generator) -> None:
-    """Draw a Dense at the scale of another of its shape, orthogonal where that one is."""
-    W = dense.W.value
-    if orthogonal(like.W.value):
-        Orthogonal()(rng, W)
-        W *= root_mean_square(like.W.value) / root_mean_square(W)
-    else:
-        W[...] = rng.standard_normal(W.shape) * root_mean_square(like.W.value)
-    if dense.b is not None:
-        dense.b.value[...] = rng.standard_normal(dense.b.shape) * bias_std
+def _with_weights(net: Network) -> list[Dense | Recurrent]:
+    return [layer for layer in net.layers() if isinstance(layer, (Dense, Recurrent))]
+
+
+def _bias(dense: Dense) -> Array:
+    """Return the drawn part of a Dense's bias (n_out,)."""
+    assert dense.b is not None
+    return np.asarray(dense.b.value - np.asarray(dense.bias_start)) if len(dense.bias_start) else dense.b.value
+
+
+def _draw_like(layer: Dense | Recurrent, like: Dense | Recurrent, bias_std: float, rng: np.random.Generator) -> None:
+    """Draw a layer at the scale of another of its shape, orthogonal where that one is; recurrent weights by gates."""
+    if isinstance(layer, Recurrent) and layer.recurrent != "same":
+        return layer.draw(LecunNormal(), rng)  # which it has no use for
+    gates = layer.gates if isinstance(layer, Recurrent) else 1
+    for W, old in zip(*(np.split(at.W.value, gates, axis=1) for at in (layer, like)), strict=True):
+        if orthogonal(old):
+            Orthogonal()(rng, W)
+            W *= root_mean_square(old) / root_mean_square(W)
+        else:
+            W[...] = rng.standard_normal(W.shape) * root_mean_square(old)
+    if isinstance(layer, Dense) and layer.b is not None:
+        layer.b.value[...] = rng.standard_normal(layer.b.shape) * bias_std
+        if len(layer.bias_start):
+            layer.b.value += np.asarray(layer.bias_start, layer.b.value.dtype)
+    return None
 
 
 def _standard(x: Array) -> bool:

@@ -15,6 +15,7 @@ from bpx.engine.recurrent import Recurrence, Recurrent
 from bpx.probes import fit_slope
 from bpx.probes.through_time import from_last_step, recurrent_layers, state_grad_l2
 from bpx.theory import Verdict, mean_field, slope_verdict
+from bpx.theory.meanfield import MAX_SIGMA
 
 
 @final
@@ -111,8 +112,8 @@ def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, s
     layers = list(net.layers())
     sums = layers[layers.index(cell) - 1].y
     drive = float(np.asarray(sums, np.float64).var(axis=-1).mean())
-    if not (sigma_w > 0 and math.isfinite(sigma_w) and math.isfinite(drive)):
-        return None, "the recurrent weights are zero or not finite"
+    if not (0 < sigma_w <= MAX_SIGMA and drive <= MAX_SIGMA**2):
+        return None, "the recurrent weights are zero, or a length leaves the range of numbers"
     field = mean_field(cell.function, sigma_w, math.sqrt(drive))
     if not (field.chi_1 > 0 and math.isfinite(field.chi_1)):
         return None, "the recurrent map has no fixed point"

@@ -15,6 +15,7 @@ from matplotlib.text import Text
 import bpx
 from bpx.diagnosis.redrawn import FromSpec
 from bpx.engine import mlp, residual_mlp, sgd
+from bpx.engine.models import lstm, rnn
 
 
 def batch(n=40, n_in=30):
@@ -149,3 +150,19 @@ def test_where_nothing_comes_through_in_any_trial_it_is_said():
     f = bpx.diagnose(mlp(30, [1] * 5, 5, "relu", seed=0), *batch())
     assert f.trials == {} and "Cause: no single part: with each taken out nothing comes through." in f.sentence
     assert "less than one unit of layer_01 carries delta" in f.sentence and "saturated:" not in f.sentence
+
+
+@pytest.mark.parametrize(("recurrent", "model"), [("same", rnn), ("orthogonal", rnn), ("same", lstm)])
+def test_recurrent_weights_and_gate_biases_are_redrawn_as_they_were(recurrent, model):
+    net = model((5, 3), [20], 4, "tanh", recurrent=recurrent, recurrent_scale=0.5).bind(8)
+    net.cost(np.random.default_rng(0).standard_normal((8, 5, 3)).astype(np.float32), np.arange(8) % 4)
+    net.backward()
+    drawn = next(FromSpec(net)("activation", "relu" if model is rnn else "sigmoid").draws)
+    for was, now in zip(net.parameters, drawn.parameters, strict=True):
+        if was.name.endswith(".W"):
+            assert np.std(now.value) == pytest.approx(np.std(was.value), rel=0.15)
+            assert not np.array_equal(now.value, was.value)
+        else:
+            assert np.array_equal(now.value, was.value), was.name
+    assert FromSpec(net)("initializer", "orthogonal") is not None
+    assert not list(FromSpec(net)("model", "gru").draws)  # weights of other shapes: at what scale?
