@@ -198,7 +198,7 @@ class Execution:
         self.state.latest = kept | metrics
         self.tracker.log(record.step, record.epoch, metrics)
         self.console.show(record, metrics)
-        if record.nonfinite is None:
+        if record.nonfinite is None and any(reading.probe == "scales" for reading in record.measured):
             self.live.observe(record.step, measurement.writer, measurement.about)
         if self.watcher and record.nonfinite is None:
             self.state.pruned = bool(self.watcher.observed(metrics))  # a pruner may return NumPy's

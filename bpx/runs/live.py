@@ -45,7 +45,7 @@ class LivePictures:
         self._thread: threading.Thread | None = None
 
     def observe(self, step: int, rows: Rows, about: Json) -> None:
-        """Begin to draw the record of ``step`` if a picture is due, and there is time for it."""
+        """Begin to draw ``step``, at which the layers were measured, if a picture is due and there is time for it."""
         self._first, self._last = step if self._first is None else self._first, step
         due = self._wanted and step >= self._next and self.count < MAX_PICTURES
         if not due or (self._thread is not None and self._thread.is_alive()):

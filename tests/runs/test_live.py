@@ -8,8 +8,10 @@ import pytest
 
 from bpx.runs import live
 from bpx.runs.live import LivePictures
+from bpx.runs.outputs import Outputs
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.tracking import LocalTracker
 
 
 class Taker:
@@ -88,6 +90,19 @@ def test_a_run_too_short_has_its_first_and_its_last_record(tmp_path, drawn):
     assert drawn == []
     pictures.close(NoRows(), {})
     assert drawn == [0, 99]
+
+
+def test_each_picture_shows_its_own_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "SHARE", 1e9)
+    monkeypatch.setattr(LocalTracker, "takes_images", True)
+    drawn = []
+    monkeypatch.setattr(LivePictures, "_draw", lambda self, step, part: drawn.append((step, part.records())))
+    words = ["model.depth=1", "model.width=4", "epochs=3", "tracking=none", "tracking.model=false", "progress=false"]
+    for name, returned in (("draw_figures", {}), ("write_report", "")):
+        monkeypatch.setattr(Outputs, name, lambda *_, returned=returned: returned)
+    train_run(compose(*words), "r", tmp_path, words, quiet=True)
+    assert [step for step, _ in drawn] == [int(r.select(quantity="delta_l2").step.max()) for _, r in drawn]
+    assert len(drawn) > 4
 
 
 @pytest.mark.slow
