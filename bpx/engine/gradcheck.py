@@ -175,17 +175,15 @@ def gradcheck(
 
     checks: list[TensorCheck] = []
     errors: list[Array] = []
-    start = 0
     for p in replica.parameters:
         chosen = np.arange(p.size)
         if entries is not None and p.size > entries:
             chosen = np.sort(rng.choice(p.size, entries, replace=False))
-        places = start + chosen
+        places = p.part.start + chosen
         slopes = [difference(1.0, epsilon * max(1.0, abs(float(theta[i]))), int(i)) for i in places]
         check, error = _compare(p, chosen, grad[places], slopes, floor)
         checks.append(check)
         errors.append(error)
-        start += p.size
     n, a = (np.concatenate([getattr(check, kind) for check in checks]) for kind in ("numeric", "analytic"))
     tolerance = _tolerance(floor, np.concatenate(errors), n, a)
     passed = check_layers(replica, x, y, train, rng)

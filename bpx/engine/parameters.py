@@ -21,12 +21,15 @@ class Parameter:
         Whether it is a weight matrix, which decays.
     start : float
         What its entries are before they are initialized.
+    part : slice
+        Where its entries lie in theta, and in any vector laid out like it.
     """
 
-    __slots__ = ("grad", "is_weight", "name", "shape", "start", "value")
+    __slots__ = ("grad", "is_weight", "name", "part", "shape", "start", "value")
 
     value: Array
     grad: Array
+    part: slice
 
     def __init__(self, name: str, shape: tuple[int, ...], is_weight: bool, start: float = 0.0) -> None:
         self.name, self.shape, self.is_weight, self.start = name, shape, is_weight, start
@@ -90,11 +93,7 @@ class ParameterVector:
 
     def views(self, vector: Array) -> Arrays:
         """Return a vector laid out like theta (an update, a direction) as named tensors."""
-        out, start = {}, 0
-        for p in self.tensors:
-            out[p.name] = vector[start : start + p.size].reshape(p.shape)
-            start += p.size
-        return out
+        return {p.name: vector[p.part].reshape(p.shape) for p in self.tensors}
 
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self.tensors)
@@ -106,6 +105,8 @@ class ParameterVector:
         return next(p for p in self.tensors if p.name == name)
 
     def _view(self) -> None:
-        values, grads = self.views(self.theta), self.views(self.grad)
+        start = 0
         for p in self.tensors:
-            p.value, p.grad = values[p.name], grads[p.name]
+            p.part = slice(start, start + p.size)
+            p.value, p.grad = self.theta[p.part].reshape(p.shape), self.grad[p.part].reshape(p.shape)
+            start = p.part.stop

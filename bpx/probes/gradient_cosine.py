@@ -29,11 +29,10 @@ class GradientCosine(Probe):
 
     def on_gradient(self, step: int) -> None:
         """Compare with the gradient kept, if it is the last step's, and keep this one."""
-        grad, start = self.net.parameters.grad, 0
+        grad = self.net.parameters.grad
         for i, layer in enumerate(self.layers):
-            part = slice(start, start + layer.dense.W.size)
+            part = layer.dense.W.part
             self.values[i] = cosine(grad[part], self.before[part]) if self.at == step - 1 >= 0 else math.nan
-            start = part.stop
         np.copyto(self.before, grad[: len(self.before)])
         self.at = step
 

@@ -28,9 +28,8 @@ class LostUpdates(Probe):
 
     def on_update(self, optimizer: Optimizer) -> None:
         """Count the steps that rounding swallows."""
-        u, factor, start = optimizer.u, optimizer.factor, 0
+        u, factor = optimizer.u, optimizer.factor
         for row, layer in zip(self.table, self.layers, strict=True):
             W = layer.dense.W.value.reshape(-1)
-            direction = u[start : start + W.size]
+            direction = u[layer.dense.W.part]
             row[0] = np.count_nonzero((W + factor * direction == W) & (direction != 0)) / W.size
-            start += W.size

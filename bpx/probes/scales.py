@@ -82,13 +82,11 @@ class Scales(Probe):
 
     def on_update(self, optimizer: Optimizer) -> None:
         """Measure the proposed update."""
-        scale, u, start = abs(optimizer.factor), optimizer.u, 0
+        scale, u = abs(optimizer.factor), optimizer.u
         for row, layer in zip(self.table, self.layers, strict=True):
-            size = layer.dense.W.size
             # a direction that is the gradient itself need not be measured twice
-            step = scale * (row[DW] if optimizer.rescales_only else norm(u[start : start + size]))
+            step = scale * (row[DW] if optimizer.rescales_only else norm(u[layer.dense.W.part]))
             row[UPDATE] = step / row[W] if row[W] > 0 else math.nan
-            start += size  # weights lie first in theta, in network order
 
     def _saturation(self, activation: Activation) -> float:
         x, function = activation.x, activation.function

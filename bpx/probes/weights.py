@@ -30,14 +30,12 @@ class Weights(Probe):
 
     def on_gradient(self, step: int) -> None:
         """Decompose every W in float64."""
-        start = 0
         for row, layer in zip(self.table, self.layers, strict=True):
             W = np.asarray(layer.dense.W.value, np.float64)
-            W0 = self.initial[start : start + W.size]
+            W0 = self.initial[layer.dense.W.part]
             row[:] = math.nan
             if np.isfinite(W).all():
                 row[0] = np.linalg.norm(W, 2)
                 row[1] = (norm(W.reshape(-1)) / row[0]) ** 2 if row[0] > 0 else math.nan
                 base = norm(np.asarray(W0, np.float64))
                 row[2] = norm(W.reshape(-1) - W0) / base if base > 0 else math.nan
-            start += W.size

@@ -298,6 +298,32 @@ def test_weights():
         at += W.size
 
 
+def test_every_w_is_found_where_recurrent_weights_lie_between():
+    rng = np.random.default_rng(0)
+    net, x, y = rnn((4, 5), [6, 6], 3, seed=1).bind(8), rng.standard_normal((8, 4, 5), "f"), rng.integers(0, 3, 8)
+    assert as_layer(net, look("weights", net, x, y)[0], "distance_from_init") == [0] * 3
+    scales, _, optimizer = look("scales", net, x, y, adam(1e-8))
+    named = net.parameters.views(optimizer.u.copy())
+    lost = look("updates", net, x, y, adam(1e-8))[0]
+    net.cost(x, y)
+    net.backward()
+    first = [dense.W.grad.copy() for dense in net.dense]
+    cosines = look("direction", net, x, y, adam(0.1), steps=2)[0]
+    net.cost(x, y)
+    net.backward()
+    for i, dense in enumerate(net.dense):
+        g = dense.W.grad
+        cosine = (first[i] * g).sum() / np.linalg.norm(first[i]) / np.linalg.norm(g)
+        assert as_layer(net, cosines, "gradient_cosine")[i] == pytest.approx(cosine, rel=1e-5)
+    net = rnn((4, 5), [6, 6], 3, seed=1).bind(8)
+    for i, dense in enumerate(net.dense):
+        W, u = dense.W.value, named[dense.W.name]
+        ratio = abs(optimizer.factor) * np.linalg.norm(u) / np.linalg.norm(W)
+        assert as_layer(net, scales, "update_ratio")[i] == pytest.approx(ratio, rel=1e-5)
+        same = (W + optimizer.factor * u == W) & (u != 0)
+        assert as_layer(net, lost, "lost_updates")[i] == pytest.approx(np.mean(same))
+
+
 def test_histograms_count_everything_once():
     edges = bin_edges()
     v = np.concatenate([[0, 0, np.nan, -np.inf, 1e-30, -1e7], np.random.default_rng(0).standard_normal(1000) * 1e-3])
