@@ -62,8 +62,8 @@ class Batches:
         while self.position < len(self.order):
             rows = self.order[self.position : self.position + size]
             x, y = (self._x, self._y) if len(rows) == size else (self._x[: len(rows)], self._y[: len(rows)])
-            np.take(self.x, rows, axis=0, out=x, mode="clip")  # other modes make a copy
-            np.take(self.y, rows, axis=0, out=y, mode="clip")
+            self.x.take(rows, axis=0, out=x, mode="clip")  # other modes make a copy
+            self.y.take(rows, axis=0, out=y, mode="clip")
             self.position += len(rows)
             yield x, y
 

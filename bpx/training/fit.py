@@ -106,19 +106,21 @@ def fit(
             yield record({}, nonfinite=trace(net, optimizer, p.step, J))
             return
         net.backward()
-        if not math.isfinite(shifts.sum()) and not np.isfinite(shifts).all():
+        if not math.isfinite(np.add.reduce(shifts)) and not np.isfinite(shifts).all():
             yield record({}, nonfinite=trace(net, optimizer, p.step, J, backward=True))
             return
         p.total += J
         p.count += 1
         looking, reported = probe_set.at(p.step), report(p.step)
-        with interruptible():
-            for probe in looking:
-                probe.on_gradient(p.step)
+        if looking:
+            with interruptible():
+                for probe in looking:
+                    probe.on_gradient(p.step)
         optimizer.propose()
-        with interruptible():
-            for probe in looking:
-                probe.on_update(optimizer)
+        if looking:
+            with interruptible():
+                for probe in looking:
+                    probe.on_update(optimizer)
         if reported or looking:
             metrics = {"lr": optimizer.lr} if reported else {}
             if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
