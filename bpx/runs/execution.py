@@ -233,11 +233,12 @@ class Execution:
         assert finding is not None
         log.info("finding: %s", finding)
         self.console.found(finding)
-        self.tracker.tag("bpx.verdict", finding.verdict)
-        if finding.verdict_time is not None:
-            self.tracker.tag("bpx.verdict_time", finding.verdict_time)
-        self.tracker.tag("bpx.finding", finding.sentence)
-        self.tracker.tag("mlflow.note.content", finding.sentence)
+        with self.tracker.together():
+            self.tracker.tag("bpx.verdict", finding.verdict)
+            if finding.verdict_time is not None:
+                self.tracker.tag("bpx.verdict_time", finding.verdict_time)
+            self.tracker.tag("bpx.finding", finding.sentence)
+            self.tracker.tag("mlflow.note.content", finding.sentence)
 
     def _close(self, event: NonFinite | None) -> RunResult:
         """Evaluate and judge the network, leave the outputs, and report."""
@@ -278,18 +279,19 @@ class Execution:
             if why := outputs.write_report(outcome):
                 self.console.note(f"the report could not be written: {why}")
         outputs.write_model(self.net, data)
-        tracker.tag("bpx.verdict_final", measurement.final.verdict)
-        if measurement.sentences:
-            ended = f"{outcome}, stopped for it is {stopped}" if stopped else outcome
-            tracker.tag("bpx.finding", " ".join(measurement.sentences))
-            tracker.tag("mlflow.note.content", "\n\n".join([*measurement.sentences, f"Outcome: {ended}."]))
         log.info("final: %s %s", measurement.final.verdict, measurement.final.sentence)
         log.info("outcome %s: %s", outcome, ", ".join(f"{k} {v:.6g}" for k, v in final.items()))
         outputs.close_log()
-        outputs.hand_over()
-        if tracker.model:
-            tracker.save_model(self.job.directory, data)
-        tracker.conclude(outcome)
+        with tracker.together():
+            tracker.tag("bpx.verdict_final", measurement.final.verdict)
+            if measurement.sentences:
+                ended = f"{outcome}, stopped for it is {stopped}" if stopped else outcome
+                tracker.tag("bpx.finding", " ".join(measurement.sentences))
+                tracker.tag("mlflow.note.content", "\n\n".join([*measurement.sentences, f"Outcome: {ended}."]))
+            outputs.hand_over()
+            if tracker.model:
+                tracker.save_model(self.job.directory, data)
+            tracker.conclude(outcome)
         outputs.write_result(outcome, stopped, data, final, measurement.finding, measurement.final)
         self.checkpoints.discard()
         tracker.finish(outcome)

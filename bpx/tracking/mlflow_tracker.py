@@ -7,7 +7,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,6 +189,10 @@ class MLflowTracker(Tracker):
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
         """Keep the finite ones of ``metrics`` at a step, with the system's where they are due, and return them."""
         return super().log(step, epoch, metrics | (self._system.sample() if self._system else {}))
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a context in which what is told goes to the disk at its end, at once."""
+        return nullcontext() if self._spool is None else self._spool.together()
 
     def tag(self, key: str, value: str) -> None:
         """Set a tag of the run."""

@@ -11,6 +11,8 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ class Spool:
         self.todo: list[list[Any]] = []
         self.changed = time.monotonic()
         self._lock = threading.Lock()
+        self._held = False
 
     @classmethod
     def load(cls, directory: Path) -> Spool:
@@ -74,7 +77,18 @@ class Spool:
         """Put a job, a kind and its JSON arguments, at the end."""
         with self._lock:
             self.todo.append(list(job))
-            self._save()
+            if not self._held:
+                self._save()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the jobs that are added meanwhile at once: every write waits for the disk twice."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self.save()
 
     def done(self, n: int) -> None:
         """Take the first ``n`` jobs off."""

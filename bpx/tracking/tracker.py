@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -210,6 +211,10 @@ class Tracker:
         before = self._logged.get((step, key))
         self.differing += before is not None and before != value and not key.startswith(("time/", "system/"))
         return before is not None
+
+    def together(self) -> AbstractContextManager[None]:
+        """Return a context in which what is told goes to the disk at its end, at once."""
+        return nullcontext()
 
     def tag(self, key: str, value: str) -> None:
         """Attach a word to the run."""
