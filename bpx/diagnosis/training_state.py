@@ -146,7 +146,7 @@ class TrainingState:
         alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
         verdict, factor = known.verdict, known.factor
         state = ", and ".join(alarms[name].sentence for name in _DEAD_RULES if name in alarms)
-        if factor is not None:
+        if factor is not None and verdict != Verdict.DEAD:  # dead in a branch, the main path has a slope
             flow = RULES[verdict].sentence if verdict in RULES else "gradients are healthy, ×{values} per layer"
             state = f"{state}, " * bool(state) + flow.format(values=f"{factor:.3g}")
         first = (*_DEAD_RULES, *_SLOPE_RULES, "not learned")

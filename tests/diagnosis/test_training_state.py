@@ -189,6 +189,13 @@ def test_a_run_is_stopped_by_two_records_in_succession():
     assert last.final("finished", {}).step == 1 and last.stop(("stalled",)) == ""
 
 
+def test_a_dead_layer_of_a_branch_is_said_beside_a_main_path_with_a_slope():
+    state = TrainingState([ACTIVATIONS["relu"]()], 0.1, None)
+    state.known = Snapshot(at("delta_l2", 1, 0, 2, 1), inside=frozenset({"layer_02"}))
+    final = state.final("finished", {})
+    assert final.verdict == "dead" and final.sentence.startswith("After training delta is exactly zero in layer_02")
+
+
 def test_facts_bring_a_state_back():
     for state in states((1, 1, 1), (0, 1, 1), (0, 0, 1)):
         again = TrainingState([ACTIVATIONS["relu"]()], 0.1, None)
