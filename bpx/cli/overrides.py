@@ -39,6 +39,7 @@ def prepared(
     """
     from hydra.core.override_parser.types import IntervalSweep
 
+    words = [at_home(word) for word in words]
     parsed = [parse(word) for word in words]
     swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
     n_jobs, out = 1.0, []
@@ -97,6 +98,20 @@ def parse(word: str) -> Override:
             raise UserError(f"{word}: not understood; write key=value") from error
         word = f'{key}="{text}"'
         raise UserError(f"{key}: {value} needs quotes: {shlex.quote(word)}") from error
+
+
+def at_home(word: str) -> str:
+    """Return a word with ``~`` at the start of its value expanded, as a shell does where no ``key=`` precedes it.
+
+    >>> at_home("seed=1")
+    'seed=1'
+    """
+    key, _, value = word.partition("=")
+    path = os.path.expanduser(value)
+    if path == value or "," in value:  # of several values each is the user's to quote
+        return word
+    text = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{key}="{text}"'
 
 
 def number_of_values(sweep: object) -> int | None:

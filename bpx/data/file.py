@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -103,7 +103,8 @@ class File(Source):
             other = _existing("test_path", self.test_path)
             if samples.n_test is not None:
                 raise DataError(f"{path} has a test part of its own: dataset.test_path must be null")
-            samples = joined(samples, self._read(other, samples), other)
+            test = self._read(other, samples)
+            samples = joined(replace(samples, notes=(*samples.notes, f"the test part is {other.name}")), test, other)
         try:
             task, y, names = self._decide(samples)
         except ValueError as error:

@@ -56,7 +56,7 @@ def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
     if found.x_test is None or found.y_test is None:
         return train
     test = _samples(path, found.x_test, found.y_test, found.key_test)
-    return replace(joined(train, test, path), notes=(f"the test part is the file's own: {len(test.y):,} samples",))
+    return replace(joined(train, test, path), notes=("the test part is the file's own",))
 
 
 def from_text(

@@ -25,7 +25,10 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
     if samples.sequence_shape:
         steps, each = samples.sequence_shape
         inputs = f"{steps} step{'s' * (steps > 1)} of {each} feature{'s' * (each > 1)}"
-    parts = [f"{len(y):,} rows", inputs, what]
+    rows = f"{len(y):,} rows"
+    if samples.n_test is not None:
+        rows = f"{len(y) - samples.n_test:,} rows to train on and {samples.n_test:,} to test on"
+    parts = [rows, inputs, what]
     if samples.separator:
         parts.append(f"separator {samples.separator}")
     return f"{name}: {', '.join(parts)}"

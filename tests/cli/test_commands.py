@@ -137,6 +137,12 @@ def test_what_is_wrong_is_known_before_anything_is_made(words, said, called):
     assert done.err.startswith("error: ") and said in done.err
 
 
+def test_the_users_home_is_expanded_without_quotes(called, monkeypatch):
+    monkeypatch.setenv("HOME", "/no where")
+    done = called("bpx.train", "dataset=file", "dataset.path=~/d.csv")
+    assert (done.code, done.err) == (2, "error: dataset.path=/no where/d.csv: there is no such file\n")
+
+
 def test_words_may_stand_before_and_behind_m(called):
     words = ["tracking=none", "tracking.figures=false", "probes=none", "max_steps=1"]
     done = called("bpx.train", *words, "-m", "seed=1,2", "progress=false")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -400,6 +401,8 @@ def test_a_word_that_training_has_not_seen_is_zeros(write, tmp_path):
     path = write(lines("a,b,label", lambda i: f"{i},{'uv'[i % 2]},{i % 2}"))
     write(lines("label,b,a,more", lambda i: f"{i % 2},{'uw'[i % 2]},{i},9", 6), "test.csv")
     data = load(path, test_path=str(tmp_path / "test.csv"), categorical="onehot")
+    assert re.match(rf"d\.csv: {len(data.x_train)} rows to train on and {len(data.x_test)} to test on", data.summary)
+    assert data.notes[0] == "the test part is test.csv"
     assert data.x_test[:, 1:].tolist() == [[1, 0], [0, 0]] * 3 and len(data.x_train) == 30
 
 
@@ -437,7 +440,8 @@ def test_an_npz_with_a_test_part_of_its_own(save, keys):
     arrays = (np.zeros((20, 2, 2), np.uint8), np.arange(20) % 4, np.ones((8, 2, 2), np.uint8), np.arange(8) % 4)
     data = load(save(**dict(zip(keys, arrays, strict=True))), scaling="none")
     assert (data.x_train == 0).all() and (data.x_test == 1).all() and len(data.x_train) == 20
-    assert data.notes[0] == "the test part is the file's own: 8 samples"
+    assert data.notes[0] == "the test part is the file's own"
+    assert data.summary.startswith("d.npz: 20 rows to train on and 8 to test on, 4 features")
 
 
 @pytest.mark.parametrize("test", [np.int64, np.int8, np.uint64, bool])
