@@ -14,9 +14,12 @@ from bpx.engine.arrays import Array, Values
 from bpx.engine.models import build
 from bpx.engine.network import Network
 from bpx.engine.optimizers import Optimizer
+from bpx.engine.parameters import Parameter
 from bpx.probes.probe import Probe, ProbeContext
 
 MAX_PARAMETERS = 1_000_000
+MAX_PRODUCTS = 256_000_000  # of a weight and an input, in one pass: 256 samples of a million weights
+MIN_SAMPLES = 8
 MAX_RESTARTS = 20
 VECTORS = 12  # of a Lanczos basis
 TOLERANCE = 1e-5  # relative, of an eigenvalue
@@ -26,6 +29,8 @@ STEP = 1e-5  # of the difference of two gradients, times max(1, |theta|)
 @final
 class Sharpness(Probe):
     """Measure the curvature of the cost of the fixed samples, dropout off, against the optimizer's limit.
+
+    The first of them, where weights are used at many positions: a pass has at most ``MAX_PRODUCTS``.
 
     - lambda_max: the largest eigenvalue of the Hessian, by Lanczos in a float64 replica, begun where the last one ended
     - lr_lambda_max: learning rate times it, with Adam and RMSprop that of the Hessian preconditioned by their divisors
@@ -46,11 +51,14 @@ class Sharpness(Probe):
             self.left_out = "probes.sharpness: it needs targets, and a network that was built from a NetworkSpec"
         elif n > MAX_PARAMETERS:
             self.left_out = f"probes.sharpness: {n:,} parameters are more than {MAX_PARAMETERS:,}"
+        few = MAX_PRODUCTS // max(1, products(self.net))
+        if not self.left_out and few < min(MIN_SAMPLES, len(context.samples)):
+            self.left_out = f"probes.sharpness: {MIN_SAMPLES} samples need more than {MAX_PRODUCTS:,} products of weights"
         self.declare([] if self.left_out else [("", "", quantity, 0) for quantity in self.other_quantities])
         self.start = self.start_scaled = np.empty(0)
         if self.left_out or context.targets is None:
             return
-        self.x, self.y = np.asarray(context.samples, np.float64), context.targets
+        self.x, self.y = np.asarray(context.samples[:few], np.float64), context.targets[:few]
         own = self.net if self.net.spec is None else build(replace(self.net.spec, dtype="float64"))
         self.replica = ProbeContext(own).replica(len(self.x))
         self.replica.parameters.detach()
@@ -74,6 +82,12 @@ class Sharpness(Probe):
             product = hessian_product(self.replica, self.x, self.y)
             largest, self.start_scaled = largest_eigenvalue(lambda v: root * product(root * v), self.start_scaled)
         self.values[1:] = optimizer.lr * largest, optimizer.stability_bound
+
+
+def products(net: Network) -> int:
+    """Return how many products of a parameter and an input a forward pass of one sample has."""
+    found = ((layer, value) for layer in net.layers() for value in vars(layer).values() if isinstance(value, Parameter))
+    return sum(value.value.size * math.prod(layer.shape[:-1]) for layer, value in found)
 
 
 def hessian_product(net: Network, x: Array, y: Array) -> Callable[[Values], Values]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from bpx.engine import OPTIMIZERS, mlp, residual_mlp, sgd
+from bpx.engine import OPTIMIZERS, mlp, plain_conv, residual_mlp, sgd
 from bpx.probes import PROBES, ProbeContext
+from bpx.probes.sharpness import MAX_PRODUCTS, products
 
 
 def measured(net, optimizer, x, y, steps=1):
@@ -108,3 +109,15 @@ def test_the_noise_scale_is_that_of_the_samples_gradients(rng):
     square = (np.mean(gradients, axis=0) ** 2).sum() - trace / 40
     expected = trace / square if square > 0 else np.nan
     assert probe.values[-1] == pytest.approx(expected, rel=1e-9, nan_ok=True)
+
+
+def test_its_work_is_bounded_by_fewer_samples(rng):
+    dense = mlp(6, [300, 300], 3, "relu").bind(4)
+    assert products(dense) == dense.parameters.theta.size
+    net = plain_conv((8, 8, 1), [20], 3, "relu").bind(4)
+    assert products(net) > 64 * 9 * 20
+    x, y = rng.standard_normal((3000, 6)), rng.integers(0, 3, 3000)
+    assert len(PROBES["sharpness"](ProbeContext(dense, sgd(0.1), x, y)).x) == MAX_PRODUCTS // products(dense)
+    large = plain_conv((64, 64, 1), [90, 90], 3, "relu")
+    probe = PROBES["sharpness"](ProbeContext(large, sgd(0.1), np.zeros((8, 64, 64, 1)), np.zeros(8, int)))
+    assert not probe.keys and "8 samples need more than" in probe.left_out
