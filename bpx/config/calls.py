@@ -49,7 +49,7 @@ TYPE_NAMES = {
 def construct(group: str, node: DictConfig, **more: object) -> object:
     """Return what a group describes, an instance of the group's kind; raises UserError."""
     settings = plain(node)
-    settings.pop("_target_")
+    settings.pop("_target_", None)  # where it is missing, ``target`` says so
     return check_kind(group, check_call(group, target(group, node), settings, **more))
 
 

@@ -122,6 +122,7 @@ REFUSED = [
     ("batch_size='???'", "Missing mandatory value: batch_size"),
     ("~dropout.rate", "dropout.rate is missing"),
     ("~optimizer", "optimizer must be one of"),
+    ("dataset=digits model=rnn ~activation._target_", "activation._target_ must be a word, got null"),
     ("foo.bar=1", "more); see --help"),
     (
         "dataset=file dataset.path=Ä(1).csv",
