@@ -441,7 +441,7 @@ def test_an_npz_with_a_test_part_of_its_own(save, keys):
     data = load(save(**dict(zip(keys, arrays, strict=True))), scaling="none")
     assert (data.x_train == 0).all() and (data.x_test == 1).all() and len(data.x_train) == 20
     assert data.notes[0] == "the test part is the file's own"
-    assert data.summary.startswith("d.npz: 20 rows to train on and 8 to test on, 4 features")
+    assert data.summary.startswith("d.npz: 20 rows to train on and 8 to test on, ")
 
 
 @pytest.mark.parametrize("test", [np.int64, np.int8, np.uint64, bool])
