@@ -53,7 +53,7 @@ class Sharpness(Probe):
             self.left_out = f"probes.sharpness: {n:,} parameters are more than {MAX_PARAMETERS:,}"
         few = MAX_PRODUCTS // max(1, products(self.net))
         if not self.left_out and few < min(MIN_SAMPLES, len(context.samples)):
-            self.left_out = f"probes.sharpness: {MIN_SAMPLES} samples need more than {MAX_PRODUCTS:,} products of weights"
+            self.left_out = f"probes.sharpness: {MIN_SAMPLES} samples need more than {MAX_PRODUCTS:,} products"
         self.declare([] if self.left_out else [("", "", quantity, 0) for quantity in self.other_quantities])
         self.start = self.start_scaled = np.empty(0)
         if self.left_out or context.targets is None:
