@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bpx.engine.arrays import Array, Values
 from bpx.system.files import Json, replaced
+from bpx.system.text import brief
 
 if TYPE_CHECKING:
     import pyarrow
@@ -233,13 +234,16 @@ def _records(table: pyarrow.Table) -> Records:
 
 
 def read_metrics(path: Path) -> Series:
-    """Return the steps and values of every metric in a run's ``metrics.jsonl``."""
+    """Return the steps and values of every metric in a run's ``metrics.jsonl``; ValueError names a damaged line."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     text = path.read_text(encoding="utf-8")
-    for line in text[: text.rfind("\n") + 1].splitlines():  # the last line may be half written
-        record = json.loads(line)
-        for name, value in record["metrics"].items():
-            steps, values = found.setdefault(name, ([], []))
-            steps.append(record["step"])
-            values.append(value)
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):  # the last may be half written
+        try:
+            record = json.loads(line)
+            for name, value in record["metrics"].items():
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(int(record["step"]))
+                values.append(float(value))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"line {number}: expected a step and its metrics, got {brief(line)}") from error
     return {name: (np.array(s, np.int64), np.array(v)) for name, (s, v) in found.items()}

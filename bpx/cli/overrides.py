@@ -42,6 +42,7 @@ def prepared(
     words = [at_home(word) for word in words]
     parsed = [parse(word) for word in words]
     swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
+    searched = any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed)
     n_jobs, out = 1.0, []
     for word, override in zip(words, parsed, strict=True):
         key = override.key_or_group
@@ -49,6 +50,8 @@ def prepared(
             raise UserError(f"{key} has no effect: {WITHOUT_EFFECT[key]}")
         if key == "hydra.verbose" and not isinstance(override.value(), (bool, str, list)):
             raise UserError(f"hydra.verbose must be true, false or the name of a logger, got {word.partition('=')[2]}")
+        if key == "hydra.sweeper.params" and not searched:
+            raise UserError(f"{key} needs a search, hydra/sweeper=bpx_optuna; elsewhere write key=choice(...)")
         if options_of(key):
             _check_options(override, extended)
         elif multirun and key.partition(".")[0] in swept and not (override.is_sweep_override() or override.is_delete()):
@@ -57,7 +60,6 @@ def prepared(
         if override.is_sweep_override():
             n_jobs *= number_of_values(override.value()) or 1
         out.append(_with_record(word) if key == "tracking" else word)
-    searched = any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed)
     if multirun and not searched:
         endless = [o for o in parsed if isinstance(o.value(), IntervalSweep)]
         if endless:

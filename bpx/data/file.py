@@ -103,8 +103,8 @@ class File(Source):
             other = _existing("test_path", self.test_path)
             if samples.n_test is not None:
                 raise DataError(f"{path} has a test part of its own: dataset.test_path must be null")
-            test = self._read(other, samples)
-            samples = joined(replace(samples, notes=(*samples.notes, f"the test part is {other.name}")), test, other)
+            tested = self._read(other, samples)
+            samples = joined(replace(samples, notes=(*samples.notes, f"the test part is {other.name}")), tested, other)
         try:
             task, y, names = self._decide(samples)
         except ValueError as error:

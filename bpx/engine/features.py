@@ -95,7 +95,10 @@ def missing(cell: object) -> bool:
 
 def exact(values: object) -> Array:
     """Return numbers as float64; raises ValueError where an integer would change or a value is no number."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError("its rows differ in length") from error
     if array.dtype.kind == "O":
         if any(isinstance(value, str) for value in array.ravel().tolist()):
             raise ValueError("it holds words")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,12 +17,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
 from bpx.config import UserError, check_call
+from bpx.config.calls import check_type, target
 from bpx.engine.numbers import require
 from bpx.system.files import Json
 from bpx.system.text import brief
 
 MAX_HEARTBEAT = 86_400  # seconds
 MAX_SEED = 2**32  # of the samplers' random numbers
+ANNOTATIONS = {"int": int, "int | None": int | None, "float": float, "float | None": float | None, "bool": bool}
 AGGREGATES = ("mean", "median")  # of a trial's repeats
 
 
@@ -148,8 +151,14 @@ class Options:
 
     def make(self, part: str) -> Any:
         """Build the ``sampler`` or the ``pruner``; raises UserError."""
+        given = getattr(self, part)
+        taken = inspect.signature(target(f"hydra.sweeper.{part}", given)).parameters
+        for key in given.keys() & taken.keys():
+            annotation = taken[key].annotation
+            if hint := ANNOTATIONS.get(getattr(annotation, "__name__", str(annotation))):
+                check_type(f"hydra.sweeper.{part}.{key}", given[key], hint)
         try:
-            return instantiate(getattr(self, part))
+            return instantiate(given)
         except Exception as error:
             cause: BaseException = error.__cause__ or error
             raise self._refused(part, cause) from error

@@ -123,6 +123,7 @@ REFUSED = [
     ("~dropout.rate", "dropout.rate is missing"),
     ("~optimizer", "optimizer must be one of"),
     ("dataset=digits model=rnn ~activation._target_", "activation._target_ must be a word, got null"),
+    ("++hydra.sweeper.params={a:1}", "hydra.sweeper.params needs a search, hydra/sweeper=bpx_optuna"),
     ("foo.bar=1", "more); see --help"),
     (
         "dataset=file dataset.path=Ä(1).csv",

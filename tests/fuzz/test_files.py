@@ -296,6 +296,15 @@ def test_a_half_written_last_line_is_left_out(tmp_path):
     assert records.read_metrics(path)["a"][1].tolist() == [1.0, 2.0, 1.0]
 
 
+@pytest.mark.parametrize("line", [b'{"a": 1}', b"[1]", b"3", b"x", b'{"step": "x", "metrics": {"a": 1}}'])
+def test_a_line_that_is_no_record_is_named(line, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(LINES + line + b"\n")
+    n = LINES.count(b"\n") + 1
+    with pytest.raises(ValueError, match=rf"line {n}: expected a step and its metrics, got "):
+        records.read_metrics(path)
+
+
 SPOOL = b'{"format": 1, "target": {"uri": "u", "experiment": "1", "run": "r"}, "sent": 0, "todo": [["end", "x", 1]]}'
 
 

@@ -213,7 +213,12 @@ def test_several_objectives(sweep):
         (["optimizer.lr=interval(-2,-1)"], "lr must be"),
         ([LR, "hydra/sweeper/sampler=grid"], "sampler=grid needs values that can be listed, not optimizer.lr="),
         ([LR, "hydra.sweeper.sampler.seed=-1"], "hydra.sweeper.sampler (seed=-1, n_startup_trials=10"),
-        ([LR, "hydra.sweeper.sampler.n_startup_trials=abc"], "hydra.sweeper.sampler (seed=0, n_startup_trials=abc"),
+        (
+            [LR, "hydra.sweeper.sampler.n_startup_trials=abc"],
+            "hydra.sweeper.sampler.n_startup_trials must be an integer, got abc",
+        ),
+        ([LR, "hydra.sweeper.sampler.seed=x"], "hydra.sweeper.sampler.seed must be an integer or null, got x"),
+        ([LR, "hydra.sweeper.pruner.n_warmup_steps=x"], "hydra.sweeper.pruner.n_warmup_steps must be an integer"),
         ([LR, "hydra.sweeper.pruner.n_startup_trials=-3"], "hydra.sweeper.pruner (n_startup_trials=-3"),
         ([LR, "hydra.sweeper.sampler=3"], "hydra.sweeper.sampler must be keys with values, got 3"),
         ([LR, "hydra.sweeper.heartbeat=99999999999"], "heartbeat must be at most 86400"),
