@@ -33,7 +33,7 @@ def diagnose(net: Network, x: ArrayLike, y: ArrayLike) -> Finding:
         raise ValueError(f"x must be (samples, {net.n_in}), got {x.shape}")
     y = np.asarray(y)
     replica = net.replica(len(x))
-    replica.cost(x, y if y.ndim == 1 else y.astype(net.dtype))
+    replica.cost(x, y if y.ndim == len(net.out_shape) else y.astype(net.dtype))
     replica.backward()
     known, _, prediction = predict_network(replica)
     observation = observe(replica)

@@ -65,6 +65,10 @@ class Finding:
         The verdict on the gradient through time of the last recurrent layer; None where there is none.
     time_slope, time_ratio, predicted_time_slope : float or None
         Its slope in decades a step, signed going backward; the first step's over the last one's; theory's slope.
+    cause_time : str
+        The part whose change alone brings the factor per step nearest to 1: recurrent weights, activation or gates.
+    remedies_time : tuple of Remedy
+        Changes that make the gradient through time healthy.
     because : str
         The cause in words.
     facts : tuple of str
@@ -100,6 +104,8 @@ class Finding:
     time_slope: float | None = None
     time_ratio: float | None = None
     predicted_time_slope: float | None = None
+    cause_time: str = ""
+    remedies_time: tuple[Remedy, ...] = ()
     because: str = ""
     facts: tuple[str, ...] = ()
     sentence: str = ""
@@ -140,7 +146,8 @@ class Finding:
         own["verdict_time"] = Verdict(own["verdict_time"]) if own.get("verdict_time") else None
         own["zero_layers"] = tuple(own["zero_layers"])
         own["facts"] = tuple(own["facts"])
-        own["remedies"] = tuple(Remedy(*remedy) for remedy in own["remedies"])
+        for key in ("remedies", "remedies_time"):
+            own[key] = tuple(Remedy(*remedy) for remedy in own.get(key, ()))
         return Finding(**own)
 
     def metrics(self) -> dict[str, float]:

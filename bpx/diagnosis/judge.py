@@ -13,6 +13,7 @@ from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.remedies import Redraw, find_remedies
 from bpx.diagnosis.sentence import PART_NAMES, because, blamed_part, sentence
+from bpx.diagnosis.time_cause import explained
 from bpx.diagnosis.time_flow import time_flow
 from bpx.diagnosis.trials import Causes, find_causes, gains, geometric_mean, needed_gains
 from bpx.engine.activations import ActivationFunction
@@ -62,10 +63,13 @@ def diagnose_pass(
     said, time = sentence(finding, observation), time_flow(net)
     if time is None or not observation.finite:
         return replace(finding, sentence=said)
+    time = explained(time, net, redraw)
     return replace(
         finding,
         sentence=f"{said} {time.sentence}",
         verdict_time=time.verdict,
+        cause_time=time.cause,
+        remedies_time=time.remedies,
         time_slope=time.slope,
         time_ratio=time.ratio,
         predicted_time_slope=time.predicted_slope,

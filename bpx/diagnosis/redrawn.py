@@ -87,7 +87,16 @@ def _changed(spec: NetworkSpec, key: str, value: str) -> NetworkSpec:
         return replace(spec, dropout=0.0 if value == "none" else float(value))
     if key == "normalization":
         return replace(spec, normalization=make_normalization(value))
+    if key.startswith("model."):
+        return replace(spec, settings={**spec.settings, key.removeprefix("model."): _value(value)})
     return replace(spec, model=value, settings={}) if key == "model" else spec
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _initializer(net: Network, name: str, bias_std: float) -> Initializer:
@@ -112,13 +121,15 @@ def _draw_like(layer: Dense | Recurrent, like: Dense | Recurrent, bias_std: floa
     """Draw a layer at the scale of another of its shape, orthogonal where that one is; recurrent weights by gates."""
     if isinstance(layer, Recurrent) and layer.recurrent != "same":
         return layer.draw(LecunNormal(), rng)  # which it has no use for
-    gates = layer.gates if isinstance(layer, Recurrent) else 1
+    gates, factor = 1, 1.0
+    if isinstance(layer, Recurrent) and isinstance(like, Recurrent):
+        gates, factor = layer.gates, layer.scale / like.scale
     for W, old in zip(*(np.split(at.W.value, gates, axis=1) for at in (layer, like)), strict=True):
         if orthogonal(old):
             Orthogonal()(rng, W)
-            W *= root_mean_square(old) / root_mean_square(W)
+            W *= factor * root_mean_square(old) / root_mean_square(W)
         else:
-            W[...] = rng.standard_normal(W.shape) * root_mean_square(old)
+            W[...] = rng.standard_normal(W.shape) * (factor * root_mean_square(old))
     if isinstance(layer, Dense) and layer.b is not None:
         layer.b.value[...] = rng.standard_normal(layer.b.shape) * bias_std
         if len(layer.bias_start):

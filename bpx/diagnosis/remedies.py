@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Protocol, final
@@ -18,6 +18,7 @@ from bpx.engine.initializers import INITIALIZERS
 from bpx.engine.models import MODELS
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS
+from bpx.probes import DepthSlope
 from bpx.probes.probe import main_path, weight_layers
 
 MAX_REMEDIES = 2  # remedies, of different groups
@@ -57,6 +58,7 @@ GROUPS_BY_CAUSE = {  # the groups that a cause asks for first
     "shortcuts": ("normalization", "model"),
     "inputs": ("dataset.scaling",),
 }
+Flow = Callable[[Network], tuple[DepthSlope | None, int]]  # the line through a net's last pass, and its points
 
 
 @final
@@ -111,14 +113,22 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
     level and teach little (Schoenholz et al. 2017: a net trains where the correlation of its inputs survives).
     """
     asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ())]
+    options = {key: _options(net, key) for key in dict.fromkeys([*asked, *GROUPS])}
+    return first_that_hold(net, redraw, options, depth_flow)
+
+
+def first_that_hold(
+    net: Network, redraw: Redraw, options: Mapping[str, Sequence[str]], flow: Flow
+) -> tuple[Remedy, ...]:
+    """Return the first value that holds of each key of ``options``, of at most two keys, measured as ``flow`` says."""
     work = MAX_WORK
     found: list[tuple[bool, Remedy]] = []
     nearly: list[tuple[bool, Remedy]] = []
-    for key in dict.fromkeys([*asked, *GROUPS]):
-        for value in _options(net, key):
+    for key, values in options.items():
+        for value in values:
             if (candidate := redraw(key, value)) is None:
                 continue
-            measured = _measure(net, key, candidate, work)
+            measured = _measure(net, key, candidate, work, flow)
             work -= measured.cost * (len(net.dense) if value == "lsuv" else 1)  # every layer that it scales is a pass
             if measured.slopes:
                 factor = 10 ** float(np.median(measured.slopes))
@@ -133,6 +143,11 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
     return tuple(remedy for _, remedy in sorted(found or nearly[:1], key=lambda item: item[0]))
 
 
+def depth_flow(net: Network) -> tuple[DepthSlope | None, int]:
+    """Return the line through delta of the hidden layers, and the number of these."""
+    return hidden_slope(net), len(main_path(weight_layers(net)))
+
+
 def share_apart(net: Network) -> float:
     """Return the share of the last hidden activations' mean square that differs between the samples of a pass."""
     a = np.asarray(net.dense[-1].x, np.float64)
@@ -143,6 +158,12 @@ def share_apart(net: Network) -> float:
 def option_values(key: str) -> list[str]:
     """Return the options of a group that may be a remedy, in the order in which they are tried."""
     return [name for name in dict.fromkeys([*ORDER[key], *REGISTERED[key]]) if name not in NO_REMEDIES]
+
+
+def other_models(name: str) -> list[str]:
+    """Return the models that take the same samples as the one of this name."""
+    takes = MODELS[name].takes
+    return [other for other in option_values("model") if other != name and MODELS[other].takes == takes]
 
 
 def _options(net: Network, key: str) -> Sequence[str]:
@@ -161,8 +182,7 @@ def _options(net: Network, key: str) -> Sequence[str]:
     if key == "dataset.scaling":
         return ("standard",)
     if key == "model":  # of those that take the same samples
-        takes = MODELS[spec.model].takes
-        return [name for name in option_values(key) if name != spec.model and MODELS[name].takes == takes]
+        return other_models(spec.model)
     norm = "none" if spec.normalization is None else spec.normalization.method
     now = {"normalization": norm, "activation": spec.activation.name}[key]
     return [value for value in option_values(key) if value != now]
@@ -179,7 +199,7 @@ class _Measured:
     misses: int = 0
 
 
-def _measure(net: Network, key: str, candidate: Candidate, work: float) -> _Measured:
+def _measure(net: Network, key: str, candidate: Candidate, work: float, flow: Flow) -> _Measured:
     slopes: list[float] = []
     apart: list[float] = []
     cost, misses = 0.0, 0
@@ -187,7 +207,7 @@ def _measure(net: Network, key: str, candidate: Candidate, work: float) -> _Meas
         cost += _cost(drawn)
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
             return _Measured((), cost)
-        line, L = hidden_slope(drawn), len(main_path(weight_layers(drawn)))
+        line, L = flow(drawn)
         decades = math.inf if line is None else abs(line.slope) * (L - 1)
         misses += decades > CURED_DECADES
         if line is None or decades > 1 or misses > MAX_MISSES:
@@ -209,7 +229,7 @@ def are_enough(slopes: Sequence[float], L: int) -> bool:
 
 def _cost(net: Network) -> float:
     """Return about how many multiplications a draw and a pass take: a random number counts as forty."""
-    rows = len(net.dense[0].y)
+    rows = math.prod(net.dense[0].y.shape[:-1])
     return float(net.parameters.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
 
 

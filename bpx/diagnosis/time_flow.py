@@ -8,11 +8,12 @@ from typing import final
 
 import numpy as np
 
+from bpx.diagnosis.remedies import Remedy
 from bpx.diagnosis.sentence import VERBS
 from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.engine.recurrent import Recurrence, Recurrent
-from bpx.probes import fit_slope
+from bpx.probes import DepthSlope, fit_slope
 from bpx.probes.through_time import from_last_step, recurrent_layers, state_grad_l2
 from bpx.theory import Verdict, mean_field, slope_verdict
 from bpx.theory.meanfield import MAX_SIGMA
@@ -41,6 +42,10 @@ class TimeFlow:
         Name of the layer.
     zero_steps : int
         Steps whose gradient is exactly zero.
+    cause, because : str
+        The parts to blame, joined by "and", and what the trials showed of them in words.
+    remedies : tuple of Remedy
+        Changes that make it healthy.
     """
 
     verdict: Verdict
@@ -51,6 +56,9 @@ class TimeFlow:
     reason: str
     layer: str
     zero_steps: int = 0
+    cause: str = ""
+    because: str = ""
+    remedies: tuple[Remedy, ...] = ()
 
     @property
     def factor(self) -> float | None:
@@ -62,15 +70,15 @@ class TimeFlow:
         """All of it in words."""
         if self.verdict == Verdict.UNDETERMINED:
             return f"The gradient cannot be followed through the {self.n_steps} steps of {self.layer}."
+        start = f"Through time the gradients {VERBS[self.verdict]}: going back in {self.layer} they"
         if self.factor is None:
-            return (
-                f"Through time the gradients vanish: going back in {self.layer} they are exactly zero at "
-                f"{self.zero_steps} of {self.n_steps} steps ({self._theory})."
-            )
-        return (
-            f"Through time the gradients {VERBS[self.verdict]}: going back in {self.layer} they change ×"
-            f"{self.factor:.3g} per step, ×{self.ratio:.2g} over {self.n_steps} steps ({self._theory})."
-        )
+            said = f"{start} are exactly zero at {self.zero_steps} of {self.n_steps} steps ({self._theory})."
+        else:
+            change = f"×{self.factor:.3g} per step, ×{self.ratio:.2g} over {self.n_steps} steps"
+            said = f"{start} change {change} ({self._theory})."
+        cause = f" Cause: {self.because}." if self.because else ""
+        tries = " or ".join(f"{remedy.command} (×{remedy.factor:.3g} per step)" for remedy in self.remedies)
+        return said + cause + (f" Try: {tries}." if tries else "")
 
     @property
     def _theory(self) -> str:
@@ -96,6 +104,17 @@ def time_flow(net: Network) -> TimeFlow | None:
     return TimeFlow(verdict, steps, slope, line.ratio, predicted, reason, layer, int(np.count_nonzero(l2 == 0)))
 
 
+def time_line(net: Network) -> DepthSlope | None:
+    """Return the line through the gradient of the last recurrent layer's states, of the last pass."""
+    return fit_slope(state_grad_l2(from_last_step(net)[-1]))
+
+
+def input_std(net: Network, cell: Recurrent) -> float:
+    """Return the standard deviation over the units of the input sums x W + b of a recurrent layer."""
+    layers = list(net.layers())
+    return math.sqrt(float(np.asarray(layers[layers.index(cell) - 1].y, np.float64).var(axis=-1).mean()))
+
+
 def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, str]:
     """Return log10 sqrt(chi_1) of the recurrent map and "", or None and why there is none.
 
@@ -109,12 +128,10 @@ def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, s
         return None, "the gradient is truncated"
     U = np.asarray(cell.W.value, np.float64)
     sigma_w = math.sqrt(float((U**2).sum()) / U.shape[0])
-    layers = list(net.layers())
-    sums = layers[layers.index(cell) - 1].y
-    drive = float(np.asarray(sums, np.float64).var(axis=-1).mean())
-    if not (0 < sigma_w <= MAX_SIGMA and drive <= MAX_SIGMA**2):
+    drive = input_std(net, cell)
+    if not (0 < sigma_w <= MAX_SIGMA and drive <= MAX_SIGMA):
         return None, "the recurrent weights are zero, or a length leaves the range of numbers"
-    field = mean_field(cell.function, sigma_w, math.sqrt(drive))
+    field = mean_field(cell.function, sigma_w, drive)
     if not (field.chi_1 > 0 and math.isfinite(field.chi_1)):
         return None, "the recurrent map has no fixed point"
     return math.log10(field.chi_1) / 2, ""

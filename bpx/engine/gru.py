@@ -23,7 +23,7 @@ class GRU(Recurrent):
 
     kind, display_name = "gru", "GRU cells"
     output_name = "h"
-    gates = 3
+    gates, keep_gate = 3, 1
     b: Parameter
     gate: Array
     q: Array

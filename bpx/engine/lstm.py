@@ -24,7 +24,7 @@ class LSTM(Recurrent):
 
     kind, display_name = "lstm", "LSTM cells"
     output_name = "h"
-    gates, states = 4, ("h0", "c0")
+    gates, keep_gate, states = 4, 1, ("h0", "c0")
     c0: Parameter
     gate: Array
     c: Array

@@ -46,11 +46,13 @@ class Recurrent(Layer):
     """
 
     gates: ClassVar[int] = 1
+    keep_gate: ClassVar[int | None] = None  # the place of the gate that keeps the state
     states: ClassVar[tuple[str, ...]] = ("h0",)
     unpredicted: ClassVar[str] = "recurrent layers"
     W: Parameter
     h0: Parameter
     dh: Array
+    gate: Array
     previous: Array
     product: Array
     carry: Array
@@ -108,6 +110,11 @@ class Recurrent(Layer):
     def stops(self, t: int) -> bool:
         """Return whether no gradient passes from step ``t`` to the one before it."""
         return t == 0 or (self.truncate is not None and t % self.truncate == 0)
+
+    def kept_share(self) -> float:
+        """Return the mean of the gate that keeps the state, in the last pass."""
+        assert self.keep_gate is not None
+        return float(self.gate.reshape(len(self.gate), -1, self.gates, self.n_out)[:, :, self.keep_gate].mean())
 
     def finish(self, key: str, carry: Array) -> None:
         """Write the gradient of the state before the first step."""

@@ -1,0 +1,149 @@
+"""Why a gradient vanishes or explodes through time, by trial, and what would change it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bpx.diagnosis.remedies import Redraw, Remedy, first_that_hold, other_models
+from bpx.diagnosis.time_flow import TimeFlow, input_std, time_line
+from bpx.diagnosis.trials import Causes, needed_gain, root_mean_square, select_causes
+from bpx.engine.activations import Linear
+from bpx.engine.network import Network
+from bpx.engine.numbers import power
+from bpx.engine.recurrent import RECURRENT, Recurrence, Recurrent
+from bpx.probes import DepthSlope
+from bpx.probes.through_time import recurrent_layers
+from bpx.theory import Verdict, slope_verdict
+
+WEIGHTS, ACTIVATION, GATES = "recurrent weights", "activation", "gates"
+OPEN = 20.0  # a bias at which a gate is 1
+Change = Callable[[Network, Recurrent], None]  # changes a twin and its last recurrent layer
+
+
+def explained(flow: TimeFlow, net: Network, redraw: Redraw | None) -> TimeFlow:
+    """Return the flow with its cause, found by trial, and remedies, measured on networks that ``redraw`` draws.
+
+    recurrent weights: rescaled to what the activation needs at these inputs (a cell with gates: to 1); activation:
+    linear in its place; gates: the one that keeps the state is opened. As for depth, the part whose change alone brings
+    the factor nearest to 1 is the cause. Where the gradient is truncated, that is said, and nothing is tried.
+    """
+    if flow.verdict not in (Verdict.VANISHING, Verdict.EXPLODING) or net.last_batch is None:
+        return flow
+    cell = recurrent_layers(net)[-1]
+    if cell.truncate is not None and cell.truncate < flow.n_steps:
+        return replace(flow, because=f"model.truncate={cell.truncate} stops the gradient")
+    slopes = {part: _slope(net, change) for part, change in _changes(net, cell)}
+    smallest = float(np.finfo(net.dtype).smallest_subnormal)
+    causes = select_causes(-math.inf if flow.slope is None else flow.slope, slopes, flow.n_steps, smallest)
+    remedies = find_time_remedies(net, redraw, causes.parts) if redraw and net.spec else ()
+    return replace(flow, cause=" and ".join(causes.parts), because=_because(net, cell, causes, flow), remedies=remedies)
+
+
+def needed_recurrent_gain(net: Network, cell: Recurrent) -> float:
+    """Return sigma_w = RMS(W) sqrt(n) of the recurrent weights on the edge of chaos, the inputs as its biases.
+
+    1 for a cell with gates: its state is kept by a gate, and W has to let pass what comes through it.
+    """
+    return needed_gain(cell.function, float(f"{input_std(net, cell):.2g}")) if isinstance(cell, Recurrence) else 1.0
+
+
+def recurrent_gain(cell: Recurrent) -> float:
+    """Return RMS(W) sqrt(n), what the recurrent weights are drawn to do to the length of a gradient in a step."""
+    return root_mean_square(cell.W.value) * math.sqrt(cell.n_out)
+
+
+def find_time_remedies(net: Network, redraw: Redraw, causes: Sequence[str]) -> tuple[Remedy, ...]:
+    """Return the changes that make the gradient through time healthy, measured as those for depth are."""
+
+    def flow(drawn: Network) -> tuple[DepthSlope | None, int]:
+        cells = recurrent_layers(drawn)
+        return (time_line(drawn), cells[-1].shape[0]) if cells else (None, 0)
+
+    options = dict(_options(net, recurrent_layers(net)[-1]))
+    first = [key for key in ("model.forget_bias",) if GATES in causes and key in options]
+    return first_that_hold(net, redraw, {key: options[key] for key in [*first, *options]}, flow)
+
+
+def _options(net: Network, cell: Recurrent) -> Iterator[tuple[str, list[str]]]:
+    """Yield the keys that the model has, and their values that are worth a try, the most promising first."""
+    assert net.spec is not None
+    spec, now = net.spec, recurrent_gain(cell)
+    if "recurrent" in spec.settings:
+        others = [name for name in RECURRENT if name not in ("same", cell.recurrent)]
+        yield "model.recurrent", others
+        yield "model.recurrent_scale", [f"{cell.scale * needed_recurrent_gain(net, cell) / now:.3g}"] if now > 0 else []
+    if "forget_bias" in spec.settings:  # sigmoid of it is 1 - 1 / steps (Tallec & Ollivier 2018, section 2)
+        yield "model.forget_bias", [f"{math.log(cell.shape[0] - 1):.2g}"]
+    yield "model", other_models(spec.model)
+
+
+def _changes(net: Network, cell: Recurrent) -> Iterator[tuple[str, Change]]:
+    """Yield the parts that may be the cause, and what changes each."""
+    if (now := recurrent_gain(cell)) > 0:
+        factor = needed_recurrent_gain(net, cell) / now
+        yield WEIGHTS, lambda twin, own: _rescale(own, factor)
+    if isinstance(cell, Recurrence) and not isinstance(cell.function, Linear):
+        yield ACTIVATION, lambda twin, own: setattr(own, "function", Linear())
+    if cell.keep_gate is not None:
+        yield GATES, _open
+
+
+def _rescale(cell: Recurrent, factor: float) -> None:
+    cell.W.value *= factor
+
+
+def _open(twin: Network, cell: Recurrent) -> None:
+    layers = list(twin.layers())
+    bias = layers[layers.index(cell) - 1].parameters()["b"].value
+    assert cell.keep_gate is not None
+    bias.reshape(cell.gates, -1)[cell.keep_gate] += OPEN
+
+
+def _slope(net: Network, change: Change) -> float:
+    assert net.last_batch is not None
+    x, y = net.last_batch
+    twin = net.replica(len(x))
+    twin.parameters.detach()
+    with np.errstate(all="ignore"):
+        change(twin, recurrent_layers(twin)[-1])
+        twin.cost(x, y)
+        twin.backward()
+        line = time_line(twin)
+    return math.nan if line is None else line.slope
+
+
+def _because(net: Network, cell: Recurrent, causes: Causes, flow: TimeFlow) -> str:
+    """Say what the trials showed."""
+    tried = {part: slope for part, slope in causes.slopes.items() if math.isfinite(slope)}
+    if not tried:
+        return "no single part: with each changed nothing comes through"
+    best = min(tried, key=lambda part: abs(tried[part]))
+    if not causes.parts:
+        return f"no single part (the best, {best} {_CHANGED[best]}: ×{power(10, tried[best]):.3g} per step)"
+    said = "; ".join(
+        f"{_blamed(part, net, cell)} ({_CHANGED[part]}: ×{power(10, tried[part]):.3g} per step)"
+        for part in causes.parts
+    )
+    return said if slope_verdict(tried[best], flow.n_steps) == Verdict.HEALTHY else f"{said}, not enough alone"
+
+
+_CHANGED = {WEIGHTS: "rescaled to that", ACTIVATION: "linear in its place", GATES: "open"}
+
+
+def _blamed(part: str, net: Network, cell: Recurrent) -> str:
+    """Name a part, with the number that makes it the cause."""
+    if part == WEIGHTS:
+        needs = f"needs ×{needed_recurrent_gain(net, cell):#.3g}"
+        if isinstance(cell, Recurrence):
+            needs = f"{cell.function.name} with inputs of {input_std(net, cell):.2g} {needs}"
+        else:
+            needs = f"a cell with gates {needs}"
+        return f"recurrent weights ×{recurrent_gain(cell):#.3g} per step where {needs}"
+    if part == ACTIVATION and isinstance(cell, Recurrence):
+        return f"activation {cell.function.name} with inputs of {input_std(net, cell):.2g}"
+    assert cell.keep_gate is not None
+    return f"gates that keep ×{cell.kept_share():.3g} of the state per step"
