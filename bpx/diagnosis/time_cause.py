@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -39,7 +39,7 @@ def explained(flow: TimeFlow, net: Network, redraw: Redraw | None) -> TimeFlow:
     slopes = {part: _slope(net, change) for part, change in _changes(net, cell)}
     smallest = float(np.finfo(net.dtype).smallest_subnormal)
     causes = select_causes(-math.inf if flow.slope is None else flow.slope, slopes, flow.n_steps, smallest)
-    remedies = find_time_remedies(net, redraw, causes.parts) if redraw and net.spec else ()
+    remedies = find_time_remedies(net, redraw, causes) if redraw and net.spec else ()
     return replace(flow, cause=" and ".join(causes.parts), because=_because(net, cell, causes, flow), remedies=remedies)
 
 
@@ -56,28 +56,34 @@ def recurrent_gain(cell: Recurrent) -> float:
     return root_mean_square(cell.W.value) * math.sqrt(cell.n_out)
 
 
-def find_time_remedies(net: Network, redraw: Redraw, causes: Sequence[str]) -> tuple[Remedy, ...]:
+def find_time_remedies(net: Network, redraw: Redraw, causes: Causes) -> tuple[Remedy, ...]:
     """Return the changes that make the gradient through time healthy, measured as those for depth are."""
 
     def flow(drawn: Network) -> tuple[DepthSlope | None, int]:
         cells = recurrent_layers(drawn)
         return (time_line(drawn), cells[-1].shape[0]) if cells else (None, 0)
 
-    options = dict(_options(net, recurrent_layers(net)[-1]))
-    first = [key for key in ("model.forget_bias",) if GATES in causes and key in options]
+    options = dict(_options(net, recurrent_layers(net)[-1], causes.slopes.get(WEIGHTS, math.nan)))
+    first = [key for key in ("model.forget_bias",) if GATES in causes.parts and key in options]
     return first_that_hold(net, redraw, {key: options[key] for key in [*first, *options]}, flow)
 
 
-def _options(net: Network, cell: Recurrent) -> Iterator[tuple[str, list[str]]]:
-    """Yield the keys that the model has, and their values that are worth a try, the most promising first."""
+def _options(net: Network, cell: Recurrent, rescaled: float) -> Iterator[tuple[str, list[str]]]:
+    """Yield the keys that the model has, and their values that are worth a try, the most promising first.
+
+    ``rescaled`` is the slope that weights of the needed gain gave: what a net of this width needs is beside it.
+    """
     assert net.spec is not None
     spec, now = net.spec, recurrent_gain(cell)
     if "recurrent" in spec.settings:
-        others = [name for name in RECURRENT if name not in ("same", cell.recurrent)]
-        yield "model.recurrent", others
-        yield "model.recurrent_scale", [f"{cell.scale * needed_recurrent_gain(net, cell) / now:.3g}"] if now > 0 else []
+        yield "model.recurrent", [name for name in RECURRENT if name not in ("same", cell.recurrent)]
+    if "recurrent_scale" in spec.settings and now > 0:
+        scale = cell.scale * needed_recurrent_gain(net, cell) / now
+        scales = [scale, scale / power(10, rescaled)] if abs(rescaled) < 1 else [scale]
+        yield "model.recurrent_scale", list(dict.fromkeys(f"{s:.3g}" for s in scales))
     if "forget_bias" in spec.settings:  # sigmoid of it is 1 - 1 / steps (Tallec & Ollivier 2018, section 2)
-        yield "model.forget_bias", [f"{math.log(cell.shape[0] - 1):.2g}"]
+        bias = math.log(max(cell.shape[0] - 1, 1))
+        yield "model.forget_bias", [f"{bias:.2g}", f"{bias + 1:.2g}"]  # inputs move the gates below it
     yield "model", other_models(spec.model)
 
 
