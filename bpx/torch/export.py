@@ -17,6 +17,7 @@ from bpx.engine.losses import MeanSquaredError, SigmoidCrossEntropy, SoftmaxCros
 from bpx.engine.model_files import SavedModel
 from bpx.torch.convert import activation_module, to_torch
 
+MIN_TORCH = (2, 6)  # the first whose exporters take programs with a free number of rows
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "model.safetensors"}
 
 
@@ -31,6 +32,7 @@ class Predictor(nn.Module):  # type: ignore[misc]
         super().__init__()
         net, loss = model.net, model.net.loss
         self.dtype = dtype or torch.from_numpy(net.parameters.theta[:0]).dtype
+        self.shape = net.shape
         self.net = to_torch(net).eval().to(self.dtype)
         if isinstance(loss, SoftmaxCrossEntropy):
             self.output: nn.Module = nn.Softmax(dim=1)
@@ -47,8 +49,9 @@ class Predictor(nn.Module):  # type: ignore[misc]
         self.register_buffer("target_scale", None if target is None else _tensor(target.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return probabilities or targets (n, n_out) for numbers (n, n_in)."""
-        y = self.output(self.net(((x.double() - self.shift) / self.scale).to(self.dtype)))
+        """Return probabilities or targets (n, n_out) for numbers (n, n_in), all values of a sample in a row."""
+        scaled = ((x.double() - self.shift) / self.scale).to(self.dtype)
+        y = self.output(self.net(scaled.unflatten(1, self.shape)))
         return y if self.target_scale is None else y * self.target_scale + self.target_shift
 
 
@@ -71,7 +74,7 @@ def export(model: SavedModel, form: str, path: Path) -> None:
     ValueError
         The form is unknown, or a layer has no counterpart in PyTorch.
     ImportError
-        A package of the extra ``export`` is missing.
+        A package of the extra ``export`` is missing, or PyTorch is older than 2.6.
     """
     if form not in FORMATS:
         raise ValueError(f"format: expected {', '.join(FORMATS)}, got {form!r}")
@@ -80,6 +83,8 @@ def export(model: SavedModel, form: str, path: Path) -> None:
 
         save_file({key: np.ascontiguousarray(value) for key, value in _named(model).items()}, path)
         return
+    if tuple(map(int, torch.__version__.split(".")[:2])) < MIN_TORCH:
+        raise ImportError(f"expected torch 2.6 or newer, got {torch.__version__}")
     predictor = Predictor(model, torch.float32 if form == "onnx" else None).eval()
     example = torch.zeros(2, model.net.n_in, dtype=torch.float64)
     rows = torch.export.Dim("n", min=1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction, LeakyReLU, PReLU
+from bpx.torch.layers import Positions
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -39,6 +40,8 @@ def role(module: nn.Module) -> str:
     """
     if isinstance(module, WEIGHTS):
         return "weights"
+    if isinstance(module, Positions):  # it adds its parameter to the signal
+        return "block"
     for name, kinds in (("norm", NORMS), ("dropout", DROPOUTS), ("activation", FUNCTIONS)):
         if isinstance(module, kinds):
             return name

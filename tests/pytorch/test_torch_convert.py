@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bpx.engine import ACTIVATIONS, mlp, residual_mlp, sgd
+from bpx.engine import ACTIVATIONS, mlp, models, residual_mlp, sgd
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
@@ -74,6 +74,78 @@ def test_twenty_steps_of_sgd_are_those_of_the_engine(settings):
     np.testing.assert_allclose(trained.predict(x), net.predict(x), rtol=0, atol=1e-10)
 
 
+IMAGES, TOKENS = (9, 8, 3), (5, 4)
+POSITIONED = {  # model, shape of a sample, settings
+    "LeNet": ("convnet", IMAGES, {"hidden": [7], "channels": [3, 4], "kernel": 3, "normalization": "batch"}),
+    "plain convolutions": ("plain_conv", IMAGES, {"hidden": [5] * 2, "stride": 2, "activation": "prelu"}),
+    "residual convolutions": ("residual_conv", IMAGES, {"hidden": [5] * 3, "normalization": "layer"}),
+    "rnn": ("rnn", TOKENS, {"hidden": [6, 5], "truncate": 2, "learn_start": True}),
+    "rnn, gelu": ("rnn", TOKENS, {"hidden": [6], "activation": "gelu", "learn_start": True}),
+    "lstm": ("lstm", TOKENS, {"hidden": [6, 5], "truncate": 4, "learn_start": True}),
+    "gru": ("gru", TOKENS, {"hidden": [6, 5]}),
+    "pre-norm": ("transformer", TOKENS, {"hidden": [8, 8], "heads": 2}),
+    "post-norm": ("transformer", TOKENS, {"hidden": [8], "norm_position": "post", "normalization": "batch"}),
+}
+
+
+def positioned(name, dtype="float64"):
+    """Return a model whose samples have positions, every number of it moved, and data for it."""
+    model, shape, settings = POSITIONED[name]
+    net, rng = getattr(models, model)(shape, n_out=3, dtype=dtype, **settings), np.random.default_rng(0)
+    for value in net.tensors().values():
+        value += rng.uniform(0, 0.2, value.shape).astype(dtype)
+    return net, rng.standard_normal((6, *shape)).astype(dtype), rng.integers(0, 3, 6)
+
+
+@pytest.mark.parametrize("name", POSITIONED)
+def test_models_with_positions_there_and_back(name):
+    net, x, _ = positioned(name)
+    state = torch.get_rng_state()
+    module = to_torch(net).eval()
+    assert torch.equal(state, torch.get_rng_state())
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(x)).softmax(1), net.predict(x), rtol=1e-12, atol=1e-14)
+    back = from_torch(module, shape=net.shape)
+    assert back.parameters.theta.tobytes() == net.parameters.theta.tobytes()
+    np.testing.assert_allclose(back.predict(x), net.predict(x), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", POSITIONED)
+def test_gradients_of_models_with_positions_are_those_of_the_engine(name):
+    net, x, y = positioned(name)
+    module = to_torch(net.bind(6))
+    net.cost(x, y)
+    net.backward()
+    nn.functional.cross_entropy(module(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+    with torch.no_grad():  # the gradients in the places of the weights
+        for key, p in module.named_parameters():
+            p.copy_(torch.zeros(()) if "bias_hh" in key and "gru" not in name else p.grad)
+            if "bias_hh" in key and "gru" in name:  # of the candidate alone it is a number of its own
+                p[: 2 * len(p) // 3] = 0
+    gradients = from_torch(module, shape=net.shape).parameters.theta
+    np.testing.assert_allclose(gradients, net.parameters.grad, rtol=1e-9, atol=1e-12)
+
+
+CHAIN = nn.Sequential(
+    *(nn.Conv2d(3, 6, 3, padding="same"), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
+    *(nn.Conv2d(6, 5, 1, stride=2, bias=False), nn.Flatten(), nn.BatchNorm1d(30), nn.PReLU(), nn.Linear(30, 4)),
+)
+POOLED = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AvgPool2d(2, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+
+
+@pytest.mark.parametrize("module", [CHAIN, POOLED])
+def test_a_convolutional_chain_of_pytorch(module):
+    torch.manual_seed(0)
+    module = module.double().train()
+    x = torch.randn(6, 3, 8, 12, dtype=torch.float64)
+    module(x)  # running statistics
+    net = from_torch(module.eval(), shape=(3, 8, 12))
+    with torch.no_grad():
+        expected = module(x).softmax(1)
+    np.testing.assert_allclose(net.predict(x.movedim(1, -1).numpy()), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_the_copies_share_no_memory():
     net = trained(mlp, "tanh", "batch")
     before = net.parameters.theta.copy()
@@ -90,15 +162,25 @@ def test_an_activation_without_a_module_is_named(name):
         to_torch(mlp(6, [8], 3, name))
 
 
+def behind_convolution(*parts):
+    return nn.Sequential(nn.Conv2d(3, 4, 3), *parts)
+
+
 @pytest.mark.parametrize(
-    ("module", "named"),
+    ("module", "shape", "message"),
     [
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)), "^0: .*Conv2d"),
-        (nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.CELU())), "^1.0: .*CELU"),
-        (nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2)), "^1: .*GroupNorm"),
-        (nn.Sequential(nn.ReLU()), "nn.Linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.CELU())), None, "^1.0: .*CELU"),
+        (nn.Sequential(nn.Linear(2, 2), nn.GroupNorm(1, 2)), None, "^1: .*GroupNorm"),
+        (nn.Sequential(nn.ReLU()), None, "nn.Linear"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 3)), None, "^1: expected a module for 3 features"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), (4, 5, 5), "^0: .*groups=2"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3, padding=3)), (4, 5, 5), "^0: .*Conv2d"),
+        (behind_convolution(nn.MaxPool2d(3, 2)), (3, 5, 5), "^1: .*MaxPool2d"),
+        (behind_convolution(nn.LayerNorm(3)), (3, 5, 5), "^1: .*LayerNorm"),
+        (behind_convolution(nn.Flatten(), nn.Linear(36, 2)), None, "^0: expected shape="),
+        (behind_convolution(nn.Flatten(), nn.Linear(36, 2)), (3, 9, 9), "^2: expected a module for 196 features"),
     ],
 )
-def test_what_the_engine_has_no_layer_for_is_named(module, named):
-    with pytest.raises(ValueError, match=named):
-        from_torch(module)
+def test_what_the_engine_has_no_layer_for_is_named(module, shape, message):
+    with pytest.raises(ValueError, match=message):
+        from_torch(module, shape=shape)

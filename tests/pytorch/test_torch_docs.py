@@ -32,4 +32,4 @@ def test_an_example_runs_and_prints_what_is_quoted(code, printed, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(list(examples())) == 5
+    assert len(list(examples())) == 6

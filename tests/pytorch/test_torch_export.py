@@ -1,6 +1,7 @@
 """python -m bpx.export: the file computes, without bpx, what the saved model predicts."""
 
 import importlib
+import math
 import sys
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 from conftest import write_own_parts
 
 from bpx import export
-from bpx.engine import mlp, residual_mlp
+from bpx.engine import mlp, models, residual_mlp
 from bpx.engine.features import Scaler
 from bpx.engine.model_files import load_model, save_model
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
+NEW = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
+needs_exporters = pytest.mark.skipif(not NEW, reason="needs torch 2.6")
 X = np.random.default_rng(1).standard_normal((7, 5)) * 3 + 1000
 
 
@@ -34,17 +37,48 @@ COMPOSITIONS = [
 ]
 
 
+POSITIONED = {
+    "convnet": ((9, 8, 3), {"hidden": [7], "channels": [3, 4], "kernel": 3, "normalization": "batch"}),
+    "residual_conv": ((8, 7, 3), {"hidden": [5] * 3, "normalization": "layer", "stride": 2}),
+    "rnn": ((5, 4), {"hidden": [6], "activation": "gelu", "learn_start": True}),
+    "lstm": ((5, 4), {"hidden": [6, 5], "truncate": 2, "learn_start": True}),
+    "gru": ((5, 4), {"hidden": [6]}),
+    "transformer": ((5, 4), {"hidden": [8], "heads": 2}),
+}
+
+
+@needs_exporters
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POSITIONED)
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_the_file_of_a_model_with_positions(form, name, tmp_path, capsys):
+    shape, settings = POSITIONED[name]
+    n, rng = math.prod(shape), np.random.default_rng(0)
+    net = getattr(models, name)(shape, n_out=3, **settings)
+    save_model(tmp_path, net, Scaler(np.full(n, 10.0), rng.uniform(1, 3, n)))
+    x = rng.standard_normal((7, n)) * 3 + 10
+    assert export.main([str(tmp_path), f"format={form}"]) == 0, capsys.readouterr()
+    for rows in (x, x[:1]):
+        expected = load_model(tmp_path).predict(rows)
+        np.testing.assert_allclose(computed(tmp_path, form, rows), expected, rtol=0, atol=1e-6)
+
+
+def computed(directory, form, x):
+    """Return what an exported file gives for ``x``, without bpx."""
+    if form == "onnx":
+        runtime = pytest.importorskip("onnxruntime")
+        session = runtime.InferenceSession(directory / "model.onnx", providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": x})[0]
+    return torch.export.load(directory / "model.pt2").module()(torch.from_numpy(x)).detach().numpy()
+
+
+@needs_exporters
 @pytest.mark.parametrize("composition", COMPOSITIONS, ids=lambda c: c["activation"])
 @pytest.mark.parametrize("form", ["onnx", "torch"])
 def test_the_file_predicts_as_the_model(form, composition, tmp_path, capsys):
     expected = saved(tmp_path, **composition)
     assert export.main([str(tmp_path), f"format={form}"]) == 0, capsys.readouterr()
-    if form == "onnx":
-        runtime = pytest.importorskip("onnxruntime")
-        session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-        found = session.run(None, {"x": X})[0]
-    else:
-        found = torch.export.load(tmp_path / "model.pt2").module()(torch.from_numpy(X)).detach().numpy()
+    found = computed(tmp_path, form, X)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
