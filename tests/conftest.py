@@ -58,9 +58,9 @@ def composed(*words):
     return deepcopy(_composed(words))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def new_store(tmp_path_factory):
-    """Return what creates the tables of a SQLite store: MLflow's own once, which takes seconds, copies from then on."""
+    """Return what makes a SQLite store's tables here: MLflow itself once, which takes seconds, copies from then on."""
     template, create = tmp_path_factory.mktemp("store") / "mlflow.db", library.create_schema
 
     def copied(uri):
@@ -68,12 +68,13 @@ def new_store(tmp_path_factory):
             create(f"sqlite:///{template}")
         shutil.copyfile(template, unquote(uri.removeprefix("sqlite:///")))
 
-    return copied
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "create_schema", copied)
+        yield copied
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path_factory, new_store):
-    monkeypatch.setattr(library, "create_schema", new_store)
+def alone(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     for name in ("BPX_DATA_DIR", "MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"):

@@ -1,36 +1,24 @@
 """The gradient check as a command: what it prints, what it leaves, and that it fails where a derivative is wrong."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-BREAK = """
-import sys
-from bpx.engine import BatchNorm, Dense, activations
-{broken}
-from bpx.gradcheck import main
-sys.exit(main())
-"""
-WRONG = {
-    "slope": """
-right = activations.Tanh.df
-def df(self, z, a, out):
-    right(self, z, a, out)
+from bpx.engine import Dense
+from bpx.engine.activations import Tanh
+
+RIGHT = {"slope": Tanh.df, "weights": Dense.backward}
+
+
+def wrong_slope(self, z, a, out):
+    RIGHT["slope"](self, z, a, out)
     out[:, 0] *= 1.001
-activations.Tanh.df = df
-""",
-    "weights": """
-right = Dense.backward
-def backward(self, dy):
-    out = right(self, dy)
+
+
+def wrong_gradient(self, dy):
+    out = RIGHT["weights"](self, dy)
     if self.name.startswith("layer_02"):
         self.W.grad[3, 4] += 0.01
     return out
-Dense.backward = backward
-""",
-}
 
 
 @pytest.mark.parametrize("words", [["+experiment=classification"], ["model=residual_mlp", "normalization=batch"]])
@@ -58,16 +46,17 @@ def test_gradients_below_round_off_are_reported_as_such(tmp_path, command):
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("owner", "name", "broken", "said"),
     [
-        ("slope", ["backward of layer_01.activation", "backward of layer_02.activation"]),
-        ("weights", ["layer_02.dense.W[3, 4]", "wrong     layer_02.dense.W;"]),
+        (Tanh, "df", wrong_slope, ["backward of layer_01.activation", "backward of layer_02.activation"]),
+        (Dense, "backward", wrong_gradient, ["layer_02.dense.W[3, 4]", "wrong     layer_02.dense.W;"]),
     ],
+    ids=["slope", "weights"],
 )
-def test_a_wrong_derivative_fails_and_is_located(broken, said, tmp_path):
-    code = BREAK.format(broken=WRONG[broken])
+def test_a_wrong_derivative_fails_and_is_located(owner, name, broken, said, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(owner, name, broken)
     words = ["activation=tanh", "model.width=6", "dataset=classification"]
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    done = command("bpx.gradcheck", *words, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "the gradient is WRONG" in done.stdout and all(text in done.stdout for text in said)
     assert "backward of loss" not in done.stdout and "backward of layer_02.dense" not in done.stdout
