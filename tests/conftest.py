@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import OrderedDict
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -45,17 +46,47 @@ def write_own_parts(folder):
     return len(files)
 
 
-@cache
-def _composed(words):
+def composed(*words):
+    """Return the configuration that the words compose."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(words))
 
 
-def composed(*words):
-    """Return the configuration that the words compose, each composition made once in a process."""
-    return deepcopy(_composed(words))
+@pytest.fixture(scope="session", autouse=True)
+def compositions():
+    """Let Hydra compose the same words once in a row: a command does it twice, the first time to know its mode."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import open_dict
+
+    load, latest = ConfigLoaderImpl.load_configuration, OrderedDict()
+
+    def load_once(self, config_name, overrides, run_mode, from_shell=True, validate_sweep_overrides=True):
+        places = " ".join(str(source) for source in self.get_search_path().get_path())
+        own = "command-line" in places or any(
+            word in text for text in overrides for word in ("hydra.searchpath", "hydra.job", "???")
+        )
+        key = (config_name, places, *overrides)
+        if not own and key in latest:
+            if validate_sweep_overrides:
+                parsed = OverridesParser.create().parse_overrides(overrides)
+                self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+            config = deepcopy(latest[key])
+            with open_dict(config.hydra):
+                config.hydra.runtime.cwd = os.getcwd()
+            return config
+        config = load(self, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        if not own:
+            latest[key] = deepcopy(config)
+            if len(latest) > 32:
+                latest.popitem(last=False)
+        return config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigLoaderImpl, "load_configuration", load_once)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

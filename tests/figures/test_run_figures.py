@@ -106,14 +106,18 @@ def test_a_run_without_probes_has_its_curves(run):
     assert {p.stem for p in draw_all(run(REGRESSION, steps=()))} == {"curves"}
 
 
-@pytest.mark.parametrize(
-    "values",
-    [(0, 0, 0), (np.nan,) * 3, (np.inf, 1, 0), (0, np.nan, 1e-30), (1, 1, 1), (1e-300, 1, 1e300), (1,)],
-    ids=str,
-)
-@pytest.mark.parametrize("steps", [(0,), (0, 1, 9)], ids=["at the start", "trained"])
+VALUES = [(0, 0, 0), (np.nan,) * 3, (np.inf, 1, 0), (0, np.nan, 1e-30), (1, 1, 1), (1e-300, 1, 1e300), (1,)]
+
+
+@pytest.mark.parametrize("values", VALUES, ids=str)
+@pytest.mark.parametrize("steps", [(0,), pytest.param((0, 1, 9), marks=pytest.mark.slow)], ids=["start", "trained"])
 def test_no_value_stops_a_figure(run, values, steps):
     assert {p.stem for p in draw_all(run(REGRESSION, values=values, steps=steps))} == ALWAYS
+
+
+def test_no_values_of_a_trained_network_stop_a_figure(run):
+    values = [value for values in VALUES for value in values]
+    assert {p.stem for p in draw_all(run(REGRESSION, values=values, steps=(0, 1, 9)))} == ALWAYS
 
 
 @pytest.mark.parametrize("cost", [0.0, float("nan"), float("inf")], ids=str)
