@@ -21,6 +21,7 @@ from bpx.engine.initializer import Initializer, Scaled
 from bpx.engine.mup import MuP
 from bpx.probes import ProbeContext
 
+KEYS = ("z", "change")  # what is measured
 FOLDER = Path("outputs/coordcheck")
 WIDTHS = (64, 128, 256, 512, 1024)
 STEPS, SEEDS, ROWS = 4, 4, 128  # optimizer steps, draws of the network, samples whose z is measured
@@ -51,7 +52,7 @@ def main(config: DictConfig) -> int:
     own = "mup" if isinstance(plan.initializer, MuP) else "standard"
     measured = {name: measure(configs, data) for name, configs in parametrizations(config, plan.initializer).items()}
     directory = run_directory(FOLDER)
-    arrays = {f"{name}_{key}": value for name, of in measured.items() for key, value in of._asdict().items()}
+    arrays = {f"{name}_{key}": value for name, of in measured.items() for key, value in zip(KEYS, of, strict=True)}
     np.savez(directory / "coordcheck.npz", name=data.name, widths=np.array(WIDTHS), **arrays)
     figure = coordinate_check(data.name, WIDTHS, {name: tuple(of) for name, of in measured.items()})
     return report(measured, own, save(figure, directory / "coordcheck.png"))
@@ -127,7 +128,7 @@ def report(measured: dict[str, Coordinates], own: str, picture: Path) -> int:
     title = f"growth with the width n, from {WIDTHS[WIDE]} to {WIDTHS[-1]}: z, and its change by {STEPS} steps"
     table = Table(title=title, title_justify="left")
     table.add_column("layer")
-    columns = [(name, key) for name in measured for key in Coordinates._fields]
+    columns = [(name, key) for name in measured for key in KEYS]
     for name, key in columns:
         table.add_column(f"{name}: {key}", justify="right")
     n_layers, growing = measured[own].z.shape[2], 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Options:
         The space that is searched, by key.
     repeats, aggregate
         The seeds of every trial, and whether their mean or median counts.
+    enqueue
+        Parameters of trials that come first.
     """
 
     sampler: Json
@@ -70,6 +72,7 @@ class Options:
     params: Mapping[str, object]
     repeats: int = 1
     aggregate: str = "mean"
+    enqueue: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for key in ("n_trials", "n_jobs", "heartbeat", "repeats"):
@@ -82,6 +85,8 @@ class Options:
         _require(bool(file), "storage", "a file or a database's URL", repr(self.storage))
         _require(self.timeout is None or self.timeout > 0, "timeout", "positive", self.timeout)
         _require(0 <= self.max_failure_rate <= 1, "max_failure_rate", "in [0, 1]", self.max_failure_rate)
+        points = all(isinstance(point, dict) and point for point in self.enqueue)
+        _require(points, "enqueue", "a list of keys with values, as in [{optimizer.lr: 0.1}]", brief(self.enqueue))
         name = self.study_name is None or (self.study_name and not set(self.study_name) & set("/\\\0"))
         _require(bool(name), "study_name", "a name without slashes", repr(self.study_name))
         n, counts = len(self.objectives), f"{len(self.directions)} for {len(self.objectives)}"
@@ -93,6 +98,11 @@ class Options:
     def is_grid(self) -> bool:
         """Whether every point of the space is tried, once."""
         return "BruteForce" in str(self.sampler.get("_target_"))
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the storage counts the points of one quasi-random sequence, which has one seed in all processes."""
+        return "QMC" in str(self.sampler.get("_target_"))
 
     def budget(self, size: int | None) -> float:
         """Return how many trials a study has, of ``size`` points or (None) endless ones; raises UserError."""
@@ -126,11 +136,14 @@ class Options:
 
         So a study that goes on, or that several processes share, draws new points; raises UserError.
         """
-        seed, options = self.sampler.get("seed"), self
+        seed, options, more = self.sampler.get("seed"), self, {}
         if seed is not None:
             drawn = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-            options = replace(self, sampler=self.sampler | {"seed": drawn})
-        sampler: BaseSampler = options.make("sampler")
+            if self.is_sequence:
+                more["independent_sampler"] = optuna.samplers.RandomSampler(seed=drawn)
+            else:
+                options = replace(self, sampler=self.sampler | {"seed": drawn})
+        sampler: BaseSampler = options.make("sampler", **more)
         return sampler
 
     def try_out(self, distributions: Mapping[str, BaseDistribution]) -> None:
@@ -149,7 +162,7 @@ class Options:
         except Exception as error:
             raise self._refused(part, error) from error
 
-    def make(self, part: str) -> Any:
+    def make(self, part: str, **more: object) -> Any:
         """Build the ``sampler`` or the ``pruner``; raises UserError."""
         given = getattr(self, part)
         taken = inspect.signature(target(f"hydra.sweeper.{part}", given)).parameters
@@ -158,7 +171,7 @@ class Options:
             if hint := ANNOTATIONS.get(getattr(annotation, "__name__", str(annotation))):
                 check_type(f"hydra.sweeper.{part}.{key}", given[key], hint)
         try:
-            return instantiate(given)
+            return instantiate(given, **more)
         except Exception as error:
             cause: BaseException = error.__cause__ or error
             raise self._refused(part, cause) from error

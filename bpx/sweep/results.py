@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from bpx.cli.command import terminal
@@ -14,7 +15,7 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import RESULT, RUN, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
-from bpx.system.files import Json, write_json
+from bpx.system.files import Json, replaced, write_json
 from bpx.tracking import Tracker
 
 COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)
@@ -54,6 +55,7 @@ class Results:
                 self._draw()
                 for trial in best[:1]:
                     self._tag_best(trial)
+                self._write_best(best)
             self._leave(Outcome.FINISHED)
         self._report(best)
         return best[0].values[0] if best else None
@@ -98,6 +100,16 @@ class Results:
             "depth_scale": self._depth_scale(rows),
         }
         write_json(self.home / "study.json", about)
+
+    def _write_best(self, best: list[FrozenTrial]) -> None:
+        """Write optimization_results.yaml, with the keys that Hydra's own Optuna sweeper gives it."""
+        found: Json = {"name": "optuna"}
+        if len(self.options.objectives) == 1:
+            found |= {"best_params": best[0].params, "best_value": best[0].value} if best else {}
+        else:
+            found["solutions"] = [{"params": trial.params, "values": trial.values} for trial in best]
+        with replaced(self.home / "optimization_results.yaml") as file:
+            file.write(OmegaConf.to_yaml(OmegaConf.create(found)).encode())
 
     def _depth_scale(self, rows: list[Json]) -> dict[str, list[float]]:
         """Return theory's xi_c over the searched sigma_w, for the networks that it holds for."""

@@ -67,6 +67,8 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
         )
     with open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(home), "."
+    for i, params in enumerate(options.enqueue):
+        where.check(params, f"hydra.sweeper.enqueue[{i}]")
     launcher = Plugins.instance().instantiate_launcher(context, run_trial, config)
     base = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     sample = _sample(context, config, where)
@@ -124,10 +126,13 @@ def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
         sample = context.config_loader.load_sweep_config(config, [*where.fixed, *chosen])
         return check(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
 
-    refused = refused_value({d.key: [d.override(value) for value in d.samples] for d in where.dimensions}, composed)
-    if refused is not None:
-        raise refused
-    return composed([d.override(d.middle) for d in where.dimensions])
+    for when in [{}, *(d.when for d in where.dimensions if d.when)]:
+        parts = [d for d in where.dimensions if d.when in ({}, when)]
+        refused = refused_value({d.key: [d.override(v) for v in when.get(d.key, d.samples)] for d in parts}, composed)
+        if refused is not None:
+            raise refused
+    middle = {d.key: d.middle for d in where.dimensions}
+    return composed([d.override(d.middle) for d in where.dimensions if d.applies(middle)])
 
 
 @contextmanager

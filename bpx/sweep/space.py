@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import Trial
 
 from bpx.config import UserError
 
@@ -20,13 +23,43 @@ MAX_RANGE = 2.0**53  # beyond, doubles skip integers
 
 @dataclass(frozen=True)
 class Dimension:
-    """One key that is searched: its distribution, and how a value of it is written as an override."""
+    """One key that is searched: its distribution, and how a value of it is written as an override.
+
+    ``when`` holds the values of other keys beside which it is searched; without any it always is.
+    """
 
     key: str
     element: str  # the key with Hydra's prefix, as in +key
     distribution: BaseDistribution
     grammar: str  # as it was given
     texts: Mapping[Choice, str] = field(default_factory=dict)
+    when: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
+
+    def applies(self, params: Mapping[str, Choice]) -> bool:
+        """Return whether it is searched beside these values of other keys."""
+        return all(params.get(key) in allowed for key, allowed in self.when.items())
+
+    def suggest(self, trial: Trial) -> None:
+        """Ask for its value in a trial."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            trial.suggest_categorical(self.key, d.choices)
+        elif isinstance(d, IntDistribution):
+            trial.suggest_int(self.key, d.low, d.high, step=d.step, log=d.log)
+        elif isinstance(d, FloatDistribution):
+            trial.suggest_float(self.key, d.low, d.high, step=d.step, log=d.log)
+
+    def holds(self, value: object) -> bool:
+        """Return whether a value is one of its own."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return value in d.choices
+        assert isinstance(d, (IntDistribution, FloatDistribution))
+        if isinstance(value, bool) or not isinstance(value, int if isinstance(d, IntDistribution) else (int, float)):
+            return False
+        assert isinstance(value, (int, float))
+        steps = 0.0 if d.step is None else (value - d.low) / d.step
+        return bool(d.low <= value <= d.high and abs(steps - round(steps)) < 1e-8)
 
     def override(self, value: Choice) -> str:
         """Return ``key=value``."""
@@ -72,22 +105,47 @@ class Space:
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Optuna's distributions by key."""
-        return {d.key: d.distribution for d in self.dimensions}
+        """Optuna's distributions by key, of the keys that every trial has."""
+        return {d.key: d.distribution for d in self.dimensions if not d.when}
 
     @property
     def size(self) -> int | None:
         """The number of points, None where there is no end to them."""
-        sizes = [d.size for d in self.dimensions]
-        return None if None in sizes else math.prod(n for n in sizes if n is not None)
+        sizes = {d.key: d.size for d in self.dimensions}
+        if None in sizes.values():
+            return None
+        parents = {d.key: d.samples for d in self.dimensions if any(d.key in other.when for other in self.dimensions)}
+        total = 0
+        for values in product(*parents.values()):
+            params = dict(zip(parents, values, strict=True))
+            total += math.prod(sizes[d.key] or 0 for d in self.dimensions if d.key not in parents and d.applies(params))
+        return total
+
+    def suggest(self, trial: Trial) -> None:
+        """Ask for the values of the keys that are searched beside what the trial has."""
+        for d in self.dimensions:
+            if d.when and d.applies(trial.params):
+                d.suggest(trial)
 
     def overrides(self, params: Mapping[str, Choice]) -> list[str]:
         """Return the overrides of the trial with these parameters."""
-        return [*self.fixed, *(d.override(params[d.key]) for d in self.dimensions)]
+        return [*self.fixed, *(d.override(params[d.key]) for d in self.dimensions if d.applies(params))]
 
     def described(self) -> dict[str, str]:
         """Return each key with its part of the space, in the words in which it was given."""
         return {d.key: d.grammar for d in self.dimensions}
+
+    def check(self, params: Mapping[str, object], place: str) -> None:
+        """Raise UserError where given parameters are no point, or part of one, of the space."""
+        known = {d.key: d for d in self.dimensions}
+        for key, value in params.items():
+            if key not in known:
+                raise UserError(f"{place}: {key} is not searched; searched are {', '.join(known)}")
+            if not known[key].holds(value):
+                raise UserError(f"{place}: {key} must be in {known[key].grammar}, got {value}")
+            for other, allowed in known[key].when.items():
+                if params.get(other) not in allowed:
+                    raise UserError(f"{place}: {key} needs {other}={' or '.join(map(str, allowed))}")
 
 
 def quoted(text: str) -> str:
@@ -99,15 +157,22 @@ def space(params: Mapping[str, object], arguments: Iterable[str], loader: Config
     """Return the space of ``params`` (key: grammar) with the command line's ``arguments`` over it.
 
     ``interval(a,b)`` is continuous, ``range(a,b,step)`` ends before b, ``choice(…)``, ``a,b,c`` and ``glob(…)`` are
-    choices, ``tag(log, …)`` is logarithmic. A single value takes its key out of the space. Raises UserError.
+    choices, ``tag(log, …)`` is logarithmic. A single value takes its key out of the space. In ``params`` a key may have
+    ``{space: grammar, when: {key: value or list}}``: it is searched beside these choices of other keys alone.
+    Raises UserError.
     """
+    grammars, conditions = _conditions(params)
     parser = OverridesParser.create(config_loader=loader)
+    seen: set[str] = set()
     open_: dict[str, Dimension] = {}
     fixed: dict[str, str] = {}
-    for override in parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *arguments]):
+    for override in parser.parse_overrides([*(f"{key}={value}" for key, value in grammars.items()), *arguments]):
         key = override.key_or_group
         open_.pop(key, None)
         fixed.pop(key, None)
+        if key in seen:
+            conditions.pop(key, None)  # the command line's
+        seen.add(key)
         value = override.value()
         if isinstance(value, ChoiceSweep) and len(value.list) == 1:
             (only,) = override.sweep_string_iterator()
@@ -116,12 +181,56 @@ def space(params: Mapping[str, object], arguments: Iterable[str], loader: Config
             open_[key] = _dimension(override)
         else:
             fixed[key] = override.input_line or ""
+    for key, when in conditions.items():
+        if key in open_:
+            _attach(key, when, open_, fixed)
     if not open_:
         raise UserError(
             "nothing to search: give hydra.sweeper.params, or an override such as "
             "'optimizer.lr=tag(log, interval(1e-4,1))'"
         )
     return Space(tuple(open_.values()), tuple(fixed.values()))
+
+
+def _conditions(params: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
+    """Return the grammar of every key, and the conditions of those that have some."""
+    grammars, conditions = dict(params), {}
+    for key, given in params.items():
+        if isinstance(given, Mapping):
+            when = given.get("when")
+            if set(given) != {"space", "when"} or not isinstance(when, Mapping) or not when:
+                raise UserError(
+                    f"hydra.sweeper.params.{key} must be a grammar or {{space: grammar, when: {{key: value}}}}"
+                )
+            grammars[key] = given["space"]
+            conditions[key.lstrip("+~")] = {str(other): value for other, value in when.items()}
+    return grammars, conditions
+
+
+def _attach(key: str, when: Mapping[str, object], open_: dict[str, Dimension], fixed: Mapping[str, str]) -> None:
+    """Add the conditions to a dimension; where a fixed key settles one, it is dropped, or the dimension is."""
+    needed: dict[str, tuple[Choice, ...]] = {}
+    for other, value in when.items():
+        allowed = cast(list[Choice], value if isinstance(value, list) else [value])
+        place = f"hydra.sweeper.params.{key}.when: {other}"
+        if other in fixed:
+            if fixed[other].partition("=")[2] not in map(str, allowed):
+                del open_[key]
+                return
+        elif (
+            other not in open_
+            or open_[other].when
+            or not isinstance(open_[other].distribution, CategoricalDistribution)
+        ):
+            raise UserError(f"{place} must be a key with choices of its own, searched in every trial")
+        else:
+            for choice in allowed:
+                if not open_[other].holds(choice):
+                    raise UserError(f"{place} must be one of {open_[other].grammar}, got {choice}")
+            needed[other] = tuple(allowed)
+    said = " and ".join(f"{other}={'|'.join(map(str, allowed))}" for other, allowed in needed.items())
+    grammar = f"{open_[key].grammar} when {said}" if needed else open_[key].grammar
+    open_[key] = replace(open_[key], when=needed, grammar=grammar)
 
 
 def _dimension(override: Override) -> Dimension:

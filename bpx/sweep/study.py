@@ -82,6 +82,7 @@ class SweepStudy:
             for _ in range(int(min(most, self.budget - self.used()))):
                 self.study.sampler = self.options.sampler_of(len(self.trials()))
                 trial = self.study.ask(self.space.distributions)
+                self.space.suggest(trial)
                 self.store.beat([id_of(trial)])  # first: a worker without a heartbeat counts as dead
                 trial.set_user_attr(WORKER, self.store.worker)
                 trials.append(trial)
@@ -159,6 +160,9 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
             load_if_exists=True,
         )
         study.set_user_attr(DEFINITION, definition)
+        study.set_metric_names(options.objectives)
+        for params in options.enqueue:
+            study.enqueue_trial(params, skip_if_exists=True)
     return SweepStudy(study, store, space, budget, options)
 
 

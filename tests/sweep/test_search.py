@@ -7,6 +7,7 @@ import signal
 
 import mlflow
 import pytest
+import yaml
 from conftest import ROOT
 from optuna.trial import TrialState
 from sweeping import ended
@@ -209,6 +210,8 @@ def test_several_objectives(sweep):
         ([LR, "hydra.sweeper.n_jobs=2"], "hydra/launcher=joblib"),
         ([LR, "hydra/sweeper/sampler=best"], "hydra/sweeper/sampler=best: there is no such option; known are"),
         (["epochs=2"], "nothing to search"),
+        ([LR, "hydra.sweeper.enqueue=[{optimizer.lr: 5}]"], "enqueue[0]: optimizer.lr must be in tag(log,interval("),
+        ([LR, "hydra.sweeper.enqueue=[3]"], "hydra.sweeper.enqueue must be a list of keys with values"),
         ([LR, "hydra.sweeper.direction=up"], "minimize or maximize"),
         (["optimizer.lr=interval(-2,-1)"], "lr must be"),
         ([LR, "hydra/sweeper/sampler=grid"], "sampler=grid needs values that can be listed, not optimizer.lr="),
@@ -254,6 +257,22 @@ def test_a_point_that_was_tried_is_told_again(sweep, called):
     assert all(t.values == first[t.params["optimizer"]].values for t in trials)
     assert len(list(sweep.home.glob("outputs/default-sweep/trial_*"))) == len(first)
     assert done.out.count("  as trial ") == 5 - len(first)
+
+
+def test_what_hydras_own_sweeper_leaves_is_there(sweep, called):
+    """The names of its samplers, and the keys of optimization_results.yaml."""
+    words = sweep.words(LR, "epochs=1", "model.depth=1", "hydra.sweeper.n_trials=2", "hydra/sweeper/sampler=nsgaii")
+    done = called("bpx.train", *words, "hydra.sweeper.enqueue=[{optimizer.lr: 0.25}]")
+    assert done.code == 0, done.err
+    table = rows(sweep.home)
+    assert table[0]["optimizer.lr"] == "0.25"
+    kept = yaml.safe_load((sweep.home / "outputs" / "default-sweep" / "optimization_results.yaml").read_text())
+    best = min(table, key=lambda row: float(row["cost/val"]))
+    assert kept == {
+        "name": "optuna",
+        "best_params": {"optimizer.lr": float(best["optimizer.lr"])},
+        "best_value": float(best["cost/val"]),
+    }
 
 
 def test_any_number_of_trials_within_a_time(sweep, called):

@@ -70,6 +70,66 @@ def test_what_is_no_space_is_one_line(params, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+PARAMS = {
+    "optimizer": "choice(sgd,momentum,adam)",
+    "optimizer.lr": "choice(0.1,0.2)",
+    "optimizer.beta1": {"space": "range(1,4)", "when": {"optimizer": "adam"}},
+    "optimizer.momentum": {"space": "choice(0.5,0.9)", "when": {"optimizer": ["momentum", "sgd"]}},
+}
+
+
+def test_a_key_may_be_searched_beside_other_choices_alone():
+    found = space(PARAMS, [])
+    assert set(found.distributions) == {"optimizer", "optimizer.lr"}
+    assert found.size == 2 * 3 + 2 * 2 + 2 * 2  # adam, momentum, sgd
+    params = {"optimizer": "adam", "optimizer.lr": 0.1, "optimizer.beta1": 2}
+    assert found.overrides(params) == ["optimizer=adam", "optimizer.lr=0.1", "optimizer.beta1=2"]
+    assert found.overrides({"optimizer": "sgd", "optimizer.lr": 0.2, "optimizer.momentum": 0.9})[-1].endswith("=0.9")
+    assert found.described()["optimizer.momentum"] == "choice(0.5,0.9) when optimizer=momentum|sgd"
+
+
+def test_a_fixed_key_settles_the_conditions_on_it():
+    adam, rmsprop = space(PARAMS, ["optimizer=adam"]), space(PARAMS, ["optimizer=rmsprop"])
+    assert set(adam.distributions) == {"optimizer.lr", "optimizer.beta1"} and adam.size == 6
+    assert set(rmsprop.distributions) == {"optimizer.lr"}
+    assert set(space(PARAMS, ["optimizer.beta1=range(1,9)"]).distributions) == {*PARAMS} - {"optimizer.momentum"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"space": "choice(1,2)"}, "must be a grammar or {space: grammar, when: {key: value}}"),
+        ({"space": "choice(1,2)", "when": {}}, "must be a grammar or"),
+        (
+            {"space": "choice(1,2)", "when": {"optimizer": "adamx"}},
+            "must be one of choice(sgd,momentum,adam), got adamx",
+        ),
+        ({"space": "choice(1,2)", "when": {"other": 1}}, "other must be a key with choices of its own"),
+        ({"space": "choice(1,2)", "when": {"optimizer.beta1": 1}}, "searched in every trial"),
+    ],
+)
+def test_a_wrong_condition_is_one_line(given, words):
+    with pytest.raises(UserError) as error:
+        space(PARAMS | {"batch_size": given}, [])
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [
+        ({"optimizer.lr": 0.3}, "optimizer.lr must be in choice(0.1,0.2), got 0.3"),
+        ({"depth": 3}, "depth is not searched; searched are optimizer, optimizer.lr"),
+        ({"optimizer": "sgd", "optimizer.beta1": 2}, "optimizer.beta1 needs optimizer=adam"),
+        ({"optimizer": "adam", "optimizer.beta1": 2.5}, "optimizer.beta1 must be in range(1,4) when optimizer=adam"),
+    ],
+)
+def test_a_point_outside_the_space_is_one_line(point, words):
+    with pytest.raises(UserError) as error:
+        space(PARAMS, []).check(point, "hydra.sweeper.enqueue[0]")
+    assert str(error.value).startswith("hydra.sweeper.enqueue[0]: ") and words in str(error.value)
+    space(PARAMS, []).check({"optimizer": "adam", "optimizer.beta1": 3}, "")
+
+
 @pytest.mark.parametrize("text", ["a", "it's", "back\\", "b\\'q", "postgresql+psycopg://u:p'w@h/d?x=1", "a b,c=[d]"])
 def test_any_text_can_be_quoted(text):
     assert OverridesParser.create().parse_override(f"key={quoted(text)}").value() == text

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
@@ -91,6 +92,36 @@ def trial_of(study, path, asked, **changes):
 def test_the_budget_counts_what_has_ended_and_what_runs(path):
     study = opened(path)
     assert len(study.ask(3)) == 3 and len(study.ask(9)) == 2 and study.ask(1) == []
+
+
+def test_given_points_come_first_and_conditions_hold(path):
+    params = SPACE | {
+        "optimizer": "choice(sgd,momentum)",
+        "optimizer.momentum": {"space": "interval(0.5,0.9)", "when": {"optimizer": "momentum"}},
+    }
+    first = [{"optimizer": "momentum", "optimizer.lr": 0.5, "optimizer.momentum": 0.75}, {"optimizer.lr": 0.25}]
+    study = opened(path, params, n_trials=8, enqueue=first)
+    asked = [trial.params for trial in study.ask(8)]
+    assert asked[0] == first[0] and asked[1]["optimizer.lr"] == 0.25 and len(asked) == 8
+    assert {p["optimizer"] for p in asked} == {"sgd", "momentum"}
+    assert all(("optimizer.momentum" in p) == (p["optimizer"] == "momentum") for p in asked)
+    again = opened(path, params, n_trials=9, enqueue=first)
+    assert again.ask(9)[0].params not in asked  # a study that goes on does not try them again
+    assert again.study.metric_names == ["cost/val"]
+
+
+def test_a_quasi_random_sequence_goes_on_and_its_choices_differ(path):
+    sampler = {"_target_": "optuna.samplers.QMCSampler", "seed": 3, "scramble": True}
+    params = {"optimizer.lr": "interval(0,1)", "batch_size": "choice(8,16,32)"}
+    study = opened(path, params, n_trials=17, sampler=sampler)
+    asked = []
+    for i in range(17):
+        (trial,) = opened(path, params, n_trials=17, sampler=sampler).ask(1)  # as of another process
+        asked.append(trial.params)
+        study.study.tell(trial.number, float(i))
+    rates = np.sort([p["optimizer.lr"] for p in asked[1:]])
+    assert (np.floor(rates * 16) == np.arange(16)).all()  # Sobol: one of sixteen points in each sixteenth
+    assert len({p["batch_size"] for p in asked}) == 3
 
 
 @pytest.mark.parametrize(
