@@ -52,8 +52,9 @@ def main(config: DictConfig) -> int:
     own = "mup" if isinstance(plan.initializer, MuP) else "standard"
     measured = {name: measure(configs, data) for name, configs in parametrizations(config, plan.initializer).items()}
     directory = run_directory(FOLDER)
-    arrays = {f"{name}_{key}": value for name, of in measured.items() for key, value in zip(KEYS, of, strict=True)}
-    np.savez(directory / "coordcheck.npz", name=data.name, widths=np.array(WIDTHS), **arrays)
+    (z, change), (mup_z, mup_change) = measured["standard"], measured["mup"]
+    arrays = {"standard_z": z, "standard_change": change, "mup_z": mup_z, "mup_change": mup_change}
+    np.savez(directory / "coordcheck.npz", name=data.name, widths=np.array(WIDTHS), allow_pickle=False, **arrays)
     figure = coordinate_check(data.name, WIDTHS, {name: tuple(of) for name, of in measured.items()})
     return report(measured, own, save(figure, directory / "coordcheck.png"))
 

@@ -279,7 +279,9 @@ def test_the_phase_diagram_holds_the_point_of_the_run(records):
 def test_every_quantity_and_every_key_is_described_in_the_schema(records, tmp_path):
     text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
     described = set(re.findall(r"`([a-z0-9_]+)`", text))
-    clipped = measured(tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1)
+    clipped = measured(
+        tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1, clip_units=0.1
+    )
     blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu", normalization="batch"))
     for rows in (records, clipped, blocks):
         assert set(rows.quantity) <= described
@@ -294,6 +296,8 @@ def test_the_schema_describes_nothing_that_is_not_there(records, tmp_path):
     text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8").partition("## Quantities")[2]
     rows = re.findall(r"^\| (`.*?`) \|", text.partition("## Metadata")[0], re.M)
     described = {name for row in rows for name in re.findall(r"`([a-z0-9_]+)`", row)}
-    clipped = measured(tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1)
+    clipped = measured(
+        tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1, clip_units=0.1
+    )
     blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu"))
     assert described == set(records.quantity) | set(clipped.quantity) | set(blocks.quantity)
