@@ -25,7 +25,7 @@ from bpx.engine.arrays import Values
 
 # Okabe and Ito (2008), Color Universal Design: seen apart with every kind of colour vision
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
-GREY = "#666666"
+YELLOW, GREY = "#f0e442", "#666666"
 PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
 DPI = 110
 NOTHING = "every value is zero, not finite or not measured"

@@ -21,7 +21,7 @@ from bpx.figures.updates import update_ratios
 from bpx.figures.weights import weight_matrices
 from bpx.records import Records, read
 
-FLOW: dict[str, tuple[set[str], Callable[[Records], Figure]]] = {  # name: quantities that it needs, function
+FLOW: dict[str, tuple[set[str], Callable[[Records], Figure | None]]] = {  # name: quantities that it needs, function
     "profile": ({"preactivation_rms", "activation_rms", "delta_l2"}, layer_profile),
     "delta_heatmap": ({"delta_l2"}, delta_heatmap),
     "time_heatmap": ({"state_grad_l2"}, time_heatmap),

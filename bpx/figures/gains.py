@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import final
 
 import numpy as np
@@ -10,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
-from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, dots, figure_legend, style_axes
+from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, YELLOW, dots, figure_legend, style_axes
 from bpx.figures.layers import layer_ticks, number, record_figure, step_label
 from bpx.records import Records
 
 COLOURS = {"dense": BLUE, "activation": ORANGE, "norm": GREEN, "dropout": GREY, "residual": PURPLE}
-OTHER = SKY  # the colour of an operation that is not one of them
+OTHERS = (SKY, RED, YELLOW)  # the colours of operations that are none of them, in the order of the network
 FEW = 4  # layers whose gains stand side by side
 TOWARDS = "layer of δ, from output to input"
 
@@ -35,12 +36,15 @@ class StepGains:
         The layers on whose way an operation let nothing through.
     names : dict of str to str
         What the kinds are called.
+    colours : dict of str to str
+        What they are drawn in, the same at every step and in the branches.
     """
 
     step: int
     logs: dict[str, Values]
     zero: list[int]
     names: dict[str, str]
+    colours: dict[str, str]
 
     @property
     def total(self) -> Values:
@@ -85,7 +89,10 @@ def gains_of(records: Records, quantity: str, step: int) -> StepGains:
             zero.add(at)
         logs.setdefault(kind, np.zeros(n))[at - 1] += np.log10(gain) if gain > 0 else np.nan
     known = records.about.get("operations", {})
-    return StepGains(step, logs, sorted(zero), {kind: known.get(kind, kind) for kind in logs})
+    measured = set(records.operation)
+    others = [kind for kind in dict.fromkeys([*known, *logs]) if kind in measured and kind not in COLOURS]
+    colours = COLOURS | dict(zip(others, cycle(OTHERS), strict=False))
+    return StepGains(step, logs, sorted(zero), {kind: known.get(kind, kind) for kind in logs}, colours)
 
 
 def draw_gains(axes: Axes, g: StepGains) -> None:
@@ -95,7 +102,7 @@ def draw_gains(axes: Axes, g: StepGains) -> None:
 
 def _side_by_side(axes: Axes, g: StepGains) -> None:
     """Draw the logs of a few layers as bars side by side, each with its factor, and their sum last."""
-    bars = [(g.names[kind], COLOURS.get(kind, OTHER), logs) for kind, logs in g.logs.items()]
+    bars = [(g.names[kind], g.colours[kind], logs) for kind, logs in g.logs.items()]
     bars.append(("sum", "black", g.total))
     width = 0.8 / len(bars)
     axes.margins(y=0.12)
@@ -119,7 +126,7 @@ def _stack(axes: Axes, g: StepGains) -> None:
             edges,
             baseline=base,
             fill=True,
-            color=COLOURS.get(kind, OTHER),
+            color=g.colours[kind],
             alpha=0.85,
             lw=0,
             label=g.names[kind],
@@ -134,7 +141,7 @@ def _sums(axes: Axes, first: StepGains, last: StepGains) -> None:
     at = np.arange(len(first.total)) + 1
     marker = dots(len(at))
     for kind, logs in first.logs.items():
-        axes.plot(at, _from_output(logs), marker=marker, color=COLOURS.get(kind, OTHER), lw=1.4)
+        axes.plot(at, _from_output(logs), marker=marker, color=first.colours[kind], lw=1.4)
     axes.plot(at, _from_output(first.total), marker=marker, color="black", lw=2, label=f"all, {step_label(first.step)}")
     if last.step != first.step:
         sums = _from_output(last.total)

@@ -20,11 +20,14 @@ PANELS = (
 )
 
 
-def idle_units(records: Records) -> Figure:
+def idle_units(records: Records) -> Figure | None:
     """Draw the share of saturated (sample, unit) pairs and of dead units by layer over the steps.
 
-    A line marks the share that is saturated where z ~ N(0, 1): half the pairs of a ReLU.
+    A line marks the share that is saturated where z ~ N(0, 1): half the pairs of a ReLU. None where no layer is
+    followed by an activation, as in an LSTM.
     """
+    if np.isnan(records.select(quantity="saturation").value).all():
+        return None
     panels = [panel for panel in PANELS if panel[0] in records.quantity]
     figure = record_figure(records, "dead or saturated units", 9.6 if len(panels) > 1 else 6.4)
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
-from bpx.engine import mlp, residual_mlp, rnn
+from bpx.engine import lstm, mlp, residual_mlp, rnn
 from bpx.engine.optimizers import sgd
 from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile, update_ratios
 from bpx.figures.flow import FLOW, flow_figures
@@ -256,6 +256,33 @@ def test_saturation_and_dead_units_are_in_percent(records):
     _, _, share = records.grid("saturation")
     drawn = np.array([path.vertices[:, 1] for path in axes.collections[0].get_paths()])
     np.testing.assert_allclose(drawn, 100 * share)
+
+
+def recorded(path, model, *names):
+    """Return the record of one step of a model of 5 positions of 4 features, of some probes."""
+    rng = np.random.default_rng(1)
+    net, x, y = model((5, 4), [6] * 2, 3).bind(8), rng.standard_normal((8, 5, 4), "f"), rng.integers(0, 3, 8)
+    net.cost(x, y)
+    net.backward()
+    writer = RecordWriter(path)
+    for name in names:
+        probe = PROBES[name](ProbeContext(net, None, x, y))
+        probe.on_gradient(0)
+        writer.append(0, 0.0, probe.keys, probe.values)
+    writer.about = about(net, predict_network(net)[0]) | {"dataset": "rows"}
+    writer.close()
+    return read(path)
+
+
+def test_cells_without_an_activation_have_no_figure_of_units(tmp_path):
+    assert idle_units(recorded(tmp_path / "lstm.parquet", lstm, "scales", "units")) is None
+    assert idle_units(recorded(tmp_path / "rnn.parquet", rnn, "scales", "units")) is not None
+
+
+def test_each_operation_has_a_colour_of_its_own(tmp_path):
+    rows = recorded(tmp_path / "r.parquet", lstm, "scales", "gains")
+    gains = gains_of(rows, "backward_gain", 0)
+    assert len(gains.logs) > 2 and len({gains.colours[kind] for kind in gains.logs}) == len(gains.logs)
 
 
 @pytest.mark.parametrize("draw", [idle_units, update_ratios])
