@@ -15,6 +15,7 @@ from bpx.probes.probe_set import ProbeSet, Reading
 from bpx.probes.scales import Scales
 from bpx.probes.schedule import Every, LogSpaced, ReportSchedule, StepSchedule, parse_schedule
 from bpx.probes.sharpness import Sharpness
+from bpx.probes.state_jacobian import StateJacobian
 from bpx.probes.through_time import ThroughTime
 from bpx.probes.weights import Weights
 
@@ -31,6 +32,7 @@ PROBES: dict[str, type[Probe]] = {
         Histograms,
         SignalToNoise,
         Jacobian,
+        StateJacobian,
         Weights,
         GradientCosine,
         Sharpness,
