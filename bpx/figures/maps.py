@@ -27,6 +27,7 @@ CELLS = 120  # of the interpolated background along each axis
 NEAR = 4  # power of the distance by which a trial's weight falls
 FEWEST, PLACES = 8, 5  # trials, and values of each key, from which an edge is drawn
 SHADE = "#e3e3e3"  # where networks do not train
+TIME_SLOPE = "gradient_flow/predicted_time_slope"
 KINDS = {"cost": COST, "accuracy": ACCURACY, "slope": SLOPE}
 
 
@@ -39,13 +40,29 @@ def map_values(trials: Trials) -> dict[str, str]:
 def trial_map(trials: Trials, x: str, y: str, value: str) -> Figure:
     """Draw the trials over two keys: finished ones as discs, pruned ones as squares, diverged ones as crosses.
 
-    Their colour is the last ``value``. A line is the edge of trainability; beyond it the ground is grey.
+    Their colour is the last ``value``. A line is the edge of trainability; beyond it the ground is grey. Over the steps
+    of a sequence, another one is theory's: the steps over which a gradient changes by a decade.
     """
     figure = new_figure(study_name(trials), f"{label(value) or 'trials'}, by {label(x)} and {label(y)}", 7.4, 4.8)
     axes = figure.subplots()
     _draw(figure, axes, trials, x, y, value)
+    if y == "dataset.steps":
+        _time_scale(axes, trials, x)
     figure_legend(figure, [axes], 4)
     return figure
+
+
+def _time_scale(axes: Axes, trials: Trials, x: str) -> None:
+    """Draw the steps over which, by theory, a gradient changes by a decade: the limit of healthy."""
+    at, slopes = trials.numbers(x), trials.numbers(TIME_SLOPE)
+    known = np.isfinite(at) & (np.abs(slopes) > 0) if slopes.size else np.zeros(at.shape, bool)
+    places = np.unique(at[known])
+    if len(places) < 2:
+        return
+    steps = [1 + 1 / abs(float(np.median(slopes[known & (at == place)]))) for place in places]
+    low, high = axes.get_ylim()
+    axes.plot(places, np.minimum(steps, 10 * high), color=RED, lw=2.2, label="a decade, theory", zorder=5)
+    axes.set_ylim(low, high)
 
 
 def trainable_depth(trials: Trials) -> Figure:

@@ -24,7 +24,13 @@ from bpx.figures.trials import (
 )
 from bpx.records import Outcome
 
-MAPS = (("optimizer.lr", "model.depth"), ("optimizer.lr", "batch_size"), ("initializer.sigma_w", "model.depth"))
+MAPS = (
+    ("optimizer.lr", "model.depth"),
+    ("optimizer.lr", "batch_size"),
+    ("initializer.sigma_w", "model.depth"),
+    ("model.recurrent_scale", "dataset.steps"),
+    ("initializer.sigma_w", "dataset.steps"),
+)
 MAX_INCHES = 14.0  # of a figure's side
 
 

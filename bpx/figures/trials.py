@@ -24,6 +24,8 @@ LABELS = {
     "model.depth": "hidden layers",
     "batch_size": "batch size",
     "initializer.sigma_w": "σw",
+    "model.recurrent_scale": "scale of the recurrent weights",
+    "dataset.steps": "steps of a sequence",
     "gradient_flow/slope": "gradient slope after training / decades a layer",
     "gradient_flow/abs_slope": "|gradient slope| after training / decades a layer",
 }

@@ -128,6 +128,22 @@ def test_trainable_depth_stands_beside_six_depth_scales(tmp_path):
     assert "trainable_depth.png" in {path.name for path in sweep.draw_sweep(tmp_path, tmp_path)}
 
 
+def test_steps_stand_beside_those_over_which_theory_changes_a_gradient_by_a_decade(tmp_path):
+    rows = [
+        {"trial": i, "outcome": "finished", "model.recurrent_scale": g, "dataset.steps": T, "cost/val": g * T,
+         "gradient_flow/predicted_time_slope": slope}
+        for i, (g, slope, T) in enumerate(
+            (g, s, T) for g, s in ((0.5, -0.25), (1.0, -0.01), (2.0, 0.1)) for T in (5, 40)
+        )
+    ]  # fmt: skip
+    space = {"model.recurrent_scale": "choice(0.5,1,2)", "dataset.steps": "choice(5,40)"}
+    trials = written(tmp_path, rows, space)
+    axes = maps.trial_map(trials, "model.recurrent_scale", "dataset.steps", "cost/val").axes[0]
+    line = next(line for line in axes.lines if line.get_label() == "a decade, theory")
+    np.testing.assert_allclose(line.get_ydata(), [5, 101, 11])
+    assert "map_recurrent_scale_steps_cost.png" in {path.name for path in sweep.draw_sweep(tmp_path, tmp_path)}
+
+
 def test_a_table_of_words_shows_means_gaps_and_divergence(tmp_path):
     rows = [
         {"trial": 0, "outcome": "finished", "activation": "relu", "initializer": "a", "cost/val": 1.0},
