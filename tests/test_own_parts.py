@@ -59,7 +59,7 @@ def mine(home, monkeypatch):
 
 
 @pytest.mark.slow
-def test_own_parts_of_every_kind_are_trained_drawn_saved_and_resumed(home, process):
+def test_own_parts_of_every_kind_are_trained_drawn_saved_and_resumed(home, process, command):
     store = f"sqlite:///{home / 'm.db'}"
     words = (*PARTS, *SHORT, f"tracking.uri={store}", "tracking.per_layer=[largest_weight]")
     done = process("bpx.train", *words, cwd=home)
@@ -83,7 +83,7 @@ def test_own_parts_of_every_kind_are_trained_drawn_saved_and_resumed(home, proce
 
     refusals = {(): "give allow=[mine]", ("allow=mine",): "allow must be a list", ("allow=[min]",): "give allow=[mine]"}
     for allow, said in refusals.items():
-        asked = process("bpx.train", f"resume={run}", "epochs=2", *allow, cwd=home)
+        asked = command("bpx.train", f"resume={run}", "epochs=2", *allow, cwd=home)
         assert asked.returncode == 2 and said in asked.stderr and asked.stderr.count("\n") == 1
     again = process("bpx.train", f"resume={run}", "epochs=2", "allow=[mine]", cwd=home)
     assert again.returncode == 0, again.stderr

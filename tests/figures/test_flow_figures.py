@@ -148,7 +148,8 @@ def test_a_gradient_that_is_zero_everywhere_is_drawn_and_flagged(tmp_path, steps
     from bpx.engine.initializers import Zeros
 
     rows = measured(tmp_path / "r.parquet", mlp(6, [12] * 4, 4, "relu"), Zeros(), steps)
-    assert {p.stem for p in draw_flow(tmp_path / "r.parquet", tmp_path / "f")} == EVERYTHING - {"phase"}
+    if steps == 1:  # of more the drawings are the same
+        assert {p.stem for p in draw_flow(tmp_path / "r.parquet", tmp_path / "f")} == EVERYTHING - {"phase"}
     axes = backward_gains(rows).axes[0]
     flag = lines(axes)["exactly 0: nothing comes through"]
     assert flag.get_xdata().tolist() == [4]

@@ -132,8 +132,9 @@ def sqlite(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, new_store):
     home, port = tmp_path_factory.mktemp("server"), free_port()
+    new_store(f"sqlite:///{home}/mlflow.db")
     words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(words, cwd=home, start_new_session=True, **quiet)

@@ -54,8 +54,10 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server")).start()
+def server(tmp_path_factory, new_store):
+    home = tmp_path_factory.mktemp("server")
+    new_store(f"sqlite:///{home}/mlflow.db")
+    server = Server(home).start()
     yield server
     server.stop()
 
