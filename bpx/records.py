@@ -155,7 +155,8 @@ def _table(
     for word in WORDS:
         words = [getattr(key, word) for key in keys]
         known = sorted(set(words))
-        codes = np.tile(np.array([known.index(w) for w in words], np.int32), n)
+        code = {word: i for i, word in enumerate(known)}
+        codes = np.tile(np.array([code[word] for word in words], np.int32), n)
         columns[word] = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(known, pa.string()))
     columns["index"] = pa.array(np.tile(np.array([key.index for key in keys], np.int32), n))
     columns["value"] = pa.array(np.concatenate(rows) if rows else np.zeros(0))
