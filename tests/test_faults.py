@@ -240,6 +240,13 @@ def test_a_sweep_whose_disk_fills_up_goes_on_when_there_is_space(size, disk, pro
     assert all(map(json.loads, journal.read_bytes().splitlines())) and not list(journal.parent.glob("*.worker-*"))
 
 
+def test_less_address_space_than_libraries_need_is_one_line(called, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (900_000 * 1024, 900_000 * 1024))
+    done = called("bpx.train", "dataset=digits")
+    assert (done.code, done.made) == (2, [])
+    assert done.err == "error: ulimit -v 900000: at least 1200000 (kB of address space) are needed\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["model.width=9000", "model.depth=3"], ["model.width=3000", "model.depth=40"]])
 def test_too_little_address_space_is_one_line(words, process, tmp_path):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bpx.cli.terminal import Terminal
 
 HYDRA = ("1.3.8", "1.4")  # tried from this version on, below that
+ADDRESS_SPACE = 1_200_000 * 1024  # bytes
 PIPE = 128 + signal.SIGPIPE  # the exit code after a closed pipe
 
 
@@ -155,6 +156,17 @@ def accept_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _check_address_space() -> None:
+    """Raise UserError where ``ulimit -v`` leaves less than the libraries need: they abort where they get no thread."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE:
+        raise UserError(f"ulimit -v {limit // 1024}: at least {ADDRESS_SPACE // 1024} (kB of address space) are needed")
+
+
 def _plan_check() -> Callable[[DictConfig], object]:
     from bpx.config import make_plan  # the engine, theory and SciPy: not for --help
 
@@ -182,6 +194,7 @@ def _look_over(task: Callable[[DictConfig], object], check: Checks, seed_sweeper
     """
     from hydra._internal.utils import get_args_parser  # private: tried with HYDRA
 
+    _check_address_space()
     try:
         os.getcwd()
     except FileNotFoundError as error:
