@@ -213,11 +213,12 @@ def read(path: Path) -> Records:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             rows = file.metadata.num_rows
             if rows > MOST_ROWS:  # well packed, they take no room in the file
                 raise ValueError(f"it claims {rows:,} rows, a record has at most {MOST_ROWS:,}")
-            return _records(file.read(columns=list(COLUMNS)))
+            # no threads: where address space is short, Arrow aborts the process when it gets none
+            return _records(file.read(columns=list(COLUMNS), use_threads=False))
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError) as error:

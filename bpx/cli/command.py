@@ -157,13 +157,19 @@ def accept_any_text() -> None:
 
 
 def _check_address_space() -> None:
-    """Raise UserError where ``ulimit -v`` leaves less than the libraries need: they abort where they get no thread."""
+    """Raise UserError where ``ulimit -v`` leaves less than the libraries need: they abort where they get no thread.
+
+    Where there is a limit, Arrow's allocator does not reserve a gigabyte at once.
+    """
     try:
         import resource
     except ImportError:  # no POSIX
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE:
+    if limit == resource.RLIM_INFINITY:
+        return
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    if limit < ADDRESS_SPACE:
         raise UserError(f"ulimit -v {limit // 1024}: at least {ADDRESS_SPACE // 1024} (kB of address space) are needed")
 
 
