@@ -1,4 +1,4 @@
-"""One execution of a module in a pass, and what is seen of it."""
+"""One execution of a module in a pass, and what is kept of it."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from bpx.diagnosis.trials import needed_gain
 from bpx.torch.calls import Call
 from bpx.torch.convert import activation_module
-from bpx.torch.measure import Measured
+from bpx.torch.measure import PassMeasurement
 from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, fan_in, fan_out, function, own_weight
 from bpx.torch.passes import Batch, measured_pass
 from bpx.torch.preserved import preserved
 from bpx.torch.reductions import norm
 
-UNSEEN_GAINS = (1.0, math.sqrt(2), 5 / 3)  # tried where the activations are functions, which hooks do not see
+DEFAULT_GAINS = (1.0, math.sqrt(2), 5 / 3)  # tried where the activations are functions, which hooks do not see
 DRAWN = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Change = Callable[[nn.Module, Batch], Batch]  # changes a copy and returns the batch that it gets
 
@@ -45,7 +45,7 @@ class Hidden:
     need: float | None
 
 
-def hidden_layers(measured: Measured, branches: int) -> list[Hidden]:
+def hidden_layers(measured: PassMeasurement, branches: int) -> list[Hidden]:
     """Return the hidden Linear layers and convolutions, each module once.
 
     ``branches`` is the number of residual blocks of a chain that theory knows: in each branch the gain needed is
@@ -92,13 +92,13 @@ def changed_slope(model: nn.Module, given: Batch, change: Change, seed: int | No
     return math.nan if line is None else line.slope
 
 
-def rescale(layers: list[Hidden], unseen: float = 1.0) -> Change:
-    """Return the change that gives every layer's weights the gain it needs, ``unseen`` where that is not known."""
+def rescale(layers: list[Hidden], default: float = 1.0) -> Change:
+    """Return the change that gives every layer's weights the gain it needs, ``default`` where that is not known."""
 
     def change(model: nn.Module, batch: Batch) -> Batch:
         for layer in layers:
             if layer.gain > 0:
-                need = unseen if layer.need is None else layer.need
+                need = default if layer.need is None else layer.need
                 model.get_submodule(layer.name).weight.mul_(need / layer.gain)
         return batch
 

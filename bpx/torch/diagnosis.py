@@ -21,11 +21,11 @@ from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Rows
 from bpx.theory import Architecture, Prediction
-from bpx.torch.measure import AGREEMENT, Measured
+from bpx.torch.measure import AGREEMENT, PassMeasurement
 from bpx.torch.modules import NORMS, function
 from bpx.torch.passes import batch, measured_pass
 from bpx.torch.preserved import preserved
-from bpx.torch.remedies import Subject, find_causes, find_remedies, input_rms, subject
+from bpx.torch.remedies import TrialContext, find_causes, find_remedies, input_rms, trial_context
 from bpx.torch.steps import UNITS
 from bpx.torch.theory import predict_pass
 
@@ -68,7 +68,7 @@ def diagnose(
     Returns
     -------
     Finding
-        As ``bpx.diagnose`` returns it; the remedies are PyTorch code.
+        As ``bpx.diagnose`` returns it; the ``command`` of a remedy is PyTorch code that changes ``model`` (or ``x``).
 
     Raises
     ------
@@ -87,15 +87,17 @@ def diagnose(
             rows = record(measured, known, prediction, observation)
             line = observation.depth_slope
             slope = -math.inf if line is None else line.slope
-            tried = subject(measured, given, slope, known=known is not None)
+            context = trial_context(measured, given, slope, known=known is not None)
             facts = tuple(_facts(measured, observation))
-            seen = functions(measured)
-        finding = _judged(tried, observation, prediction, facts, seen)
+            activations = activation_functions(measured)
+        finding = _judged(context, observation, prediction, facts, activations)
     rows.about |= {"finding": finding.as_dict()}
     return replace(finding, figure=layer_profile(rows.records(), finding=False))
 
 
-def record(measured: Measured, known: Architecture | None, prediction: Prediction, observation: Observation) -> Rows:
+def record(
+    measured: PassMeasurement, known: Architecture | None, prediction: Prediction, observation: Observation
+) -> Rows:
     """Return the rows of a pass at step 0, and what they are about."""
     rows = Rows()
     names = list(measured.names)
@@ -108,7 +110,7 @@ def record(measured: Measured, known: Architecture | None, prediction: Predictio
     return rows
 
 
-def about(measured: Measured, known: Architecture | None) -> dict[str, Any]:
+def about(measured: PassMeasurement, known: Architecture | None) -> dict[str, Any]:
     """Return what a record says of a model, as plain JSON; ``modules`` are the names of its layers in the model."""
     facts: dict[str, Any] = {
         "batch_size": measured.n,
@@ -121,7 +123,11 @@ def about(measured: Measured, known: Architecture | None) -> dict[str, Any]:
 
 
 def _judged(
-    s: Subject, observation: Observation, prediction: Prediction, facts: tuple[str, ...], seen: list[ActivationFunction]
+    s: TrialContext,
+    observation: Observation,
+    prediction: Prediction,
+    facts: tuple[str, ...],
+    activations: list[ActivationFunction],
 ) -> Finding:
     """Return the finding, the cause found and the remedies tried where the gradients vanish or explode."""
     unhealthy = is_unhealthy(observation)
@@ -140,26 +146,27 @@ def _judged(
     )
     said = tuple(fact[0].upper() + fact[1:] for fact in (empty, equal) if fact)
     if unhealthy:
-        why = empty or equal or _because(finding, s, causes, seen)
-        only = seen[0] if len(seen) == 1 else None
+        why = empty or equal or _because(finding, s, causes, activations)
+        only = activations[0] if len(activations) == 1 else None
         said = () if empty or equal else saturation_facts(only, observation)
         finding = replace(finding, because=why)
     finding = replace(finding, facts=(*said, *facts))
-    return replace(finding, sentence=sentence(finding, observation))
+    in_words = tuple(remedy._replace(command=remedy.change) for remedy in finding.remedies)
+    return replace(finding, sentence=sentence(replace(finding, remedies=in_words), observation))
 
 
-def _because(f: Finding, s: Subject, causes: Causes, seen: list[ActivationFunction]) -> str:
+def _because(f: Finding, s: TrialContext, causes: Causes, activations: list[ActivationFunction]) -> str:
     if not causes.slopes:
         return "not known: the model has no part that could be rescaled or taken out"
-    return because(f, lambda part: _blamed(part, f, s, seen))
+    return because(f, lambda part: _blamed(part, f, s, activations))
 
 
-def _blamed(part: str, f: Finding, s: Subject, seen: list[ActivationFunction]) -> str:
+def _blamed(part: str, f: Finding, s: TrialContext, activations: list[ActivationFunction]) -> str:
     """Name a part, with the number that makes it the cause."""
     if part == "weights" and f.weights_gain is not None:
         if f.needed_gain is None:
             return f"weights ×{f.weights_gain:#.3g} per layer, too {'small' if f.verdict == 'vanishing' else 'large'}"
-        name = seen[0].name if len(seen) == 1 else "their activation"
+        name = activations[0].name if len(activations) == 1 else "their activation"
         beside = " in a residual branch" if s.blocks else ""
         return f"weights ×{f.weights_gain:#.3g} per layer where {name}{beside} needs ×{f.needed_gain:#.3g}"
     if part == "shortcuts":
@@ -172,12 +179,12 @@ def _blamed(part: str, f: Finding, s: Subject, seen: list[ActivationFunction]) -
     return part
 
 
-def _needed(s: Subject) -> float | None:
+def _needed(s: TrialContext) -> float | None:
     needs = [h.need for h in s.layers[1:]]
     return geometric_mean([need for need in needs if need is not None]) if None not in needs else None
 
 
-def _facts(measured: Measured, observation: Observation) -> Iterator[str]:
+def _facts(measured: PassMeasurement, observation: Observation) -> Iterator[str]:
     """Say what has to be known of the pass beside the finding."""
     lost = [call.name for call in measured.capture.layers if not call.norms]
     if lost:
@@ -186,7 +193,7 @@ def _facts(measured: Measured, observation: Observation) -> Iterator[str]:
         yield "Gains are taken between weight layers, for the model is no chain of modules"
 
 
-def functions(measured: Measured) -> list[ActivationFunction]:
+def activation_functions(measured: PassMeasurement) -> list[ActivationFunction]:
     """Return the activations that ran and that the engine has, each once, in order."""
     calls = (call for call in measured.capture.calls if call.role == "activation")
     known = (function(call.module) for call in calls if not isinstance(call.module, nn.Identity))
@@ -199,7 +206,7 @@ def _empty(x: object) -> str:
     return empty_inputs(x.detach().flatten(1).cpu().float().numpy())
 
 
-def _equal(s: Subject) -> str:
+def _equal(s: TrialContext) -> str:
     """Say which hidden layers have weights that are all equal, and what that means; empty where there are none."""
     found = []
     for layer in s.layers:

@@ -27,7 +27,7 @@ REDUCTIONS = ("mean", "sum")
 
 
 @final
-class Measured:
+class PassMeasurement:
     """What a pass of ``n`` samples shows of the weight layers in ``capture``, whose backward is done.
 
     ``reduction`` tells how the loss combines the samples: the gradients are multiplied by n where it is ``mean``, so

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bpx.torch.capture import Capture
-from bpx.torch.measure import REDUCTIONS, Measured
+from bpx.torch.measure import REDUCTIONS, PassMeasurement
 from bpx.torch.preserved import preserved
 from bpx.torch.trees import tensors
 
@@ -83,7 +83,7 @@ def batch(
 
 
 @contextmanager
-def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Iterator[Measured]:
+def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Iterator[PassMeasurement]:
     """Make a pass in training mode, and give what it shows while the gradients of the parameters are there.
 
     Raises ValueError where no weight layer of ``model`` runs, the loss is no scalar with a graph, or a layer runs
@@ -96,7 +96,7 @@ def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Ite
             raise ValueError(f"{type(model).__name__}: expected a model with weight layers that run, got none")
         capture.backward(cost)
         capture.remove()
-        yield Measured(capture, given.n, given.reduction)
+        yield PassMeasurement(capture, given.n, given.reduction)
 
 
 def eager(model: nn.Module) -> AbstractContextManager[None]:

@@ -17,8 +17,8 @@ from bpx.diagnosis.trials import UNIT_SCALE_RATIO, Causes, geometric_mean, selec
 from bpx.torch import changes
 from bpx.torch.calls import Call
 from bpx.torch.changes import Change, Hidden, changed_slope
-from bpx.torch.measure import Measured
-from bpx.torch.modules import CONVOLUTIONS, NORMS, fan_in, function
+from bpx.torch.measure import PassMeasurement
+from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, fan_in, function
 from bpx.torch.passes import Batch
 
 GROUPS = ("initializer", "normalization", "dropout", "dataset.scaling", "activation")
@@ -30,7 +30,7 @@ MAX_WORK, MAX_PASSES = 2e11, 60  # multiplications and passes of all draws, at m
 
 @final
 @dataclass(frozen=True)
-class Subject:
+class TrialContext:
     """A model that was measured, and what the changes need to know of it.
 
     Attributes
@@ -55,12 +55,12 @@ class Subject:
     work: float
 
 
-def subject(measured: Measured, given: Batch, slope: float, *, known: bool) -> Subject:
+def trial_context(measured: PassMeasurement, given: Batch, slope: float, *, known: bool) -> TrialContext:
     """Return what the changes need to know; ``known`` tells whether theory knows the model as a chain."""
     model = measured.capture.model
     blocks = [call for call in measured.capture.calls if call.residual] if known else []
     work = sum(3.0 * c.y.numel() * (fan_in(c.module) or c.y.shape[-1]) for c in measured.layers)
-    return Subject(
+    return TrialContext(
         model=model,
         given=given,
         layers=changes.hidden_layers(measured, max(len(blocks), 1)),
@@ -72,7 +72,7 @@ def subject(measured: Measured, given: Batch, slope: float, *, known: bool) -> S
     )
 
 
-def find_causes(s: Subject) -> Causes:
+def find_causes(s: TrialContext) -> Causes:
     """Take each part out of a copy of the model and make one pass; the rule is that of ``bpx.diagnosis.trials``."""
     slopes: dict[str, float] = {}
     before = s.slope
@@ -80,8 +80,8 @@ def find_causes(s: Subject) -> Causes:
         again = changed_slope(s.model, s.given, lambda model, batch: batch)
         before = again if math.isfinite(again) and math.isfinite(before) else before
     if s.layers:
-        seen = all(layer.need is not None for layer in s.layers)
-        gains = (1.0,) if seen else changes.UNSEEN_GAINS
+        known = all(layer.need is not None for layer in s.layers)
+        gains = (1.0,) if known else changes.DEFAULT_GAINS
         tried = [changed_slope(s.model, s.given, changes.rescale(s.layers, gain)) for gain in gains]
         slopes["weights"] = min(tried, key=lambda v: (not math.isfinite(v), abs(v)))
     if changes.drops(s.model):
@@ -96,8 +96,8 @@ def find_causes(s: Subject) -> Causes:
     return select_causes(before, slopes, s.n_hidden, float(torch.finfo(dtype).smallest_normal) * 1e-7)
 
 
-def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[Remedy, ...]:
-    """Return the changes that make freshly drawn copies healthy, as PyTorch code.
+def find_remedies(s: TrialContext, causes: tuple[str, ...]) -> tuple[Remedy, ...]:
+    """Return the changes that make freshly drawn copies healthy; ``command`` is the code, which changes ``model``.
 
     The groups that a cause asks for come first; of each group the first that holds is named, of at most two groups.
     The rule is that of ``bpx.diagnosis.remedies``.
@@ -106,7 +106,7 @@ def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[Remedy, ...]:
     passes = min(MAX_PASSES, int(MAX_WORK / max(s.work, 1.0)))
     found: list[Remedy] = []
     for group in dict.fromkeys([*asked, *GROUPS]):
-        for words, change in _candidates(s, group):
+        for words, code, change in _candidates(s, group):
             slopes: list[float] = []
             for seed in range(MAX_DRAWS):
                 passes -= 1
@@ -118,7 +118,7 @@ def find_remedies(s: Subject, causes: tuple[str, ...]) -> tuple[Remedy, ...]:
                 if are_enough(slopes, s.n_hidden):
                     break
             if slopes:
-                found.append(Remedy(words, 10 ** float(np.median(slopes)), words))
+                found.append(Remedy(words, 10 ** float(np.median(slopes)), code))
                 break
         if len(found) == MAX_REMEDIES or passes < 0:
             break
@@ -132,9 +132,14 @@ def input_rms(x: object) -> float | None:
     return changes.rms(x)
 
 
-def _candidates(s: Subject, group: str) -> Iterator[tuple[str, Change]]:
+def _candidates(s: TrialContext, group: str) -> Iterator[tuple[str, str, Change]]:
+    """Yield the changes of a group: in words, as code, and as what is tried."""
     if group == "initializer" and s.layers:
-        yield from ((words, changes.draw(s.layers, init)) for words, init in _initializers(s))
+        every = "for every hidden layer m" if len(s.layers) > 1 else "for the hidden layer m"
+        for code, init in _initializers(s):
+            names = " ".join(layer.name for layer in s.layers)
+            loop = f'for m in map(model.get_submodule, "{names}".split()): {code}'
+            yield f"{code} {every}", loop, changes.draw(s.layers, init)
         return
     matrices = [s.model.get_submodule(layer.name).weight.detach().cpu().double().numpy() for layer in s.layers]
     if not all(drawn_at_random(W) or orthogonal(W.reshape(len(W), -1)) for W in matrices):
@@ -142,19 +147,45 @@ def _candidates(s: Subject, group: str) -> Iterator[tuple[str, Change]]:
     if group == "normalization":
         yield from _normalizations(s)
     elif group == "dropout" and changes.drops(s.model):
-        yield "p=0 in every nn.Dropout", changes.redrawn(changes.without_dropout)
+        yield "p=0 in every nn.Dropout", _without_dropout(s.model), changes.redrawn(changes.without_dropout)
     elif group == "dataset.scaling" and input_rms(s.given.x) is not None and s.given.n > 1:
-        yield "x = (x - x.mean(0)) / x.std(0)", changes.redrawn(changes.standardize_inputs)
+        code = "x = (x - x.mean(0)) / x.std(0, correction=0).clamp(min=1e-12)"
+        yield "x = (x - x.mean(0)) / x.std(0)", code, changes.redrawn(changes.standardize_inputs)
     elif group == "activation":
         now = {type(m).__name__: f for m in s.model.modules() if changes.swaps(m) and (f := function(m))}
         if len(now) == 1:
             ((kind, f),) = now.items()
-            for name, code in ACTIVATIONS.items():
+            for name, made in ACTIVATIONS.items():
                 if name != f.name:
-                    yield f"{code} in place of every nn.{kind}", changes.redrawn(changes.activate(name))
+                    change = changes.redrawn(changes.activate(name))
+                    yield f"{made} in place of every nn.{kind}", _replaced(made, f"nn.{kind}"), change
 
 
-def _initializers(s: Subject) -> list[tuple[str, Callable[[Tensor, Hidden], None]]]:
+def _replaced(made: str, kinds: str) -> str:
+    """Return the code that puts a module in the place of every one of some kinds."""
+    children = f"list(parent.named_children()) if isinstance(m, {kinds})"
+    return f"for parent in list(model.modules()): [setattr(parent, name, {made}) for name, m in {children}]"
+
+
+def _without_dropout(model: nn.Module) -> str:
+    """Return the code that sets every rate of dropout to 0: of its modules, and of attention and recurrent layers."""
+    found = []
+    if any(isinstance(m, DROPOUTS) for m in model.modules()):
+        kinds = _kinds(model, DROPOUTS)
+        found.append(f"for m in filter(lambda m: isinstance(m, {kinds}), model.modules()): m.p = 0.0")
+    if any(isinstance(getattr(m, "dropout", None), float) for m in model.modules()):
+        holds = 'isinstance(getattr(m, "dropout", None), float)'
+        found.append(f"for m in filter(lambda m: {holds}, model.modules()): m.dropout = 0.0")
+    return "\n".join(found)
+
+
+def _kinds(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> str:
+    """Return those of ``kinds`` that a model has, as the second argument of isinstance."""
+    held = [kind.__name__ for kind in kinds if any(isinstance(m, kind) for m in model.modules())]
+    return "(" + ", ".join(f"nn.{name}" for name in held) + ",)"
+
+
+def _initializers(s: TrialContext) -> list[tuple[str, Callable[[Tensor, Hidden], None]]]:
     """Return code for the hidden layers m and what it does, the nearest to the gain needed first."""
     need = geometric_mean([layer.need for layer in s.layers if layer.need is not None])
     init, found = nn.init, []
@@ -173,18 +204,18 @@ def _initializers(s: Subject) -> list[tuple[str, Callable[[Tensor, Hidden], None
         found.append((need, code, lambda W, h: init.orthogonal_(W, gain=value)))
         found.sort(key=lambda one: round(abs(math.log(one[0] / need)), 1))
     now = geometric_mean([layer.gain for layer in s.layers])
-    every = "for every hidden layer m" if len(s.layers) > 1 else "for the hidden layer m"
     new = [one for one in found if now is None or abs(math.log(one[0] / now)) > SAME_SCALE]
-    return [(f"nn.init.{code} {every}", does) for _, code, does in new]
+    return [(f"nn.init.{code}", does) for _, code, does in new]
 
 
 def _kaiming(nonlinearity: str) -> Callable[[Tensor, Hidden], None]:
     return lambda W, h: nn.init.kaiming_normal_(W, nonlinearity=nonlinearity)
 
 
-def _normalizations(s: Subject) -> Iterator[tuple[str, Change]]:
+def _normalizations(s: TrialContext) -> Iterator[tuple[str, str, Change]]:
     if any(isinstance(m, NORMS) for m in s.model.modules()):
-        yield "nn.Identity() in place of every normalization", changes.redrawn(changes.without_normalization)
+        code = _replaced("nn.Identity()", _kinds(s.model, NORMS))
+        yield "nn.Identity() in place of every normalization", code, changes.redrawn(changes.without_normalization)
         return
     kinds = {type(s.model.get_submodule(layer.name)) for layer in s.layers}
     if len(kinds) != 1 or not issubclass(kind := kinds.pop(), (nn.Linear, *CONVOLUTIONS)):
@@ -192,6 +223,10 @@ def _normalizations(s: Subject) -> Iterator[tuple[str, Change]]:
     d = kind.__name__[-2:] if kind is not nn.Linear else "1d"
     width = "m.out_features" if kind is nn.Linear else "m.out_channels"
     layer = f"nn.LayerNorm({width})" if kind is nn.Linear else f"nn.GroupNorm(1, {width})"
+    names = " ".join(hidden.name for hidden in s.layers)
+    find = 'm = model.get_submodule(name); parent, _, key = name.rpartition(".")'
     for norm, code in (("LayerNorm", layer), ("BatchNorm", f"nn.BatchNorm{d}({width})")):
         change = changes.redrawn(changes.normalize(s.layers, norm))
-        yield f"nn.Sequential(m, {code}) in place of every hidden layer m", change
+        put = f"setattr(model.get_submodule(parent), key, nn.Sequential(m, {code}.to(m.weight)))"
+        loop = f'for name in "{names}".split(): {find}; {put}'
+        yield f"nn.Sequential(m, {code}) in place of every hidden layer m", loop, change

@@ -14,7 +14,7 @@ from bpx.probes import Reading
 from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
 from bpx.torch.capture import Capture
-from bpx.torch.measure import AGREEMENT, Measured
+from bpx.torch.measure import AGREEMENT, PassMeasurement
 from bpx.torch.modules import hooked, weights
 from bpx.torch.reductions import Scalar, combined, gathered, norm, total_norm
 
@@ -60,7 +60,7 @@ class StepMeasurement:
     ``before`` are the weights before the step, ``clip`` is the clip coefficient, NaN where it is not known.
     """
 
-    def __init__(self, measured: Measured, before: Before, clip: float, *, standard: bool) -> None:
+    def __init__(self, measured: PassMeasurement, before: Before, clip: float, *, standard: bool) -> None:
         self.measured, self.clip, self.standard = measured, clip, standard
         self.scales = measured.scales()
         self.rest = (

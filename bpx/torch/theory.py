@@ -13,7 +13,7 @@ from bpx.diagnosis.architecture import drawn_at_random, mean_variance, orthogona
 from bpx.engine.activations import ActivationFunction
 from bpx.theory import Architecture, Ends, Prediction, predict
 from bpx.torch.calls import Call
-from bpx.torch.measure import Measured
+from bpx.torch.measure import PassMeasurement
 from bpx.torch.modules import CONVOLUTIONS, fan_in, fan_out, function
 from bpx.torch.operations import operations
 from bpx.torch.reductions import Values
@@ -36,7 +36,7 @@ class Unit:
     keep_prob: float
 
 
-def predict_pass(measured: Measured) -> tuple[Architecture | None, Prediction]:
+def predict_pass(measured: PassMeasurement) -> tuple[Architecture | None, Prediction]:
     """Return the model of a pass as theory sees it, and the prediction; the reason stands in it where there is none."""
     try:
         known, layers = architecture(measured)
@@ -53,7 +53,7 @@ def predict_pass(measured: Measured) -> tuple[Architecture | None, Prediction]:
     return known, predict(known, q1, ends=_ends(first, last))
 
 
-def architecture(measured: Measured) -> tuple[Architecture, list[Call]]:
+def architecture(measured: PassMeasurement) -> tuple[Architecture, list[Call]]:
     """Return the chain of a pass and its weight layers; raises NoTheory, saying what is in the way."""
     ops = [op for op in operations(measured.capture) if not isinstance(op.module, (nn.Flatten, nn.Identity))]
     if len(ops) < 2:
@@ -98,7 +98,7 @@ def matrix(call: Call) -> Values:
     return found
 
 
-def _architecture(measured: Measured, layers: list[Call], unit: Unit, *, residual: bool) -> Architecture:
+def _architecture(measured: PassMeasurement, layers: list[Call], unit: Unit, *, residual: bool) -> Architecture:
     matrices = [matrix(call) for call in layers]
     biases = [
         b.detach().cpu().double().numpy() for c in layers[:-1] if (b := getattr(c.module, "bias", None)) is not None

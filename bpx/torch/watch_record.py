@@ -22,8 +22,8 @@ from bpx.probes.nonfinite import NonFinite
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
 from bpx.system.files import replaced
-from bpx.torch.diagnosis import about, functions
-from bpx.torch.measure import Measured
+from bpx.torch.diagnosis import about, activation_functions
+from bpx.torch.measure import PassMeasurement
 from bpx.torch.preserved import kept_buffers
 from bpx.torch.theory import predict_pass
 from bpx.tracking import ActiveRun, LocalTracker, MLflowTracker, Tracker, run_is_active
@@ -65,7 +65,7 @@ class WatchRecord:
         self.tracker.connect()
         self.tracker.start(self.name, _flat(self.config), {}, None, self.directory)
 
-    def judge(self, measured: Measured, step: int, epoch: float, rate: float) -> None:
+    def judge(self, measured: PassMeasurement, step: int, epoch: float, rate: float) -> None:
         """Keep the finding of the first measured step, with its gains and theory."""
         observation = measured.observation()
         with kept_buffers(measured.capture.model):  # reading a parametrized weight may change them
@@ -75,7 +75,7 @@ class WatchRecord:
         self._about = about(measured, known) | {"dataset": f"of {self.name}"}
         self._writer.append(step, epoch, *measured.gains())
         self._writer.append(step, epoch, *predicted(prediction, observation))
-        self._state = TrainingState(functions(measured), rate, None)
+        self._state = TrainingState(activation_functions(measured), rate, None)
         self.tracker.tag("bpx.verdict", self.finding.verdict)
         self.tracker.tag("bpx.finding", self.finding.sentence)
         self.metrics |= self.finding.metrics()

@@ -15,7 +15,7 @@ from bpx.probes import ReportSchedule, parse_schedule
 from bpx.probes.nonfinite import NonFinite
 from bpx.records import Outcome
 from bpx.torch.capture import Capture
-from bpx.torch.measure import REDUCTIONS, Measured
+from bpx.torch.measure import REDUCTIONS, PassMeasurement
 from bpx.torch.modules import hooked
 from bpx.torch.nonfinite import Inputs, gradients_are_finite, trace, watched
 from bpx.torch.passes import is_compiled
@@ -185,7 +185,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
             return
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         arrivals = self._arrivals
-        measured = Measured(self._capture, self._n, self.reduction, scale, arrivals.norms if arrivals else None)
+        measured = PassMeasurement(self._capture, self._n, self.reduction, scale, arrivals.norms if arrivals else None)
         if self.finding is None:
             self._record.judge(measured, self.step, self._epoch, self._rate)
         clip = arrivals.clip_coefficient(self.model, scale) if arrivals and self.standard else math.nan

@@ -54,18 +54,29 @@ def test_the_example_of_the_readme():
     assert ours.sentence.partition(" Try:")[0] == theirs.sentence.partition(" Try:")[0]
 
 
-def test_what_it_says_to_try_makes_the_model_healthy():
-    model, (x, y) = perceptron(16), batch()
-    found = bpx.torch.diagnose(model, x, y)
-    assert found.verdict == "vanishing" and found.cause == "weights" and found.remedies
-    words, factor, _ = found.remedies[0]
-    code, _, scope = words.partition(" for every ")
-    assert scope == "hidden layer m"
-    for m in list(model)[:-1]:
+def dropping():
+    """Weights that relu needs, and dropout behind every layer: delta explodes."""
+    model = perceptron(16)
+    layers = [part for m in model[:-1] for part in ((m, nn.Dropout(0.6)) if isinstance(m, nn.ReLU) else (m,))]
+    for m in layers:
         if isinstance(m, nn.Linear):
-            exec(code, {"nn": nn, "m": m})
-    after = bpx.torch.diagnose(model, x, y)
-    assert after.verdict == "healthy" and after.factor == pytest.approx(factor, rel=0.15)
+            nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+    return nn.Sequential(*layers, model[-1])
+
+
+@pytest.mark.parametrize(
+    ("make", "verdict", "cause"), [(lambda: perceptron(16), "vanishing", "weights"), (dropping, "exploding", "dropout")]
+)
+def test_the_code_it_says_to_try_makes_the_model_healthy(make, verdict, cause):
+    x, y = batch()
+    found = bpx.torch.diagnose(make(), x, y)
+    assert found.verdict == verdict and found.cause == cause and len(found.remedies) == 2
+    for words, factor, code in found.remedies:
+        assert words in found.sentence and code not in found.sentence
+        model = make()
+        exec(code, {"nn": nn, "model": model})
+        after = bpx.torch.diagnose(model, x, y)
+        assert after.verdict == "healthy" and after.factor == pytest.approx(factor, rel=0.15)
 
 
 def state(model):
