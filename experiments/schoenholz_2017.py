@@ -39,12 +39,11 @@ def trainable(x: np.ndarray, depths: np.ndarray) -> float:
 
 def measure(s: Study) -> Data:
     """Train a grid of σw and depth for a fixed number of steps."""
-    sigmas, depths = (SIGMAS, DEPTHS) if not s.quick else (SIGMAS[::4], DEPTHS[:2])
-    steps = STEPS if not s.quick else 10
+    sigmas, depths = (SIGMAS, DEPTHS) if not s.quick else (SIGMAS[::4], DEPTHS[:5:2])
     accuracy = np.empty((s.seeds, len(depths), len(sigmas)))
     for i, depth in enumerate(depths):
         for j, sigma in enumerate(sigmas):
-            words = (*SETUP, f"model.depth={depth}", f"initializer.sigma_w={sigma}", f"max_steps={steps}")
+            words = (*SETUP, f"model.depth={depth}", f"initializer.sigma_w={sigma}", f"max_steps={STEPS}")
             made = s.train(f"depth {depth} sigma {sigma:g}", *words)
             accuracy[:, i, j] = [r.metrics.get("accuracy/train", 0.1) for r in made]
     each = np.array([[trainable(column, np.array(depths)) for column in one.T] for one in accuracy])
@@ -54,7 +53,7 @@ def measure(s: Study) -> Data:
     if len(set(reached)) > 1:
         s.log(rank_correlation=rank_correlation(reached, predicted))
     s.log(edge_of_chaos=critical_sigma_w(ACTIVATIONS["tanh"](), SIGMA_B))
-    return {"sigma_w": sigmas, "depth": depths, "steps": steps, "accuracy": np.median(accuracy, axis=0),
+    return {"sigma_w": sigmas, "depth": depths, "steps": STEPS, "accuracy": np.median(accuracy, axis=0),
             "reached": reached, "reached_range": [each.min(axis=0), each.max(axis=0)]}  # fmt: skip
 
 
