@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
-import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
 
-from bpx.config import CONF, options_of
+from bpx.config import CONF, load_option, options_of
 from bpx.system.files import Json
 
 GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
@@ -24,7 +25,7 @@ EXAMPLES = (
 def help_page(about: str, words: Sequence[str]) -> str:
     """Return the page of a command, of the options that ``words`` (``group=option``) choose."""
     given = dict(word.lstrip("+").partition("=")[::2] for word in words)
-    main = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    main, said = option_of("", "config")
     chosen = {group: given.get(group, option) for group, option in default_options(main).items()}
     name = re.match(r"(python -m [\w.]+|bpx \w+)", about)
     example = name[1] if name else about
@@ -35,7 +36,7 @@ def help_page(about: str, words: Sequence[str]) -> str:
         options = [f"[{o}]" if chosen.get(group) == o else o for o in options_of(group)]
         lines.append(f"  {plus + group:15s} {' '.join(options)}")
     lines += ["", "Keys: key=value, with their values now; null is what the line says, or what the code takes"]
-    lines += _lines("", main, comments_of("config.yaml"), given)
+    lines += _lines("", main, said, given)
     for group, option in chosen.items():
         if option in options_of(group):
             own, notes = option_of(group, option)
@@ -52,17 +53,11 @@ def default_options(main: Json) -> dict[str, str]:
 
 def option_of(group: str, option: str) -> tuple[Json, dict[str, str]]:
     """Return the keys of an option and the comments on them, with those of the options that it begins with."""
-    file = f"{group}/{option}.yaml"
-    own, notes = yaml.safe_load((CONF / file).read_text(encoding="utf-8")) or {}, comments_of(file)
+    own = cast(Json, OmegaConf.to_container(load_option(group, option)))
+    notes = comments((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
     for base in (entry for entry in own.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"):
-        shared, said = option_of(group, base)
-        own, notes = shared | own, said | {key: note for key, note in notes.items() if note}
+        notes = option_of(group, base)[1] | {key: note for key, note in notes.items() if note}
     return own, notes
-
-
-def comments_of(file: str) -> dict[str, str]:
-    """Return the comment behind each key of a YAML file of ``conf``, by its dotted name."""
-    return comments((CONF / file).read_text(encoding="utf-8"))
 
 
 def comments(text: str) -> dict[str, str]:
