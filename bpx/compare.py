@@ -81,7 +81,7 @@ def report(groups: Sequence[Group]) -> None:
             out.print(f"{group.label}: {run.name} ({run.outcome}{verdict})", style="bold", markup=False)
         out.print(f"          {group.runs[0].finding or 'no finding'}", markup=False)
     medians = [group.metrics for group in groups]
-    metrics = dict.fromkeys(name for row in medians for name in row if "/layer_" not in name and name != "lr")
+    metrics = dict.fromkeys(name for row in medians for name in row if name != "lr")
     seeds = max(len(group.runs) for group in groups)
     different = differences([group.runs[0] for group in groups])
     if seeds > 1:

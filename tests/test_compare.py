@@ -33,7 +33,10 @@ def make(tmp_path, monkeypatch):
         text = CONFIG.format(activation=activation, depth=depth, uri=name)
         (directory / "config" / "config.yaml").write_text(text)
         (directory / "mlflow_run_id").write_text(f"id-{name}\n")
-        lines = [(0, {"cost/train": 2.0, "lr": 0.1}), (9, {"cost/train": 0.5, "grad_norm/layer_01": 7.0})]
+        lines = [
+            (0, {"cost/train": 2.0, "lr": 0.1}),
+            (9, {"cost/train": 0.5, "grad_norm/layer_01": 7.0, "system/cpu": 9.0}),
+        ]
         rows = ({"step": s, "epoch": 0, "time": 0, "metrics": m} for s, m in lines)
         (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         if ended:
@@ -66,7 +69,7 @@ def test_runs_are_laid_side_by_side(make, capsys):
     table = {words[0]: words[1:] for words in (re.findall(r"[^\s│]+", line) for line in said.splitlines()) if words}
     assert table["activation"] == ["Tanh", "ReLU"] and table["model.depth"] == ["3", "5"]
     assert table["cost/train"] == ["0.5", "0.5"]
-    assert not {"seed", "model.width", "tracking.uri", "lr", "grad_norm/layer_01"} & set(table)
+    assert not {"seed", "model.width", "tracking.uri", "lr", "grad_norm/layer_01", "system/cpu"} & set(table)
     assert "Gradients of one flow." in said and "Gradients of two flow." in said
     assert "tests/one (finished)" in said
     picture = first.parents[2] / re.search(r"figure +(\S+)", said)[1]

@@ -51,7 +51,7 @@ def write_comparison_report(groups: Sequence[Group], picture: Path | None, path:
     """Write the report of runs that are compared and return its path."""
     names = [group.label for group in groups]
     medians = [group.metrics for group in groups]
-    metrics = dict.fromkeys(name for row in medians for name in row if "/layer_" not in name)
+    metrics = dict.fromkeys(name for row in medians for name in row)
     different = differences([group.runs[0] for group in groups])
     findings = "".join(paragraph(f"{group.label}: {group.runs[0].finding or 'no finding'}") for group in groups)
     rows = {name: [_spread(*row[name]) if name in row else "–" for row in medians] for name in metrics}

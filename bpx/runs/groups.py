@@ -26,8 +26,12 @@ class Group:
 
     @property
     def metrics(self) -> dict[str, tuple[float, float]]:
-        """The median of every last metric over the runs, and its standard deviation, NaN of one run."""
-        names = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        """The median of every last metric over the runs, and its standard deviation, NaN of one run.
+
+        Those of a layer and of the machine are left out.
+        """
+        known = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        names = [name for name in known if "/layer_" not in name and not name.startswith("system/")]
         values = {name: [run.metrics[name] for run in self.runs if name in run.metrics] for name in names}
         return {
             name: (float(np.median(v)), float(np.std(v, ddof=1)) if len(v) > 1 else float("nan"))

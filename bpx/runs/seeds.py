@@ -62,7 +62,7 @@ class SeedGroup:
         """Return the mean and the standard deviation of each last metric that every finished run has."""
         metrics = [run.metrics for run in self.finished]
         shared = [name for name in (metrics[0] if metrics else ()) if all(name in m for m in metrics)]
-        names = [name for name in shared if "/layer_" not in name and not name.startswith("time/")]
+        names = [name for name in shared if _of_the_result(name)]
         return {name: _mean_and_std([m[name] for m in metrics]) for name in names}
 
     def series(self) -> dict[str, Band]:
@@ -70,7 +70,7 @@ class SeedGroup:
         found: dict[str, dict[int, list[float]]] = {}
         for run in self.finished:
             for name, (steps, values) in read_metrics(run.directory / "metrics.jsonl").items():
-                if "/layer_" not in name and not name.startswith("time/"):
+                if _of_the_result(name):
                     for step, value in zip(steps.tolist(), values.tolist(), strict=True):
                         found.setdefault(name, {}).setdefault(step, []).append(value)
         shared = {name: {s: v for s, v in sorted(at.items()) if len(v) > 1} for name, at in found.items()}
@@ -208,6 +208,11 @@ def _words(group: SeedGroup) -> list[str]:
 
 def _figure(directory: Path) -> Path:
     return directory / "figures" / "seeds.png"
+
+
+def _of_the_result(metric: str) -> bool:
+    """Return whether a metric is of a network as a whole, not of a layer, the time or the machine."""
+    return "/layer_" not in metric and not metric.startswith(("time/", "system/"))
 
 
 def _mean_and_std(values: Sequence[float]) -> tuple[float, float]:
