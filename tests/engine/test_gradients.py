@@ -27,7 +27,7 @@ def grid():
         yield pytest.param(activation, loss, normalization, marks=slow)
 
 
-@pytest.mark.parametrize(("activation", "loss", "normalization"), grid())
+@pytest.mark.parametrize(("activation", "loss", "normalization"), list(grid()))
 def test_every_layer_activation_and_loss(activation, loss, normalization):
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((6, 5)), rng.integers(0, 3, 6)
