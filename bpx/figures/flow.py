@@ -14,6 +14,7 @@ from bpx.figures.gains import backward_gains
 from bpx.figures.histograms import magnitude_histograms
 from bpx.figures.jacobian import jacobian_spectrum
 from bpx.figures.norms import gradient_norms
+from bpx.figures.ntk import tangent_kernel
 from bpx.figures.phase import phase_of_run
 from bpx.figures.profile import delta_heatmap, layer_profile, time_heatmap
 from bpx.figures.units import idle_units
@@ -32,6 +33,7 @@ FLOW: dict[str, tuple[set[str], Callable[[Records], Figure | None]]] = {  # name
     "units": ({"saturation"}, idle_units),
     "jacobian": ({"jacobian_singular_value"}, jacobian_spectrum),
     "agreement": ({"delta_coherence"}, gradient_agreement),
+    "ntk": ({"ntk_eigenvalue", "ntk_change"}, tangent_kernel),
     "weights": ({"distance_from_init", "spectral_norm", "stable_rank"}, weight_matrices),
 }
 

@@ -10,6 +10,7 @@ from bpx.probes.histograms import Histograms
 from bpx.probes.jacobian import Jacobian
 from bpx.probes.lost_updates import LostUpdates
 from bpx.probes.nonfinite import NonFinite, trace
+from bpx.probes.ntk import NTK
 from bpx.probes.probe import Probe, ProbeContext
 from bpx.probes.probe_set import ProbeSet, Reading
 from bpx.probes.scales import Scales
@@ -36,6 +37,7 @@ PROBES: dict[str, type[Probe]] = {
         Weights,
         GradientCosine,
         Sharpness,
+        NTK,
     )
 }
 

@@ -30,6 +30,7 @@ from bpx.theory import Verdict
 from bpx.training import Record
 
 SHARPNESS = frozenset({*Sharpness.other_quantities, "gradient_noise_scale"})
+NTK_METRICS = frozenset({"ntk_condition", "ntk_change"})
 FLOW = frozenset(
     f"gradient_flow/{name}" for name in ("slope", "abs_slope", "factor", "ratio", "forward_slope", "zero_layers")
 )
@@ -206,12 +207,12 @@ class Measurement:
 
 
 def _of_the_run(reading: Reading) -> dict[str, float]:
-    """Return the values of the run that are metrics by themselves: the sharpness, and the scale of gradient noise."""
+    """Return the values of the run that are metrics by themselves: sharpness, gradient noise, the tangent kernel's."""
     pairs = zip(reading.keys, reading.values.tolist(), strict=True)
     return {
-        f"sharpness/{quantity}": value
+        f"{'sharpness' if quantity in SHARPNESS else 'ntk'}/{quantity.removeprefix('ntk_')}": value
         for (_, _, quantity, _), value in pairs
-        if quantity in SHARPNESS and math.isfinite(value)
+        if quantity in SHARPNESS | NTK_METRICS and math.isfinite(value)
     }
 
 
