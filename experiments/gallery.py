@@ -42,6 +42,9 @@ CLASSICS = (
     "srivastava_2014",
     "pascanu_2013",
     "xiong_2020",
+    "yang_2021",
+    "cohen_2021",
+    "brock_2021",
 )
 STUDIES = (*DEMONSTRATIONS, *CLASSICS)
 AT_ONCE = 2
