@@ -45,6 +45,7 @@ CLASSICS = (
     "yang_2021",
     "cohen_2021",
     "brock_2021",
+    "balduzzi_2017",
 )
 STUDIES = (*DEMONSTRATIONS, *CLASSICS)
 AT_ONCE = 2
