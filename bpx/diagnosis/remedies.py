@@ -23,10 +23,9 @@ from bpx.probes.probe import main_path, weight_layers
 
 MAX_REMEDIES = 2  # remedies, of different groups
 CURED_DECADES = 0.5  # decades between the first and the last hidden layer, in each drawn network
-MAX_MISSES = 1  # of MAX_DRAWS networks: healthy, but beyond CURED_DECADES, where nothing better is found
 KEPT_APART = 0.02  # share of the last hidden activations that differs between samples: below it learning is slow
 MIN_DRAWS, MAX_DRAWS = 4, 10  # drawn networks that a remedy is named after
-MARGIN_STDS = 3.0  # standard deviations between the mean and the limit of healthy, for fewer than MAX_DRAWS
+MARGIN_STDS = 5.0  # standard deviations between the mean and the limit of healthy, for fewer than MAX_DRAWS
 SAME_SCALE_ERRORS = 5.0  # standard errors within which two networks' weights are drawn alike
 MAX_WORK = 3e10  # multiplications, at most about, of all passes: a second on one core
 
@@ -105,9 +104,9 @@ def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[
 
     The groups that a cause asks for come first; of each group the first option that holds is named, of at most two
     groups. An option holds where freshly drawn networks were healthy with |slope| * (hidden layers - 1) <= 0.5, each
-    of them: four if the limit of a decade is three standard deviations away from their mean, else up to ten. Where none
-    holds, the first of which ten networks were healthy and at most one of them beyond 0.5 is named. Options that draw
-    weights of the scale that ``net`` has are no change.
+    of them: four if the limit of a decade is five standard deviations away from their mean, else ten. Where none
+    holds, the first is named of which ten networks were healthy, each, and within 0.5 in root mean square. Options that
+    draw weights of the scale that ``net`` has are no change.
 
     A remedy that leaves the samples alike (``share_apart`` below 0.02) is named last: gradients of equal samples are
     level and teach little (Schoenholz et al. 2017: a net trains where the correlation of its inputs survives).
@@ -133,8 +132,8 @@ def first_that_hold(
             if measured.slopes:
                 factor = 10 ** float(np.median(measured.slopes))
                 remedy = Remedy(candidate.change, factor, candidate.command or candidate.change)
-                (nearly if measured.misses else found).append((measured.apart < KEPT_APART, remedy))
-                if not measured.misses:
+                (found if measured.held else nearly).append((measured.apart < KEPT_APART, remedy))
+                if measured.held:
                     break
             if work <= 0:
                 break
@@ -191,34 +190,35 @@ def _options(net: Network, key: str) -> Sequence[str]:
 @final
 @dataclass(frozen=True)
 class _Measured:
-    """Slopes of drawn networks (none where the option does not hold), their apartness, misses, and the work done."""
+    """Slopes of drawn networks (none where one was not healthy), the work done, their apartness, whether each held."""
 
     slopes: tuple[float, ...]
     cost: float
     apart: float = 1.0
-    misses: int = 0
+    held: bool = False
 
 
 def _measure(net: Network, key: str, candidate: Candidate, work: float, flow: Flow) -> _Measured:
     slopes: list[float] = []
     apart: list[float] = []
-    cost, misses = 0.0, 0
+    cost, squares, held = 0.0, 0.0, True
     for drawn in islice(candidate.draws, MAX_DRAWS):
         cost += _cost(drawn)
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
             return _Measured((), cost)
         line, L = flow(drawn)
         decades = math.inf if line is None else abs(line.slope) * (L - 1)
-        misses += decades > CURED_DECADES
-        if line is None or decades > 1 or misses > MAX_MISSES:
+        held = held and decades <= CURED_DECADES
+        squares += decades * decades
+        if line is None or decades > 1 or squares > MAX_DRAWS * CURED_DECADES**2:
             return _Measured((), cost)
         slopes.append(line.slope)
         apart.append(share_apart(drawn))
-        if not misses and are_enough(slopes, L):
+        if held and are_enough(slopes, L):
             break
         if cost > work:
             return _Measured((), cost)
-    return _Measured(tuple(slopes), cost, float(np.median(apart)) if apart else 1.0, misses)
+    return _Measured(tuple(slopes), cost, float(np.median(apart)) if apart else 1.0, held)
 
 
 def are_enough(slopes: Sequence[float], L: int) -> bool:
