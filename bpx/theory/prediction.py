@@ -31,6 +31,7 @@ class Verdict(StrEnum):
 
 PARTING_THRESHOLD = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
 ALONG_THRESHOLD = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
+SHORTCUTS_ALONG_THRESHOLD = 0.05  # the same with shortcuts and no normalization, where the layers' shares add up
 TOTAL_ALONG_THRESHOLD = 0.5  # the same over all layers, where the line leaves it out
 BATCH_TERMS_THRESHOLD = 0.3  # of the terms of order 1 / n that theory leaves out under batch normalization
 RANK_THRESHOLD = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
@@ -156,6 +157,8 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
     logs = np.cumsum([0.0, *(math.log(s.factor) for s in reversed(steps))])[::-1]
     shift, covariance, q_shift, q_half = np.zeros(L), np.zeros((L, L)), np.zeros(L), np.zeros(L)
     known, along = ends or Ends(), 0.0
+    alone = architecture.residual and not architecture.normalizes
+    limit = SHORTCUTS_ALONG_THRESHOLD if alone else ALONG_THRESHOLD
     if band and L > 1:
         finite = finite_width(architecture, q, steps, known)
         along = finite.along
@@ -163,7 +166,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         shift, covariance = noise.mean, noise.covariance + _unknown(architecture, measured=ends is not None)
         q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
     elif L > 1:  # the line is drawn without what comes back: is it small over all layers?
-        along = first_along(architecture, q[-1], known) * L * ALONG_THRESHOLD / TOTAL_ALONG_THRESHOLD
+        along = first_along(architecture, q[-1], known) * L * limit / TOTAL_ALONG_THRESHOLD
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
     half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
@@ -182,7 +185,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         slope=slope,
         slope_low=slope - give,
         slope_high=slope + give,
-        caveat=_caveat(architecture, steps, known.rank, along),
+        caveat=_caveat(architecture, steps, known.rank, comes_back=along > limit),
         note=_note(architecture),
     )
 
@@ -215,11 +218,11 @@ def _note(net: Architecture) -> str:
     return ""
 
 
-def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float) -> str:
+def _caveat(net: Architecture, steps: Sequence[Step], rank: float, *, comes_back: bool) -> str:
     """Say why nets leave the line by more than the band, if they do.
 
     The lengths of a batch's samples part, with batch normalization or without; batch normalization of samples that
-    span few directions; or a part of delta along z, ``along``, too large to stand for a small correction.
+    span few directions; or a part of delta ``comes_back`` along z, too large to stand for a small correction.
     """
     if net.role.over_batch:
         if rank < RANK_THRESHOLD:
@@ -234,7 +237,7 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, along: float)
         return ""
     if math.prod(max(s.dln_q, 1.0) for s in steps) > PARTING_THRESHOLD:
         return "lengths are unstable (V' > 1), so that the samples of a batch part"
-    if along > ALONG_THRESHOLD:
+    if comes_back:
         return "much of delta comes back along z"
     return ""
 
