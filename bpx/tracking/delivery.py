@@ -73,22 +73,29 @@ class Delivery:
 
 
 def deliver(client: MlflowClient, spool: Spool) -> None:
-    """Send all that waits; raises whatever a store that cannot be used raises, what has arrived being noted."""
+    """Send all that waits, and note what has arrived; raises whatever a store that cannot be used raises."""
     if spool.empty:
         return
     store.answers(spool.target["uri"])
     with library.quietly():
-        while True:
+        try:
             _send_metrics(client, spool)
-            if not spool.todo:
-                return
-            tags = list(takewhile(lambda job: job[0] == "tag", spool.todo))
-            if tags:
-                _set_tags(client, spool, {key: value for _, key, value in tags})
-            else:
-                kind, *arguments = spool.todo[0]
-                JOBS[kind](client, spool, *arguments)
-            spool.done(len(tags) or 1)
+            while spool.todo:
+                _send_jobs(client, spool)
+                _send_metrics(client, spool)
+        finally:  # what has arrived is noted once: if the process dies before, it is sent again, without harm
+            spool.save()
+
+
+def _send_jobs(client: MlflowClient, spool: Spool) -> None:
+    """Send the tags that are next, or the job that is."""
+    tags = list(takewhile(lambda job: job[0] == "tag", spool.todo))
+    if tags:
+        _set_tags(client, spool, {key: value for _, key, value in tags})
+    else:
+        kind, *arguments = spool.todo[0]
+        JOBS[kind](client, spool, *arguments)
+    spool.done(len(tags) or 1)
 
 
 def _send_metrics(client: MlflowClient, spool: Spool) -> None:

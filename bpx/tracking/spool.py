@@ -91,10 +91,10 @@ class Spool:
             self.save()
 
     def done(self, n: int) -> None:
-        """Take the first ``n`` jobs off."""
+        """Take the first ``n`` jobs off; ``save`` writes that."""
         with self._lock:
             del self.todo[:n]
-            self._save()
+            self.changed = time.monotonic()
 
     def arrived(self, sent: int) -> None:
         """Note that the metrics up to byte ``sent`` have arrived."""
@@ -109,6 +109,8 @@ class Spool:
         """
         path = self.directory / METRICS
         try:
+            if path.stat().st_size <= self.sent:
+                return [], self.sent
             with path.open("rb") as file:
                 os.fsync(file.fileno())  # what a server has must not be lost here
                 file.seek(self.sent)
