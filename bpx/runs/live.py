@@ -51,6 +51,8 @@ class LivePictures:
         if not due or (self._thread is not None and self._thread.is_alive()):
             return
         if self.seconds + self._cost <= SHARE * (time.perf_counter() - self._started):
+            import bpx.figures.live  # noqa: F401  (here: a thread that imports beside this one meets half a module)
+
             self._next = step + self._every
             part = rows.excerpt({0, step}, about)
             self._thread = threading.Thread(target=self._draw, args=(step, part), daemon=True)

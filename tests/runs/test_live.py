@@ -1,6 +1,7 @@
 """Pictures while a run trains: few, in their own thread, within their share of the time, and seen in MLflow by step."""
 
 import itertools
+import sys
 import time
 
 import mlflow
@@ -60,6 +61,19 @@ def test_drawing_keeps_to_its_share_of_the_time(tmp_path, drawn, monkeypatch):
             pictures._thread.join()
         assert pictures.seconds <= live.SHARE * clock[0] + 1e-9
     assert drawn == [500000]  # the second would take it beyond two hundredths
+
+
+def test_the_thread_imports_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "SHARE", 1e9)
+    monkeypatch.delitem(sys.modules, "bpx.figures.live", raising=False)
+    imported = []
+    monkeypatch.setattr(
+        LivePictures, "_draw", lambda self, step, part: imported.append("bpx.figures.live" in sys.modules)
+    )
+    pictures = LivePictures(tmp_path, Taker(), 100)
+    pictures.observe(0, NoRows(), {})
+    pictures._thread.join()
+    assert imported == [True]
 
 
 def test_a_long_run_has_at_most_twenty_at_even_distances(tmp_path, drawn, monkeypatch):
