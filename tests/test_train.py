@@ -341,6 +341,17 @@ def test_the_main_job_learns_mnist(tmp_path, command):
     assert (directory / "figures" / "samples.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "low", "high"), [("lstm", 0, 0.01), ("rnn", 0.15, 0.2)])
+def test_an_lstm_learns_to_add_over_a_hundred_steps_and_a_plain_network_does_not(model, low, high, tmp_path, command):
+    words = (f"+experiment=adding_{model}", "probes=none", "tracking=none", "tracking.figures=false")
+    done = command("bpx.train", *words, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs" / f"adding_{model}").iterdir()
+    metrics = json.loads((directory / "result.json").read_text())["metrics"]
+    assert low < metrics["rmse/test"] ** 2 < high
+
+
 def test_readme_names_the_commands():
     text = (ROOT / "README.md").read_text()
     assert "pip install -e . && python -m bpx.train +experiment=mnist" in text
