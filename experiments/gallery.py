@@ -41,6 +41,8 @@ CLASSICS = (
     "nielsen_2015",
     "srivastava_2014",
     "pascanu_2013",
+    "hochreiter_1997",
+    "gers_2000",
     "xiong_2020",
     "yang_2021",
     "cohen_2021",

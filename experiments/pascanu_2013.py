@@ -1,8 +1,8 @@
-"""Pascanu et al. 2013: is there a cliff in the cost of a deep network with shared weights, and does clipping save it?
+"""Pascanu et al. 2013: is there a cliff in the cost of a recurrent network, and does clipping save it?
 
 Published: the cost of a one-unit recurrent network over 50 steps, as a function of weight and bias, has a wall of
 high curvature; a gradient step there throws the parameters far away, a clipped one does not (section 2.3, figure 6;
-algorithm 1). A recurrent network is a deep one whose layers share their weights: h = σ(w h + b), target 0.7.
+algorithm 1). The network is h_t = σ(w h_(t-1) + b) from h_0 = 0.5, with target 0.7 at the last step.
 """
 
 import sys
@@ -10,14 +10,15 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import GREEN, RED, Picture, legend_below, new_figure, style_axes
+from bpx.probes.through_time import recurrent_layers
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
 
-LAYERS, START, TARGET = 50, 0.5, 0.7
+STEPS_BACK, START, TARGET = 50, 0.5, 0.7
 SETUP = (
-    f"model.depth={LAYERS - 1}", "model.width=1", "activation=sigmoid", "loss=mean_squared_error",
-    "loss.output=sigmoid", "dataset=gaussian", "dataset.n_in=1", "dataset.n_out=1", "batch_size=1", "dtype=float64",
+    "model=rnn", "model.depth=1", "model.width=1", "model.learn_start=true", "activation=sigmoid",
+    "loss=mean_squared_error", "dtype=float64",
 )  # fmt: skip
 W, B = np.linspace(4.2, 6.6, 121), np.linspace(-3.2, -1.8, 113)
 FROM = np.array([5.3, -2.3])
@@ -29,45 +30,47 @@ DEEP = (
 )  # fmt: skip
 
 
-class Shared:
-    """The composed network with one weight and one bias for all its layers."""
+class OneUnit:
+    """The recurrent network of one unit, without inputs, whose state is its output."""
 
     def __init__(self, s: Study) -> None:
-        self.net = s.plan(*SETUP).network(1, 1).bind(1)
-        self.x, self.y = np.array([[START]]), np.array([[TARGET]])
+        self.net = s.plan(*SETUP).network(STEPS_BACK, 1, sequence_shape=(STEPS_BACK, 1)).bind(1)
+        (self.cell,) = recurrent_layers(self.net)
+        self.bias = self.net.parameters["layer_01.dense.b"]
+        self.cell.h0.value[...] = START
+        self.net.dense[1].W.value[...] = 1
+        self.x, self.y = np.zeros((1, STEPS_BACK, 1)), np.array([[TARGET]])
 
     def cost(self, w: float, b: float) -> float:
         """Return J."""
-        n = self.net.parameters.n_weights
-        self.net.parameters.theta[:n], self.net.parameters.theta[n:] = w, b
+        self.cell.W.value[...], self.bias.value[...] = w, b
         return self.net.cost(self.x, self.y)
 
     def gradient(self, w: float, b: float) -> np.ndarray:
-        """Return dJ/d(w, b): the sums over the layers."""
+        """Return dJ/d(w, b)."""
         self.cost(w, b)
         self.net.backward()
-        n = self.net.parameters.n_weights
-        return np.array([self.net.parameters.grad[:n].sum(), self.net.parameters.grad[n:].sum()])
+        return np.array([self.cell.W.grad[0, 0], self.bias.grad[0]])
 
 
-def descend(shared: Shared, start: np.ndarray, limit: float) -> np.ndarray:
+def descend(net: OneUnit, start: np.ndarray, limit: float) -> np.ndarray:
     """Return the path of gradient descent, the gradient clipped to norm ``limit``."""
     path = [start]
     while len(path) <= STEPS and np.abs(path[-1]).max() < FAR:
-        g = shared.gradient(*path[-1])
+        g = net.gradient(*path[-1])
         path.append(path[-1] - LR * g * min(1.0, limit / (float(np.linalg.norm(g)) + 1e-6)))
     return np.array(path)
 
 
 def measure(s: Study) -> Data:
     """Map the cost, walk over it with and without clipping, and train an exploding network both ways."""
-    shared = Shared(s)
-    J = np.array([[shared.cost(float(w), float(b)) for w in W] for b in B])
-    slope = np.array([[np.linalg.norm(shared.gradient(float(w), float(b))) for w in W[::4]] for b in B[::4]])
-    paths = {"clipped": descend(shared, FROM, LIMIT), "not clipped": descend(shared, FROM, np.inf)}
+    net = OneUnit(s)
+    J = np.array([[net.cost(float(w), float(b)) for w in W] for b in B])
+    slope = np.array([[np.linalg.norm(net.gradient(float(w), float(b))) for w in W[::4]] for b in B[::4]])
+    paths = {"clipped": descend(net, FROM, LIMIT), "not clipped": descend(net, FROM, np.inf)}
     jump = {k: float(np.linalg.norm(np.diff(p, axis=0), axis=1).max()) for k, p in paths.items()}
-    late = [shared.cost(*at) for at in paths["clipped"][-100:]]
-    end = {k: shared.cost(*p[-1]) for k, p in paths.items()}
+    late = [net.cost(*at) for at in paths["clipped"][-100:]]
+    end = {k: net.cost(*p[-1]) for k, p in paths.items()}
     s.log(steepest=slope.max(), median_slope=np.median(slope), jump_not_clipped=jump["not clipped"],
           jump_clipped=jump["clipped"], cost_not_clipped=end["not clipped"], cost_clipped=end["clipped"])  # fmt: skip
     training = {}
@@ -95,7 +98,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw the two paths over the cost, and the training costs."""
-    figure = new_figure(f"{LAYERS} layers, h = σ(w h + b); digits", "the cliff, and clipping", 11.5, 4.6)
+    figure = new_figure(f"h_t = σ(w h_(t−1) + b) over {STEPS_BACK} steps; digits", "the cliff, and clipping", 11.5, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
     mesh = left.pcolormesh(W, B, data["log10_cost"], cmap="viridis", shading="nearest", rasterized=True)
     figure.colorbar(mesh, ax=left, label="log10 J")
