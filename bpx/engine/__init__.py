@@ -16,6 +16,7 @@ Rows are samples. For a layer with n_in inputs and n_out units, and a batch of B
 from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.attention import Attention, Positions
+from bpx.engine.convolution import Convolution
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.gradcheck import GradientCheck, TensorCheck, gradcheck
@@ -30,7 +31,6 @@ from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, LayerNorm, RMSNorm
 from bpx.engine.optimizers import OPTIMIZERS, Optimizer, adam, adamw, momentum, nesterov, rmsprop, sgd
 from bpx.engine.parameters import Parameter, ParameterVector
-from bpx.engine.patches import Patches
 from bpx.engine.pooling import Flatten, MaxPool, MeanPool, MeanPositions
 from bpx.engine.recurrent import LastStep, Recurrence, Recurrent
 from bpx.engine.residual import Residual
@@ -51,6 +51,7 @@ __all__ = [
     "Array",
     "Attention",
     "BatchNorm",
+    "Convolution",
     "Dense",
     "Dropout",
     "Flatten",
@@ -70,7 +71,6 @@ __all__ = [
     "Optimizer",
     "Parameter",
     "ParameterVector",
-    "Patches",
     "Positions",
     "RMSNorm",
     "Recurrence",

@@ -19,6 +19,7 @@ from bpx.engine.building import (
     normalization,
     unit,
 )
+from bpx.engine.convolution import Convolution
 from bpx.engine.dense import Dense
 from bpx.engine.initializers import Initializer
 from bpx.engine.layer import Layer
@@ -26,7 +27,6 @@ from bpx.engine.losses import Loss
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
 from bpx.engine.numbers import require
-from bpx.engine.patches import Patches
 from bpx.engine.pooling import Flatten, MaxPool, MeanPool, MeanPositions
 from bpx.engine.residual import Residual
 from bpx.engine.spec import NetworkSpec
@@ -177,16 +177,12 @@ def _require_kernel(kernel: int) -> None:
     require(kernel >= 1 and kernel % 2 == 1, "model.kernel", "an odd number of at least 1", kernel)
 
 
-def conv(n_out: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> list[Layer]:
-    """Return a convolution: patches, and a Dense with W (kernel**2 C, n_out)."""
-    return [Patches(kernel, stride, padding), Dense(n_out, bias, taps=kernel * kernel)]
-
-
 def _convnet(spec: NetworkSpec, settings: ConvnetSettings) -> list[Layer]:
     blocks: list[Layer] = []
     for i, n in enumerate(settings.channels):
         padding = settings.kernel // 2 if i == 0 else 0
-        blocks += [*conv(n, settings.kernel, 1, padding, has_bias(spec)), *unit(spec), POOLING[settings.pool](2)]
+        convolution = Convolution(n, settings.kernel, 1, padding, has_bias(spec))
+        blocks += [convolution, *unit(spec), POOLING[settings.pool](2)]
     dense = [layer for n in spec.hidden for layer in (Dense(n, has_bias(spec)), *unit(spec))]
     return [*blocks, Flatten(), *dense]
 
@@ -194,23 +190,23 @@ def _convnet(spec: NetworkSpec, settings: ConvnetSettings) -> list[Layer]:
 def _plain_conv(spec: NetworkSpec, settings: ConvSettings) -> list[Layer]:
     blocks: list[Layer] = []
     for i, n in enumerate(spec.hidden):
-        blocks += [*_same(n, settings, 1 if i else settings.stride, spec), *unit(spec)]
+        blocks += [_same(n, settings, 1 if i else settings.stride, spec), *unit(spec)]
     return [*blocks, MeanPositions()]
 
 
 def _residual_conv(spec: NetworkSpec, settings: ResidualConvSettings) -> list[Layer]:
     post = settings.norm_position == "post"
-    blocks = [*_same(spec.hidden[0], settings, settings.stride, spec)]
+    blocks: list[Layer] = [_same(spec.hidden[0], settings, settings.stride, spec)]
     groups = settings.groups(spec)
     for widths in groups:
-        branch = [layer for n in widths for layer in (*unit(spec, not post), *_same(n, settings, 1, spec))]
+        branch = [layer for n in widths for layer in (*unit(spec, not post), _same(n, settings, 1, spec))]
         blocks += [Residual([*branch, *settings.scale(len(groups))]), *(normalization(spec) if post else [])]
     return [*blocks, *unit(spec, not post), MeanPositions()]
 
 
-def _same(n: int, settings: ConvSettings | ResidualConvSettings, stride: int, spec: NetworkSpec) -> list[Layer]:
+def _same(n: int, settings: ConvSettings | ResidualConvSettings, stride: int, spec: NetworkSpec) -> Layer:
     """Return a convolution that keeps the size of the image, but for its stride."""
-    return conv(n, settings.kernel, stride, settings.kernel // 2, has_bias(spec))
+    return Convolution(n, settings.kernel, stride, settings.kernel // 2, has_bias(spec))
 
 
 MODELS |= {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import final
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
 
 
-@final
 class Dense(Layer):
     """Mix the units: z = a W + b, with W (n_in, n_out) and b (n_out,), at every position of a sample alike.
 
@@ -27,8 +25,6 @@ class Dense(Layer):
         Width of the output.
     bias : bool
         Whether there is a b.
-    taps : int
-        Pixels of a patch: behind ``Patches`` it is a convolution.
     bias_start : sequence of float
         What b is drawn around, (n_out,); zero where it is empty.
     """
@@ -38,10 +34,10 @@ class Dense(Layer):
     W: Parameter
     b: Parameter | None
 
-    def __init__(self, n_out: int, bias: bool = True, taps: int = 1, bias_start: Sequence[float] = ()) -> None:
+    def __init__(self, n_out: int, bias: bool = True, bias_start: Sequence[float] = ()) -> None:
         super().__init__()
         require(n_out >= 1, "a layer's width", "at least 1", n_out)
-        self.n_out, self.bias, self.taps, self.bias_start = n_out, bias, taps, bias_start
+        self.n_out, self.bias, self.bias_start = n_out, bias, bias_start
 
     def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
         """Declare W and b."""
@@ -59,7 +55,7 @@ class Dense(Layer):
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own z (batch, *positions, n_out) and da (batch, *positions, n_in)."""
-        positions = math.prod(self.shape[:-1])
+        positions = math.prod(self.out_shape[:-1])
         self._ones = np.ones(batch * positions, dtype)
         self._biases = np.zeros((positions, self.n_out), dtype)
         self.dx = np.zeros((0, *self.shape), dtype)
@@ -79,9 +75,8 @@ class Dense(Layer):
         if self.b is not None:
             if z.ndim == 2:
                 z += self.b.value
-            else:  # a bias for every position, so that the loop is long
-                self._biases[...] = self.b.value
-                np.add(flat(z), self._biases.reshape(-1), out=flat(z))
+            else:
+                self.add_bias(z)
         return z
 
     def backward(self, dy: Array) -> Array:
@@ -93,3 +88,13 @@ class Dense(Layer):
         if self.needs_input_grad:
             np.dot(delta, self.W.value.T, out=self._da)
         return self.dx
+
+    def inputs(self) -> Array:
+        """Return what the last pass multiplied by W, (batch, *positions, n_in)."""
+        return self.x
+
+    def add_bias(self, z: Array) -> None:
+        """Add b at every position: a bias for each, so that the loop is long."""
+        if self.b is not None:
+            self._biases[...] = self.b.value
+            np.add(flat(z), self._biases.reshape(-1), out=flat(z))

@@ -54,6 +54,10 @@ class Initializer(ABC):
         """Return the initializer of weight matrix ``i`` of ``n``, counted from the input and from 0; itself."""
         return self
 
+    def of_kernel(self, side: int) -> Initializer:
+        """Return the initializer of a convolution, whose W (side**2 n_in, n_out) holds a kernel; itself."""
+        return self
+
     def of_biases(self) -> Initializer | None:
         """Return the initializer that ``bias`` names; raises ValueError where there is none of that name."""
         if self.bias is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import final
 
 import numpy as np
@@ -36,51 +35,71 @@ class Pooling(Layer):
             raise ValueError(f"model: pooling needs images of at least {self.size} x {self.size}, got {H} x {W}")
         return self.place(name, shape, (H // self.size, W // self.size, C))
 
-    def _windows(self, x: Array) -> Iterator[Array]:
-        """Yield the pixels of all windows, those at the same place in theirs together."""
-        (rows, columns, _), k = self.out_shape, self.size
-        for i in range(k):
-            for j in range(k):
-                yield x[:, i : rows * k : k, j : columns * k : k]
+    def columns(self, rows: Array) -> list[Array]:
+        """Return the columns (rows, H', W', C) of all windows, those at the same place in theirs together."""
+        k, width = self.size, self.out_shape[1]
+        return [rows[:, :, j : width * k : k] for j in range(k)]
+
+    def rows(self, x: Array) -> list[Array]:
+        """Return the rows (rows, H', W, C) of all windows, those at the same place in theirs together."""
+        k, height = self.size, self.out_shape[0]
+        return [x[:, i : height * k : k] for i in range(k)]
 
 
 @final
 class MaxPool(Pooling):
-    """Take the largest of each window; its gradient goes to the first pixel that is the largest."""
+    """Take the largest of each window: of every column its largest, and of these the largest.
+
+    The gradient goes to the first column that has it, and in it to the first row.
+    """
 
     unpredicted = "max pooling"
+    tops: Array
+    dtops: Array
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx, and which pixel of a window was the largest."""
-        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
-        self._first = np.zeros((batch, *self.out_shape), np.intp if self.size > 15 else np.uint8)
-        self._mask = np.zeros((batch, *self.out_shape), bool)
+        """Own y, dx, and the largest of every column and its gradient."""
+        (height, _, C), W = self.out_shape, self.shape[1]
+        half = (height, W, C)
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, tops=half, dtops=half)
+        self._masks = [np.zeros((batch, *shape), bool) for shape in (self.out_shape, half)]
 
     def sides(self) -> list[Array]:
-        """Return which pixel of each window was the largest."""
-        return [self._first[: len(self.y)].copy()]
+        """Return which pixels are the largest of their column, and which columns of their window."""
+        columns = [np.equal(part, self.y) for part in self.columns(self.tops)]
+        return [*columns, *(np.equal(part, self.tops) for part in self.rows(self.x))]
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = max over each window."""
         self.x = x
-        first, mask = self._first[: len(x)], self._mask[: len(x)]
-        for k, part in enumerate(self._windows(x)):
-            if k == 0:
-                np.copyto(self.y, part)
-                first.fill(0)
-            else:
-                np.greater(part, self.y, out=mask)
-                np.copyto(first, k, where=mask)
-                np.maximum(self.y, part, out=self.y)
+        _largest(self.rows(x), self.tops)
+        _largest(self.columns(self.tops), self.y)
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Send dy to the pixel that was the largest."""
-        first, mask = self._first[: len(dy)], self._mask[: len(dy)]
-        for k, part in enumerate(self._windows(self.dx)):
-            np.equal(first, k, out=mask)
-            np.multiply(dy, mask, out=part)
+        in_columns, in_rows = (mask[: len(dy)] for mask in self._masks)
+        _send(dy, self.y, self.columns(self.tops), self.columns(self.dtops), in_columns)
+        _send(self.dtops, self.tops, self.rows(self.x), self.rows(self.dx), in_rows)
         return self.dx
+
+
+def _largest(parts: list[Array], out: Array) -> None:
+    """Write the largest of ``parts`` into ``out``."""
+    np.copyto(out, parts[0])
+    for part in parts[1:]:
+        np.maximum(part, out, out=out)
+
+
+def _send(dy: Array, y: Array, parts: list[Array], dparts: list[Array], mask: Array) -> None:
+    """Write dy into that of ``dparts`` whose part is y, the first if there are several, and 0 into the others."""
+    rest, last = dy, dparts[-1]
+    for part, dpart in zip(parts[:-1], dparts[:-1], strict=True):
+        np.equal(part, y, out=mask)
+        np.multiply(rest, mask, out=dpart)
+        rest = np.subtract(rest, dpart, out=last)
+    if rest is dy:
+        np.copyto(last, dy)
 
 
 @final
@@ -88,22 +107,31 @@ class MeanPool(Pooling):
     """Take the mean of each window."""
 
     unpredicted = "mean pooling"
+    sums: Array
+    dsums: Array
+
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
+        """Own y, dx, and the sum of every column and its gradient."""
+        (height, _, C), W = self.out_shape, self.shape[1]
+        half = (height, W, C)
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, sums=half, dsums=half)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = mean over each window."""
         self.x = x
-        for k, part in enumerate(self._windows(x)):
-            if k == 0:
-                np.copyto(self.y, part)
-            else:
-                self.y += part
+        for parts, out in ((self.rows(x), self.sums), (self.columns(self.sums), self.y)):
+            np.copyto(out, parts[0])
+            for part in parts[1:]:
+                out += part
         self.y *= 1 / self.size**2
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Send dy / size**2 to every pixel of a window."""
-        for part in self._windows(self.dx):
+        for part in self.columns(self.dsums):
             np.multiply(dy, 1 / self.size**2, out=part)
+        for part in self.rows(self.dx):
+            np.copyto(part, self.dsums)
         return self.dx
 
 

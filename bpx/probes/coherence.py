@@ -57,7 +57,7 @@ class SignalToNoise(Probe):
         signals = noises = 0.0
         n = 0
         for i, layer in enumerate(self.layers):
-            a, delta = np.asarray(layer.dense.x, np.float64), np.asarray(layer.following.dx, np.float64)
+            a, delta = np.asarray(layer.dense.inputs(), np.float64), np.asarray(layer.following.dx, np.float64)
             n = len(delta)
             scales = float(np.abs(a).max()), float(np.abs(delta).max())
             if n < 2 or not all(0 < scale < math.inf for scale in scales):

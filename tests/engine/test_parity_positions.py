@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from bpx.engine import OPTIMIZERS, convnet, plain_conv, residual_conv, transformer
-from bpx.engine.dense import Dense
-from bpx.engine.patches import Patches
+from bpx.engine.convolution import Convolution
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -32,23 +31,18 @@ class Twin:
         self.values = {p.name: torch.from_numpy(p.value.copy()).requires_grad_() for p in net.parameters}
 
     def chain(self, layers, x):
-        waiting = None
         for layer in layers:
-            if isinstance(layer, Patches):
-                waiting = layer
-            elif isinstance(layer, Dense) and waiting is not None:
-                x, waiting = self.convolution(waiting, layer, x), None
-            else:
-                x = getattr(self, layer.kind)(layer, x)
+            operation = self.convolution if isinstance(layer, Convolution) else getattr(self, layer.kind)
+            x = operation(layer, x)
         return x
 
     def value(self, parameter):
         return None if parameter is None else self.values[parameter.name]
 
-    def convolution(self, patches, dense, x):
-        k, c = patches.kernel, patches.shape[-1]
-        W = self.value(dense.W).reshape(k, k, c, dense.n_out).permute(3, 2, 0, 1)
-        y = F.conv2d(x.permute(0, 3, 1, 2), W, self.value(dense.b), stride=patches.stride, padding=patches.padding)
+    def convolution(self, layer, x):
+        k, c = layer.kernel, layer.shape[-1]
+        W = self.value(layer.W).reshape(k, k, c, layer.n_out).permute(3, 2, 0, 1)
+        y = F.conv2d(x.permute(0, 3, 1, 2), W, self.value(layer.b), stride=layer.stride, padding=layer.padding)
         return y.permute(0, 2, 3, 1)
 
     def dense(self, layer, x):

@@ -10,6 +10,7 @@ from bpx.engine import (
     Activation,
     Attention,
     BatchNorm,
+    Convolution,
     Dense,
     Flatten,
     LayerNorm,
@@ -18,7 +19,6 @@ from bpx.engine import (
     MeanPositions,
     Network,
     NetworkSpec,
-    Patches,
     Positions,
     Residual,
     RMSNorm,
@@ -52,9 +52,10 @@ def network(shape, blocks, loss="softmax_cross_entropy", seed=0):
 
 IMAGE, TOKENS = (7, 6, 2), (5, 6)
 LAYERS = {
-    **{f"patches {k} {s} {p}": (IMAGE, lambda k=k, s=s, p=p: [Dense(2), Patches(k, s, p), Dense(3)])
+    **{f"convolution {k} {s} {p}": (IMAGE, lambda k=k, s=s, p=p: [Dense(2), Convolution(3, k, s, p)])
        for k, s, p in ((1, 1, 0), (3, 1, 1), (3, 2, 0), (2, 1, 1), (5, 3, 2))},
     "max pooling": (IMAGE, lambda: [Dense(3), MaxPool(2)]),
+    "max pooling of three": (IMAGE, lambda: [Dense(3), MaxPool(3)]),
     "mean pooling": (IMAGE, lambda: [Dense(3), MeanPool(3)]),
     "mean": (IMAGE, lambda: [Dense(3), MeanPositions()]),
     "batch": (IMAGE, lambda: [Dense(3, bias=False), BatchNorm()]),
@@ -81,14 +82,14 @@ def test_gradients(name, loss, train):
 
 @pytest.mark.parametrize("name", list(ACTIVATIONS))
 def test_every_activation_follows_the_shape(name):
-    net = network(IMAGE, [Patches(3), Dense(3), Activation(ACTIVATIONS[name]()), Flatten(), Dense(4)])
+    net = network(IMAGE, [Convolution(3, 3), Activation(ACTIVATIONS[name]()), Flatten(), Dense(4)])
     assert gradcheck(net, rng(2).standard_normal((B, *IMAGE)), rng(3).integers(0, 4, B), entries=20).passed
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 0), (2, 1, 1), (5, 3, 2), (1, 1, 0)])
-def test_patches_and_a_dense_are_a_convolution(kernel, stride, padding):
+def test_a_convolution_is_the_sum(kernel, stride, padding):
     """Beside the sum over i, j and c, written out."""
-    net = network(IMAGE, [Patches(kernel, stride, padding), Dense(3), Flatten(), Dense(2)])
+    net = network(IMAGE, [Convolution(3, kernel, stride, padding), Flatten(), Dense(2)])
     x = rng(2).standard_normal((B, *IMAGE))
     net.forward(x, train=True)
     W = net.dense[0].W.value.reshape(kernel, kernel, 2, 3)
