@@ -53,6 +53,7 @@ class Attention(Layer):
         """Own y, dx, P and its gradient."""
         square = (self.heads, self.shape[0], self.shape[0])
         self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, P=square, dP=square, row=(*square[:2], 1))
+        self._ones = np.ones(self.shape[0], dtype)
         self._scale = 1 / math.sqrt(self.out_shape[-1] // self.heads)
 
     def forward(self, x: Array, train: bool) -> Array:
@@ -65,7 +66,7 @@ class Attention(Layer):
         np.maximum.reduce(P, axis=3, keepdims=True, out=row)
         P -= row
         np.exp(P, out=P)
-        np.add.reduce(P, axis=3, keepdims=True, out=row)
+        np.dot(P.reshape(-1, self.shape[0]), self._ones, out=row.reshape(-1))  # sums rows fastest
         P /= row
         np.matmul(P, v, out=self._heads(self.y))
         return self.y

@@ -52,7 +52,7 @@ class GRU(Recurrent):
         h = self.start("h0", self.previous)
         for t in range(self.shape[0]):
             u, gate, q = x[:, t], self.gate[:, t], self.q[:, t]
-            np.matmul(h, W, out=product)
+            np.dot(h, W, out=product)
             rz, m = gate[:, : 2 * n], gate[:, 2 * n :]
             np.add(product[:, : 2 * n], u[:, : 2 * n], out=rz)
             rz *= 0.5
@@ -72,7 +72,7 @@ class GRU(Recurrent):
     def backward(self, dy: Array) -> Array:
         """Compute the gates' gradients of every step, dW, db, and the start's gradient."""
         steps, n = self.out_shape
-        dx, dh, carry, term, Wt = self.dx, self.dh, self.carry, self.term, self.W.value.T
+        dx, dh, carry, term, Wt = self.dx, self.dh, self.carry, self.term, self.transposed()
         self.shifted(self.y, self.previous)
         self._derivatives()
         by_input, by_state = (d.reshape(len(dx), steps, 3, n) for d in (dx, self.dproduct))
@@ -82,7 +82,7 @@ class GRU(Recurrent):
             by_state[:, t] *= dh[:, t, None]
             if t == 0 or not self.stops(t):
                 np.multiply(dh[:, t], self.gate[:, t, n : 2 * n], out=term)
-                np.matmul(self.dproduct[:, t], Wt, out=carry)
+                np.dot(self.dproduct[:, t], Wt, out=carry)
                 carry += term
             else:
                 carry.fill(0)

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.arrays import Array, DType
+from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.layer import Shape, flat, rows
 from bpx.engine.parameters import Parameter
 from bpx.engine.recurrent import Recurrent
@@ -44,19 +44,22 @@ class LSTM(Recurrent):
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own the buffers; sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, so that one tanh makes all gates."""
         super().bind(batch, dtype, rng)
-        self._half = np.full(4 * self.n_out, 0.5, dtype)
-        self._half[2 * self.n_out : 3 * self.n_out] = 1
+        self._half = np.full((batch, 4 * self.n_out), 0.5, dtype)
+        self._half[:, 2 * self.n_out : 3 * self.n_out] = 1
         self._shift = 1 - self._half
+        self._halved = zeros(self.W.shape, dtype)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute h_1 to h_T."""
-        n, W, product, half, shift = self.n_out, self.W.value, self.product, self._half, self._shift
+        n, W, product = self.n_out, self._halved, self.product
+        half, shift = self._half[: len(x)], self._shift[: len(x)]
+        np.multiply(self.W.value, half[0], out=W)
+        np.multiply(x, half[0], out=self.gate)
         h, c, term = self.start("h0", self.previous), self.start("c0", self.c_previous), self.term
         for t in range(self.shape[0]):
             gate = self.gate[:, t]
-            np.matmul(h, W, out=product)
-            product += x[:, t]
-            product *= half
+            np.dot(h, W, out=product)
+            product += gate
             np.tanh(product, out=product)
             product *= half
             np.add(product, shift, out=gate)
@@ -72,7 +75,8 @@ class LSTM(Recurrent):
     def backward(self, dy: Array) -> Array:
         """Compute the gates' gradients of every step, dW, and the gradients of the start."""
         steps, n = self.out_shape
-        dx, dh, carry, dc, term, path, Wt = self.dx, self.dh, self.carry, self.dc, self.term, self.path, self.W.value.T
+        dx, dh, carry, dc, term, path = self.dx, self.dh, self.carry, self.dc, self.term, self.path
+        Wt = self.transposed()
         self.shifted(self.c, self.c_previous)
         self._derivatives()
         split = dx.reshape(len(dx), steps, 4, n)
@@ -86,7 +90,7 @@ class LSTM(Recurrent):
             split[:, t, 3] *= dh[:, t]
             if t == 0 or not self.stops(t):
                 dc *= self.gate[:, t, n : 2 * n]
-                np.matmul(dx[:, t], Wt, out=carry)
+                np.dot(dx[:, t], Wt, out=carry)
             else:
                 dc.fill(0)
                 carry.fill(0)
@@ -99,12 +103,12 @@ class LSTM(Recurrent):
     def _derivatives(self) -> None:
         """Write into dx what dc (of i, f, g) and dh (of o) are multiplied by, and into ``path`` dc_t / dh_t."""
         n, gate, dx, path = self.n_out, self.gate, self.dx, self.path
-        i, f, g, o = (gate[:, :, k * n : (k + 1) * n] for k in range(4))
+        i, _, g, o = (gate[:, :, k * n : (k + 1) * n] for k in range(4))
         di, df, dg, do = (dx[:, :, k * n : (k + 1) * n] for k in range(4))
         np.multiply(flat(gate), flat(gate), out=flat(dx))
+        np.subtract(flat(gate), flat(dx), out=flat(dx))
+        np.multiply(g, g, out=dg)
         np.subtract(1, dg, out=dg)
-        for value, slope in ((i, di), (f, df), (o, do)):
-            np.subtract(value, slope, out=slope)
         np.multiply(flat(self.tanh_c), flat(self.tanh_c), out=flat(path))
         np.subtract(1, path, out=path)
         path *= o

@@ -46,6 +46,7 @@ class Normalization(Layer):
     gamma: Parameter
     beta: Parameter
     xhat: Array
+    term: Array
 
     def __init__(self, eps: float = EPSILON) -> None:
         super().__init__()
@@ -67,8 +68,9 @@ class Normalization(Layer):
         return self.place(name, shape, shape)
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx and the normalized input xhat, all of the input's shape."""
-        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, xhat=self.shape)
+        """Own y, dx, the normalized input xhat, and a term of dx, all of the input's shape."""
+        names = ("y", "dx", "xhat", *(() if self.over_batch else ("term",)))
+        self.allocate_buffers(batch, dtype, **dict.fromkeys(names, self.shape))
         self._ones = np.ones(batch * math.prod(self.shape[:-1]), dtype)
         self._mean = np.full(self.n_in, 1 / self.n_in, dtype)  # x @ it is the mean over the units
 
@@ -177,7 +179,7 @@ class LayerNorm(Normalization):
         along = np.dot(dx, self._mean)[:, None]
         np.multiply(dy, self.gamma.value, out=dx)
         dx -= np.dot(dx, self._mean)[:, None]
-        dx -= xhat * along
+        dx -= np.multiply(xhat, along, out=rows(self.term))
         dx *= self.inverse
         return self.dx
 
@@ -209,7 +211,7 @@ class RMSNorm(Normalization):
         dx *= self.gamma.value
         along = np.dot(dx, self._mean)[:, None]
         np.multiply(dy, self.gamma.value, out=dx)
-        dx -= xhat * along
+        dx -= np.multiply(xhat, along, out=rows(self.term))
         dx *= self.inverse
         return self.dx
 

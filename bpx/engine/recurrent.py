@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from bpx.engine.activations import Activation, ActivationFunction
-from bpx.engine.arrays import Array, DType
+from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.initializer import Initializer
 from bpx.engine.initializers import Identity, Orthogonal
 from bpx.engine.layer import Layer, Shape, flat, rows
@@ -96,6 +96,7 @@ class Recurrent(Layer):
             **self.kept(),
         )
         self._ones = np.ones(batch, dtype)
+        self._transposed = zeros(self.W.shape[::-1], dtype)
 
     @abstractmethod
     def kept(self) -> dict[str, Shape]:
@@ -106,6 +107,11 @@ class Recurrent(Layer):
         first: Array = previous[:, 0]
         first[...] = getattr(self, key).value if self.learn_start else 0
         return first
+
+    def transposed(self) -> Array:
+        """Return W^T, copied: a product with a view of it, at every step, takes nearly twice the time."""
+        np.copyto(self._transposed, self.W.value.T)
+        return self._transposed
 
     def stops(self, t: int) -> bool:
         """Return whether no gradient passes from step ``t`` to the one before it."""
@@ -164,7 +170,7 @@ class Recurrence(Recurrent, Activation):
         z, y, product, W = self.x, self.y, self.product, self.W.value
         h = self.start("h0", self.previous)
         for t in range(self.shape[0]):
-            np.matmul(h, W, out=product)
+            np.dot(h, W, out=product)
             np.add(x[:, t], product, out=z[:, t])
             h = y[:, t]
             self.function.f(z[:, t], h)
@@ -172,7 +178,7 @@ class Recurrence(Recurrent, Activation):
 
     def backward(self, dy: Array) -> Array:
         """Compute delta of every step, dW, and the start's gradient."""
-        dx, dh, carry, Wt = self.dx, self.dh, self.carry, self.W.value.T
+        dx, dh, carry, Wt = self.dx, self.dh, self.carry, self.transposed()
         self.function.df(flat(self.x), flat(self.y), flat(dx))
         carry.fill(0)
         for t in reversed(range(self.shape[0])):
@@ -180,11 +186,11 @@ class Recurrence(Recurrent, Activation):
             delta = dx[:, t]
             delta *= dh[:, t]
             if not self.stops(t):
-                np.matmul(delta, Wt, out=carry)
+                np.dot(delta, Wt, out=carry)
             elif t:
                 carry.fill(0)
         if self.learn_start:
-            np.matmul(dx[:, 0], Wt, out=carry)
+            np.dot(dx[:, 0], Wt, out=carry)
         self.finish("h0", carry)
         self.shifted(self.y, self.previous)
         np.dot(rows(self.previous).T, rows(dx), out=self.W.grad)
