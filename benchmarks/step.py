@@ -1,6 +1,7 @@
 """One training step (SGD, float32) beside PyTorch eager, scikit-learn's MLPClassifier and the bare matrix products.
 
 python benchmarks/step.py            prints a Markdown table: medians, ratios, peak allocation of a step
+python benchmarks/step.py LSTM GRU   some cases only (cases.py lists them)
 
 A step takes a batch from the data (shuffled rows), then forward, cost, backward and update. The contenders take turns
 in rounds, so that whatever else the machine does hits all of them; a time is the median over the rounds.
@@ -13,30 +14,23 @@ import statistics
 import time
 import tracemalloc
 import warnings
-from itertools import pairwise
 
 import numpy as np
 import torch
+from cases import CASES, products
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from bpx.data import Batches
-from bpx.engine import mlp, sgd
+from bpx.engine import sgd
 
-CASES = [
-    ("2-10-10-3", 2, [10, 10], 3, 32, "relu"),
-    ("784-128-64-10", 784, [128, 64], 10, 32, "relu"),
-    ("784-512-512-10", 784, [512, 512], 10, 128, "relu"),
-    ("784-20x100-10", 784, [100] * 20, 10, 128, "tanh"),
-    ("784-3x1024-10", 784, [1024] * 3, 10, 256, "relu"),
-    ("784-50x100-10", 784, [100] * 50, 10, 32, "tanh"),
-]
 SAMPLES, LR = 4096, 0.01
 
 
-def data(n_in, n_out):
+def data(case):
     rng = np.random.default_rng(0)
-    return rng.standard_normal((SAMPLES, n_in), dtype=np.float32), rng.integers(0, n_out, SAMPLES)
+    x = rng.standard_normal((SAMPLES, math.prod(case.shape)), dtype=np.float32)
+    return x, rng.integers(0, case.n_out, SAMPLES)
 
 
 def steps_of(make_epoch):
@@ -50,11 +44,11 @@ def steps_of(make_epoch):
     return lambda n: [next(supply) for _ in range(n)]
 
 
-def ours(n_in, hidden, n_out, batch, activation):
-    x, y = data(n_in, n_out)
-    net = mlp(n_in, hidden, n_out, activation, initializer="xavier_normal").bind(batch)
+def ours(case):
+    x, y = data(case)
+    net = case.build().bind(case.batch)
     optimizer = sgd(LR).bind(net.parameters)
-    batches = Batches(x, y, batch, np.random.default_rng(1))
+    batches = Batches(x, y, case.batch, np.random.default_rng(1))
 
     def epoch():
         for xb, yb in batches.epoch():
@@ -67,20 +61,17 @@ def ours(n_in, hidden, n_out, batch, activation):
     return steps_of(epoch)
 
 
-def pytorch(n_in, hidden, n_out, batch, activation):
-    x, y = map(torch.from_numpy, data(n_in, n_out))
-    widths = [n_in, *hidden]
-    layers = []
-    for a, b in pairwise(widths):
-        layers += [torch.nn.Linear(a, b), torch.nn.ReLU() if activation == "relu" else torch.nn.Tanh()]
-    net = torch.nn.Sequential(*layers, torch.nn.Linear(widths[-1], n_out))
+def pytorch(case):
+    x, y = map(torch.from_numpy, data(case))
+    x = x.reshape(SAMPLES, *case.shape)
+    net = case.module()
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
     criterion = torch.nn.CrossEntropyLoss()
 
     def epoch():
         order = torch.randperm(SAMPLES)
-        for start in range(0, SAMPLES, batch):
-            rows = order[start : start + batch]
+        for start in range(0, SAMPLES, case.batch):
+            rows = order[start : start + case.batch]
             optimizer.zero_grad()
             criterion(net(x[rows]), y[rows]).backward()
             optimizer.step()
@@ -89,42 +80,20 @@ def pytorch(n_in, hidden, n_out, batch, activation):
     return steps_of(epoch)
 
 
-def products(n_in, hidden, n_out, batch, activation):
-    """Make the matrix products of a step alone: forward, weight gradient and, but for the first layer, backward."""
-    rng = np.random.default_rng(0)
-    widths = [n_in, *hidden, n_out]
-    layers = []
-    for a, b in pairwise(widths):
-        x, W, z, d = (rng.standard_normal(s, dtype=np.float32) for s in ((batch, a), (a, b), (batch, b), (batch, b)))
-        layers.append((x, W, z, d, np.empty_like(W), np.empty_like(x)))
-
-    def epoch():
-        while True:
-            for x, W, z, *_ in layers:
-                np.dot(x, W, out=z)
-            for i in range(len(layers) - 1, -1, -1):
-                x, W, z, d, dW, dx = layers[i]
-                np.dot(x.T, d, out=dW)
-                if i:
-                    np.dot(d, W.T, out=dx)
-            yield
-
-    return steps_of(epoch)
-
-
-def sklearn_step(n_in, hidden, n_out, batch, activation, epochs):
-    """Return seconds a step from two fits, of one epoch and of 1 + ``epochs``."""
-    x, y = data(n_in, n_out)
+def sklearn_step(case, epochs):
+    """Return seconds a step of a perceptron from two fits, of one epoch and of 1 + ``epochs``."""
+    x, y = data(case)
     took = []
     for n in (1, 1 + epochs):
         net = MLPClassifier(
-            hidden, activation=activation, solver="sgd", alpha=0, batch_size=batch, learning_rate_init=LR,
-            momentum=0, nesterovs_momentum=False, max_iter=n, tol=0.0, n_iter_no_change=10**6, random_state=0,
+            case.hidden, activation=case.activation, solver="sgd", alpha=0, batch_size=case.batch,
+            learning_rate_init=LR, momentum=0, nesterovs_momentum=False, max_iter=n, tol=0.0,
+            n_iter_no_change=10**6, random_state=0,
         )  # fmt: skip
         start = time.perf_counter()
         net.fit(x, y)
         took.append(time.perf_counter() - start)
-    return (took[1] - took[0]) / (epochs * math.ceil(SAMPLES / batch))
+    return (took[1] - took[0]) / (epochs * math.ceil(SAMPLES / case.batch))
 
 
 def peak_kib(step):
@@ -140,49 +109,59 @@ def peak_kib(step):
 
 
 def measure(case, rounds, budget):
-    shape = case[1:]
-    runs = {"bpx": ours(*shape), "torch": pytorch(*shape), "products": products(*shape)}
+    runs = {"bpx": ours(case), "torch": pytorch(case), "products": steps_of(products(case))}
     counts = {}
     for key, step in runs.items():
-        step(5)
+        step(3)
         start = time.perf_counter()
-        step(5)
-        counts[key] = max(3, int(budget / rounds / ((time.perf_counter() - start) / 5)))
+        step(3)
+        counts[key] = max(1, int(budget / rounds / ((time.perf_counter() - start) / 3)))
     times = {key: [] for key in (*runs, "sklearn")}
-    epochs = max(1, round(counts["torch"] / math.ceil(SAMPLES / shape[3])))
+    ratios = []
+    epochs = max(1, round(counts["torch"] / math.ceil(SAMPLES / case.batch)))
     for r in range(rounds):
         for key, step in runs.items():
             start = time.perf_counter()
             step(counts[key])
             times[key].append((time.perf_counter() - start) / counts[key])
-        if r % 3 == 0:
-            times["sklearn"].append(sklearn_step(*shape, epochs))
-    return {key: 1e3 * statistics.median(t) for key, t in times.items()}, peak_kib(runs["bpx"])
+        ratios.append(times["bpx"][-1] / times["torch"][-1])
+        if r % 3 == 0 and case.hidden:
+            times["sklearn"].append(sklearn_step(case, epochs))
+    medians = {key: 1e3 * statistics.median(t) if t else math.nan for key, t in times.items()}
+    return medians, statistics.median(ratios), peak_kib(runs["bpx"])
+
+
+def cell(value, digits):
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("only", nargs="*", help="cases whose name holds one of these; all where there is none")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each contender and case")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
+    chosen = [case for case in CASES if not options.only or any(word in case.name for word in options.only)]
     for threads in options.threads:
         torch.set_num_threads(threads)
         print(f"\n### {threads} thread{'s' * (threads > 1)}\n")
         print("| network | batch | bpx / ms | PyTorch / ms | scikit-learn / ms | products / ms "
-              "| bpx:PyTorch | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip
-        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+              "| bpx:PyTorch | bar | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         ratios = []
         with threadpool_limits(threads):
-            for case in CASES:
-                t, peak = measure(case, options.rounds, options.seconds)
+            for case in chosen:
+                t, ratio, peak = measure(case, options.rounds, options.seconds)
                 own = t["bpx"]
-                ratios.append(own / t["torch"])
-                print(f"| {case[0]} {case[5]} | {case[4]} | {own:.3f} | {t['torch']:.3f} | {t['sklearn']:.3f} "
-                      f"| {t['products']:.3f} | {own / t['torch']:.2f} | {own / t['sklearn']:.2f} "
+                if case.hidden:
+                    ratios.append(ratio)
+                print(f"| {case.name} | {case.batch} | {own:.3f} | {t['torch']:.3f} | {cell(t['sklearn'], 3)} "
+                      f"| {t['products']:.3f} | {ratio:.2f} | {case.bar} | {cell(own / t['sklearn'], 2)} "
                       f"| {own / t['products']:.2f} | {peak:.0f} |", flush=True)  # fmt: skip
-        print(f"\nGeometric mean of bpx:PyTorch: {statistics.geometric_mean(ratios):.2f}")
+        if ratios:
+            print(f"\nGeometric mean of bpx:PyTorch, perceptrons: {statistics.geometric_mean(ratios):.2f}")
 
 
 if __name__ == "__main__":
