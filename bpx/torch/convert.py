@@ -12,6 +12,7 @@ from bpx.engine.activations import ELU, Activation, ActivationFunction, LeakyReL
 from bpx.engine.arrays import Array
 from bpx.engine.attention import Attention as EngineAttention
 from bpx.engine.attention import Positions as EnginePositions
+from bpx.engine.convolution import Convolution
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.gru import GRU
@@ -19,7 +20,6 @@ from bpx.engine.layer import Layer
 from bpx.engine.lstm import LSTM
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, Normalization
-from bpx.engine.patches import Patches
 from bpx.engine.pooling import Flatten, MaxPool, MeanPool
 from bpx.engine.pooling import MeanPositions as EngineMeanPositions
 from bpx.engine.recurrent import LastStep as EngineLastStep
@@ -87,22 +87,21 @@ def activation_module(f: ActivationFunction) -> nn.Module:
 
 
 def _modules(layers: Sequence[Layer]) -> Iterator[nn.Module]:
-    """Yield the modules of a chain: patches and the Dense behind them are one, so are a Dense and its recurrence."""
+    """Yield the modules of a chain: a Dense and the recurrence behind it are one."""
     parts = list(layers)
     while parts:
         layer = parts.pop(0)
         behind = parts[0] if parts else None
-        if isinstance(layer, Patches) and isinstance(behind, Dense):
-            yield ChannelsLast(_convolution(layer, behind))
-        elif isinstance(layer, Dense) and isinstance(behind, EngineRecurrent):
+        if isinstance(layer, Dense) and isinstance(behind, EngineRecurrent):
             yield _recurrent(layer, behind)
+            parts.pop(0)
         else:
             yield _module(layer)
-            continue
-        parts.pop(0)
 
 
 def _module(layer: Layer) -> nn.Module:
+    if isinstance(layer, Convolution):
+        return ChannelsLast(_convolution(layer))
     if isinstance(layer, Dense):
         made = nn.Linear(layer.n_in, layer.n_out, bias=layer.b is not None)
         return _filled(made, weight=layer.W.value.T, **_bias(layer))
@@ -131,9 +130,9 @@ def _module(layer: Layer) -> nn.Module:
     raise ValueError(f"{layer.name}: PyTorch has no counterpart for {type(layer).__name__}")
 
 
-def _convolution(patches: Patches, layer: Dense) -> nn.Module:
-    k, n_in, n = patches.kernel, patches.n_in, layer.n_out
-    made = nn.Conv2d(n_in, n, k, patches.stride, patches.padding, bias=layer.b is not None)
+def _convolution(layer: Convolution) -> nn.Module:
+    k, n_in, n = layer.kernel, layer.shape[-1], layer.n_out
+    made = nn.Conv2d(n_in, n, k, layer.stride, layer.padding, bias=layer.b is not None)
     return _filled(made, weight=layer.W.value.reshape(k, k, n_in, n).transpose(3, 2, 0, 1), **_bias(layer))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from bpx.engine.arrays import Array
 from bpx.engine.attention import Attention as EngineAttention
 from bpx.engine.attention import Positions as EnginePositions
+from bpx.engine.convolution import Convolution
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.gru import GRU
@@ -20,7 +21,6 @@ from bpx.engine.lstm import LSTM
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS, BatchNorm
 from bpx.engine.parts import make
-from bpx.engine.patches import Patches
 from bpx.engine.pooling import Flatten, MaxPool, MeanPool
 from bpx.engine.pooling import MeanPositions as EngineMeanPositions
 from bpx.engine.recurrent import LastStep as EngineLastStep
@@ -173,7 +173,7 @@ def _convolution(part: nn.Conv2d) -> list[Layer] | None:
     if not plain or max(map(len, (kernel, stride, padding))) > 1 or not padding <= {*range(part.kernel_size[0])}:
         return None
     k = part.kernel_size[0]
-    return [Patches(k, stride.pop(), padding.pop()), Dense(part.out_channels, part.bias is not None, taps=k * k)]
+    return [Convolution(part.out_channels, k, stride.pop(), padding.pop(), part.bias is not None)]
 
 
 def _pooling(part: nn.Module) -> list[Layer] | None:
@@ -224,7 +224,7 @@ def _recurrent_values(layer: Layer, module: Recurrent, given: dict[str, Array]) 
 
 
 def _rows(weight: Array) -> Array:
-    """Return the weights of a convolution (n_out, n_in, k, k) as those of a Dense behind patches (k k n_in, n_out)."""
+    """Return the weights of a convolution (n_out, n_in, k, k) as the engine has them, (k k n_in, n_out)."""
     return weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
 
 
