@@ -7,11 +7,12 @@ CPU time, and the median over the pairs is told: whatever else the machine does 
 step that is not due; one step per epoch that is due costs (standard - idle) / steps_per_epoch more. ``norms`` is the
 gradient norm of every parameter, as Lightning's ``grad_norm`` utility computes it (the utility itself where Lightning
 is installed); ``histories`` is mean, standard deviation and norm of every parameter, of its gradient and of its update,
-as Cockpit and other trackers compute at every step. Memory is the largest resident size during steps alone, after the
-step at which the watch begins, each in a process of its own (Linux).
+as Cockpit and other trackers compute at every step. Memory is the most that is in use when gradients arrive, in steps
+after the one at which the watch begins, each in a process of its own (Linux, glibc 2.33 or newer).
 """
 
 import argparse
+import ctypes
 import shutil
 import statistics
 import subprocess
@@ -127,8 +128,25 @@ def measure(make, steps):
     return 1000 * statistics.median(seconds), medians
 
 
+class Mallinfo(ctypes.Structure):
+    """The struct mallinfo2 of glibc."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    )
+
+
+def in_use():
+    """Return the memory that is allocated and not freed, in MiB."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = Mallinfo
+    found = libc.mallinfo2()
+    return (found.uordblks + found.hblkhd) / 2**20
+
+
 def peak(case, name):
-    """Return the largest resident size, in MiB, during four steps of a process of its own."""
+    """Return the most memory in use, in MiB, when gradients arrive in two steps of a process of its own."""
     words = [sys.executable, __file__, "--peak", case, name]
     return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
@@ -137,12 +155,13 @@ def print_peak(case, name):
     loop = Loop(CASES[case], WATCHED.get(name))
     for _ in range(2):
         loop.step()
-    Path("/proc/self/clear_refs").write_text("5")  # the largest size starts anew
-    for _ in range(4):
+    found = []
+    for p in loop.model.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: found.append(in_use()))
+    for _ in range(2):
         loop.step()
-    status = Path("/proc/self/status").read_text()
     loop.close()
-    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+    print(max(found))
 
 
 def main():

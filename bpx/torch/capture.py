@@ -144,6 +144,8 @@ class Capture:
             call = self._open.pop()
         found = floating(output)
         if not found:
+            if call.role == "weights" and not self.latest and any(t.is_complex() for t in tensors(output)):
+                raise ValueError(f"{call.name} gives complex numbers: expected real ones")
             return None
         changed: object = None
         if call.role == "weights" and torch.is_grad_enabled() and not found[0].requires_grad:

@@ -56,6 +56,8 @@ def hooked(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(f"{name or type(module).__name__} is a ScriptModule: expected the module before torch.jit")
+        if any(nn.parameter.is_lazy(p) for p in module.parameters(recurse=False)):
+            raise ValueError(f"{name or type(module).__name__} is lazy: expected a model that has run once")
         if id(module) in inside:
             continue
         kind = role(module)

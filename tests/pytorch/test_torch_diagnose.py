@@ -152,6 +152,24 @@ def test_what_cannot_be_diagnosed_is_one_clear_line(model, more, message):
     assert "\n" not in str(caught.value) and state(model) == before and not hooks(model)
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Linear(20, 9), nn.LazyLinear(3)), "^1 is lazy: expected a model that has run once"),
+        (nn.Linear(20, 3, dtype=torch.complex64), "^Linear gives complex numbers"),
+    ],
+)
+def test_parameters_that_have_no_numbers_or_complex_ones(model, message):
+    (x, y), before = batch(), hooks(model)
+    with pytest.raises(ValueError, match=message):
+        bpx.torch.diagnose(model, x.to(torch.complex64) if "complex" in message else x, y, closure=absolute)
+    assert hooks(model) == before
+
+
+def absolute(model, x, y):
+    return F.cross_entropy(model(x).abs(), y)
+
+
 def test_an_exception_of_the_users_code_passes_and_leaves_nothing_behind():
     model = Broken("raises")
     before = state(model)
