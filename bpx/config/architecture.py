@@ -103,6 +103,7 @@ def _normalization(node: DictConfig) -> Normalization | None:
         return cast(Normalization, construct("normalization", node))
     settings = plain(node)
     name = settings.pop("name")
+    name = name if name is None else brief(name)  # a list or a number is no name
     if name in NORMALIZATIONS:
         return check_call("normalization", NORMALIZATIONS[name], settings)
     try:

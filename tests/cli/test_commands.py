@@ -123,6 +123,8 @@ REFUSED = [
     ("~dropout.rate", "dropout.rate is missing"),
     ("~optimizer", "optimizer must be one of"),
     ("dataset=digits model=rnn ~activation._target_", "activation._target_ must be a word, got null"),
+    ("dataset=digits normalization=layer normalization.name=7", "unknown normalization '7': known are none, batch"),
+    ("dataset=digits normalization.name=[3,4]", "unknown normalization '[3, 4]': known are"),
     ("++hydra.sweeper.params={a:1}", "hydra.sweeper.params needs a search, hydra/sweeper=bpx_optuna"),
     ("foo.bar=1", "more); see --help"),
     (
