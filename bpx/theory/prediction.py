@@ -29,6 +29,7 @@ class Verdict(StrEnum):
     DEAD = "dead"
 
 
+MAX_BAND_LAYERS = 2000  # beyond which the band's covariances, which grow with their square, do not fit into memory
 PARTING_THRESHOLD = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
 ALONG_THRESHOLD = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
 SHORTCUTS_ALONG_THRESHOLD = 0.05  # the same with shortcuts and no normalization, where the layers' shares add up
@@ -155,26 +156,27 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         steps.append(following)
         q.append(following.q)
     logs = np.cumsum([0.0, *(math.log(s.factor) for s in reversed(steps))])[::-1]
-    shift, covariance, q_shift, q_half = np.zeros(L), np.zeros((L, L)), np.zeros(L), np.zeros(L)
+    shift, q_shift, q_half = np.zeros(L), np.zeros(L), np.zeros(L)
+    half, give, weights = np.zeros(L), 0.0, _slope_weights(L)
     known, along = ends or Ends(), 0.0
     alone = architecture.residual and not architecture.normalizes
     limit = SHORTCUTS_ALONG_THRESHOLD if alone else ALONG_THRESHOLD
-    if band and L > 1:
+    if band and 1 < L <= MAX_BAND_LAYERS:
         finite = finite_width(architecture, q, steps, known)
         along = finite.along
         noise = spread(finite.noise, finite.between)
-        shift, covariance = noise.mean, noise.covariance + _unknown(architecture, measured=ends is not None)
+        covariance = noise.covariance + _unknown(architecture, measured=ends is not None)
+        shift, half = noise.mean, _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0))
+        give = _TWO_SIDED_95 * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
         q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
     elif L > 1:  # the line is drawn without what comes back: is it small over all layers?
         along = first_along(architecture, q[-1], known) * L * limit / TOTAL_ALONG_THRESHOLD
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
-    half = _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0)) * to_decades
-    weights = _slope_weights(L)
+    half, give = half * to_decades, give * to_decades
     slope = float(weights @ line)
     with np.errstate(over="ignore"):  # a band may end beyond all numbers
         bounds = [np.array(q) * np.exp(q_shift + sign * q_half) for sign in (-1, 1)]
-    give = _TWO_SIDED_95 * to_decades * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
     return Prediction(
         q=tuple(q),
         q_low=tuple(bounds[0].tolist()),
@@ -239,6 +241,8 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, *, comes_back
         return "lengths are unstable (V' > 1), so that the samples of a batch part"
     if comes_back:
         return "much of delta comes back along z"
+    if len(net.hidden) > MAX_BAND_LAYERS:
+        return f"what a finite width changes is counted in up to {MAX_BAND_LAYERS:,} layers"
     return ""
 
 
