@@ -50,8 +50,8 @@ class Convolution(Dense):
             raise ValueError(f"a convolution needs images (height, width, channels), got samples of shape {shape}")
         H, W, C = shape
         k, p = self.kernel, self.padding
-        if k > min(H, W) + 2 * p:
-            raise ValueError(f"model.kernel must be at most the image, {H} x {W} padded by {p}, got {k}")
+        if k > min(H, W):
+            raise ValueError(f"model.kernel must be at most the image, {H} x {W}, got {k}")
         height, width = ((side + 2 * p - k) // self.stride + 1 for side in (H, W))
         super().build(name, (height, width, k * k * C), parameters)
         self.shape = shape

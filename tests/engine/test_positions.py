@@ -175,6 +175,7 @@ def test_a_short_batch_needs_no_buffers(name):
         (lambda: convnet((8, 8, 1), [5], 2, kernel=4), "model.kernel must be an odd number of at least 1, got 4"),
         (lambda: convnet((8, 8, 1), [5], 2, pool="min"), "model.pool must be max or mean, got min"),
         (lambda: convnet((8, 8, 1), [5], 2, channels=[0]), "model.channels must be a list of integers"),
+        (lambda: plain_conv((8, 8, 1), [5], 2, kernel=9), "model.kernel must be at most the image, 8 x 8, got 9"),
         (lambda: plain_conv((8, 8, 1), [5], 2, stride=0), "model.stride must be at least 1, got 0"),
         (lambda: transformer((4, 3), [10], 2), "model.heads must divide model.width 10, got 4"),
         (lambda: transformer((4, 3), [8], 2, heads=0), "model.heads must be at least 1, got 0"),
