@@ -236,7 +236,10 @@ def _records(table: pyarrow.Table) -> Records:
 
 
 def read_metrics(path: Path) -> Series:
-    """Return the steps and values of every metric in a run's ``metrics.jsonl``; ValueError names a damaged line."""
+    """Return the steps and values of every metric in a run's ``metrics.jsonl``.
+
+    Raises ValueError that names the first damaged line.
+    """
     found: dict[str, tuple[list[int], list[float]]] = {}
     text = path.read_text(encoding="utf-8")
     for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):  # the last may be half written
