@@ -43,6 +43,7 @@ CLASSICS = (
     "pascanu_2013",
     "hochreiter_1997",
     "gers_2000",
+    "le_2015",
     "xiong_2020",
     "yang_2021",
     "cohen_2021",
