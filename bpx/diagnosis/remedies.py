@@ -44,8 +44,9 @@ REGISTERED: dict[str, Iterable[str]] = {
     "normalization": NORMALIZATIONS,
     "model": MODELS,
 }
-# equal weights keep their symmetry; a hundred linear layers are one; other rates come with mup
-NO_REMEDIES = ("zeros", "constant", "linear", "mup", "looks_linear", "sin")
+# equal weights keep their symmetry; a hundred linear layers are one; other rates come with mup; without kernels
+# delta_orthogonal is orthogonal
+NO_REMEDIES = ("zeros", "constant", "linear", "mup", "looks_linear", "delta_orthogonal", "sin")
 SCHEME_GAIN = {"he": math.sqrt(2), "xavier": 1.0, "lecun": 1.0, "orthogonal": 1.0}  # the rest: what is needed
 RATE_DIVISORS = (2, 5, 10, 20)  # the rate is divided by these
 GROUPS = ("initializer", "normalization", "model", "dropout", "dropout.rate", "dataset.scaling", "activation")

@@ -12,7 +12,7 @@ from bpx.engine.activations import ActivationFunction, LeakyReLU
 from bpx.engine.arrays import Array
 from bpx.engine.initializer import INITIALIZERS, Initializer, Scaled
 from bpx.engine.mup import MuP
-from bpx.engine.orthogonal import LSUV, LooksLinear, Orthogonal
+from bpx.engine.orthogonal import LSUV, DeltaOrthogonal, LooksLinear, Orthogonal
 
 __all__ = ["INITIALIZERS", "Initializer", "Orthogonal", "recommended_gain"]
 
@@ -214,7 +214,7 @@ INITIALIZERS.update(
         cls.name: cls
         for cls in (
             Zeros, Constant, Normal, Uniform, LecunNormal, LecunUniform, XavierNormal, XavierUniform, HeNormal,
-            HeUniform, Orthogonal, Identity, LSUV, MuP, LooksLinear,
+            HeUniform, Orthogonal, DeltaOrthogonal, Identity, LSUV, MuP, LooksLinear,
         )
     }
 )  # fmt: skip

@@ -40,6 +40,44 @@ class Orthogonal(Scaled):
 
 
 @final
+class DeltaOrthogonal(Scaled):
+    """Draw kernels that are orthogonal at their centre and zero elsewhere; a Dense that is no convolution as Orthogonal.
+
+    Every pixel's channels are rotated, none is mixed with another: a linear network preserves the length of every
+    image, and of every gradient where the channels do not grow. The kernel must be odd, and the channels must not
+    shrink. (Xiao et al. 2018, section 3.3 and algorithm 1.)
+    """
+
+    name = "delta_orthogonal"
+
+    def __call__(self, rng: np.random.Generator, W: Array) -> None:
+        """Draw an orthogonal W."""
+        Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W)
+
+    def of_kernel(self, side: int) -> Initializer:
+        """Return the one of kernels of this side."""
+        return _DeltaOrthogonalKernel(gain=self.gain, sigma_w=self.sigma_w, side=side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DeltaOrthogonalKernel(Scaled):
+    """The kernels of DeltaOrthogonal."""
+
+    name: ClassVar[str] = "delta_orthogonal"
+    side: int
+
+    def __call__(self, rng: np.random.Generator, W: Array) -> None:
+        channels = len(W) // self.side**2
+        require(self.side % 2 == 1, "initializer=delta_orthogonal: model.kernel", "odd", self.side)
+        require(
+            channels <= W.shape[1], "initializer=delta_orthogonal: channels", f"at least {channels} behind", W.shape[1]
+        )
+        W.fill(0)
+        centre = self.side**2 // 2 * channels
+        Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W[centre : centre + channels])
+
+
+@final
 class LSUV(Scaled):
     """Layer-sequential unit variance: orthogonal, then every layer scaled until its output has variance 1 on data.
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bpx.engine import INITIALIZERS, OPTIMIZERS, mlp, residual_mlp
+from bpx.engine import INITIALIZERS, OPTIMIZERS, mlp, plain_conv, residual_mlp
 from bpx.engine.tensor_files import File
 
 
@@ -23,6 +23,30 @@ def test_looks_linear_networks_are_linear_and_keep_delta(model, rng):
         net.backward()
         first, last = (np.linalg.norm(net.blocks[i].dx) for i in (1, 2 * depth - 1))
         assert first == pytest.approx(last, rel=0.35)  # half of the units are active, by chance not exactly half
+
+
+def test_delta_orthogonal_kernels_keep_the_length_of_every_image_and_gradient(rng):
+    net = plain_conv((6, 6, 3), [8] * 30, 4, "linear", initializer="delta_orthogonal", dtype="float64").bind(5)
+    first, *others = (dense.W.value.reshape(3, 3, -1, 8) for dense in net.dense[:-1])
+    np.testing.assert_allclose(first[1, 1] @ first[1, 1].T, np.eye(3), atol=1e-12)
+    for kernel in others:
+        np.testing.assert_allclose(np.linalg.svd(kernel[1, 1], compute_uv=False), 1, atol=1e-12)
+        assert np.count_nonzero(kernel) == kernel[1, 1].size
+    net.cost(x := rng.standard_normal((5, 6, 6, 3)), rng.integers(0, 4, 5))
+    net.backward()
+    lengths = [np.linalg.norm(dense.y.reshape(5, -1), axis=1) for dense in net.dense[:-1]]
+    np.testing.assert_allclose(lengths, np.tile(np.linalg.norm(x.reshape(5, -1), axis=1), (30, 1)), rtol=1e-12)
+    back = [np.linalg.norm(dense.dx) for dense in net.dense[1:-1]]
+    np.testing.assert_allclose(back, back[-1], rtol=1e-12)
+
+
+def test_delta_orthogonal_says_what_it_needs():
+    with pytest.raises(ValueError, match=r"channels must be at least 8 behind, got 4"):
+        plain_conv((6, 6, 3), [8, 4], 2, initializer="delta_orthogonal")
+    with pytest.raises(ValueError, match=r"model.kernel must be odd, got 2"):
+        INITIALIZERS["delta_orthogonal"]().of_kernel(2)(np.random.default_rng(0), np.empty((12, 8)))
+    dense = mlp(4, [6, 6], 3, initializer="delta_orthogonal", dtype="float64").dense[1].W.value
+    np.testing.assert_allclose(dense @ dense.T, np.eye(6), atol=1e-12)
 
 
 def test_biases_come_from_any_initializer():
