@@ -41,7 +41,7 @@ class Orthogonal(Scaled):
 
 @final
 class DeltaOrthogonal(Scaled):
-    """Draw kernels that are orthogonal at their centre and zero elsewhere; a Dense that is no convolution as Orthogonal.
+    """Draw kernels that are orthogonal at their centre and zero elsewhere, and other weights as Orthogonal.
 
     Every pixel's channels are rotated, none is mixed with another: a linear network preserves the length of every
     image, and of every gradient where the channels do not grow. The kernel must be odd, and the channels must not
