@@ -328,4 +328,6 @@ def test_the_schema_describes_nothing_that_is_not_there(records, tmp_path):
         tmp_path / "clipped.parquet", mlp(6, [12], 4, "relu"), clip_norm=0.1, clip_value=0.1, clip_units=0.1
     )
     blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu"))
-    assert described == set(records.quantity) | set(clipped.quantity) | set(blocks.quantity)
+    cells = measured(tmp_path / "cells.parquet", rnn((2, 3), [12], 4))
+    held = (set(r.quantity) for r in (records, clipped, blocks, cells))
+    assert described == set().union(*held)

@@ -20,7 +20,7 @@ NETS, PARTS = int(os.environ.get("BPX_FUZZ_NETS", "80")), 8
 WITH_REMEDIES = 20  # one network in so many is drawn anew with every change
 OF_POSITIONS = {
     rnn: ((1, 3), (9, 2)), lstm: ((1, 3), (9, 2)), gru: ((1, 3), (9, 2)), transformer: ((1, 3), (9, 2)),
-    plain_conv: ((2, 3, 1), (5, 5, 2)), residual_conv: ((2, 3, 1), (5, 5, 2)),
+    plain_conv: ((3, 4, 1), (5, 5, 2)), residual_conv: ((3, 4, 1), (5, 5, 2)),
 }  # fmt: skip
 SCALED = {"normal": "std", "lecun_normal": "gain", "he_uniform": "gain", "xavier_normal": "gain"}
 

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import threading
 import time
 
 import mlflow
@@ -106,8 +107,17 @@ def test_a_run_too_short_has_its_first_and_its_last_record(tmp_path, drawn):
     assert drawn == [0, 99]
 
 
+class AtOnce(threading.Thread):
+    """A thread that is over when it has been started: how many pictures there are is then certain."""
+
+    def start(self):
+        super().start()
+        self.join()
+
+
 def test_each_picture_shows_its_own_step(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "SHARE", 1e9)
+    monkeypatch.setattr(live.threading, "Thread", AtOnce)
     monkeypatch.setattr(LocalTracker, "takes_images", True)
     drawn = []
     monkeypatch.setattr(LivePictures, "_draw", lambda self, step, part: drawn.append((step, part.records())))
