@@ -60,12 +60,13 @@ class SweepProgress:
         counts = Counter(outcome_of(t) for t in trials)
         parts = [f"{counts[how]} {how}" for how in REPORTED if counts[how]]
         rest = " · ".join([*parts, *self._best(), *self._left(done)])
+        share = f"{done}/{self.study.budget:g}" if math.isfinite(self.study.budget) else f"{done}"
         for trial in ended:
             self._warn(trial)
             self.console.print(line(trial, self.options))
         if ended and not self.console.is_terminal:
-            self.console.print(f"  {done}/{self.study.budget:g} done · {rest}")
-        self.bar.update(self.task, completed=done, state=f"{done}/{self.study.budget:g}", rest=rest)
+            self.console.print(f"  {share} done · {rest}")
+        self.bar.update(self.task, completed=done, state=share, rest=rest)
 
     def timed_out(self) -> None:
         """Say that the time is up, unless the budget is used up, too."""

@@ -42,7 +42,7 @@ from bpx.system.interrupts import Interrupted, Stop
 
 POLL = 1.0  # seconds between two looks at what other workers do
 FEWEST = 5  # trials from which on max_failure_rate is a rate
-ALIKE = 3  # trials that fail at the start before it is clear that all would
+MIN_FAILURES = 3  # trials that fail at the start before it is clear that all would
 ONE_BY_ONE = "BasicLauncher"
 FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false", "checkpoint.keep": "0"}
 
@@ -264,7 +264,7 @@ class Search:
         last = crashes[-1]["error"]
         unlogged = last.startswith(MISSING)
         kind = EveryTrialFailed if self.study.without_value() and not unlogged else UserError
-        if unlogged or (len(self.ended) >= ALIKE and set(self.ended) == {Outcome.FAILED}):
+        if unlogged or (len(self.ended) >= MIN_FAILURES and set(self.ended) == {Outcome.FAILED}):
             raise kind(last)
         failed = sum(self.ended.count(how) for how in FAILURES)
         if failed > self.options.max_failure_rate * max(FEWEST, len(self.ended)):
