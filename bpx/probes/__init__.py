@@ -1,5 +1,6 @@
 """Probes: what is measured in every layer of a step, read-only; one file for each family of quantities."""
 
+from bpx.probes.attention import AttentionWeights
 from bpx.probes.clipping import Clipping
 from bpx.probes.coherence import Coherence, SignalToNoise
 from bpx.probes.dead_units import DeadUnits
@@ -27,6 +28,7 @@ PROBES: dict[str, type[Probe]] = {
         Clipping,
         Gains,
         ThroughTime,
+        AttentionWeights,
         DeadUnits,
         LostUpdates,
         Coherence,

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
-from bpx.engine import lstm, mlp, residual_mlp, rnn
+from bpx.engine import lstm, mlp, residual_mlp, rnn, transformer
 from bpx.engine.optimizers import sgd
 from bpx.figures import backward_gains, draw_flow, idle_units, jacobian_spectrum, layer_profile, update_ratios
 from bpx.figures.flow import FLOW, flow_figures
@@ -329,5 +329,6 @@ def test_the_schema_describes_nothing_that_is_not_there(records, tmp_path):
     )
     blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu"))
     cells = measured(tmp_path / "cells.parquet", rnn((2, 3), [12], 4))
-    held = (set(r.quantity) for r in (records, clipped, blocks, cells))
+    tokens = measured(tmp_path / "tokens.parquet", transformer((2, 3), [12], 4))
+    held = (set(r.quantity) for r in (records, clipped, blocks, cells, tokens))
     assert described == set().union(*held)

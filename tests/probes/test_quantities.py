@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bpx.engine import ACTIVATIONS, Activation, adam, mlp, momentum, residual_mlp, rnn, sgd
+from bpx.engine import ACTIVATIONS, Activation, adam, mlp, momentum, residual_mlp, rnn, sgd, transformer
 from bpx.probes import PROBES, Every, LogSpaced, ProbeContext, ProbeSet, ReportSchedule, between_hidden, parse_schedule
 from bpx.probes.histograms import ABOVE, BELOW, NOT_FINITE, ZERO, bin_edges, log_histogram
 from bpx.probes.moments import TensorMoments
@@ -378,7 +378,7 @@ def test_probes_only_read(name, optimizer):
 def test_a_short_batch_and_a_net_without_hidden_layers(name):
     net, x, y = network()
     values, _, _ = look(name, net, x[:7], y[:7])
-    assert values or name in ("clipping", "through_time", "state_jacobian")
+    assert values or name in ("clipping", "through_time", "attention", "state_jacobian")
     net, x, y = network(hidden=())
     look(name, net, x, y)
 
@@ -439,8 +439,9 @@ def test_signal_to_noise_of_inputs_of_any_size_in_float64(size):
 @pytest.mark.parametrize("name", PROBES)
 def test_a_probe_names_its_quantities(name):
     net, x, y = network(residual_mlp, normalization="layer", dropout=0.2)
-    if name in ("through_time", "state_jacobian"):
-        net, x = rnn((4, 5), [3], 2).bind(6), np.zeros((6, 4, 5), "f")
+    if name in ("through_time", "attention", "state_jacobian"):
+        build = transformer if name == "attention" else rnn
+        net, x = build((4, 5), [4], 2).bind(6), np.zeros((6, 4, 5), "f")
     optimizer = sgd(clip_norm=1.0, clip_value=1.0, clip_units=1.0).bind(net.parameters)
     probe = PROBES[name](ProbeContext(net, optimizer, x, y))
     several = {quantity for layer, operation, quantity, index in probe.keys if operation or index or not layer}
