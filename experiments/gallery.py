@@ -44,7 +44,6 @@ CLASSICS = (
     "hochreiter_1997",
     "gers_2000",
     "le_2015",
-    "xiao_2018",
     "xiong_2020",
     "yang_2021",
     "cohen_2021",
