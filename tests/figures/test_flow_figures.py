@@ -131,7 +131,9 @@ def test_a_missing_quantity_leaves_its_figures_out_and_no_others(records, tmp_pa
     ("net", "missing"),
     [
         (lambda: mlp(6, [12], 4, "relu"), {"phase"}),
-        pytest.param(lambda: mlp(6, [12] * 4, 4, "relu", normalization="batch"), {"phase", "ntk"}, marks=pytest.mark.slow),
+        pytest.param(
+            lambda: mlp(6, [12] * 4, 4, "relu", normalization="batch"), {"phase", "ntk"}, marks=pytest.mark.slow
+        ),
         (lambda: mlp(6, [12] * 4, 4, "relu", normalization="layer", dropout=0.2), {"phase"}),
         pytest.param(lambda: residual_mlp(6, [12] * 4, 4, "relu"), {"phase"}, marks=pytest.mark.slow),
         (lambda: mlp(6, [12] * 60, 4, "sigmoid"), set()),
