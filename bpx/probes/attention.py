@@ -28,9 +28,9 @@ class AttentionWeights(Probe):
     other_quantities = ("attention_entropy", *GRADIENTS)
 
     def __init__(self, context: ProbeContext) -> None:
-        self.layers = [layer for layer in context.net.layers() if isinstance(layer, Attention)]
+        self.attentions = [layer for layer in context.net.layers() if isinstance(layer, Attention)]
         keys: list[Key] = []
-        for layer in self.layers:
+        for layer in self.attentions:
             name = layer.name.partition(".")[0]
             keys += [(name, layer.kind, "attention_entropy", head) for head in range(1, layer.heads + 1)]
             keys += [(name, layer.kind, quantity, 0) for quantity in GRADIENTS]
@@ -39,7 +39,7 @@ class AttentionWeights(Probe):
     def on_gradient(self, step: int) -> None:
         """Read the weights of the last forward, and what backward has left."""
         found: list[float] = []
-        for layer in self.layers:
+        for layer in self.attentions:
             P = np.asarray(layer.P, np.float64)
             logs = np.log(P, out=np.zeros_like(P), where=P > 0)
             entropy = -(P * logs).sum(axis=3).mean(axis=(0, 2)) / max(math.log(P.shape[3]), 1e-300)
