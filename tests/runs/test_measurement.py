@@ -12,7 +12,7 @@ from bpx.config import CONF, make_plan
 from bpx.probes import PROBES
 
 LIGHT = {"scales", "clipping", "through_time"}
-STANDARD = LIGHT | {"gains", "units", "updates", "coherence", "histograms"}
+STANDARD = LIGHT | {"gains", "attention", "units", "updates", "coherence", "histograms"}
 SIGMOID = ["activation=sigmoid", "initializer=xavier_normal", "model.depth=20"]
 
 
