@@ -20,6 +20,8 @@ class Pooling(Layer):
     """
 
     kind, display_name = "pooling", "pooling"
+    reduced: Array
+    dreduced: Array
 
     def __init__(self, size: int = 2) -> None:
         super().__init__()
@@ -34,6 +36,11 @@ class Pooling(Layer):
         if self.size > min(H, W):
             raise ValueError(f"model: pooling needs images of at least {self.size} x {self.size}, got {H} x {W}")
         return self.place(name, shape, (H // self.size, W // self.size, C))
+
+    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
+        """Own y, dx, and what every column of a window is reduced to, with its gradient."""
+        column = (self.out_shape[0], *self.shape[1:])
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, reduced=column, dreduced=column)
 
     def columns(self, rows: Array) -> list[Array]:
         """Return the columns (rows, H', W', C) of all windows, those at the same place in theirs together."""
@@ -54,33 +61,29 @@ class MaxPool(Pooling):
     """
 
     unpredicted = "max pooling"
-    tops: Array
-    dtops: Array
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx, and the largest of every column and its gradient."""
-        (height, _, C), W = self.out_shape, self.shape[1]
-        half = (height, W, C)
-        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, tops=half, dtops=half)
-        self._masks = [np.zeros((batch, *shape), bool) for shape in (self.out_shape, half)]
+        """Own the buffers of every pooling, and where the largest stand."""
+        super().bind(batch, dtype, rng)
+        self._masks = [np.zeros(a.shape, bool) for a in (self.y, self.reduced)]
 
     def sides(self) -> list[Array]:
         """Return which pixels are the largest of their column, and which columns of their window."""
-        columns = [np.equal(part, self.y) for part in self.columns(self.tops)]
-        return [*columns, *(np.equal(part, self.tops) for part in self.rows(self.x))]
+        columns = [np.equal(part, self.y) for part in self.columns(self.reduced)]
+        return [*columns, *(np.equal(part, self.reduced) for part in self.rows(self.x))]
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = max over each window."""
         self.x = x
-        _largest(self.rows(x), self.tops)
-        _largest(self.columns(self.tops), self.y)
+        _largest(self.rows(x), self.reduced)
+        _largest(self.columns(self.reduced), self.y)
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Send dy to the pixel that was the largest."""
         in_columns, in_rows = (mask[: len(dy)] for mask in self._masks)
-        _send(dy, self.y, self.columns(self.tops), self.columns(self.dtops), in_columns)
-        _send(self.dtops, self.tops, self.rows(self.x), self.rows(self.dx), in_rows)
+        _send(dy, self.y, self.columns(self.reduced), self.columns(self.dreduced), in_columns)
+        _send(self.dreduced, self.reduced, self.rows(self.x), self.rows(self.dx), in_rows)
         return self.dx
 
 
@@ -107,19 +110,11 @@ class MeanPool(Pooling):
     """Take the mean of each window."""
 
     unpredicted = "mean pooling"
-    sums: Array
-    dsums: Array
-
-    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx, and the sum of every column and its gradient."""
-        (height, _, C), W = self.out_shape, self.shape[1]
-        half = (height, W, C)
-        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, sums=half, dsums=half)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute y = mean over each window."""
         self.x = x
-        for parts, out in ((self.rows(x), self.sums), (self.columns(self.sums), self.y)):
+        for parts, out in ((self.rows(x), self.reduced), (self.columns(self.reduced), self.y)):
             np.copyto(out, parts[0])
             for part in parts[1:]:
                 out += part
@@ -128,10 +123,10 @@ class MeanPool(Pooling):
 
     def backward(self, dy: Array) -> Array:
         """Send dy / size**2 to every pixel of a window."""
-        for part in self.columns(self.dsums):
+        for part in self.columns(self.dreduced):
             np.multiply(dy, 1 / self.size**2, out=part)
         for part in self.rows(self.dx):
-            np.copyto(part, self.dsums)
+            np.copyto(part, self.dreduced)
         return self.dx
 
 
