@@ -45,6 +45,7 @@ def draw(data: Data) -> Picture:
         axes.plot(data["depths"], median, "o-", color=colour, ms=4, label=kind)
         axes.fill_between(data["depths"], low, high, color=colour, alpha=0.15, lw=0)
     axes.set_xscale("log", base=2)
+    axes.set_xticks(data["depths"], [str(depth) for depth in data["depths"]])
     axes.set_ylim(0, 1.02)
     style_axes(axes, "hidden layers", "test accuracy", "median, and 80 % of the seeds")
     figure_legend(figure, (axes,), 3)
