@@ -16,6 +16,7 @@ from bpx.config.architecture import NetworkSettings, architecture, model_of
 from bpx.config.calls import check_call, check_keys, check_kind, construct, target
 from bpx.config.tree import check_resolvable, plain
 from bpx.data import Dataset, SupportsLoad
+from bpx.data.image_source import channels_first
 from bpx.diagnosis.training_state import STOP_RULES
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
@@ -143,25 +144,30 @@ class Plan:
         self,
         n_in: int,
         n_out: int,
-        image_shape: tuple[int, int] | None = None,
+        image_shape: tuple[int, ...] | None = None,
         sequence_shape: tuple[int, int] | None = None,
     ) -> engine.Network:
         """Build the network between these widths, its weights still zero; raises UserError.
 
-        ``image_shape`` is the height and width of samples that are images, which have one channel; ``sequence_shape``
-        the steps and features of those that are sequences.
+        ``image_shape`` is the height and width of samples that are images, and their channels, one unless given;
+        ``sequence_shape`` the steps and features of those that are sequences.
         """
         build = target("model", self.config.model)
         name, model = model_of(self.config.model)
         takes = model.takes
         shapes = {
             "rows": n_in,
-            "images": None if image_shape is None else (*image_shape, 1),
+            "images": None if image_shape is None else (*image_shape, 1)[:3],
             "tokens": sequence_shape,
         }
         if shapes[takes] is None:
             what = "images" if takes == "images" else "sequences"
             raise UserError(f"model={name} needs {what}, and the samples of this dataset are rows of {n_in} features")
+        if takes == "images" and image_shape is not None and channels_first(image_shape):
+            raise UserError(
+                f"model={name} needs images (height, width, channels), and those of this dataset are {image_shape}: "
+                "save x.transpose(0, 2, 3, 1)"
+            )
         widths = [n_in if takes == "rows" else 1, *self._network.hidden, n_out]
         weights = sum(a * b for a, b in pairwise(widths))
         if weights * np.dtype(self.settings.dtype).itemsize * COPIES > MEMORY:

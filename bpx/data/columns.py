@@ -8,14 +8,14 @@ from decimal import Decimal
 import numpy as np
 
 from bpx.data.dataset import DataError
-from bpx.data.table import INTEGER, Table, missing, numbers
+from bpx.data.table import INTEGER, WRITTEN, Table, missing, numbers
 from bpx.engine.arrays import Array
 from bpx.engine.features import MAX_EXACT_INTEGER, Column
 
 CATEGORICAL = ("error", "onehot")
 GAPS = ("error", "drop", "fill")
 MOST_INPUTS = 100_000  # of a column of words
-WRITTEN = re.compile(r"[-+−(]?\s*[$€£¥]?\s*\d[\d.,'’_\s]*\s*[%$€£¥]?\)?")  # numbers as people write them
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def check(table: Table, names: list[str], categorical: str, gaps: str) -> None:
@@ -83,11 +83,16 @@ def _first_word(column: Array) -> int:
 
 
 def _check_commas(table: Table, name: str, column: Array) -> None:
-    """Raise DataError where the words of a column would be numbers with a point in the place of their comma."""
+    """Raise DataError where the words of a column would be numbers with a point in the place of a comma, or nothing."""
     row = _first_word(column)
-    known = [str(cell).replace(",", ".") for cell in column if cell is not None]
-    if "," in column[row] and not np.isnan(numbers(np.array(known, object))).any():
-        raise table.wrong(row, name, f"{column[row]!r} has a comma where a number has a point")
+    known = [str(cell) for cell in column if cell is not None]
+    if "," not in column[row]:
+        return
+    for instead, way in ((".", "a decimal comma must be a point"), ("", "leave the thousands separators out")):
+        if not np.isnan(numbers(np.array([cell.replace(",", instead) for cell in known], object))).any():
+            both = all(THOUSANDS.fullmatch(cell) for cell in known if "," in cell) and instead == "."
+            also = ", or thousands separators be left out" if both else ""
+            raise table.wrong(row, name, f"{column[row]!r} is no number: {way}{also}")
 
 
 def _check_exact(table: Table, name: str, rows: Array) -> None:

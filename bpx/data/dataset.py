@@ -70,7 +70,7 @@ class Dataset:
     scaler : Scaler
         From features to inputs, fitted on the training part.
     image_shape : tuple of int, or None
-        The height and width of an image.
+        The height and width of an image, and its channels, which may stand first or last; no channels: one.
     sequence_shape : tuple of int, or None
         The steps and the features of each: how a sequence model reads the n_in features of a sample.
     fallback : bool
@@ -95,7 +95,7 @@ class Dataset:
     n_classes: int | None
     class_names: tuple[str, ...]
     scaler: Scaler
-    image_shape: tuple[int, int] | None
+    image_shape: tuple[int, ...] | None
     sha256: str
     source: str
     fallback: bool = False
@@ -200,7 +200,7 @@ class Source(ABC):
         dtype: DType,
         unit: tuple[float, float] | None = None,
         columns: tuple[Column, ...] = (),
-        steps: int = 1,
+        positions: int = 1,
     ) -> ScaledParts:
         """Return the parts, scaled, and the scaler, by the names that Dataset has for them.
 
@@ -214,16 +214,17 @@ class Source(ABC):
             The range of the features where it is known.
         columns : tuple of Column
             What the features are called; the inputs of a column of words are 0 and 1, and stay so.
-        steps : int
-            Of a sequence, whose features are scaled alike at every step.
+        positions : int
+            The steps of a sequence, or the pixels of an image: a feature is scaled alike at all of them.
         """
         names: list[str] | list[int] = [c.name for c in columns for _ in c.categories or ("",)] or list(
             range(raw.x.shape[1])
         )
         fitting = raw.x[raw.train]
-        scaler = fitted(fitting.reshape(-1, fitting.shape[1] // steps), self.scaling, names, unit, self.divide)
-        if steps > 1:
-            scaler = Scaler(np.tile(scaler.shift, steps), np.tile(scaler.scale, steps))
+        width = fitting.shape[1] // positions
+        scaler = fitted(fitting.reshape(-1, width), self.scaling, names, unit, self.divide)
+        if positions > 1:
+            scaler = Scaler(np.tile(scaler.shift, positions), np.tile(scaler.scale, positions))
         words = np.array([c.categories is not None for c in columns for _ in c.categories or ("",)], bool)
         if words.any():
             scaler = Scaler(np.where(words, 0.0, scaler.shift), np.where(words, 1.0, scaler.scale))

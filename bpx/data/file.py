@@ -123,13 +123,12 @@ class File(Source):
                 y = target_scaler.transform(y).astype(dtype)
             if not np.isfinite(y).all():
                 raise DataError(f"{path}, column {samples.key}: the target has values that {dtype} cannot hold")
-        steps = samples.sequence_shape[0] if samples.sequence_shape else 1
-        parts = self.scaled(Raw(x, y, train, val, test), dtype, columns=columns_, steps=steps)
+        parts = self.scaled(Raw(x, y, train, val, test), dtype, columns=columns_, positions=samples.positions)
         return Dataset(
             name=path.name,
             n_classes=len(names) or None,
             class_names=names,
-            image_shape=None,
+            image_shape=samples.image_shape,
             sequence_shape=samples.sequence_shape,
             sha256=_checksum(path, self.test_path),
             source=str(path),

@@ -12,6 +12,16 @@ from bpx.engine.arrays import Array
 
 SEQUENCES = ("rows", "pixels", "permuted")
 PERMUTATION_SEED = 0
+CHANNELS = (1, 3, 4)  # of images: gray, RGB, RGBA
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Return whether images of this shape have their channels before height and width.
+
+    >>> channels_first((3, 32, 32)), channels_first((32, 32, 3))
+    (True, False)
+    """
+    return len(shape) == 3 and shape[-1] not in CHANNELS and shape[0] in CHANNELS
 
 
 class Arranged(TypedDict):

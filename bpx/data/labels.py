@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 
-from bpx.data.table import INTEGER
+from bpx.data.table import INTEGER, WRITTEN
 from bpx.engine.arrays import Array
 
 TASKS = ("auto", "classification", "regression")
@@ -79,18 +79,25 @@ def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
         if found.kind == "words":
             word = next(name for name in found.names if not _is_number(name))
             way = "task=classification" if asked == "regression" else f"label={key}"
-            raise ValueError(f"{word!r} is no number; give dataset.{way} for classes")
+            raise ValueError(f"{word!r} is no number{_how_written(word)}; give dataset.{way} for classes")
         return "regression"
     if found.kind == "numbers":
         value = next(name for name in found.names if not INTEGER.fullmatch(name))
         if asked == "auto" and given is None:
             return "regression"
         raise ValueError(f"{value} is no class; give dataset.task=regression for numbers")
-    if asked == "classification" or found.kind == "words":
+    if asked == "classification":
+        return "classification"
+    many = different > max(2, n / 2)
+    if found.kind == "words":
+        if many:
+            word = next(name for name in found.names if not _is_number(name))
+            said = f"{word!r} is no number{_how_written(word)}, and {different} different words in {n} samples"
+            raise ValueError(f"{said} are too many for classes: give dataset.task=classification if they are")
         return "classification"
     if found.kind == "decimals" and given is None and different > max(FEW, SHARE * n):
         return "regression"
-    if different > max(2, n / 2):
+    if many:
         raise ValueError(f"{different} different integers in {n} samples are too many for classes: {REGRESSION}")
     return "classification"
 
@@ -118,6 +125,11 @@ def one_hot(y: Array) -> Array | None:
     if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
         return None
     return np.asarray(y.argmax(axis=1))
+
+
+def _how_written(word: str) -> str:
+    """Return how to write a number that is written as people do, in words."""
+    return " (write it with digits, a point and an exponent alone)" if WRITTEN.fullmatch(word) else ""
 
 
 def _word(value: object) -> str:

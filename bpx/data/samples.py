@@ -9,6 +9,7 @@ import numpy as np
 
 from bpx.data import arrays, columns, table
 from bpx.data.dataset import DataError
+from bpx.data.image_source import CHANNELS, channels_first
 from bpx.engine.arrays import Array
 from bpx.engine.features import exact
 
@@ -27,8 +28,10 @@ class Samples:
         What the file calls y.
     separator : str
         What separates the cells of a text, in words; empty for an npz file.
-    sequence_shape : tuple of int, or None
-        The steps of a sample and the features of each, which ``x`` has in a row.
+    shape : tuple of int
+        The shape of a sample in the file, which ``x`` has in a row.
+    pixels : bool
+        Whether the values are bytes, as those of images are.
     n_test : int or None
         How many samples, behind the others, are a test part of their own.
     notes : tuple of str
@@ -39,7 +42,8 @@ class Samples:
     y: Array
     key: str
     separator: str = ""
-    sequence_shape: tuple[int, int] | None = None
+    shape: tuple[int, ...] = ()
+    pixels: bool = False
     n_test: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -47,6 +51,25 @@ class Samples:
     def names(self) -> list[str]:
         """The features' names, empty where they have none."""
         return list(self.x) if isinstance(self.x, dict) else []
+
+    @property
+    def sequence_shape(self) -> tuple[int, int] | None:
+        """The steps of a sample and the features of each, where the samples may be sequences."""
+        return (self.shape[0], self.shape[1]) if len(self.shape) == 2 else None
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """The height and width of a sample, and its channels, where the samples may be images."""
+        known = len(self.shape) == 3 and (self.shape[-1] in CHANNELS or channels_first(self.shape))
+        return self.shape if known or len(self.shape) == 2 else None
+
+    @property
+    def positions(self) -> int:
+        """How many values of a sample are of one feature and scaled alike: at every step, or pixel of a channel."""
+        if len(self.shape) == 2:
+            return self.shape[0] * (self.shape[1] if self.pixels else 1)
+        last = len(self.shape) == 3 and self.shape[-1] in CHANNELS
+        return self.shape[0] * self.shape[1] if last else 1
 
 
 def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
@@ -101,8 +124,18 @@ def from_text(
         raise DataError(f"{path}, line {read.line(row)}: the column {read.key} is empty")
     if words := sorted(set(y) & set(table.MISSING)):
         notes = (*notes, f"{', '.join(words)} is taken as a class; a label that is missing is left empty")
+    if alike := _alike(set(y)):
+        notes = (*notes, f"{' and '.join(alike)} are classes of their own")
     columns.check(read, names, categorical, missing)
     return Samples({name: read.columns[name] for name in names}, y, read.key, read.text.separated_by, notes=notes)
+
+
+def _alike(words: set[str]) -> list[str]:
+    """Return the first words that differ in nothing but the case of their letters."""
+    cases: dict[str, list[str]] = {}
+    for word in sorted(words):
+        cases.setdefault(word.casefold(), []).append(word)
+    return next((found for found in cases.values() if len(found) > 1), [])
 
 
 def joined(train: Samples, test: Samples, path: Path) -> Samples:
@@ -119,9 +152,10 @@ def joined(train: Samples, test: Samples, path: Path) -> Samples:
         x = {name: np.concatenate([train.x[name], test.x[name]]) for name in train.x}
     elif isinstance(train.x, dict) or isinstance(test.x, dict):
         raise DataError(f"{path}: the test part must be a file of the same kind as the training part")
-    elif train.sequence_shape != test.sequence_shape:
-        shapes = [s.sequence_shape or x.shape[1:] for s, x in ((test, test.x), (train, train.x))]
-        raise DataError(f"{path}: the samples of the test part are of shape {shapes[0]}, those to train on {shapes[1]}")
+    elif len(train.shape) > 1 and train.shape != test.shape:
+        raise DataError(
+            f"{path}: the samples of the test part are of shape {test.shape}, those to train on {train.shape}"
+        )
     elif train.x.shape[1:] != test.x.shape[1:]:
         raise DataError(f"{path}: the test part has {test.x.shape[1]} features, the training part {train.x.shape[1]}")
     else:
@@ -141,9 +175,13 @@ def _samples(path: Path, x: Array, y: Array, key: str) -> Samples:
     """Return the samples of arrays, x as float64 (rows, features); raises DataError where they are none."""
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
-    if x.ndim < 2 or y.ndim not in (1, 2) or not x.size or len(x) != len(y):
-        raise DataError(f"{path}: x is {x.shape} and y is {y.shape}; needed are (n, features) and n rows of y")
-    shape = x.shape[1:] if x.ndim == 3 else None
+    if x.ndim < 2 or not x.size:
+        forms = "(n, features), (n, steps, features) or (n, height, width, channels)"
+        raise DataError(f"{path}: x is {x.shape}; needed are samples {forms}")
+    if y.ndim not in (1, 2) or len(x) != len(y):
+        forms = "labels (n,), (n, steps) or (n, outputs)"
+        raise DataError(f"{path}: {key} is {y.shape}; needed are {forms}, and x has {len(x):,} samples")
+    shape, pixels = x.shape[1:], x.dtype == np.uint8
     if y.dtype.kind not in "fiubUS":
         raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
     try:
@@ -153,4 +191,4 @@ def _samples(path: Path, x: Array, y: Array, key: str) -> Samples:
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise DataError(f"{path}: x has NaN or Inf, first in sample {row}, feature {column}")
-    return Samples(x, y, key, sequence_shape=shape)
+    return Samples(x, y, key, shape=shape, pixels=pixels)

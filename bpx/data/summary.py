@@ -22,7 +22,9 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
     else:
         what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
     inputs = f"{features} feature{'s' if features > 1 else ''}{_row_numbers(samples)}"
-    if samples.sequence_shape:
+    if samples.image_shape and (samples.pixels or len(samples.shape) > 2):
+        inputs = f"images of shape {' x '.join(map(str, samples.shape))}"
+    elif samples.sequence_shape:
         steps, each = samples.sequence_shape
         inputs = f"{steps} step{'s' * (steps > 1)} of {each} feature{'s' * (each > 1)}"
     rows = f"{len(y):,} rows"

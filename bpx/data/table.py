@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LABELS = ("label", "target", "class", "y")  # columns that are taken for the label, in any case
 MISSING = ("", "#N/A", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # in a column of features
+BOOLEANS = {"true": 1.0, "True": 1.0, "TRUE": 1.0, "false": 0.0, "False": 0.0, "FALSE": 0.0}
+UNKNOWN = (*MISSING, "?")  # in a column of labels that are numbers
+WRITTEN = re.compile(r"[-+−(]?\s*[$€£¥]?\s*\d[\d.,'’_\s]*\s*[%$€£¥]?\)?")  # numbers as people write them
 INTEGER = re.compile(r"[+-]?[0-9]+")
 INDEX = ("", "Unnamed: 0")  # names of a first column that pandas or R wrote of itself
 
@@ -60,9 +63,9 @@ class Table:
         return [name for name in self.columns if name != self.key]
 
     def unlabelled(self) -> Array:
-        """Return the mask (rows,) of labels that are missing: empty, or NA and the like beside numbers."""
+        """Return the mask (rows,) of labels that are missing: empty, or NA, ? and the like beside numbers."""
         column = self.columns[self.key]
-        gone = np.isin(column, MISSING)
+        gone = np.isin(column, UNKNOWN)
         return gone if gone.any() and not np.isnan(numbers(column[~gone])).any() else np.asarray(column == "")
 
     def without(self, rows: Array) -> Table:
@@ -175,6 +178,8 @@ def _column(column: pd.Series) -> Array:
     words = _words(column)
     gone = np.asarray(column.isna()) | np.isin(words, MISSING)
     known = numbers(words[~gone])
+    if np.isin(words[~gone], list(BOOLEANS)).all():  # beside missing cells, without which pandas reads them
+        known = np.array([BOOLEANS[word] for word in words[~gone]], np.float64)
     if not np.isnan(known).any():
         values = np.full(len(words), np.nan)
         values[~gone] = known

@@ -24,6 +24,7 @@ SPACES = "spaces"
 SAMPLE = 50  # records in which separators are looked for, and names told from data
 CELL = re.compile(r'"(?:[^"]|"")*"|[^\s"]\S*')  # between spaces: a word, or what stands in quotes
 NUL, CONTROL = re.compile(r"\0"), re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t])"?(\r\n|\r|\n)')  # which Excel takes at the start of a file
 LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -79,7 +80,9 @@ def is_text(path: Path) -> bool:
 def read(path: Path) -> Text:
     """Return the text in ``path``; raises DataError with the line in which it is no table."""
     text, encoding = _decoded(path)
-    separator, separated_by = _separator(path, text), ""
+    if told := SEPARATOR_LINE.match(text):  # Excel's, blank so that all lines keep their numbers
+        text = "\n" + text[told.end() :]
+    separator, separated_by = told[1] if told else _separator(path, text), ""
     if (spaced := _spaced(path, text, separator)) is not None:
         text, separator, separated_by = spaced, "\t", SPACES
     separator = separator or max(SEPARATORS, key=lambda s: max(_widths(path, text, s), default=0))
@@ -120,7 +123,7 @@ def _decoded(path: Path) -> tuple[str, str]:
         except UnicodeDecodeError as error:
             at = at or error.start
     line = read.count(b"\n", 0, at) + 1
-    raise DataError(f"{path}, line {line}: the file is not text in UTF-8, UTF-16 or cp1252")
+    raise DataError(f"{path}, line {line}: the file is not text in UTF-8, UTF-16 with a byte order mark, or cp1252")
 
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -39,6 +39,8 @@ def check_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = head(file)
         if dtype.hasobject:
-            raise ValueError(f"{entry.filename} holds objects, as steps of different length do: it must hold numbers")
+            raise ValueError(
+                f"{entry.filename} holds Python objects, as rows of different length do: save numbers or text"
+            )
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
             raise ValueError(f"{entry.filename} does not hold what its header says")

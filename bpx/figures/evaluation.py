@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from bpx.engine.arrays import Arrays
+from bpx.engine.arrays import Array, Arrays
 from bpx.figures.canvas import BLUE, GREEN, GREY, RED, colours, figure_legend, literal, new_figure, style_axes
 
 RIGHT, COUNTED = "#d4e6f1", 20  # the colour of the diagonal; classes whose counts are written
@@ -80,13 +80,20 @@ def samples(arrays: Arrays) -> Figure:
         arrays["sample_prob"],
         strict=False,
     ):
-        axes.imshow(x.reshape(shape), cmap="gray_r")
+        axes.imshow(_picture(x.reshape(shape)), cmap="gray_r")
         axes.set_title(
             f"{names[predicted]} ({p:.2f})\ntrue: {names[true]}",
             fontsize=9,
             color=GREEN if predicted == true else RED,
         )
     return figure
+
+
+def _picture(x: Array) -> Array:
+    """Return an image (height, width) or, its values from 0 to 1, (height, width, channels)."""
+    if x.ndim == 2:
+        return x
+    return x[:, :, 0] if x.shape[-1] == 1 else (x - x.min()) / (np.ptp(x) or 1)
 
 
 def decision(arrays: Arrays) -> Figure:

@@ -22,7 +22,7 @@ from bpx.runs.provenance import source_tags, write_provenance
 from bpx.runs.resume import Resumed
 from bpx.system.files import Json
 from bpx.system.interrupts import Stop
-from bpx.system.text import masked
+from bpx.system.text import masked, printable
 from bpx.training import (
     Cadence,
     Checkpoints,
@@ -155,6 +155,7 @@ class Execution:
         log.info("run directory %s", self.job.directory)
         self.console.warn(self.data)
         for line in filter(None, (self.data.summary, *self.data.notes)):
+            line = printable(" ".join(line.split()))  # a name may hold whatever a quoted cell does
             log.info("data: %s", line)
             self.console.data(line)
 

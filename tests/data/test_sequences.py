@@ -101,12 +101,60 @@ def test_a_wrong_value_is_one_line(source, keys, said):
 def test_steps_of_different_length_are_one_line(tmp_path):
     ragged = np.empty(4, object)
     ragged[:] = [np.zeros((3 + i, 2)) for i in range(4)]
-    with pytest.raises(DataError, match=r"x\.npy holds objects, as steps of different length do"):
+    with pytest.raises(DataError, match=r"x\.npy holds Python objects, as rows of different length do"):
         load("file", path=write(tmp_path, ragged, np.arange(4) % 2))
     x, y = np.ones((4, 6, 2)), np.arange(4) % 2
     path = write(tmp_path, x, y, x_test=np.ones((4, 4, 3)), y_test=y)
     with pytest.raises(DataError, match=r"test part are of shape \(4, 3\), those to train on \(6, 2\)"):
         load("file", path=path)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (np.ones(20), np.ones(20), r"x is \(20,\); needed are samples \(n, features\), \(n, steps, features\)"),
+        (np.ones((20, 6, 2)), np.ones((20, 6, 4), int), r"y is \(20, 6, 4\); needed are labels \(n,\), \(n, steps\)"),
+        (np.ones((20, 6, 2)), np.ones(19, int), r"y is \(19,\); .* and x has 20 samples"),
+    ],
+)
+def test_arrays_of_a_wrong_shape_are_one_line(tmp_path, x, y, said):
+    with pytest.raises(DataError, match=said):
+        load("file", path=write(tmp_path, x, y))
+
+
+@pytest.mark.parametrize(
+    ("shape", "positions", "said"),
+    [
+        ((8, 8), 64, "images of shape 8 x 8"),
+        ((8, 8, 1), 64, "images of shape 8 x 8 x 1"),
+        ((8, 8, 3), 64, "images of shape 8 x 8 x 3"),
+        ((3, 8, 8), 1, "images of shape 3 x 8 x 8"),
+        ((8, 8, 8), 1, "512 features"),
+    ],
+)
+def test_a_file_of_images(tmp_path, shape, positions, said):
+    x = RNG.integers(0, 256, (40, *shape), np.uint8)
+    data = load("file", path=write(tmp_path, x, np.arange(40) % 2), test_size=0)
+    assert said in data.summary and data.image_shape == (None if shape == (8, 8, 8) else shape)
+    raw = data.scaler.inverse(data.x_train)
+    np.testing.assert_allclose(raw, x.reshape(40, -1), atol=1e-9)  # rows in the order of the file
+    values = x.reshape(40, positions, -1).transpose(0, 1, 2).reshape(40 * positions, -1)
+    np.testing.assert_allclose(data.scaler.shift, np.tile(values.mean(axis=0), positions))
+
+
+def test_a_convolution_takes_images_with_the_channels_last(called, tmp_path):
+    words = ("dataset=file", f"dataset.path={tmp_path / 'sequences.npz'}", "epochs=1", "tracking=none", "probes=light")
+    conv = ("model=plain_conv", "model.depth=1", "model.width=2")
+    x, y = RNG.integers(0, 256, (40, 8, 8, 3), np.uint8), np.arange(40) % 2
+    write(tmp_path, x, y)
+    done = called("bpx.train", *words, *conv)
+    assert (done.code, done.err) == (0, "") and "images of shape 8 x 8 x 3" in done.out
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    assert (directory / "figures" / "samples.png").exists()
+    write(tmp_path, x.transpose(0, 3, 1, 2), y)
+    done = called("bpx.train", *words, *conv)
+    assert done.code == 2 and "those of this dataset are (3, 8, 8): save x.transpose(0, 2, 3, 1)" in done.err
+    assert called("bpx.train", *words, "model.width=4").code == 0
 
 
 SEQUENCE = ("model=rnn", "model.depth=1", "model.width=4", "dataset.n_samples=50", "epochs=1", "tracking=none")

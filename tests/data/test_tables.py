@@ -114,6 +114,41 @@ def test_a_header_that_names_nothing_or_twice(write, header, said):
     refused(write(lines(header, lambda i: f"{i % 2},0.5,{i % 2}")), said)
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            lambda i: f"{i};{i},{i % 7}5",
+            r"'0,05' is no number \(write it with digits, a point.*30 different words in 30",
+        ),
+        (lambda i: f"{i};${i}.50", r"'\$0.50' is no number \(write it with digits"),
+        (lambda i: f"{i};name {i}", "'name 0' is no number, and 30 .* too many for classes: give dataset.task=class"),
+    ],
+)
+def test_words_with_more_values_than_classes_have(write, row, said):
+    """A target that is written with decimal commas is not trained on as so many classes."""
+    path = write(lines("a;y", row))
+    refused(path, said)
+    assert load(path, task="classification").n_classes == 30
+
+
+def test_classes_that_differ_in_their_case_alone_are_said(write):
+    data = load(write(lines("a,label", lambda i: f"{i},{('TRUE', 'true', 'FALSE')[i % 3]}")))
+    assert data.n_classes == 3 and "TRUE and true are classes of their own" in data.notes
+
+
+def test_booleans_beside_missing_cells_are_numbers(write):
+    text = lines("a,flag,label", lambda i: f"{i},{'' if i == 4 else ('True', 'FALSE')[i % 2]},{i % 2}")
+    data = load(write(text), missing="drop", scaling="none")
+    x = np.concatenate([data.x_train, data.x_test])
+    assert len(x) == 29 and set(x[:, 1]) == {0, 1} and (x[:, 1] == 1 - x[:, 0] % 2).all()
+
+
+def test_excels_line_of_the_separator(write):
+    data = load(write("sep=;\r\n" + lines("a;b;label", lambda i: f"{i};{i};{i % 2}", end="\r\n")))
+    assert "30 rows, 2 features" in data.summary and "separator ';'" in data.summary
+
+
 def test_a_class_that_may_be_a_missing_label_is_said(write):
     data = load(write("a,b,label\n" + "1,2,cat\n3,4,dog\n5,6,NA\n" * 5))
     assert data.class_names == ("NA", "cat", "dog")
@@ -133,21 +168,31 @@ def test_a_class_that_may_be_a_missing_label_is_said(write):
         ('a,b,label\n1,2,u\n3,4,"v\n5,6,u\n', "line 3: a quote is opened and not closed"),
         ('a,b,label\n1,2,u\n3,4,"v\n5,6,"u\n', "line 3: "),
         ('a,b,label\n1,2,"u"v\n', "line 2: "),
-        ("a;b;label\n1,5;2;0\n2,5;3;1\n", "line 2, column a: '1,5' has a comma where a number has a point"),
+        ("a;b;label\n1,5;2;0\n2,5;3;1\n", "line 2, column a: '1,5' is no number: a decimal comma must be a point"),
         ("a,b,label\n1,2,0\n3,inf,1\n", r"line 3, column b: 'inf' is not finite"),
         ("a,b,label\n1,2,0\n3,1e999,1\n", r"line 3, column b: '1e999' is not finite"),
         ("a,b,label\n1,2,0\n3,,1\n", r"line 3, column b: '' is missing .*dataset\.missing=drop\|fill"),
         ("a,b,label\n1,1_000,0\n3,2,1\n", "line 2, column b: '1_000' is no number"),
         ("a,b,label\n1,20%,0\n3,5%,1\n", "line 2, column b: '20%' is no number: write it with digits, a point"),
-        ('a,b,label\n1,"1,234,567",0\n3,"2,345,678",1\n', "'1,234,567' is no number: write it with digits"),
+        (
+            'a,b,label\n1,"1,234,567",0\n3,"2,345,678",1\n',
+            "'1,234,567' is no number: leave the thousands separators out",
+        ),
+        (
+            'a,b,label\n1,"12,573",0\n3,"8,345",1\n',
+            "'12,573' is no number: a decimal comma must be a point, or thousands",
+        ),
+        ("a,b,label\n1,2,0\n3,4,?\n5,6,1\n", r"line 3, column label: '\?' is no class and no number"),
+        ("sep=;\na;b;label\n1;2;0\n3;x;1\n", "line 4, column b: 'x' is no number"),
+        ("a,flag,label\n1,True,0\n3,,1\n", "line 3, column flag: '' is missing"),
         ("a,b,label\n1,2,0\n2,?,1\n3,4,1\n", r"line 3, column b: '\?' is no number, and 2 others are: leave a missing"),
         ("a\n1\n", "has one column"),
         ("# of mine\na,b,label\n1,2,0\n", "line 2: 3 cells, the first line has"),
         ("#mine\na,b,label\n1,2,0\n", "line 2: 3 cells, the first line has 1"),
         ("", "is empty"),
         ("a,b,label\n1,\0,0\n", "line 2: the file is not text"),
-        (b"a,b,label\n1,2,\xe4\n\3,4,5\n", "line 2: the file is not text in UTF-8, UTF-16 or cp1252"),
-        (b"a,b,label\n1,2,x\n3,4,\x81\n", "line 3: the file is not text in UTF-8, UTF-16 or cp1252"),
+        (b"a,b,label\n1,2,\xe4\n\3,4,5\n", "line 2: the file is not text in UTF-8, UTF-16 with a byte order mark"),
+        (b"a,b,label\n1,2,x\n3,4,\x81\n", "line 3: the file is not text in UTF-8, UTF-16 with a byte order mark"),
     ],
 )
 def test_a_mistake_is_named_with_its_true_line(write, text, said):
