@@ -181,6 +181,7 @@ def test_every_answer_of_a_server_is_lost_once(outcome, server, tmp_path, monkey
         answer = send(self, request, **more)
         left[0] -= 1
         if left[0] == 0:
+            answer.close()  # nobody will read the rest
             lost.append(f"{request.method} {request.path_url}")
             raise Killed if len(lost) % 2 else requests.ConnectionError("the answer was lost")
         return answer
