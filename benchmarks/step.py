@@ -1,25 +1,31 @@
-"""One training step (SGD, float32) beside PyTorch eager, scikit-learn's MLPClassifier and the bare matrix products.
+"""One training step (SGD, float32) beside PyTorch eager, JAX, scikit-learn and the bare matrix products.
 
 python benchmarks/step.py            prints a Markdown table: medians, ratios, peak allocation of a step
 python benchmarks/step.py LSTM GRU   some cases only (cases.py lists them)
 
 A step takes a batch from the data (shuffled rows), then forward, cost, backward and update. The contenders take turns
 in rounds, so that whatever else the machine does hits all of them; a time is the median over the rounds.
-scikit-learn has no public step: its time is the difference of two fits of different length, per step.
+scikit-learn's MLPClassifier has no public step: its time is the difference of two fits of different length, per step.
+JAX's step is compiled (jit) for one thread, so that it stands in the table of one thread, for perceptrons.
 """
 
 import argparse
 import math
+import os
+import platform
+import re
 import statistics
 import time
 import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
 from cases import CASES, products
+from jitted import jitted, seeds_at_once
 from sklearn.neural_network import MLPClassifier
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bpx.data import Batches
 from bpx.engine import sgd
@@ -108,27 +114,64 @@ def peak_kib(step):
     return peak / 1024
 
 
-def measure(case, rounds, budget):
+def measure(case, rounds, budget, threads):
     runs = {"bpx": ours(case), "torch": pytorch(case), "products": steps_of(products(case))}
+    if case.hidden and threads == 1:
+        runs["jax"] = steps_of(jitted(case, *data(case), LR))
     counts = {}
     for key, step in runs.items():
         step(3)
         start = time.perf_counter()
         step(3)
         counts[key] = max(1, int(budget / rounds / ((time.perf_counter() - start) / 3)))
-    times = {key: [] for key in (*runs, "sklearn")}
-    ratios = []
+    times = {key: [] for key in ("bpx", "torch", "products", "jax", "sklearn")}
     epochs = max(1, round(counts["torch"] / math.ceil(SAMPLES / case.batch)))
     for r in range(rounds):
         for key, step in runs.items():
             start = time.perf_counter()
             step(counts[key])
             times[key].append((time.perf_counter() - start) / counts[key])
-        ratios.append(times["bpx"][-1] / times["torch"][-1])
         if r % 3 == 0 and case.hidden:
             times["sklearn"].append(sklearn_step(case, epochs))
     medians = {key: 1e3 * statistics.median(t) if t else math.nan for key, t in times.items()}
-    return medians, statistics.median(ratios), peak_kib(runs["bpx"])
+    ratios = {key: median_ratio(times["bpx"], t) for key, t in times.items()}
+    return medians, ratios, peak_kib(runs["bpx"])
+
+
+def median_ratio(own, other):
+    """Return the median of the ratios of rounds; scikit-learn's, which are fewer, are medians of their own."""
+    if len(own) == len(other):
+        return statistics.median(a / b for a, b in zip(own, other, strict=True))
+    return statistics.median(own) / statistics.median(other) if other else math.nan
+
+
+def compare_seeds(case, rounds, seeds=20):
+    """Print the time of a step of several small networks: ours one after the other, JAX's at once (vmap)."""
+    runs = {"bpx": ours(case), "jax": steps_of(seeds_at_once(case, *data(case), LR, seeds))}
+    times = {key: [] for key in runs}
+    for _ in range(rounds):
+        for key, step in runs.items():
+            n = 20 * (seeds if key == "bpx" else 1)
+            start = time.perf_counter()
+            step(n)
+            times[key].append((time.perf_counter() - start) / 20)
+    own, other = (1e3 * statistics.median(times[key]) for key in runs)
+    ratio = median_ratio(times["bpx"], times["jax"])
+    print(f"\n{seeds} seeds of {case.name}: bpx one after the other {own:.2f} ms, "
+          f"JAX at once (vmap) {other:.2f} ms ({ratio:.2f})")  # fmt: skip
+
+
+def machine():
+    """Return the CPU, and the kernels that run in BLAS."""
+    cpu = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
+    blas = {
+        f"{i['internal_api']} {i['version']} ({i['architecture']})" for i in threadpool_info() if "architecture" in i
+    }
+    forced = os.environ.get("OPENBLAS_CORETYPE")
+    return f"CPU: {names[0] if names else platform.processor()}; BLAS: {', '.join(sorted(blas))}" + (
+        f"; OPENBLAS_CORETYPE={forced} forces its kernel: unset it" if forced else ""
+    )
 
 
 def cell(value, digits):
@@ -142,26 +185,31 @@ def main():
     parser.add_argument("--seconds", type=float, default=2.0, help="for each contender and case")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
+    print(machine())
     warnings.filterwarnings("ignore")
     chosen = [case for case in CASES if not options.only or any(word in case.name for word in options.only)]
     for threads in options.threads:
         torch.set_num_threads(threads)
         print(f"\n### {threads} thread{'s' * (threads > 1)}\n")
-        print("| network | batch | bpx / ms | PyTorch / ms | scikit-learn / ms | products / ms "
-              "| bpx:PyTorch | bar | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip
-        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-        ratios = []
+        print("| network | batch | bpx / ms | PyTorch / ms | JAX / ms | scikit-learn / ms | products / ms "
+              "| bpx:PyTorch | bar | bpx:JAX | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+        perceptrons = []
         with threadpool_limits(threads):
             for case in chosen:
-                t, ratio, peak = measure(case, options.rounds, options.seconds)
-                own = t["bpx"]
+                t, ratio, peak = measure(case, options.rounds, options.seconds, threads)
                 if case.hidden:
-                    ratios.append(ratio)
-                print(f"| {case.name} | {case.batch} | {own:.3f} | {t['torch']:.3f} | {cell(t['sklearn'], 3)} "
-                      f"| {t['products']:.3f} | {ratio:.2f} | {case.bar} | {cell(own / t['sklearn'], 2)} "
-                      f"| {own / t['products']:.2f} | {peak:.0f} |", flush=True)  # fmt: skip
-        if ratios:
-            print(f"\nGeometric mean of bpx:PyTorch, perceptrons: {statistics.geometric_mean(ratios):.2f}")
+                    perceptrons.append(ratio)
+                print(f"| {case.name} | {case.batch} | {t['bpx']:.3f} | {t['torch']:.3f} | {cell(t['jax'], 3)} "
+                      f"| {cell(t['sklearn'], 3)} | {t['products']:.3f} | {ratio['torch']:.2f} | {case.bar} "
+                      f"| {cell(ratio['jax'], 2)} | {cell(ratio['sklearn'], 2)} | {ratio['products']:.2f} "
+                      f"| {peak:.0f} |", flush=True)  # fmt: skip
+            for key, name in {"torch": "PyTorch", "jax": "JAX"}.items():
+                found = [ratio[key] for ratio in perceptrons if math.isfinite(ratio[key])]
+                if found:
+                    print(f"\nGeometric mean of bpx:{name}, perceptrons: {statistics.geometric_mean(found):.2f}")
+            if threads == 1 and chosen[0].hidden:
+                compare_seeds(chosen[0], options.rounds)
 
 
 if __name__ == "__main__":
