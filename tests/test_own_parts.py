@@ -13,10 +13,11 @@ from conftest import write_own_parts
 import bpx
 from bpx.config import UserError, make_plan
 from bpx.engine import mlp
-from bpx.engine.activations import ACTIVATIONS, ELU
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.features import Scaler
 from bpx.engine.model_files import load_model, save_model
 from bpx.engine.parts import describe
+from bpx.engine.rectifiers import ELU
 from bpx.records import read
 from bpx.runs.study import compose
 

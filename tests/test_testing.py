@@ -8,7 +8,7 @@ import pytest
 
 from bpx import testing
 from bpx.data import Moons
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import MeanSquaredError
 from bpx.engine.normalization import BatchNorm, LayerNorm

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bpx.engine.activations import Activation, ActivationFunction
+from bpx.engine.activation import Activation, ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
 from bpx.engine.dense import Dense

@@ -16,7 +16,7 @@ from bpx.diagnosis.sentence import PART_NAMES, because, blamed_part, sentence
 from bpx.diagnosis.time_cause import explained
 from bpx.diagnosis.time_flow import time_flow
 from bpx.diagnosis.trials import Causes, find_causes, gains, geometric_mean, needed_gains
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.network import Network
 from bpx.probes.probe import weight_layers
 from bpx.probes.scales import SATURATION_THRESHOLD

@@ -12,7 +12,7 @@ import numpy as np
 from bpx.diagnosis.judge import usual_saturation
 from bpx.diagnosis.rules import RULES, Hits
 from bpx.diagnosis.snapshot import Snapshot
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.parts import Json
 from bpx.probes import Reading
 from bpx.records import Outcome

@@ -12,7 +12,7 @@ import numpy as np
 
 from bpx.diagnosis.architecture import branch_scale
 from bpx.diagnosis.observation import hidden_slope
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.blas import norm
 from bpx.engine.dense import Dense

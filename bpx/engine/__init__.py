@@ -13,7 +13,8 @@ Rows are samples. For a layer with n_in inputs and n_out units, and a batch of B
 - ``u``, ``factor``: the optimizer's step is theta += factor * u
 """
 
-from bpx.engine.activations import ACTIVATIONS, Activation, ActivationFunction
+from bpx.engine.activation import Activation, ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.arrays import Array
 from bpx.engine.attention import Attention, Positions
 from bpx.engine.convolution import Convolution

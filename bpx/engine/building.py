@@ -10,7 +10,8 @@ from typing import Any, final
 
 import numpy as np
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
 from bpx.engine.initializers import INITIALIZERS, HeNormal, Initializer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.building import (
     MODELS,
     Model,

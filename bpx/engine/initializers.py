@@ -8,11 +8,12 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from bpx.engine.activations import ActivationFunction, LeakyReLU
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.initializer import INITIALIZERS, Initializer, Scaled
 from bpx.engine.mup import MuP
 from bpx.engine.orthogonal import LSUV, DeltaOrthogonal, LooksLinear, Orthogonal
+from bpx.engine.rectifiers import LeakyReLU
 
 __all__ = ["INITIALIZERS", "Initializer", "Orthogonal", "recommended_gain"]
 

@@ -16,7 +16,8 @@ from typing import ClassVar, Self, final
 
 import numpy as np
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction, _sigmoid
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS, _sigmoid
 from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.layer import Shape, rows
 from bpx.engine.numbers import require, require_fraction

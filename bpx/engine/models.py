@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.building import (
     MODELS,
     Model,

@@ -8,7 +8,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from bpx.engine.activations import Activation, ActivationFunction
+from bpx.engine.activation import Activation, ActivationFunction
 from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.initializer import Initializer
 from bpx.engine.initializers import Identity, Orthogonal

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from bpx.engine.activations import ActivationFunction, PReLU
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.building import MODELS, Model, Named, build, initialized, make_spec
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
@@ -18,6 +18,7 @@ from bpx.engine.lstm import LSTM
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
 from bpx.engine.numbers import require
+from bpx.engine.rectifiers import PReLU
 from bpx.engine.recurrent import LastStep, Recurrence, Recurrent
 from bpx.engine.spec import NetworkSpec
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import final
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.losses import LOSSES, Loss
 from bpx.engine.normalization import NORMALIZATIONS, Normalization, make_normalization
 from bpx.engine.parts import Json, describe, own_modules, restore

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.parts import restore
 from bpx.figures.canvas import new_figure, style_axes
 from bpx.records import Records

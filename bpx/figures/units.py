@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.parts import restore
 from bpx.figures.canvas import RED, figure_legend, style_axes
 from bpx.figures.layers import depth_bar, lines_by_depth, record_figure

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from bpx.engine.activations import Activation
+from bpx.engine.activation import Activation
 from bpx.engine.arrays import Array, Values
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout

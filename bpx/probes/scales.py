@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.activations import Activation
+from bpx.engine.activation import Activation
 from bpx.engine.blas import norm
 from bpx.engine.layer import flat
 from bpx.engine.optimizers import Optimizer

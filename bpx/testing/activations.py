@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.arrays import Array, DType
 from bpx.testing.expect import DTYPES, TOLERANCE, expect, expect_described, expect_named
 

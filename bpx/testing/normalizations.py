@@ -6,7 +6,8 @@ import copy
 
 import numpy as np
 
-from bpx.engine.activations import ACTIVATIONS, Activation
+from bpx.engine.activation import Activation
+from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.arrays import Array
 from bpx.engine.dense import Dense
 from bpx.engine.gradcheck import gradcheck

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 
 
 @final

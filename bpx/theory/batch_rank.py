@@ -21,7 +21,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture
 from bpx.theory.batchnorm import batch_factors, batch_moments, length_growth

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 from scipy.special import betaln
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.gaussian import dphi, phi, rule
 

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 from scipy.optimize import brentq
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.gaussian import phi, scale_free, second_moment, second_moment_slope, slope_moment
 from bpx.theory.meanfield import Q_MAX, Q_MIN, Ensemble

@@ -15,7 +15,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture
 from bpx.theory.batch_rank import batch_drift

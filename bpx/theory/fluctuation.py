@@ -19,7 +19,7 @@ from typing import final
 import numpy as np
 from scipy.special import digamma, polygamma
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.gaussian import dphi, pair_rule, phi, rule, scale_free, scale_free_beyond
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 
 Function = Callable[[Array], Array]

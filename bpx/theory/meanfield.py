@@ -14,7 +14,7 @@ from typing import Literal, final
 import numpy as np
 from scipy.optimize import brentq
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.numbers import require
 from bpx.theory.gaussian import (
     dphi,

@@ -19,7 +19,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture, NormalizationRole
 from bpx.theory.fluctuation import CORRELATIONS

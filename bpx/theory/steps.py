@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import final
 
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.theory.architecture import Architecture
 from bpx.theory.batchnorm import batch_factors
 from bpx.theory.gaussian import dphi, expectation, second_moment, second_moment_slope, slope_moment

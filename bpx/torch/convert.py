@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bpx.engine.activations import ELU, Activation, ActivationFunction, LeakyReLU, LearnedSlope, PReLU
+from bpx.engine.activation import Activation, ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.engine.attention import Attention as EngineAttention
 from bpx.engine.attention import Positions as EnginePositions
@@ -22,6 +22,7 @@ from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, Normalization
 from bpx.engine.pooling import Flatten, MaxPool, MeanPool
 from bpx.engine.pooling import MeanPositions as EngineMeanPositions
+from bpx.engine.rectifiers import ELU, LeakyReLU, LearnedSlope, PReLU
 from bpx.engine.recurrent import LastStep as EngineLastStep
 from bpx.engine.recurrent import Recurrence
 from bpx.engine.recurrent import Recurrent as EngineRecurrent

@@ -16,7 +16,7 @@ from bpx.diagnosis.observation import Observation
 from bpx.diagnosis.rows import architecture_facts, predicted
 from bpx.diagnosis.sentence import PART_NAMES, because, sentence, shortcuts_blamed
 from bpx.diagnosis.trials import Causes, geometric_mean
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Rows

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from bpx.engine.activations import ACTIVATIONS, ELU, ActivationFunction, LeakyReLU, PReLU
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
+from bpx.engine.rectifiers import ELU, LeakyReLU, PReLU
 from bpx.torch.layers import Positions
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from bpx.diagnosis.architecture import drawn_at_random, mean_variance, orthogonal, pass_ends
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.theory import Architecture, Ends, Prediction, predict
 from bpx.torch.calls import Call
 from bpx.torch.measure import PassMeasurement

@@ -40,7 +40,7 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, override, text):
 
 def test_one_layer_has_no_slope(capsys):
     from bpx.cli.theory import table
-    from bpx.engine.activations import ReLU
+    from bpx.engine.rectifiers import ReLU
     from bpx.theory import Architecture, mean_field, predict
 
     net = Architecture(ReLU(), (100, 100, 100), (0.14, 0.14))

@@ -9,7 +9,8 @@ import pytest
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.judge import usual_saturation
 from bpx.engine import mlp
-from bpx.engine.activations import ReLU, Tanh
+from bpx.engine.activations import Tanh
+from bpx.engine.rectifiers import ReLU
 from bpx.probes import fit_slope
 from bpx.theory import slope_verdict
 

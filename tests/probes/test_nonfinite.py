@@ -9,7 +9,7 @@ import pytest
 
 from bpx.data import Batches
 from bpx.engine import OPTIMIZERS, Activation, Dense, Network, mlp, residual_mlp, sgd
-from bpx.engine.activations import ActivationFunction
+from bpx.engine.activation import ActivationFunction
 from bpx.engine.losses import MeanSquaredError
 from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import Constant, Plateau

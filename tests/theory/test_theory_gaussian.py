@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from bpx.engine.activations import ACTIVATIONS, ActivationFunction
+from bpx.engine.activation import ActivationFunction
+from bpx.engine.activations import ACTIVATIONS
 from bpx.theory.gaussian import (
     dphi,
     expectation,

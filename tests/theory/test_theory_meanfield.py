@@ -5,18 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bpx.engine.activations import (
-    ACTIVATIONS,
-    ELU,
-    GELU,
-    SELU,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    Softplus,
-    Tanh,
-)
+from bpx.engine.activations import ACTIVATIONS, GELU, Linear, Sigmoid, Softplus, Tanh
+from bpx.engine.rectifiers import ELU, SELU, LeakyReLU, ReLU
 from bpx.theory import Ensemble, critical_sigma_w, mean_field, phase_diagram
 
 ROOT5 = math.sqrt(0.05)

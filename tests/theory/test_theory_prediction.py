@@ -10,7 +10,8 @@ import pytest
 
 from bpx.diagnosis.architecture import network_ends
 from bpx.engine import INITIALIZERS, mlp, residual_mlp
-from bpx.engine.activations import ACTIVATIONS, ReLU, Tanh
+from bpx.engine.activations import ACTIVATIONS, Tanh
+from bpx.engine.rectifiers import ReLU
 from bpx.theory import (
     Architecture,
     Ends,
