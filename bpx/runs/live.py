@@ -1,4 +1,4 @@
-"""Pictures of the layers while a run trains: drawn in a thread of their own, for at most 2 % of the time.
+"""Pictures of the layers while a run trains: drawn in a thread of their own, for at most 2 % of the training's time.
 
 A run too short for that has those of its first and its last record when it has ended.
 """
@@ -16,8 +16,8 @@ from bpx.system.files import Json
 from bpx.tracking import Tracker
 
 KEY, FOLDER = "layers", "live"
-MAX_PICTURES, SHARE = 20, 0.02  # of a run; of its training time, another hundredth being that of sending them
-FIRST_COST = 0.5  # seconds of the processor that the first picture is expected to take
+MAX_PICTURES, SHARE = 20, 0.02  # of a run; of the time of its training thread (sending takes half a hundredth more)
+FIRST_COST = 0.75  # seconds of the processor that the first picture is expected to take, matplotlib's import included
 log = logging.getLogger("bpx")
 
 
@@ -28,7 +28,7 @@ class LivePictures:
     Attributes
     ----------
     seconds : float
-        The processor's time that drawing has taken.
+        The processor's time that drawing has taken, matplotlib's import included.
     count : int
         The pictures drawn.
     """
@@ -38,7 +38,7 @@ class LivePictures:
         self._folder, self._tracker = directory / FOLDER, tracker
         self._every, self._next = max(1, total_steps // MAX_PICTURES), 0
         self._wanted = bool(tracker.figure_format) and tracker.takes_images
-        self._cost, self._started = FIRST_COST, time.perf_counter()
+        self._cost, self._started = FIRST_COST, time.thread_time()
         self._first: int | None = None
         self._last: int | None = None
         self._drawn: set[int] = set()
@@ -50,9 +50,11 @@ class LivePictures:
         due = self._wanted and step >= self._next and self.count < MAX_PICTURES
         if not due or (self._thread is not None and self._thread.is_alive()):
             return
-        if self.seconds + self._cost <= SHARE * (time.perf_counter() - self._started):
+        begin = time.thread_time()  # not the clock: where others use the processor, too, drawing costs as much as ever
+        if self.seconds + self._cost <= SHARE * (begin - self._started):
             import bpx.figures.live  # noqa: F401  (here: a thread that imports beside this one meets half a module)
 
+            self.seconds += time.thread_time() - begin
             self._next = step + self._every
             part = rows.excerpt({0, step}, about)
             self._thread = threading.Thread(target=self._draw, args=(step, part), daemon=True)

@@ -1,9 +1,9 @@
 """Pictures while a run trains: few, in their own thread, within their share of the time, and seen in MLflow by step."""
 
+import builtins
 import itertools
 import sys
 import threading
-import time
 
 import mlflow
 import pytest
@@ -38,9 +38,6 @@ def drawn(monkeypatch):
     steps = []
 
     def draw(self, step, part):
-        begin = time.thread_time()
-        while time.thread_time() - begin < 0.01:
-            pass
         steps.append(step)
         self.count += 1
         self._cost = 0.01
@@ -53,7 +50,7 @@ def drawn(monkeypatch):
 
 def test_drawing_keeps_to_its_share_of_the_time(tmp_path, drawn, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(live.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(live.time, "thread_time", lambda: clock[0])
     pictures = LivePictures(tmp_path, Taker(), 10**6)
     for step in range(0, 10**6, 10**4):
         clock[0] = step / 10**6  # a run of a second: 0.02 seconds for pictures
@@ -62,6 +59,26 @@ def test_drawing_keeps_to_its_share_of_the_time(tmp_path, drawn, monkeypatch):
             pictures._thread.join()
         assert pictures.seconds <= live.SHARE * clock[0] + 1e-9
     assert drawn == [500000]  # the second would take it beyond two hundredths
+
+
+def test_the_share_is_of_the_processor_and_counts_the_import(tmp_path, drawn, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(live.time, "perf_counter", lambda: 1e6)  # waiting is no time to draw in
+    monkeypatch.setattr(live.time, "thread_time", lambda: clock[0])
+    pictures = LivePictures(tmp_path, Taker(), 10**6)
+    pictures.observe(0, NoRows(), {})
+    clock[0] = 1.0
+    loaded = builtins.__import__
+
+    def slow(name, *rest):
+        clock[0] += 0.3 * (name == "bpx.figures.live")
+        return loaded(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", slow)
+    pictures.observe(1, NoRows(), {})
+    monkeypatch.undo()
+    pictures._thread.join()
+    assert drawn == [1] and pictures.seconds == pytest.approx(0.31)
 
 
 def test_the_thread_imports_nothing(tmp_path, monkeypatch):
