@@ -50,8 +50,10 @@ def _complete(words: list[str]) -> int:
     line = os.environ.get("COMP_LINE", "")
     typed = line.split(" ")
     if words[-1].startswith("query") and (len(typed) < 3 or typed[1] not in COMMANDS):
-        print(" ".join(COMMANDS))
+        print("\n".join(COMMANDS))  # fish takes a line for a candidate
         return 0
+    if words[-1] == "install=zsh":  # Hydra's answer is bash's, and needs what zsh leaves out until asked
+        print("autoload -Uz compinit bashcompinit && compinit -i && bashcompinit")
     os.environ["COMP_LINE"] = " ".join([typed[0], *typed[2:]])
     sys.argv = ["bpx", *words]
     return _run("bpx.train")

@@ -218,7 +218,7 @@ def test_help_has_a_line_for_each_key(called):
 @pytest.mark.parametrize(
     ("line", "some"),
     [
-        ("bpx tr", "train theory"),
+        ("bpx tr", "train\ntheory"),
         ("bpx train activation=", "activation=tanh"),
         ("bpx train optimizer.l", "optimizer.lr"),
     ],
@@ -227,3 +227,8 @@ def test_the_shell_completes(line, some, tmp_path, command):
     env = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
     done = command("bpx", "-sc", "query=bash", cwd=tmp_path, env=env)
     assert done.returncode == 0 and some in done.stdout
+
+
+def test_zsh_loads_what_the_completion_of_bash_needs(tmp_path, command):
+    said = command("bpx", "-sc", "install=zsh", cwd=tmp_path).stdout
+    assert said.index("bashcompinit\n") < said.index("complete -o")
