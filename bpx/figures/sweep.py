@@ -59,8 +59,13 @@ def draw_sweep(directory: Path, folder: Path, failed: dict[str, str] | None = No
     return save_all(figures, folder, failed, suffix)
 
 
-def repeats(trials: Trials, x: str) -> Figure:
-    """Draw final cost and accuracy over one key: every trial a dot, the median of its repeats a line."""
+def repeats(trials: Trials, x: str) -> Figure | None:
+    """Draw final cost and accuracy over one key: every trial a dot, the median of its repeats a line.
+
+    None where every trial diverged.
+    """
+    if trials.ended(Outcome.DIVERGED).all():
+        return None
     wanted = [name for name in (trials.first(COST), trials.first(ACCURACY)) if name]
     figure = new_figure(
         study_name(trials), f"{label(x)}: trials and their median", 1.0 + 4.3 * max(1, len(wanted)), 4.4

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-from matplotlib.axis import XAxis, YAxis
+from matplotlib.axis import Axis, XAxis, YAxis
 from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
@@ -92,17 +92,23 @@ def key_axis(axis: XAxis | YAxis, values: Values, key: str = "") -> None:
     """Make an axis logarithmic where its values range, or its key does; name few places, and no fractions of counts."""
     places = np.unique(values[np.isfinite(values)])
     doubling = len(places) > 2 and np.allclose(np.diff(np.log2(np.maximum(places, 1e-300))), 1)
-    positive = bool(len(places) and places[0] > 0)
-    if ranges(places) or doubling or (positive and key in LOGARITHMIC):
+    if ranges(places) or doubling or (len(places) and places[0] > 0 and key in LOGARITHMIC):
         axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
-        few = positive and places[-1] < 100 * places[0]
+    name_places(axis, places)
+    if doubling:
+        axis.set_ticks(places, [f"{p:g}" for p in places])
+
+
+def name_places(axis: Axis, values: Values) -> None:
+    """Name few places of an axis of ``values``: where it is logarithmic 1, 2, 5 or powers of ten, of counts integers."""
+    places = values[np.isfinite(values)]
+    if axis.get_scale() == "log":
+        few = bool(len(places) and 0 < places.max() < 100 * places.min())
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if few else power(v)))
         axis.set_minor_locator(NullLocator())
     elif len(places) and (places == np.round(places)).all():
         axis.set_major_locator(MaxNLocator(integer=True))
-    if doubling:
-        axis.set_ticks(places, [f"{p:g}" for p in places])
 
 
 def colour_map(name: str) -> str:

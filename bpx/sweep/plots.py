@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from bpx.engine.arrays import Array
+from bpx.engine.arrays import Array, Values
 from bpx.figures.canvas import failure, shortened
 from bpx.records import Outcome
 from bpx.sweep.options import Options
@@ -37,18 +37,21 @@ MAX_HORIZONTAL = 24  # characters of all categories of a panel; longer ones are 
 def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict[str, str] | None = None) -> list[Path]:
     """Draw history, importances, parallel coordinates, slices and contour; of several objectives the Pareto front.
 
-    A plot that Optuna cannot make of these trials (two are too few for importances) is left out. ``failed`` takes
-    the error of each that cannot be drawn, in one line; without it the error is raised.
+    A plot that Optuna cannot make of these trials (two are too few for importances) is left out, and all where no
+    trial has finished. ``failed`` takes the error of each that cannot be drawn, in one line; without it the error is
+    raised.
     """
     import matplotlib
 
-    drawn = []
+    drawn: list[Path] = []
+    plain = _plain(study)
+    if not any(trial.state == TrialState.COMPLETE for trial in plain.trials):
+        return drawn
     before = matplotlib.get_backend()
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     try:
-        plain = _plain(study)
         best = _best(plain, options)
         for name, draw in _plots(plain, _plain(study, worst=True), options):
             with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style for the whole process
@@ -61,7 +64,7 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
                 first: Axes = axes.flat[0] if isinstance(axes, np.ndarray) else axes
                 figure = cast("Figure", first.figure)
                 try:
-                    restyle(figure, name, best, options.directions[0] == "minimize")
+                    restyle(figure, name, best, options.directions[0] == "minimize", _searched(plain))
                     _arrange(figure, name)
                     figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
                 except OSError:
@@ -82,7 +85,7 @@ def _arrange(figure: Figure, name: str) -> None:
     """Put the words of a figure where they can be read, and draw them as they are: ``$`` starts no formula."""
     _literal(figure)
     for part, arrange in (("slices", _arrange_slices), ("parallel", _arrange_parallel)):
-        if name.startswith(part) and len(figure.axes) > 1:  # of no trials there is one, empty
+        if name.startswith(part):
             arrange(figure)
     _literal(figure)
 
@@ -147,6 +150,16 @@ def _arrange_parallel(figure: Figure) -> None:
         edge = max(box.x1 for axes in others if (box := axes.get_tightbbox())) / figure.bbox.width
         box = bar.get_position()
         bar.set_position((edge + 0.03, box.y0, box.width, box.height))
+
+
+def _searched(study: optuna.Study) -> dict[str, Values]:
+    """Return the values of each searched key: of a choice none."""
+    found: dict[str, list[float]] = {}
+    for trial in study.trials:
+        for key, value in trial.params.items():
+            number = not isinstance(trial.distributions[key], CategoricalDistribution)
+            found.setdefault(key, []).extend([value] if number else [])
+    return {key: np.array(values, float) for key, values in found.items()}
 
 
 def _value(i: int) -> Callable[[FrozenTrial], float]:

@@ -143,7 +143,10 @@ class Results:
             terminal().print(f"note      figure {name} could not be drawn: {error}")
         if failed:
             self.tracker.tag("bpx.figures_failed", ", ".join(failed))
-        self.tracker.artifact(folder, "figures")
+        if any(folder.iterdir()):
+            self.tracker.artifact(folder, "figures")
+        else:
+            folder.rmdir()  # nothing has finished
         for name in ("trials.csv", "study.json"):
             self.tracker.artifact(self.home / name)
         self.tracker.artifact(write_sweep_report(self.home))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -13,8 +15,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 from optuna.trial import FrozenTrial
 
+from bpx.engine.arrays import Values
 from bpx.figures.canvas import BLUE, PALETTE, RED
-from bpx.figures.trials import label
+from bpx.figures.trials import label, name_places
 from bpx.sweep.space import Choice
 
 TITLES = {
@@ -25,11 +28,17 @@ TITLES = {
     "contour": "the objective between the trials; diverged ones count as the worst",
     "pareto_front": "the Pareto front",
 }
+WORDS = {"Trial": "trial", "Hyperparameter": "", "Hyperparameter Importance": "importance"}
 MAP = "viridis_r"  # brightest where the objective is small
 
 
-def restyle(figure: Figure, name: str, best: FrozenTrial | None, minimize: bool) -> None:
-    """Give a figure of Optuna's the project's background, colours and title, and mark the ``best`` trial in it."""
+def restyle(
+    figure: Figure, name: str, best: FrozenTrial | None, minimize: bool, searched: Mapping[str, Values]
+) -> None:
+    """Give a figure of Optuna's the project's background, colours, ticks and title, and mark the ``best`` trial in it.
+
+    ``searched`` holds the values of each key, of a choice none.
+    """
     kind = next((kind for kind in TITLES if name.startswith(kind)), "")
     figure.set_facecolor("white")
     for axes in figure.axes:
@@ -52,8 +61,13 @@ def restyle(figure: Figure, name: str, best: FrozenTrial | None, minimize: bool)
         marks: list[Line2D | PathCollection] = [*axes.lines, *points]
         for drawn in marks if kind in ("history", "pareto_front") else ():
             _recolour(drawn)
+    _name(figure, kind, searched)
     if best is not None and best.values is not None:
         _mark(figure, kind, best)
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            key = axis.label.get_text()
+            axis.set_label_text(WORDS.get(key, label(key) if key in searched else key))
     if figure.axes and kind:
         for place in ("left", "center", "right"):
             figure.axes[0].set_title("", loc=place)
@@ -78,6 +92,8 @@ def _mark(figure: Figure, kind: str, best: FrozenTrial) -> None:
     for axes in figure.axes:
         x, y = axes.get_xlabel(), axes.get_ylabel()
         if kind == "history" and x == "Trial":
+            for line in axes.lines:
+                line.set_label({"Best Value": "best so far"}.get(str(line.get_label()), line.get_label()))
             _star(axes, best.number, best.values[0])
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), facecolor="white")
         elif kind == "slices" and x in best.params:
@@ -92,9 +108,16 @@ def _mark(figure: Figure, kind: str, best: FrozenTrial) -> None:
                 i = int(np.argmin(np.abs(values - best.values[0])))
                 lines.set(linewidths=0.8, alpha=0.5)
                 axes.plot(*np.asarray(lines.get_segments()[i]).T, color=RED, lw=2.5, zorder=10)
-        for axis, key in ((axes.xaxis, x), (axes.yaxis, y)):
-            if key in best.params:
-                axis.set_label_text(label(key))
+
+
+def _name(figure: Figure, kind: str, searched: Mapping[str, Values]) -> None:
+    """Name few places along the axes of keys that are numbers."""
+    keys = [text.get_text() for text in figure.axes[0].get_xticklabels()][1:] if kind == "parallel" else []
+    twins = zip((axes.yaxis for axes in figure.axes[2:]), keys, strict=False)
+    own = ((axis, axis.label.get_text()) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis))
+    for axis, key in (*twins, *own):
+        if key in searched:
+            name_places(axis, searched[key])
 
 
 def _place(axis: Axis, value: Choice) -> ArrayLike:

@@ -206,10 +206,17 @@ def test_no_word_of_optunas_plots_is_printed_over_another(tmp_path, monkeypatch,
     assert last and not any(bar_words.overlaps(place) for place in last)
 
 
-def test_optunas_plots_of_nothing_are_no_error(tmp_path):
-    assert draw_plots(
-        optuna.create_study(), SimpleNamespace(objectives=["cost/val"], directions=["minimize"]), tmp_path
-    )
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_study_in_which_nothing_finished_has_no_empty_plots(tmp_path, lost):
+    study = optuna.create_study()
+    for _ in range(lost):
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.PRUNED))
+        study.trials[-1].set_user_attr("bpx.result", {"outcome": "diverged"})
+    assert draw_plots(study, SimpleNamespace(objectives=["cost/val"], directions=["minimize"]), tmp_path) == []
+    if lost:
+        rows = [{"trial": i, "outcome": "diverged", "optimizer.lr": 10.0**i, "cost/train": 2.3} for i in range(lost)]
+        written(tmp_path, rows, {"optimizer.lr": "interval(1,100)"})
+        assert sweep.draw_sweep(tmp_path, tmp_path) == []
 
 
 def test_a_choice_may_be_any_text(tmp_path):
@@ -240,7 +247,7 @@ def test_optunas_plots_mark_the_best_trial_and_hold_the_diverged_ones(tmp_path, 
     keys = {"optimizer.lr": optuna.distributions.FloatDistribution(1e-4, 1, log=True)}
     keys["model.depth"] = optuna.distributions.IntDistribution(2, 50)
     for i in range(12):
-        params, lost = {"optimizer.lr": 10 ** -(i / 4), "model.depth": 2 + 4 * i}, i < 3
+        params, lost = {"optimizer.lr": 10 ** -(i / 8), "model.depth": 2 + 4 * i}, i < 3
         state = optuna.trial.TrialState.PRUNED if lost else optuna.trial.TrialState.COMPLETE
         trial = optuna.trial.create_trial(
             params=params, distributions=keys, state=state, value=None if lost else abs(i - 7.0)
@@ -252,8 +259,14 @@ def test_optunas_plots_mark_the_best_trial_and_hold_the_diverged_ones(tmp_path, 
     draw_plots(study, SimpleNamespace(objectives=["cost/val"], directions=["minimize"]), tmp_path)
     axes = drawn["optuna_contour"].axes[0]
     star = next(line for line in axes.lines if line.get_label() == "best")
-    assert sorted(star.get_xydata()[0].tolist()) == [10**-1.75, 30]
+    assert sorted(star.get_xydata()[0].tolist()) == [10**-0.875, 30]
     points = np.concatenate([np.asarray(c.get_offsets()) for c in axes.collections if isinstance(c, PathCollection)])
     assert len(np.unique(points, axis=0)) == 12
     stars = [line for axes in drawn["optuna_slices"].axes for line in axes.lines if line.get_label() == "best"]
     assert [line.get_ydata()[0] for line in stars] == [0, 0]
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+    for axes in [*drawn["optuna_slices"].axes, drawn["optuna_contour"].axes[0]]:
+        for axis in (axes.xaxis, axes.yaxis):
+            places = boxes(axis.get_ticklabels(which="both"))
+            assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
