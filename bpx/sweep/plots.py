@@ -153,9 +153,9 @@ def _arrange_parallel(figure: Figure) -> None:
 
 
 def _searched(study: optuna.Study) -> dict[str, Values]:
-    """Return the values of each searched key: of a choice none."""
+    """Return the values of each searched key in the trials that have finished: of a choice none."""
     found: dict[str, list[float]] = {}
-    for trial in study.trials:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         for key, value in trial.params.items():
             number = not isinstance(trial.distributions[key], CategoricalDistribution)
             found.setdefault(key, []).extend([value] if number else [])
