@@ -17,6 +17,7 @@ from bpx.config import UserError, make_plan, spawn_rngs
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
 from bpx.engine.arrays import Array
 from bpx.probes import trace
+from bpx.system.text import counted
 
 FOLDER = Path("outputs/gradcheck")
 ROWS, ENTRIES = 32, 100  # samples, and entries of each tensor, at most: enough for any wrong formula
@@ -42,7 +43,7 @@ def main(config: DictConfig) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     directory = run_directory(FOLDER)
-    picture = draw(check, directory, f"{data.name}, {rows} sample{'s' if rows > 1 else ''}")
+    picture = draw(check, directory, f"{data.name}, {counted(rows, 'sample')}")
     report(check, picture)
     return 0 if check.passed else 1
 

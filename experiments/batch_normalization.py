@@ -9,6 +9,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, legend_below,
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 FEATURES, ROWS, STEPS = 8, 100, 60
 SETUP = (
@@ -90,7 +91,7 @@ def word(data: Data) -> str:
     start at 1 and 0. Evaluation uses the running averages, which are wrong at first (values differ by {first:.1f}) and
     forget their start as 0.9 to the number of steps, units of small variance last, until the noise of a batch of
     {ROWS} is left ({last:.2f}). The backward pass through the batch statistics agrees with central differences to
-    {data["gradient_check"]:.0e} in the worst of {data["seeds"]} networks.
+    {data["gradient_check"]:.0e} in the worst of {counted(data["seeds"], "network")}.
     """
 
 

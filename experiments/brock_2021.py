@@ -11,6 +11,7 @@ import numpy as np
 from bpx.figures.canvas import Picture, colours, figure_legend, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SETUP = (
@@ -49,7 +50,7 @@ def largest(data: Data, name: str) -> float:
 
 def draw(data: Data) -> Picture:
     """Draw the test accuracy over the learning rate, a line with its band for each kind of clipping."""
-    name = f"digits, 10 hidden layers of 50 ReLU units, momentum, {data['seeds']} seeds"
+    name = f"digits, 10 hidden layers of 50 ReLU units, momentum, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "what clipping adds at large learning rates", 8, 4.4)
     axes = figure.subplots()
     for (kind, band), colour in zip(data["accuracy"].items(), colours(len(data["accuracy"])), strict=True):
@@ -73,10 +74,10 @@ def word(data: Data) -> str:
     beyond_norm = " and ".join(name for name in new if limit[name] > limit["norm 1"]) or "none of them"
     gain = 100 * (max(best[name] for name in new) - best["none"])
     return f"""
-    The largest learning rate at which half of {data["seeds"]} seeds reach {TRAINS:.0%} of the test images, and the best
-    median accuracy: {"; ".join(each)}. Beyond what trains without clipping goes {beyond}; beyond the plain limit of
-    the norm {beyond_norm}. The best accuracy moves by {gain:+.1f} points against no clipping. Published: larger rates
-    and batches for networks without normalization, and fewer spikes.
+    The largest learning rate at which half of {counted(data["seeds"], "seed")} reach {TRAINS:.0%} of the test images,
+    and the best median accuracy: {"; ".join(each)}. Beyond what trains without clipping goes {beyond}; beyond the
+    plain limit of the norm {beyond_norm}. The best accuracy moves by {gain:+.1f} points against no clipping.
+    Published: larger rates and batches for networks without normalization, and fewer spikes.
     """
 
 

@@ -9,6 +9,7 @@ from bpx.figures.evaluation import draw_confusion, draw_regions
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand, TrainedRun
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 LEARNED = 80.0  # per cent
 DECISIONS = ("class_names", "confusion", "grid_x", "grid_y", "grid_class", "points", "points_label")
@@ -61,7 +62,7 @@ def draw(data: Data) -> Picture:
     for label, colour in zip(SETUPS, (BLUE, ORANGE, GREEN), strict=True):
         band(curves, data["step"], data["costs"][label], label, colour)
     curves.set_yscale("log")
-    style_axes(curves, "optimizer step", "training cost", f"{data['seeds']} seeds each")
+    style_axes(curves, "optimizer step", "training cost", f"{counted(data['seeds'], 'seed')} each")
     legend_below(curves, 1)
     draw_regions(regions, data["evaluation"])
     regions.set_title("ReLU: decisions and test points", fontsize=10)
@@ -79,7 +80,7 @@ def word(data: Data) -> str:
     return f"""
     ReLU {"does" if relu else "does not in this time"}{
         "; the activation and its initialization decide" * bool(relu and not sigmoid)
-    }. Test accuracy over {data["seeds"]} seeds: {said}. With sigmoid and weights of 0.01 the cost changes by
+    }. Test accuracy over {counted(data["seeds"], "seed")}: {said}. With sigmoid and weights of 0.01 the cost changes by
     {100 * abs(data["cost_fall"]):.2f} % in {data["step"][-1]:,} steps{alike} and δ at the first hidden layer is
     {1 / data["delta_ratio"]:.0f} times smaller than at the second. tanh, whose slope at zero is 1 and not ¼,
     {"leaves the same start in time" if tanh else "has not left the same start either"}.

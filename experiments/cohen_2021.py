@@ -11,6 +11,7 @@ import numpy as np
 from bpx.figures.canvas import Picture, colours, figure_legend, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
+from bpx.system.text import counted
 
 RATES = (0.1, 0.15, 0.2)
 STEPS, EVERY = 1000, 25
@@ -43,7 +44,7 @@ def late(product: np.ndarray) -> float:
 def draw(data: Data) -> Picture:
     """Draw lr·λ over the steps at every learning rate, beside 2."""
     figure = new_figure(
-        f"digits, 200 images in one batch, tanh, {data['seeds']} seeds", "the edge of stability", 8, 4.2
+        f"digits, 200 images in one batch, tanh, {counted(data['seeds'], 'seed')}", "the edge of stability", 8, 4.2
     )
     axes = figure.subplots()
     for lr, colour in zip(data["rates"], colours(len(data["rates"])), strict=True):
@@ -67,8 +68,8 @@ def word(data: Data) -> str:
             low.append(f"{lr:g}")
     rest = f" With lr {' and '.join(low)} it is below that, and still rising, when the training ends." if low else ""
     return f"""
-    lr·λ at the start and over the last half of the training ({data["seeds"]} seeds): {"; ".join(each)}. Published: it
-    rises to 2 and hovers at or just above it, and training goes on.{rest}
+    lr·λ at the start and over the last half of the training ({counted(data["seeds"], "seed")}): {"; ".join(each)}.
+    Published: it rises to 2 and hovers at or just above it, and training goes on.{rest}
     """
 
 

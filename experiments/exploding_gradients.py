@@ -9,6 +9,7 @@ from bpx.figures.study import band
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 from bpx.theory import slope_verdict
 from experiments.signals import metric_name
 from experiments.vanishing_gradients import LAYERS, predicted, profiles
@@ -100,8 +101,8 @@ def word(data: Data) -> str:
     return f"""
     {"No" if vanishes else "Yes"}: with N(0, 2²) δ {"vanishes" if vanishes else "grows"}, by a factor of
     {factors[two]:.2f} per layer (theory for five units: {data["theory"][two]:.2f}; for wide layers 0.67); in
-    {100 * data["share"]:.1f} % of {data["seeds"]} networks does it grow. Large weights saturate the sigmoid: from
-    N(0, 2²) to N(0, {STDS[-1]:g}²) the weights grow {STDS[-1] / 2:g} times, and the factor
+    {100 * data["share"]:.1f} % of {counted(data["seeds"], "network")} does it grow. Large weights saturate the
+    sigmoid: from N(0, 2²) to N(0, {STDS[-1]:g}²) the weights grow {STDS[-1] / 2:g} times, and the factor
     {"grows" if grows > 1 else "falls"} to {grows:.2f} of what it was. {"No" if factors.max() < 1 else "Some"} scale
     tried makes these layers explode, the largest median factor is {factors[highest]:.2f}, at
     N(0, {STDS[highest]:g}²). A network that does grow: {HIDDEN} ReLU layers of 100 with gain 2, where δ is

@@ -14,6 +14,7 @@ from bpx.figures.study import band
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 BIASES = (-3, -2, -1, 0, 1, 2, 3, 4, 5, 6)
 TRAINED = (-2, 0, 1, 3, 5)
@@ -52,7 +53,7 @@ def draw(data: Data) -> Picture:
     """Draw the factor per step and the error after training, over the bias."""
     figure = new_figure(f"adding problem over {STEPS} steps, LSTM of 32 units", "where forget gates start", 12, 4.6)
     left, right = figure.subplots(1, 2)
-    band(left, np.array(BIASES), data["factor"], f"measured, {data['seeds']} networks", BLUE)
+    band(left, np.array(BIASES), data["factor"], f"measured, {counted(data['seeds'], 'network')}", BLUE)
     grid = np.linspace(BIASES[0], BIASES[-1], 200)
     left.plot(grid, _gate(grid), "--", color=RED, label="σ(b)")
     right.plot([int(b) for b in data["error"]], list(data["error"].values()), "o-", color=BLUE, label="one seed")

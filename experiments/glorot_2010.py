@@ -14,6 +14,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_fi
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 from experiments.signals import activations, deltas, l2, rms
 
 SETUP = (
@@ -81,7 +82,7 @@ def draw(data: Data) -> Picture:
     for (name, mean), colour in zip(data["activation_mean"].items(), shades(4), strict=True):
         band(right, data["step"], mean, name, colour)
     right.axhline(0, color=GREY, lw=0.8)
-    seeds = f"{data['seeds']} seeds"
+    seeds = f"{counted(data['seeds'], 'seed')}"
     style_axes(right, "optimizer step", "mean activation", f"sigmoid, standard initialization, {seeds}")
     for axes in (left, middle, right):
         legend_below(axes, 2)
@@ -96,7 +97,7 @@ def word(data: Data) -> str:
         said = f"""is driven towards 0 at once, as published: its mean activation falls from {top[0]:.2f} below 0.1
         by step {steps[low[0]]}, while the first layer's stays at {first[top.argmin()]:.2f}. There it left 0 again after
         about 100 epochs; in these {steps[-1]} steps it {"stays" if top[-1] < 0.1 else "leaves it"} (at
-        {top[-1]:.2f}; medians of {data["seeds"]} seeds)"""
+        {top[-1]:.2f}; medians of {counted(data["seeds"], "seed")})"""
     else:
         said = f"""does not saturate in these {steps[-1]} steps (published: at 0, at once): its mean activation goes
         from {top[0]:.2f} to {top.min():.2f} at the lowest"""

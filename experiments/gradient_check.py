@@ -10,6 +10,7 @@ from bpx.figures.gradient_check import gradient_bars
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 SETUP = (
     "model.hidden=[2]", "activation=sigmoid", "loss=mean_squared_error", "loss.output=sigmoid",
@@ -55,7 +56,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw one network's gradients both ways, and the agreement by ε."""
-    name = f"2-2-1, sigmoid, {data['seeds']} networks"
+    name = f"2-2-1, sigmoid, {counted(data['seeds'], 'network')}"
     figure = new_figure(name, "the gradient checked by central differences", 11.5, 4.2)
     bars, scatter, curve = figure.subplots(1, 3)
     analytic, numeric = data["analytic"], data["numeric"]
@@ -81,7 +82,7 @@ def word(data: Data) -> str:
     whole = data["whole"][1]
     best = int(whole.argmin())
     return f"""
-    With ε = 1e-7 the whole gradient agrees to {whole[CLASSIC]:.0e} (median of {data["seeds"]} networks) and
+    With ε = 1e-7 the whole gradient agrees to {whole[CLASSIC]:.0e} (median of {counted(data["seeds"], "network")}) and
     {100 * data["passed"]:.0f} % pass ‖n − a‖ / ‖n + a‖ < 1e-7, but in {100 * data["tensors_failing"]:.0f} % some single
     tensor does not: the weights' gradient is {data["smaller"]:.0f} times smaller in the first layer than in the last,
     the round-off is not. ε = {EPSILONS[best]:.0e} is best, {whole[best]:.0e}: below it round-off grows as 1/ε, above it

@@ -14,6 +14,7 @@ from bpx.figures.study import band
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 KINDS = {
     "LSTM of 1997": ("model=lstm", "model.forget_bias=20"),
@@ -48,7 +49,9 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw the gradient by step, and the error after training by length."""
-    figure = new_figure(f"adding problem, 32 units, {data['seeds']} networks", "through cells and through W", 12, 4.8)
+    figure = new_figure(
+        f"adding problem, 32 units, {counted(data['seeds'], 'network')}", "through cells and through W", 12, 4.8
+    )
     left, right = figure.subplots(1, 2)
     for kind, colour in zip(KINDS, colours(len(KINDS)), strict=True):
         band(

@@ -12,6 +12,7 @@ from bpx.figures.canvas import BLUE, ORANGE, Picture, legend_below, new_figure, 
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 SETUP = (
     "dataset=mnist", "model.depth=3", "model.width=100", "activation=sigmoid", "initializer=lecun_normal",
@@ -54,7 +55,7 @@ def draw(data: Data) -> Picture:
     for name, (_, colour) in NORMS.items():
         for axes, key in ((left, "accuracy_val"), (middle, "cost"), (right, "flow")):
             band(axes, data[name][key]["step"], data[name][key]["value"], name, colour)
-    style_axes(left, "optimizer step", "validation accuracy / %", f"{data['seeds']} seeds")
+    style_axes(left, "optimizer step", "validation accuracy / %", f"{counted(data['seeds'], 'seed')}")
     middle.set_yscale("log")
     style_axes(middle, "optimizer step", "training cost", "training cost")
     right.set_yscale("log")

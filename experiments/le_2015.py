@@ -14,6 +14,7 @@ from bpx.figures.study import band
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 KINDS = {
     "IRNN": ("activation=relu", "model.recurrent=identity"),
@@ -70,7 +71,10 @@ def draw(data: Data) -> Picture:
     right.set_yscale("log")
     left.set_ylim(bottom=-32)
     style_axes(
-        left, "step t", "log10 of ‖∂J/∂h_t‖ over that of the last", f"at initialization, {data['seeds']} networks"
+        left,
+        "step t",
+        "log10 of ‖∂J/∂h_t‖ over that of the last",
+        f"at initialization, {counted(data['seeds'], 'network')}",
     )
     style_axes(
         right, "optimizer step", "mean squared error of the validation part", "the better of two rates, one seed"

@@ -12,6 +12,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, Picture, legend_b
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand, TrainedRun
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 SETUP = (
     "dataset=moons", "dataset.noise=0.1", "dataset.n_samples=500", "model.hidden=[3,3]", "activation=relu",
@@ -81,7 +82,7 @@ def draw(data: Data) -> Picture:
         middle.plot(costs, np.maximum(further, 1e-6), ".", color=colour, ms=7, label=f"learning rate {lr:g}")
     left.axhline(STUCK, color=GREY, ls=":", lw=1)
     left.set_yscale("log")
-    style_axes(left, "share of the seeds / %", "final training cost", f"{data['seeds']} seeds each, sorted")
+    style_axes(left, "share of the seeds / %", "final training cost", f"{counted(data['seeds'], 'seed')} each, sorted")
     for line in (middle.axhline, middle.axvline):
         line(STUCK, color=GREY, ls=":", lw=1)
     middle.set_xscale("log")

@@ -13,6 +13,7 @@ from bpx.figures.evaluation import draw_confusion
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand, TrainedRun
 from bpx.runs.study_data import BAND, Data, percentiles
+from bpx.system.text import counted
 from experiments.classification import evaluation
 
 EXPERIMENT, FLOW_SAMPLES = "+experiment=mnist_1k", 100
@@ -71,7 +72,9 @@ def measure(s: Study) -> Data:
 def draw(data: Data) -> Picture:
     """Draw training, confusion, the gradients' norms, and nine images with their predictions."""
     kept = data["evaluation"]
-    figure = new_figure(f"{kept['name']}, 784-128-64-10, {data['seeds']} seeds", "a thousand digits", 12, 6.4)
+    figure = new_figure(
+        f"{kept['name']}, 784-128-64-10, {counted(data['seeds'], 'seed')}", "a thousand digits", 12, 6.4
+    )
     parts: Any = figure.subfigures(2, 1, height_ratios=(2.2, 1))
     top, bottom = parts
     curves, confusion, norm_axes = top.subplots(1, 3)
@@ -100,7 +103,7 @@ def word(data: Data) -> str:
     """Say how well it learns, and how its gradients flow before and after."""
     low, accuracy, high = data["accuracy"]
     fitted, fall, ratio = data["accuracy_train"], data["fall"], data["ratio"]
-    spread = f"80 % of {data['seeds']} seeds: {low:.1f} to {high:.1f}" if data["seeds"] > 1 else "one seed"
+    spread = f"80 % of {counted(data['seeds'], 'seed')}: {low:.1f} to {high:.1f}" if data["seeds"] > 1 else "one seed"
     by_heart = ": it has learned them by heart" if fitted > 99.5 else ""
     alike = fall.min() > 1 and fall.max() < 2 * fall.min()
     at_end = ": alike, because the cost is at its end, not because δ is lost on its way" if alike else ""

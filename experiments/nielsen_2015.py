@@ -12,6 +12,7 @@ from bpx.figures.canvas import BLUE, GREEN, RED, Picture, legend_below, new_figu
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 from experiments.signals import deltas, l2
 
 SETUP = (
@@ -71,7 +72,9 @@ def draw(data: Data) -> Picture:
         left.plot(at, published, "x", color=RED, ms=8, mew=2, label="published" if depth == 4 else "_")
     left.set_yscale("log")
     left.set_xticks((1, 2, 3, 4))
-    style_axes(left, "hidden layer", "‖mean of δ over 1,000 images‖", f"at initialization, {data['seeds']} seeds")
+    style_axes(
+        left, "hidden layer", "‖mean of δ over 1,000 images‖", f"at initialization, {counted(data['seeds'], 'seed')}"
+    )
     at = np.arange(1, 5)
     band(middle, at, data["of_mean"], "norm of the mean", BLUE)
     band(middle, at, data["by_sample"], "norm by sample", GREEN)
@@ -81,7 +84,7 @@ def draw(data: Data) -> Picture:
     for (name, speed), colour in zip(data["speed"].items(), shades(4), strict=True):
         band(right, data["step"], speed, name, colour)
     right.set_yscale("log")
-    title = f"while learning, 4 hidden layers, {data['trained']} seeds"
+    title = f"while learning, 4 hidden layers, {counted(data['trained'], 'seed')}"
     style_axes(right, "step of gradient descent", "‖∂J/∂b‖", title)
     for axes in (left, middle, right):
         legend_below(axes, 2)
@@ -102,10 +105,10 @@ def word(data: Data) -> str:
         sample by sample {sample_falls:.0f} times: a part of it is samples that cancel"""
     at_first, at_last = data["slower"]
     return f"""
-    Medians of {data["seeds"]} seeds: {"; ".join(said)}. {inside.sum()} of the {inside.size} published numbers lie
-    within what 95 % of seeds show: they are one draw. Where learning begins, the first layer's bias gradient is
-    {at_first:.0f} times smaller than the fourth's, after {data["step"][-1]} steps {at_last:.1f} times
-    ({data["trained"]} seeds). {indeed}.
+    Medians of {counted(data["seeds"], "seed")}: {"; ".join(said)}. {inside.sum()} of the {inside.size} published
+    numbers lie within what 95 % of seeds show: they are one draw. Where learning begins, the first layer's bias
+    gradient is {at_first:.0f} times smaller than the fourth's, after {data["step"][-1]} steps {at_last:.1f} times
+    ({counted(data["trained"], "seed")}). {indeed}.
     """
 
 

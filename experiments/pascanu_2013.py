@@ -14,6 +14,7 @@ from bpx.probes.through_time import recurrent_layers
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
+from bpx.system.text import counted
 
 STEPS_BACK, START, TARGET = 50, 0.5, 0.7
 SETUP = (
@@ -115,7 +116,7 @@ def draw(data: Data) -> Picture:
         for i, history in enumerate(found["runs"].values()):
             right.plot(history["step"], history["cost"], color=colour, lw=0.8, alpha=0.7, label="_" if i else label)
     right.set_yscale("log")
-    style_axes(right, "optimizer step", "training cost", f"8 ReLU layers, gain 2, {data['seeds']} seeds")
+    style_axes(right, "optimizer step", "training cost", f"8 ReLU layers, gain 2, {counted(data['seeds'], 'seed')}")
     legend_below(right, 1)
     return figure
 
@@ -132,8 +133,8 @@ def word(data: Data) -> str:
     the wall and is thrown {data["jump"]["not clipped"]:.1f} away, to a cost of {data["end"]:.2g} in the end; with the
     gradient clipped to norm {LIMIT} no step is longer than {data["jump"]["clipped"]:.2f}: it stays at the wall, at a
     cost between {low:.1g} and {high:.2g} over its last 100 steps. In training (8 ReLU layers with gain 2):
-    {100 * free["diverged"]:.0f} % of {data["seeds"]} runs diverge without clipping, {100 * clipped["diverged"]:.0f} %
-    with clipping to norm 1, which reach {test} of the test images.
+    {100 * free["diverged"]:.0f} % of {counted(data["seeds"], "run")} diverge without clipping,
+    {100 * clipped["diverged"]:.0f} % with clipping to norm 1, which reach {test} of the test images.
     """
 
 

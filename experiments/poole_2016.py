@@ -13,6 +13,7 @@ from bpx.figures.canvas import GREY, Picture, legend_below, new_figure, shades, 
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 from bpx.theory import mean_field, phase_diagram
 from bpx.theory.meanfield import Ensemble
 
@@ -68,7 +69,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw lengths, correlations, the correlation map, and the plane of both scales."""
-    name = f"tanh, width {WIDTH}, σb = {SIGMA_B}, {data['seeds']} networks"
+    name = f"tanh, width {WIDTH}, σb = {SIGMA_B}, {counted(data['seeds'], 'network')}"
     figure = new_figure(name, "length and correlation maps", 15, 4.4)
     left, middle, right, plane = figure.subplots(1, 4)
     at, tanh = np.arange(1, DEPTH + 1), ACTIVATIONS["tanh"]()
@@ -111,10 +112,10 @@ def word(data: Data) -> str:
         ends.append(f"{data['correlation'][f'{sigma:g}'][1, -1]:.2f} at σw = {sigma:.3g} (c* = {c_star:.2f})")
     close = data["error_q"] < 0.1 and data["error_c"] < 0.1
     return f"""
-    {"They do" if close else "Not closely"}: over {DEPTH} layers the median of {data["seeds"]} networks stays within
-    {100 * data["error_q"]:.1f} % of the length map and within {data["error_c"]:.3f} of the correlation map. Two inputs
-    that start with correlation {START} end at {"; ".join(ends)}. Theory: below the edge of chaos all inputs become
-    one, above it they part whatever they were, and only at the edge is the way there long.
+    {"They do" if close else "Not closely"}: over {DEPTH} layers the median of {counted(data["seeds"], "network")}
+    stays within {100 * data["error_q"]:.1f} % of the length map and within {data["error_c"]:.3f} of the correlation
+    map. Two inputs that start with correlation {START} end at {"; ".join(ends)}. Theory: below the edge of chaos all
+    inputs become one, above it they part whatever they were, and only at the edge is the way there long.
     """
 
 

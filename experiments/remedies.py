@@ -8,6 +8,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, new_figure, s
 from bpx.probes import fit_slope
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
+from bpx.system.text import counted
 from experiments.signals import metric_name
 
 HIDDEN = 10
@@ -67,7 +68,7 @@ def draw(data: Data) -> Picture:
     """Draw the decades of δ per layer and the accuracy, remedy by remedy."""
     names = list(REMEDIES)[::-1]
     at = np.arange(len(names))
-    name = f"digits, {HIDDEN} hidden layers of 50, {data['seeds']} seeds"
+    name = f"digits, {HIDDEN} hidden layers of 50, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "one failing network and its remedies", 11, 6)
     left, right = figure.subplots(1, 2, sharey=True)
     factors = [data["factor"][n] for n in names]

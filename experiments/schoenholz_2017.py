@@ -13,6 +13,7 @@ from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import RED, Picture, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
+from bpx.system.text import counted
 from bpx.theory import critical_sigma_w, mean_field
 
 SIGMA_B = 0.05**0.5
@@ -74,7 +75,7 @@ def draw(data: Data) -> Picture:
     edge = critical_sigma_w(ACTIVATIONS["tanh"](), SIGMA_B)
     fine = np.linspace(sigmas[0], sigmas[-1], 241)
     xi = six_xi(fine)
-    name = f"mnist, 3,000 images, tanh, width 100, {data['steps']} steps, {data['seeds']} seeds"
+    name = f"mnist, 3,000 images, tanh, width 100, {data['steps']} steps, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "trainable depth and 6 ξc", 8.4, 4.8)
     axes = figure.subplots()
     mesh = axes.pcolormesh(sigmas, depths, 100 * data["accuracy"], cmap="viridis", vmin=10, vmax=100, shading="nearest")

@@ -13,6 +13,7 @@ from bpx.figures.canvas import BLUE, ORANGE, Picture, legend_below, new_figure, 
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 SIZES = (100, 500, 1000, 5000)
 SETUP = (
@@ -56,7 +57,7 @@ def draw(data: Data) -> Picture:
     for axes in (left, middle):
         axes.set_xscale("log")
         axes.set_yscale("log")
-    style_axes(left, "training images", "test error / %", f"{data['seeds']} seeds")
+    style_axes(left, "training images", "test error / %", f"{counted(data['seeds'], 'seed')}")
     style_axes(middle, "training images", "test error − training error / %", "the gap")
     style_axes(right, "optimizer step", "validation cost", f"over-fitting on {data['at']:,} images")
     for axes in (left, middle, right):

@@ -16,6 +16,7 @@ from bpx.figures.canvas import GREY, Picture, colours, legend_below, new_figure,
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,7 +84,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw delta by layer, and the factor per layer beside theory's."""
-    name = f"PyTorch {data['version']}, {DEPTH} layers, {data['seeds']} networks of each kind"
+    name = f"PyTorch {data['version']}, {DEPTH} layers, {counted(data['seeds'], 'network')} of each kind"
     figure = new_figure(name, "PyTorch's default initialization: delta by layer", 13, 5.2)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     at = np.arange(1, DEPTH + 1)

@@ -11,6 +11,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_fi
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import BAND, Data, percentiles
+from bpx.system.text import counted
 from bpx.theory import Architecture, predict
 from experiments.signals import activations, deltas
 
@@ -55,7 +56,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw error signal, activations and weights by layer."""
-    name = f"{data['seeds']} networks, one sample each"
+    name = f"{counted(data['seeds'], 'network')}, one sample each"
     figure = new_figure(name, "ten sigmoid layers, W ~ N(0, 0.1²): δ vanishes", 11, 4)
     left, middle, right = figure.subplots(1, 3)
     at = np.arange(1, LAYERS + 1)
@@ -79,7 +80,11 @@ def word(data: Data) -> str:
     """Say whether δ vanishes, how far, and whether the forward pass shows it."""
     low, high = data["activation"][1].min(), data["activation"][1].max()
     most, ratio, fewest = 1 / data["ratio"]
-    spread = f"80 % of {data['seeds']} networks: {fewest:.0e} to {most:.0e}" if data["seeds"] > 1 else "one network"
+    spread = (
+        f"80 % of {counted(data['seeds'], 'network')}: {fewest:.0e} to {most:.0e}"
+        if data["seeds"] > 1
+        else "one network"
+    )
     return f"""
     {"Yes" if data["factor"] < 1 else "No"}: δ reaches the first layer {ratio:.1e} times smaller than it leaves the
     output ({spread}), a factor of {data["factor"]:.3f} per layer where theory says {data["theory"]:.3f}. Activations

@@ -12,6 +12,7 @@ from bpx.figures.study import band
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 from bpx.theory import slope_verdict
 from experiments.signals import deltas, l2
 
@@ -51,7 +52,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw δ by layer, and theory's band beside it."""
-    name = f"digits, 20 layers of 100, {data['seeds']} seeds"
+    name = f"digits, 20 layers of 100, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "three networks before their first step", 11.5, 4.2)
     panels = figure.subplots(1, 3, sharey=True)  # one scale: what vanishes lies far below what is healthy
     for axes, (name, (_, colour, label)) in zip(panels, NETWORKS.items(), strict=True):
@@ -74,7 +75,7 @@ def word(data: Data) -> str:
         found = data[name]
         then = "training diverges"
         if found["accuracy"] is not None:
-            then = f"training reaches {100 * found['accuracy']:.0f} % in {epochs} epoch{'s' if epochs > 1 else ''}"
+            then = f"training reaches {100 * found['accuracy']:.0f} % in {counted(epochs, 'epoch')}"
         outcome, factor = slope_verdict(found["slope"], 20), 10 ** found["slope"]
         theory = f"where theory says ×{found['predicted_factor']:.3f}"
         said.append(f"{label}: {outcome}, ×{factor:.3f} per layer {theory}; {then}")

@@ -17,6 +17,7 @@ from bpx.figures.study import band
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,7 +86,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw the gradient by layer, and the last layer's against the number of layers."""
-    name = f"nn.TransformerEncoder, width {WIDTH}, Xavier initialization, {data['seeds']} networks"
+    name = f"nn.TransformerEncoder, width {WIDTH}, Xavier initialization, {counted(data['seeds'], 'network')}"
     figure = new_figure(name, "post- against pre-norm: the gradient of the second feed-forward matrix", 12, 4.8)
     left, right = figure.subplots(1, 2)
     for kind, colour in zip(KINDS, colours(len(KINDS)), strict=True):

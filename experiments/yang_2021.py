@@ -11,6 +11,7 @@ import numpy as np
 from bpx.figures.canvas import Picture, figure_legend, new_figure, shades, style_axes
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
+from bpx.system.text import counted
 
 WIDTHS = (64, 256, 1024)
 EXPONENTS = (-11, -10, -9, -8, -7, -6, -5)  # of 2: the learning rates
@@ -48,7 +49,7 @@ def best_rates(cost: np.ndarray, rates: np.ndarray) -> np.ndarray:
 
 def draw(data: Data) -> Picture:
     """Draw the cost over the learning rate, a line for every width, the best marked."""
-    name = f"digits, 2 hidden layers, Adam, {data['steps']} steps, {data['seeds']} seeds"
+    name = f"digits, 2 hidden layers, Adam, {data['steps']} steps, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "does the best learning rate move with the width?", 9.5, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     widths, rates = data["widths"], np.array(data["rates"])
@@ -74,9 +75,10 @@ def word(data: Data) -> str:
         pairs = ", ".join(f"{n}: 2^{np.log2(b):.0f}" for n, b in zip(data["widths"], best, strict=True))
         said.append(f"{key}: {pairs}")
     return f"""
-    Best learning rate by width (median of {data["seeds"]} seeds, cost over {data["steps"]} steps): {"; ".join(said)}.
-    From the narrowest to the widest it moves by a factor of 2^{shift["standard"]:.0f} in the standard parametrization
-    and of 2^{shift["mup"]:.0f} in the maximal update one; published: it falls in the first and stays in the second.
+    Best learning rate by width (median of {counted(data["seeds"], "seed")}, cost over {data["steps"]} steps):
+    {"; ".join(said)}. From the narrowest to the widest it moves by a factor of 2^{shift["standard"]:.0f} in the
+    standard parametrization and of 2^{shift["mup"]:.0f} in the maximal update one; published: it falls in the first
+    and stays in the second.
     """
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from bpx.data.samples import Samples
 from bpx.engine.arrays import Array
 from bpx.engine.features import Column
+from bpx.system.text import counted
 
 FEWEST_ROWS = 10  # of which a feature is said to number them
 TINY = 1e-30  # features of this size are said: little else in a network works at it
@@ -21,15 +22,15 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
         what = f"label {samples.key} ({len(class_names)} classes: {_listed(class_names, 1)})"
     else:
         what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
-    inputs = f"{features} feature{'s' if features > 1 else ''}{_row_numbers(samples)}"
+    inputs = f"{counted(features, 'feature')}{_row_numbers(samples)}"
     if samples.image_shape and (samples.pixels or len(samples.shape) > 2):
         inputs = f"images of shape {' x '.join(map(str, samples.shape))}"
     elif samples.sequence_shape:
         steps, each = samples.sequence_shape
-        inputs = f"{steps} step{'s' * (steps > 1)} of {each} feature{'s' * (each > 1)}"
-    rows = f"{len(y):,} rows"
+        inputs = f"{counted(steps, 'step')} of {counted(each, 'feature')}"
+    rows = counted(len(y), "row")
     if samples.n_test is not None:
-        rows = f"{len(y) - samples.n_test:,} rows to train on and {samples.n_test:,} to test on"
+        rows = f"{counted(len(y) - samples.n_test, 'row')} to train on and {samples.n_test:,} to test on"
     parts = [rows, inputs, what]
     if samples.separator:
         parts.append(f"separator {samples.separator}")

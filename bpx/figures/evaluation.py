@@ -10,6 +10,7 @@ from matplotlib.image import AxesImage
 
 from bpx.engine.arrays import Array, Arrays
 from bpx.figures.canvas import BLUE, GREEN, GREY, RED, colours, figure_legend, literal, new_figure, style_axes
+from bpx.system.text import counted
 
 RIGHT, COUNTED = "#d4e6f1", 20  # the colour of the diagonal; classes whose counts are written
 PER_TARGET = 3.6  # inches
@@ -24,7 +25,7 @@ def confusion(arrays: Arrays) -> Figure:
     """Draw the confusion matrix: counts, and errors coloured by their share of the true class."""
     counts = arrays["confusion"]
     total, wrong = int(counts.sum()), int(counts.sum() - np.trace(counts))
-    title = f"confusion on {total:,} {part(arrays)} samples: {wrong:,} error{'' if wrong == 1 else 's'}"
+    title = f"confusion on {counted(total, f'{part(arrays)} sample')}: {counted(wrong, 'error')}"
     figure = new_figure(f"dataset: {arrays['name']}", title, 6.4, 5.4)
     axes = figure.subplots()
     image = draw_confusion(axes, arrays)
@@ -133,7 +134,7 @@ def regression(arrays: Arrays) -> Figure:
     names = [literal(n) for n in arrays["target_names"]]
     figure = new_figure(
         f"dataset: {arrays['name']}",
-        f"{len(true):,} {part(arrays)} samples: predicted against true",
+        f"{counted(len(true), f'{part(arrays)} sample')}: predicted against true",
         max(5.0, 0.8 + PER_TARGET * true.shape[1]),
         4.6,
     )

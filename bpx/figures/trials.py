@@ -100,7 +100,7 @@ def key_axis(axis: XAxis | YAxis, values: Values, key: str = "") -> None:
 
 
 def name_places(axis: Axis, values: Values) -> None:
-    """Name few places of an axis of ``values``: where it is logarithmic 1, 2, 5 or powers of ten, of counts integers."""
+    """Name few places of an axis of ``values``: 1, 2, 5 or powers of ten on a logarithmic one, integers of counts."""
     places = values[np.isfinite(values)]
     if axis.get_scale() == "log":
         few = bool(len(places) and 0 < places.max() < 100 * places.min())

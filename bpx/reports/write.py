@@ -19,6 +19,7 @@ from bpx.reports.page import Section, command, page, paragraph, pictures, table,
 from bpx.runs.groups import Group
 from bpx.runs.lookup import StoredRun, differences, from_directory, written
 from bpx.runs.study_data import StudyResult
+from bpx.system.text import counted
 
 REPORT = "report.html"
 FOR_TRIALS = ("tracking.", "progress=", "checkpoint.")  # what a search adds for its trials
@@ -65,7 +66,9 @@ def write_comparison_report(groups: Sequence[Group], picture: Path | None, path:
         Section("Figure", pictures([picture] if picture and picture.suffix == ".png" else [])),
         Section("Runs", table({run.name: [run.outcome, run.verdict_final] for run in runs}), folded=True),
     ]
-    return write_page(path, page("Runs compared", f"{len(runs)} runs in {len(groups)} groups", sections))
+    return write_page(
+        path, page("Runs compared", f"{counted(len(runs), 'run')} in {counted(len(groups), 'group')}", sections)
+    )
 
 
 def write_sweep_report(directory: Path) -> Path:
@@ -80,7 +83,7 @@ def write_sweep_report(directory: Path) -> Path:
     said = f"No single best trial of {count}: see the table."
     if best is not None:
         values = ", ".join(f"{name} {columns[name][best]}" for name in keys if name in columns)
-        said = f"Best of {count} trials: trial {columns['trial'][best]}, {values}."
+        said = f"Best of {counted(count, 'trial')}: trial {columns['trial'][best]}, {values}."
     sections = [
         Section("Finding", paragraph(said)),
         Section("Trials", "", trials_chart(trials) if count else {}),
@@ -107,7 +110,7 @@ def write_study_report(result: StudyResult, groups: Sequence[Group], words: Sequ
         Section("Runs: median over seeds", "", metrics_chart(groups) if groups else {}),
         Section("Command", command(shlex.join(["python", "-m", *words]))),
     ]
-    subtitle = f"study {result.name} · {result.seeds} seeds"
+    subtitle = f"study {result.name} · {counted(result.seeds, 'seed')}"
     return write_page(result.figure.with_name(REPORT), page(result.question, subtitle, sections))
 
 

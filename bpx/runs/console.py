@@ -16,6 +16,7 @@ from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.measurement import Measurement
+from bpx.system.text import counted
 from bpx.theory import Verdict
 from bpx.tracking import Tracker
 from bpx.training import Record
@@ -121,7 +122,7 @@ class Console:
             out(self._table(measurement.first, measurement.last))
         if data.fallback:
             out(f"These are NOT the results of the data asked for: {data.name}", style="bold red")
-        out(f"dataset   {data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test samples")
+        out(f"dataset   {data.name}, {len(data.x_train):,} training and {counted(len(data.x_test), 'test sample')}")
         if measurement.finding is not None:
             out(f"finding   {' '.join(measurement.sentences)}", style="bold")
         if diverged:

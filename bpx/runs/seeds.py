@@ -25,6 +25,7 @@ from bpx.records import Outcome, read_metrics
 from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, parameters, run_name
 from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
+from bpx.system.text import counted
 from bpx.tracking import Tracker
 
 KEY = "seed"
@@ -90,7 +91,7 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
     sample = context.config_loader.load_sweep_config(config, [*fixed, *combinations[0], seeds[0]])
     sample = OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"])
     plan, directory = make_plan(sample), run_directory(folder)
-    name = f"{run_name(config.hydra.runtime.choices, fixed)} {len(seeds)} seeds".strip()
+    name = f"{run_name(config.hydra.runtime.choices, fixed)} {counted(len(seeds), 'seed')}".strip()
     params = {key: value for key, value in parameters(sample).items() if key not in (KEY, *swept)}
     params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
     with plan.tracker.begin_study(name, params, {"bpx.seeds": str(len(seeds))}, directory) as parent:
@@ -164,11 +165,14 @@ def _keep(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None
     series = {group.label: group.series() for group in groups}
     if any(series.values()):
         (directory / "figures").mkdir(exist_ok=True)
-        save(bands(series, f"mean ± std over {len(groups[0].seeds)} seeds", groups[0].dataset), _figure(directory))
+        save(
+            bands(series, f"mean ± std over {counted(len(groups[0].seeds), 'seed')}", groups[0].dataset),
+            _figure(directory),
+        )
         parent.artifact(directory / "figures", "figures")
     if len(groups) == 1:
         _log(groups[0], parent)
-    lines = [f"**{group.label or f'{len(group.seeds)} seeds'}**: {', '.join(_words(group))}" for group in groups]
+    lines = [f"**{group.label or counted(len(group.seeds), 'seed')}**: {', '.join(_words(group))}" for group in groups]
     parent.tag("mlflow.note.content", "\n\n".join(lines))
 
 
@@ -188,7 +192,8 @@ def _log(group: SeedGroup, parent: Tracker) -> None:
 def _report(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None:
     out = terminal()
     for group in groups:
-        out.print(f"seeds     {' '.join(filter(None, (group.label, f'({len(group.seeds)} seeds)')))}", style="bold")
+        seeds = f"({counted(len(group.seeds), 'seed')})"
+        out.print(f"seeds     {' '.join(filter(None, (group.label, seeds)))}", style="bold")
         for line in _words(group):
             out.print(f"          {line}")
     if _figure(directory).exists():

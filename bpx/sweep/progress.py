@@ -16,6 +16,7 @@ from bpx.cli.command import terminal
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.study import RESULT, RUN, SAME_AS, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
+from bpx.system.text import counted
 
 MAX_ERROR = 200  # characters
 REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)
@@ -41,7 +42,7 @@ class SweepProgress:
     @property
     def budget(self) -> str:
         """The budget as text."""
-        return f"{self.study.budget} trials" if math.isfinite(self.study.budget) else "any number of trials"
+        return counted(int(self.study.budget), "trial") if math.isfinite(self.study.budget) else "any number of trials"
 
     def begin(self) -> None:
         """Print what is searched, and whether the study goes on."""

@@ -51,6 +51,15 @@ def listed(words: Iterable[str], between: str = ", ", most: int = 20) -> str:
     return between.join(known[:most] + rest)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a count with its noun, in the plural but of one.
+
+    >>> counted(1, "seed"), counted(1200, "test sample")
+    ('1 seed', '1,200 test samples')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def brief(value: object) -> str:
     """Return a value as a message shows it: null for None, cut where it is long."""
     text = "null" if value is None else " ".join(str(value).split())
