@@ -20,8 +20,14 @@ ALLOWED = {  # of bpx itself, from the ground up; a room may always import from 
     "theory": ("engine.activation", "engine.activations", "engine.arrays", "engine.numbers"),
     "probes": ("engine", "theory"),
     "figures": (
-        "engine.activation", "engine.activations", "engine.arrays", "engine.parts", "records", "system.text", "theory",
-    ),  # fmt: skip
+        "engine.activation",
+        "engine.activations",
+        "engine.arrays",
+        "engine.parts",
+        "records",
+        "system.text",
+        "theory",
+    ),
     "training": ("engine", "data", "probes", "records", "system"),
     "tracking": ("data.dataset", "records", "engine.features", "engine.model_files", "system"),
     "diagnosis": ("engine", "probes", "theory", "figures", "records"),
