@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from bpx.config import CONF, RENAMED, flatten, load_option, options_of
 from bpx.system.text import listed, masked, printable
@@ -31,6 +32,9 @@ def _one_line(error: BaseException) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and unknown[1] in RENAMED:
         return f"{unknown[1]} was renamed to {RENAMED[unknown[1]]}"
+    append = re.search(r"To append to your config use \+(hydra\.\S+?=\{.*\})", text)
+    if append:
+        return f"new keys of a mapping need a plus: {shlex.quote(f'+{append[1]}')}"
     if unknown:
         return f"unknown key {unknown[1]}{similar(unknown[1])}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

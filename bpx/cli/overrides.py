@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from bpx.cli.errors import one_line
-from bpx.config import CONF, UserError, options_of
+from bpx.config import CONF, UserError, load_option, options_of
 from bpx.system.text import listed
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def prepared(
     """
     from hydra.core.override_parser.types import IntervalSweep
 
-    words = [at_home(word) for word in words]
+    words = [choice_in_quotes(at_home(word)) for word in words]
     parsed = [parse(word) for word in words]
     swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
     searched = any(o.key_or_group in ("hydra/sweeper", "sweep") for o in parsed)
@@ -90,16 +90,45 @@ def parse(word: str) -> Override:
         return parser.parse_override(word)
     except HydraException as error:
         key, equals, value = word.partition("=")
-        text = value.replace("\\", "\\\\").replace('"', '\\"')
+        quoted = f"{key}={in_quotes(value)}"
         try:
-            parser.parse_override(f'{key}="{text}"')
+            parser.parse_override(quoted)
         except HydraException:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise UserError(f"{word}: {lines[0] if lines else 'not understood'}; write key=value") from error
         if not equals or not value.strip():
             raise UserError(f"{word}: not understood; write key=value") from error
-        word = f'{key}="{text}"'
-        raise UserError(f"{key}: {value} needs quotes: {shlex.quote(word)}") from error
+        raise UserError(f"{key}: {value} needs quotes: {shlex.quote(quoted)}") from error
+
+
+def in_quotes(text: str) -> str:
+    r"""Return text between double quotes as Hydra reads it: a backslash is escaped before a quote alone.
+
+    >>> print(in_quotes(r'a\b"c'))
+    "a\b\"c"
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text, Quote.double).with_quotes()
+
+
+def choice_in_quotes(word: str) -> str:
+    """Return ``key=choice("a b","c")`` as ``key="a b","c"`` where Hydra would drop quotes that its values need."""
+    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.errors import HydraException
+
+    override = parse(word)
+    sweep = override.value()
+    if not isinstance(sweep, ChoiceSweep) or sweep.simple_form or sweep.tags or sweep.shuffle or len(sweep.list) < 2:
+        return word
+    texts = []
+    for value, text in zip(sweep.list, override.sweep_string_iterator(), strict=True):
+        try:
+            kept = not isinstance(value, str) or parse(f"key={text}").value() == value
+        except (HydraException, UserError):
+            kept = False
+        texts.append(text if kept else in_quotes(str(value)))
+    return f"{override.get_key_element()}={','.join(texts)}"
 
 
 def at_home(word: str) -> str:
@@ -112,8 +141,7 @@ def at_home(word: str) -> str:
     path = os.path.expanduser(value)
     if path == value or "," in value:  # of several values each is the user's to quote
         return word
-    text = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{key}="{text}"'
+    return f"{key}={in_quotes(path)}"
 
 
 def number_of_values(sweep: object) -> int | None:
@@ -210,11 +238,15 @@ def conditional(text: str, chosen: Sequence[str]) -> str:
     """Return the message of a key that another option has, with the way to write it."""
     for word in chosen:
         group, _, option = word.lstrip("+").partition("=")
-        if options_of(group) and text.startswith(f"unknown key {group}."):
-            key = text.removeprefix("unknown key ").partition(";")[0]
+        key = text.removeprefix("unknown key ").partition(";")[0]
+        if options_of(group) and key.startswith(f"{group}."):
+            name = key.partition(".")[2]
+            having = [o for o in options_of(group) if name in load_option(group, o)]
+            if not having:
+                return text
             return (
-                f"{group}={option} has no key {key.partition('.')[2]}: sweep {group} without {key}, "
-                f"or {key} with one {group}"
+                f"{group}={option} has no key {name}: sweep {group} without {key}, or {key} with one {group}; a search "
+                f"takes +hydra.sweeper.params={{{key}: {{space: …, when: {{{group}: {having[0]}}}}}}}"
             )
     return text
 

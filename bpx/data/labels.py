@@ -92,8 +92,10 @@ def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
     if found.kind == "words":
         if many:
             word = next(name for name in found.names if not _is_number(name))
-            said = f"{word!r} is no number{_how_written(word)}, and {different} different words in {n} samples"
-            raise ValueError(f"{said} are too many for classes: give dataset.task=classification if they are")
+            raise ValueError(
+                f"{different} different words in {n} samples are too many for classes: "
+                f"give dataset.task=classification if they are; {word!r} is no number{_how_written(word)}"
+            )
         return "classification"
     if found.kind == "decimals" and given is None and different > max(FEW, SHARE * n):
         return "regression"

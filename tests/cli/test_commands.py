@@ -1,5 +1,6 @@
 """What every command says of itself and of mistakes: one line and exit code 2, whatever stands in the way."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from conftest import ROOT
 
 import bpx
 from bpx.__main__ import main
+from bpx.cli import overrides
 from bpx.cli.help import GROUPS
-from bpx.config import flatten
+from bpx.config import UserError, flatten
 from bpx.runs.study import compose
 
 
@@ -127,6 +129,12 @@ REFUSED = [
     ("dataset=digits normalization.name=[3,4]", "unknown normalization '[3, 4]': known are"),
     ("++hydra.sweeper.params={a:1}", "hydra.sweeper.params needs a search, hydra/sweeper=bpx_optuna"),
     ("foo.bar=1", "more); see --help"),
+    ("-m dataset=digits optimizer=sgd,adam optimizer.momentum=0.5", "when: {optimizer: momentum}}}"),
+    ("-m dataset=digits optimizer=momentum,nesterov optimizer.momentun=0.5", "unknown key optimizer.momentun; did you"),
+    (
+        "hydra/sweeper=bpx_optuna -m hydra.sweeper.params={seed:{space:1,when:{a:b}}}",
+        "new keys of a mapping need a plus: '+hydra.sweeper.params={seed:{space:1,when:{a:b}}}'",
+    ),
     (
         "dataset=file dataset.path=Ä(1).csv",
         """dataset.path: Ä(1).csv needs quotes: 'dataset.path="Ä(1).csv"'""",
@@ -139,6 +147,35 @@ def test_what_is_wrong_is_known_before_anything_is_made(words, said, called):
     done = called("bpx.train", *words.split())
     assert (done.code, done.err.count("\n"), done.made) == (2, 1, [])
     assert done.err.startswith("error: ") and said in done.err
+
+
+@pytest.mark.parametrize(
+    "text", ["Übung/größe.csv", "a (1) [x].csv", "it's {x}.csv", "a,b=c.csv", 'b\\s".csv', 'e\\"\\', "${x"]
+)
+def test_the_quoting_that_is_shown_works_when_it_is_pasted(text):
+    with pytest.raises(UserError, match="needs quotes: ") as error:
+        overrides.parse(f"dataset.path={text}")
+    (word,) = shlex.split(str(error.value).partition("needs quotes: ")[2])
+    assert overrides.parse(word).value() == text
+
+
+def test_quotes_that_a_choice_needs_are_kept():
+    kept = overrides.choice_in_quotes('dataset.path=choice("größe.csv","b (1).csv",c.csv,"1")')
+    assert list(overrides.parse(kept).sweep_string_iterator()) == [
+        '"größe.csv"',
+        "b\\ \\(1\\).csv",
+        "c.csv",
+        '"1"',
+    ]
+    for word in (
+        "seed=choice(1,2)",
+        "seed=1,2",
+        "a=choice(b)",
+        "a=shuffle(choice('ä','b'))",
+        "a=tag(t, choice('ä','b'))",
+    ):
+        same = overrides.parse(overrides.choice_in_quotes(word)).value()
+        assert same.list == overrides.parse(word).value().list
 
 
 def test_the_users_home_is_expanded_without_quotes(called, monkeypatch):
