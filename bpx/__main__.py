@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
 
 
 def _complete(words: list[str]) -> int:
-    """Answer the shell: the commands, and behind one of them what Hydra knows of groups, options and keys."""
+    """Answer the shell: the commands, and after one of them what Hydra knows of groups, options and keys."""
     line = os.environ.get("COMP_LINE", "")
     typed = line.split(" ")
     if words[-1].startswith("query") and (len(typed) < 3 or typed[1] not in COMMANDS):

@@ -214,7 +214,7 @@ def _look_over(task: Callable[[DictConfig], object], check: Checks, seed_sweeper
         if word.startswith("-"):
             key = word.lstrip("-").partition("=")[0]
             raise UserError(f"{word}: keys are given as key=value, without dashes{similar(key)}")
-        overrides.append(word)  # argparse takes those before and those behind -m as two lists
+        overrides.append(word)  # argparse takes those before and those after -m as two lists
     flags = list(sys.argv[1:])
     for word in overrides:
         flags.remove(word)

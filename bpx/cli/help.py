@@ -61,7 +61,7 @@ def option_of(group: str, option: str) -> tuple[Json, dict[str, str]]:
 
 
 def comments(text: str) -> dict[str, str]:
-    """Return the comment behind each key of a YAML text, by its dotted name."""
+    """Return the comment after each key of a YAML text, by its dotted name."""
     found: dict[str, str] = {}
     path: list[str] = []
     for line in text.splitlines():

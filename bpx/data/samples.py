@@ -33,7 +33,7 @@ class Samples:
     pixels : bool
         Whether the values are bytes, as those of images are.
     n_test : int or None
-        How many samples, behind the others, are a test part of their own.
+        How many samples, after the others, are a test part of their own.
     notes : tuple of str
         What a person should know of how the file was understood.
     """
@@ -73,7 +73,7 @@ class Samples:
 
 
 def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
-    """Return the samples of an npz file, its own test part behind them; raises DataError."""
+    """Return the samples of an npz file, its own test part after them; raises DataError."""
     found = arrays.read(path, x_key, y_key)
     train = _samples(path, found.x, found.y, found.key)
     if found.x_test is None or found.y_test is None:
@@ -139,7 +139,7 @@ def _alike(words: set[str]) -> list[str]:
 
 
 def joined(train: Samples, test: Samples, path: Path) -> Samples:
-    """Return the samples of both, those of ``test`` behind; raises DataError where they are of two kinds."""
+    """Return the samples of both, those of ``test`` last; raises DataError where they are of two kinds."""
     y = _together(train.y, test.y)
     if y is None:
         said = [f"{part.y.dtype} of shape {part.y.shape}" for part in (test, train)]
@@ -164,7 +164,7 @@ def joined(train: Samples, test: Samples, path: Path) -> Samples:
 
 
 def _together(a: Array, b: Array) -> Array | None:
-    """Return the values of ``a`` and behind them those of ``b``, None where they are of two kinds."""
+    """Return the values of ``a`` and after them those of ``b``, None where they are of two kinds."""
     if a.dtype != b.dtype:  # uint64 beside signed integers would become float64
         a, b = (y.astype(np.int64) if y.dtype == np.uint64 and y.max() < 2**63 else y for y in (a, b))
     integers = a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.result_type(a, b).kind in "iub"

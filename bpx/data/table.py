@@ -83,8 +83,8 @@ class Table:
         return [found[record] for record in self.records]
 
     def _at(self, name: str) -> int:
-        behind = self.text.width - len(self.columns)  # an index that was left out
-        return behind + list(self.columns).index(name)
+        left_out = self.text.width - len(self.columns)  # an index that was left out
+        return left_out + list(self.columns).index(name)
 
     def line(self, row: int) -> int:
         """Return the line of the file in which a row begins."""

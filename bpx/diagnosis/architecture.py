@@ -75,7 +75,7 @@ def unanswered(net: Network) -> str:
         return gaps[0]
     blocks = [block for block in net.blocks if isinstance(block, Residual)]
     if blocks and any(isinstance(block, Normalization) for block in net.blocks[: net.blocks.index(blocks[-1])]):
-        return "a normalization behind the addition"
+        return "a normalization after the addition"
     if any(sum(isinstance(layer, Dense) for layer in block.layers()) > 1 for block in blocks):
         return "residual branches of several layers"
     return ""

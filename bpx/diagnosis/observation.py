@@ -113,7 +113,7 @@ def _by_kind(net: Network, gains: Gains) -> dict[str, float]:
     """Return the mean log10 gain of each kind of top-level operation, over those that let something through.
 
     One of each kind stands in a layer, so that the means add up to the slope between the ends; where delta underflows,
-    the layers behind have no gain and count neither in the sum nor in the mean.
+    the layers after it have no gain and count neither in the sum nor in the mean.
     """
     within = between_hidden(net)
     logs: dict[str, list[float]] = defaultdict(list)

@@ -77,7 +77,7 @@ def select_causes(slope: float, slopes: dict[str, float], L: int, smallest: floa
 
 
 def gains(net: Network) -> tuple[float, ...]:
-    """Return what every Dense behind the first, but the last, is drawn to do to the length of delta.
+    """Return what every Dense after the first, but the last, is drawn to do to the length of delta.
 
     RMS(W) * sqrt(n_in), which is sigma_w: E[norm(W delta)**2] = n_in Var(W) norm(delta)**2.
     """

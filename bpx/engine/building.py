@@ -48,17 +48,17 @@ class ResidualSettings:
         require(self.layers_per_branch >= 1, "model.layers_per_branch", "at least 1", self.layers_per_branch)
 
     def check(self, spec: NetworkSpec) -> None:
-        """Raise ValueError where there is no normalization that could stand behind the additions."""
+        """Raise ValueError where there is no normalization that could stand after the additions."""
         if self.norm_position == "post" and spec.normalization is None:
             raise ValueError("model.norm_position=post needs a normalization: give normalization=layer, for instance")
 
     def groups(self, spec: NetworkSpec) -> list[tuple[int, ...]]:
-        """Return the widths inside every branch: the hidden layers behind the first, in groups; raises ValueError."""
+        """Return the widths inside every branch: the hidden layers after the first, in groups; raises ValueError."""
         self.check(spec)
         inside, each = spec.hidden[1:], self.layers_per_branch
         if len(inside) % each:
             raise ValueError(
-                f"model.layers_per_branch must divide the {len(inside)} hidden layers behind the first, got {each}"
+                f"model.layers_per_branch must divide the {len(inside)} hidden layers after the first, got {each}"
             )
         return [inside[i : i + each] for i in range(0, len(inside), each)]
 
@@ -163,7 +163,7 @@ def normalization(spec: NetworkSpec) -> list[Layer]:
 
 
 def unit(spec: NetworkSpec, normalized: bool = True) -> list[Layer]:
-    """Return what stands behind a Dense: the normalization, the activation, dropout."""
+    """Return what stands after a Dense: the normalization, the activation, dropout."""
     dropout = [Dropout(spec.dropout)] if spec.dropout else []
     return [*(normalization(spec) if normalized else []), spec.activation.layer(), *dropout]
 

@@ -50,7 +50,7 @@ def convnet(
     n_in : sequence of int
         Height, width and channels of an image.
     hidden : sequence of int
-        Widths of the Dense layers behind the convolutions; 120 and 84 in LeNet-5.
+        Widths of the Dense layers after the convolutions; 120 and 84 in LeNet-5.
     n_out, activation, normalization, dropout, loss, initializer, dtype, seed
         As for ``mlp``; a batch normalization of a convolution is by channel.
     channels : sequence of int

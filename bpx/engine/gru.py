@@ -18,7 +18,7 @@ class GRU(Recurrent):
 
     (r, z)_t = sigmoid(u_t + h_(t-1) W), q_t = h_(t-1) W + b, m_t = tanh(u_t + r q), h_t = m + z (h_(t-1) - m).
     Backward: dm = dh (1 - z)(1 - m**2), dr = dm q r (1 - r), dz = dh (h_(t-1) - m) z (1 - z); dh_(t-1) gets dh z and
-    (dr, dz, dm r) W^T. (Cho et al. 2014; the reset behind the product, as in cuDNN and PyTorch.)
+    (dr, dz, dm r) W^T. (Cho et al. 2014; the reset after the product, as in cuDNN and PyTorch.)
     """
 
     kind, display_name = "gru", "GRU cells"

@@ -77,7 +77,7 @@ class SavedModel:
     Attributes
     ----------
     net : Network
-        The network behind it.
+        The network that it holds.
     scaler : Scaler
         Of the inputs, fitted on the training part.
     class_names : tuple of str

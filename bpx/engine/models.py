@@ -97,7 +97,7 @@ def residual_mlp(
     n_in, hidden, n_out, activation, normalization, dropout, loss, initializer, dtype, seed
         As for ``mlp``.
     norm_position : str
-        ``pre``: normalized on the way into a branch; ``post``: behind the addition (Xiong et al. 2020).
+        ``pre``: normalized on the way into a branch; ``post``: after the addition (Xiong et al. 2020).
     branch_scale : str
         What a branch is multiplied by: ``one``; ``inv_sqrt``, 1 / sqrt(L), L the number of branches; ``zero``, a
         learned number that starts at zero (De & Smith 2020, SkipInit).

@@ -47,7 +47,7 @@ class Network:
     Raises
     ------
     ValueError
-        The dtype is another, a layer does not fit behind the one before it, or there are more parameters.
+        The dtype is another, a layer does not fit after the one before it, or there are more parameters.
     """
 
     def __init__(

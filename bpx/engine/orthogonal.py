@@ -70,7 +70,10 @@ class _DeltaOrthogonalKernel(Scaled):
         channels = len(W) // self.side**2
         require(self.side % 2 == 1, "initializer=delta_orthogonal: model.kernel", "odd", self.side)
         require(
-            channels <= W.shape[1], "initializer=delta_orthogonal: channels", f"at least {channels} behind", W.shape[1]
+            channels <= W.shape[1],
+            "initializer=delta_orthogonal: channels",
+            f"at least {channels} after it",
+            W.shape[1],
         )
         W.fill(0)
         centre = self.side**2 // 2 * channels

@@ -43,7 +43,7 @@ class Parameter:
 class ParameterVector:
     """The parameters of a network as one vector, so that an optimizer is a few calls whatever the depth.
 
-    The weight matrices come first, everything else (biases, scales, shifts) behind them: ``theta[:n_weights]``
+    The weight matrices come first, everything else (biases, scales, shifts) after them: ``theta[:n_weights]``
     is what weight decay acts on, and the sum over ``grad[n_weights:]`` is finite only if every delta is.
     """
 

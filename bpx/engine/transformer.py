@@ -50,7 +50,7 @@ def transformer(
     hidden : sequence of int
         Widths of the blocks, all equal.
     n_out, activation, normalization, dropout, loss, initializer, dtype, seed
-        As for ``mlp``; dropout acts behind the activation.
+        As for ``mlp``; dropout acts after the activation.
     heads : int
         Heads of attention, which divide the width.
     feed_forward : int

@@ -22,7 +22,7 @@ from bpx.records import Records, Series
 PROFILES = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
 COSTS = ("cost/train", "cost/val")
 ACCURACIES = ("accuracy/val", "accuracy/train")
-LOW, HIGH = 10, 90  # percentiles of the band
+BAND = 10, 50, 90  # percentiles: the lower edge, the line, the upper edge
 MAX_LABEL = 48
 
 
@@ -109,7 +109,7 @@ def _line(
     """Draw the median of ``runs`` (seeds, n) over ``x`` (n,) and the band; of one run, its line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a layer where no run has a finite value
-        low, middle, high = np.nanpercentile(positive(runs) if log else runs, (LOW, 50, HIGH), axis=0)
+        low, middle, high = np.nanpercentile(positive(runs) if log else runs, BAND, axis=0)
     if len(runs) > 1:
         axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     axes.plot(

@@ -17,7 +17,7 @@ from bpx.probes.probe import Key, Next, Probe, ProbeContext
 class Gains(Probe):
     """Measure |gradient that comes out of an operation's backward| / |gradient that went in|, L2 over the batch.
 
-    - backward_gain: of the top-level operations behind the first weights, ``index`` counting them from the
+    - backward_gain: of the top-level operations after the first weights, ``index`` counting them from the
       input; between the last and the first hidden delta their logs add up to the total attenuation
     - branch_gain: the same of the operations inside residual blocks, and of the branch as a whole
 

@@ -42,7 +42,7 @@ class WeightLayer:
     dense : Dense
         Its affine map.
     next : Next
-        What holds its delta: the layer behind it, or the loss. Where it ends a residual branch, what follows the
+        What holds its delta: the layer after it, or the loss. Where it ends a residual branch, what follows the
         block: its delta is that of the sum which it adds to.
     following : Next
         What follows it: ``next``, or the scale at the end of its branch.
@@ -75,8 +75,8 @@ def weight_layers(net: Network) -> list[WeightLayer]:
     index = {id(layer): k for k, layer in enumerate(layers)}
     found: list[WeightLayer] = []
     for dense, following, after, on_main_path in _dense_of(net.blocks, net.loss):
-        behind = (layers[k] for k in range(index[id(dense)] + 1, len(layers)))
-        own = takewhile(lambda layer: not isinstance(layer, Dense), behind)
+        rest = (layers[k] for k in range(index[id(dense)] + 1, len(layers)))
+        own = takewhile(lambda layer: not isinstance(layer, Dense), rest)
         activation = next((layer for layer in own if isinstance(layer, Activation)), None)
         name = f"layer_{len(found) + 1:02d}"
         found.append(WeightLayer(name, dense, after, following, activation, on_main_path))

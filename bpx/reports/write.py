@@ -100,7 +100,7 @@ def write_sweep_report(directory: Path) -> Path:
 def write_study_report(result: StudyResult, groups: Sequence[Group], words: Sequence[str]) -> Path:
     """Write the report of a study beside its figure, and return its path.
 
-    ``groups`` are its trained runs, ``words`` its command behind ``python -m``.
+    ``groups`` are its trained runs, ``words`` its command after ``python -m``.
     """
     metrics = {name: [_short(value)] for name, value in result.metrics.items()}
     sections = [

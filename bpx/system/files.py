@@ -75,7 +75,7 @@ def write_json(path: Path, value: object, mode: int = 0o666) -> None:
 
 
 def cut_torn_line(file: RawIOBase) -> int:
-    """Cut off what stands behind the last newline of a file, and return how many bytes that were."""
+    """Cut off what stands after the last newline of a file, and return how many bytes that were."""
     size = end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - PIECE)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 MAX_SHOWN = 80  # characters of a value
 
-# Up to the last @: behind a colon all is a password, but in a web address digits and a slash are a port and a path.
+# Up to the last @: after a colon all is a password, but in a web address digits and a slash are a port and a path.
 _USER = re.compile(
     r"""(?<=://)(?!/)(?:
         (?<!http://)(?<!https://) [^\s/:'"]* : [^\s'"]* @

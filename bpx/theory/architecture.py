@@ -101,7 +101,7 @@ class Architecture:
 
     @property
     def sigma_w(self) -> float | None:
-        """sigma_w of the hidden layers behind the first: std times the root of fan_in, their root mean square."""
+        """sigma_w of the hidden layers after the first: std times the root of fan_in, their root mean square."""
         if self.weight_std is None or len(self.hidden) < 2:
             return None
         squares = [self.inputs(i) * self.weight_std[i] ** 2 for i in range(1, len(self.weight_std) - 1)]
@@ -123,7 +123,7 @@ class Architecture:
         return self.normalization != "none"
 
     def activation_variance(self, q: float) -> float:
-        """Return the variance at the activation where a pre-activation has ``q``: 1 behind a normalization."""
+        """Return the variance at the activation where a pre-activation has ``q``: 1 after a normalization."""
         return 1.0 if self.normalizes else q
 
 

@@ -288,7 +288,7 @@ def _held(net: Architecture, q: float, known: float = 1.0) -> Array:
 def _of_scale(net: Architecture, layer: int, q: float) -> Array:
     """Return the part of a layer's covariance that the scale of its weights has, which is measured: 2 / (n_in n_out).
 
-    Of the weights before ``layer`` in the length of z, of variance ``q``, and of those behind it in W^T delta. With
+    Of the weights before ``layer`` in the length of z, of variance ``q``, and of those after it in W^T delta. With
     shortcuts it is left: terms of this order that theory leaves out make up for it there, as simulation shows.
     """
     n, found = net.hidden[layer], np.zeros((2, 2))

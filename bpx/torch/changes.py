@@ -37,7 +37,7 @@ class Hidden:
     gain : float
         What its weights do to the length of a signal: their RMS times the root of fan_in.
     need : float or None
-        The gain that the activation behind it needs; None where no activation module follows.
+        The gain that the activation after it needs; None where no activation module follows.
     """
 
     name: str
@@ -184,7 +184,7 @@ def redrawn(change: Change) -> Change:
 
 
 def normalize(layers: list[Hidden], kind: str) -> Change:
-    """Return the change that puts ``kind`` (LayerNorm or BatchNorm) behind every hidden layer."""
+    """Return the change that puts ``kind`` (LayerNorm or BatchNorm) after every hidden layer."""
 
     def change(model: nn.Module, batch: Batch) -> Batch:
         for layer in layers:

@@ -88,13 +88,13 @@ def activation_module(f: ActivationFunction) -> nn.Module:
 
 
 def _modules(layers: Sequence[Layer]) -> Iterator[nn.Module]:
-    """Yield the modules of a chain: a Dense and the recurrence behind it are one."""
+    """Yield the modules of a chain: a Dense and the recurrence after it are one."""
     parts = list(layers)
     while parts:
         layer = parts.pop(0)
-        behind = parts[0] if parts else None
-        if isinstance(layer, Dense) and isinstance(behind, EngineRecurrent):
-            yield _recurrent(layer, behind)
+        after = parts[0] if parts else None
+        if isinstance(layer, Dense) and isinstance(after, EngineRecurrent):
+            yield _recurrent(layer, after)
             parts.pop(0)
         else:
             yield _module(layer)
@@ -138,7 +138,7 @@ def _convolution(layer: Convolution) -> nn.Module:
 
 
 def _recurrent(dense: Dense, layer: EngineRecurrent) -> nn.Module:
-    """Return a Dense and the recurrence behind it as one module: the Dense is its weights of the inputs."""
+    """Return a Dense and the recurrence after it as one module: the Dense is its weights of the inputs."""
     n_in, n = dense.n_in, layer.n_out
     cell: nn.Module
     if isinstance(layer, Recurrence) and layer.function.name not in ("tanh", "relu"):

@@ -211,11 +211,11 @@ def _values(layer: Layer, module: nn.Module) -> dict[str, Array]:
 
 
 def _recurrent_values(layer: Layer, module: Recurrent, given: dict[str, Array]) -> dict[str, Array]:
-    """Return the numbers of a Dense or of the recurrence behind it; PyTorch has two biases where the engine has one."""
+    """Return the numbers of a Dense or of the recurrence after it; PyTorch has two biases where the engine has one."""
     cell = {key.removeprefix("cell.").removesuffix("_l0"): value for key, value in given.items()}
     b = cell.get("bias_ih", np.zeros(len(cell["weight_ih"])))
     second = cell.get("bias_hh", np.zeros(len(b)))
-    if isinstance(module.cell, nn.GRU):  # of the candidate it stands behind the reset
+    if isinstance(module.cell, nn.GRU):  # of the candidate it stands after the reset
         n = module.cell.hidden_size
         second, inner = np.concatenate([second[: 2 * n], np.zeros(n)]), second[2 * n :]
     if isinstance(layer, Dense):

@@ -196,7 +196,7 @@ class PassMeasurement:
         return torch.where(noise > 0, square / noise, math.nan)
 
     def _unit_axis(self, activation: Call) -> int:
-        """Return the axis of the units: that of the channels behind a convolution, else the last."""
+        """Return the axis of the units: that of the channels after a convolution, else the last."""
         at = self._activations.index(activation)
         convolves = not isinstance(self.layers[at].module, nn.Linear) and activation.y.dim() > 2
         return 1 if convolves else -1

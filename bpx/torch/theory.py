@@ -79,7 +79,7 @@ def architecture(measured: PassMeasurement) -> tuple[Architecture, list[Call]]:
             layers.append(part)
             pending = []
     if pending or len(layers) < 2:
-        what = f"{pending[0].name} behind the last weight layer" if pending else "a single weight layer"
+        what = f"{pending[0].name} after the last weight layer" if pending else "a single weight layer"
         raise NoTheory(f"there is no formula for {what}")
     if len(set(units)) > 1:
         raise NoTheory("there is no formula for layers of several kinds")

@@ -103,7 +103,7 @@ class Spool:
             self._save()
 
     def next_lines(self) -> tuple[list[Json], int]:
-        """Return some lines of metrics that have not arrived, on the disk by now, and the byte behind them.
+        """Return some lines of metrics that have not arrived, on the disk by now, and the byte after them.
 
         Raises TrackingError where a line is damaged.
         """
@@ -123,7 +123,7 @@ class Spool:
         try:
             return [metric_line(line) for line in whole.splitlines()], self.sent + len(whole)
         except ValueError as error:
-            raise TrackingError(f"{path} is damaged behind byte {self.sent:,}: {error}") from error
+            raise TrackingError(f"{path} is damaged after byte {self.sent:,}: {error}") from error
 
     @property
     def empty(self) -> bool:

@@ -115,7 +115,7 @@ class Checkpoints:
 
         One that was written at this step is kept, unless this is the ``final`` one, which is written even where none
         is to be kept: ``discard`` removes it. What a resumed run found
-        behind the step at which it goes on was damaged or of another line: it goes, and pruning need not count it.
+        after the step at which it goes on was damaged or of another line: it goes, and pruning need not count it.
         """
         step = self.training.progress.step
         if not (self.settings.keep or final):

@@ -41,7 +41,7 @@ def test_delta_orthogonal_kernels_keep_the_length_of_every_image_and_gradient(rn
 
 
 def test_delta_orthogonal_says_what_it_needs():
-    with pytest.raises(ValueError, match=r"channels must be at least 8 behind, got 4"):
+    with pytest.raises(ValueError, match=r"channels must be at least 8 after it, got 4"):
         plain_conv((6, 6, 3), [8, 4], 2, initializer="delta_orthogonal")
     with pytest.raises(ValueError, match=r"model.kernel must be odd, got 2"):
         INITIALIZERS["delta_orthogonal"]().of_kernel(2)(np.random.default_rng(0), np.empty((12, 8)))

@@ -153,7 +153,7 @@ def test_a_constant_branch_scale_grows_with_the_depth_and_the_root_does_not():
     [
         ({"norm_position": "inside"}, "model.norm_position must be pre or post, got inside"),
         ({"branch_scale": "two"}, "model.branch_scale must be one, inv_sqrt or zero, got two"),
-        ({"layers_per_branch": 3}, "model.layers_per_branch must divide the 4 hidden layers behind the first, got 3"),
+        ({"layers_per_branch": 3}, "model.layers_per_branch must divide the 4 hidden layers after the first, got 3"),
         ({"layers_per_branch": 0}, "model.layers_per_branch must be at least 1, got 0"),
         ({"norm_position": "post"}, "model.norm_position=post needs a normalization"),
     ],
