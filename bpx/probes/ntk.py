@@ -16,7 +16,8 @@ from bpx.probes.probe import Probe, ProbeContext, WeightLayer, weight_layers
 
 MAX_SAMPLES, MIN_SAMPLES = 200, 2
 MAX_OUTPUTS = 16  # the first ones; each costs a backward pass
-MAX_ENTRIES = 20_000_000  # of a matrix of gradients, samples by parameters, where they are formed
+MAX_PASSES = 320  # backward of single samples, one for each output, where gradients are formed
+MAX_ENTRIES = 20_000_000  # of all these gradients
 
 
 @final
@@ -40,8 +41,10 @@ class NTK(Probe):
         spec, n_parameters = self.net.spec, self.net.parameters.theta.size
         own = self.net if spec is None else build(replace(spec, dtype="float64"))
         self.by_layer = _is_dense_only(own)
-        most = MAX_SAMPLES if self.by_layer else min(MAX_SAMPLES, MAX_ENTRIES // n_parameters)
-        n = min(most, len(context.samples))
+        n = min(MAX_SAMPLES, len(context.samples))
+        if not self.by_layer:
+            outputs = min(self.net.n_out, MAX_OUTPUTS)
+            n = min(n, MAX_PASSES // outputs, MAX_ENTRIES // (outputs * n_parameters))
         if any(isinstance(layer, Normalization) and layer.over_batch for layer in own.layers()):
             self.left_out = "probes.ntk: batch normalization makes outputs depend on the other samples"
         elif n < MIN_SAMPLES:
@@ -95,15 +98,15 @@ def tangent_kernel(net: Network, x: Array, by_layer: bool) -> Values:
                 delta = _delta(layer, dz, layers)
                 K += gram * (delta @ delta.T)
         return K / outputs
-    J = np.empty((n, net.parameters.theta.size))
-    for k in range(outputs):
-        for i in range(n):
-            dz = np.zeros_like(net.forward(x[i : i + 1], train=True))
+    J = np.empty((outputs, n, net.parameters.theta.size))
+    for i in range(n):
+        dz = np.zeros_like(net.forward(x[i : i + 1], train=True))
+        for k in range(outputs):
+            dz[...] = 0
             dz[..., k] = 1
             net.backward_from(dz)
-            J[i] = net.parameters.grad
-        K += J @ J.T
-    return K / outputs
+            J[k, i] = net.parameters.grad
+    return sum((one @ one.T for one in J), K) / outputs
 
 
 def _delta(layer: WeightLayer, dz: Array, layers: list[WeightLayer]) -> Array:

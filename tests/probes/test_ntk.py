@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bpx.engine import convnet, mlp, residual_mlp, sgd
+from bpx.engine import convnet, lstm, mlp, residual_mlp, rnn, sgd, transformer
 from bpx.probes import PROBES, ProbeContext
-from bpx.probes.ntk import MAX_SAMPLES, tangent_kernel
+from bpx.probes.ntk import MAX_PASSES, MAX_SAMPLES, tangent_kernel
 
 
 def by_differences(net, x, step=1e-6):
@@ -45,12 +45,29 @@ def test_the_kernel_is_that_of_differences(net, rng):
     assert probe.values[-2] == pytest.approx(eigenvalues[0] / eigenvalues[-1], rel=1e-3) and probe.values[-1] == 0
 
 
-def test_positions_take_the_way_of_single_samples(rng):
-    net = convnet((8, 8, 1), [6], 3, "tanh", channels=[2], kernel=3, dtype="float64", seed=1).bind(8)
-    x = rng.standard_normal((8, 64))
-    probe = PROBES["ntk"](ProbeContext(net, None, x))
+@pytest.mark.parametrize(
+    "net",
+    [
+        convnet((8, 8, 1), [6], 3, "tanh", channels=[2], kernel=3, dtype="float64", seed=1),
+        rnn((5, 4), [6], 3, "tanh", dtype="float64", seed=1),
+        lstm((5, 4), [6], 3, "tanh", dtype="float64", seed=1),
+        transformer((5, 4), [4], 3, "gelu", heads=2, dtype="float64", seed=1),
+        mlp(4, [5, 6], 3, "prelu", dtype="float64", seed=1),
+    ],
+    ids=["convnet", "rnn", "lstm", "transformer", "prelu"],
+)
+def test_other_parameters_take_the_way_of_single_samples(net, rng):
+    x = rng.standard_normal((8, net.n_in))
+    probe = PROBES["ntk"](ProbeContext(net.bind(8), None, x))
     probe.on_gradient(0)
-    np.testing.assert_allclose(probe.start, by_differences(net, x), rtol=1e-5, atol=1e-7)
+    assert not probe.by_layer
+    np.testing.assert_allclose(probe.start, by_differences(net, net.shaped(x)), rtol=1e-5, atol=1e-7)
+
+
+def test_the_work_of_single_samples_is_bounded(rng):
+    net = mlp(4, [5], 10, "prelu", seed=1).bind(8)
+    probe = PROBES["ntk"](ProbeContext(net, None, rng.standard_normal((300, 4))))
+    assert len(probe.x) == MAX_PASSES // 10
 
 
 def test_the_kernel_is_that_of_jax(rng):
@@ -72,6 +89,11 @@ def test_the_kernel_is_that_of_jax(rng):
     for by_layer in (True, False):
         got = tangent_kernel(net.replica(20 if by_layer else 1), x, by_layer)
         np.testing.assert_allclose(got, expected, rtol=1e-6)
+    eigenvalues = np.linalg.eigvalsh(expected)[::-1]
+    probe = PROBES["ntk"](ProbeContext(net, None, x))
+    probe.on_gradient(0)
+    np.testing.assert_allclose(probe.values[:20], eigenvalues, rtol=1e-6)
+    assert probe.values[20] == pytest.approx(eigenvalues[0] / eigenvalues[-1], rel=1e-6)
 
 
 def test_it_changes_as_the_weights_do_and_less_in_a_wide_network(rng):

@@ -5,7 +5,7 @@ import pytest
 
 from bpx.engine import OPTIMIZERS, mlp, plain_conv, residual_mlp, sgd
 from bpx.probes import PROBES, ProbeContext
-from bpx.probes.sharpness import MAX_PRODUCTS, products
+from bpx.probes.sharpness import MAX_PRODUCTS, largest_eigenvalue, products
 
 
 def measured(net, optimizer, x, y, steps=1):
@@ -50,6 +50,39 @@ def test_lambda_max_is_that_of_the_dense_hessian(model, activation, normalizatio
         "lambda_max": pytest.approx(largest, rel=1e-4), "lr_lambda_max": pytest.approx(0.3 * largest, rel=1e-4),
         "stability_bound": 2.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("lr", [0.1, 1.0, 3.0])
+def test_lambda_max_begun_where_the_last_one_ended_is_that_of_the_dense_hessian(lr, rng):
+    net = mlp(4, [6], 3, "tanh", dtype="float64", seed=3).bind(20)
+    x, y, optimizer = rng.standard_normal((20, 4)), rng.integers(0, 3, 20), sgd(lr).bind(net.parameters)
+    probe = PROBES["sharpness"](ProbeContext(net, optimizer, x, y))
+    for step in range(40):
+        net.cost(x, y)
+        net.backward()
+        if step % 4 == 0:
+            probe.on_gradient(step)
+            assert probe.values[0] == pytest.approx(np.linalg.eigvalsh(dense_hessian(net, x, y))[-1], rel=1e-4)
+        optimizer.propose()
+        optimizer.apply()
+
+
+def test_lanczos_finds_the_largest_of_many_and_where_another_has_become_it(rng):
+    n = 300
+    vectors = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    spectrum = np.r_[9.0, 8.8, rng.uniform(-5, 5, n - 2)]
+    start = rng.standard_normal(n)
+    for swapped in (spectrum, np.r_[8.8, 9.1, spectrum[2:]], np.r_[0.0, 0.0, 7.0, spectrum[3:]], np.zeros(n)):
+        calls = []
+
+        def product(v, swapped=swapped, calls=calls):
+            calls.append(1)
+            return vectors @ (swapped * (vectors.T @ v))
+
+        found, start = largest_eigenvalue(product, start)
+        assert found == pytest.approx(swapped.max(), rel=1e-4)
+    assert len(calls) == 1
+    assert np.isnan(largest_eigenvalue(lambda v: v * np.inf, np.ones(3))[0])
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop"])
