@@ -25,7 +25,7 @@ FOLDER = OUTPUTS / "compare"
 KEYS = ("labels", "out", "format")
 HELP = """
 RUN is a run directory; a trial's, a study's or an experiment's directory, which means all runs in it; the id of a run
-in MLflow; or a search in MLflow, such as "params.activation = 'Tanh' and metrics.`accuracy/test` > 0.9".
+in MLflow; or a search in MLflow, such as "params.activation = 'tanh' and metrics.`accuracy/test` > 0.9".
 Runs that differ in the seed alone are one group: their median and a band are drawn.
 
 labels=A,B      what the groups are called, in their order

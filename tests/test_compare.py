@@ -67,7 +67,7 @@ def test_runs_are_laid_side_by_side(make, capsys):
     assert compare.main([str(first), str(second)]) == 0
     said = capsys.readouterr().out
     table = {words[0]: words[1:] for words in (re.findall(r"[^\s│]+", line) for line in said.splitlines()) if words}
-    assert table["activation"] == ["Tanh", "ReLU"] and table["model.depth"] == ["3", "5"]
+    assert table["activation"] == ["tanh", "relu"] and table["model.depth"] == ["3", "5"]
     assert table["cost/train"] == ["0.5", "0.5"]
     assert not {"seed", "model.width", "tracking.uri", "lr", "grad_norm/layer_01", "system/cpu"} & set(table)
     assert "Gradients of one flow." in said and "Gradients of two flow." in said
@@ -196,7 +196,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_median_and_band(m
     costs = [1.0, 2.0, 6.0]
     runs = [with_seed(make(f"seed{i}"), i, cost) for i, cost in enumerate(costs)] + [make("other", "ReLU")]
     groups = group_runs([from_directory(run) for run in runs])
-    assert [(group.label, len(group.runs)) for group in groups] == [("Tanh", 3), ("ReLU", 1)]
+    assert [(group.label, len(group.runs)) for group in groups] == [("tanh", 3), ("relu", 1)]
     median, spread = groups[0].metrics["cost/train"]
     assert (median, round(spread, 6)) == (2.0, round(float(np.std(costs, ddof=1)), 6))
     assert compare.main([*map(str, runs), "out=compared.pdf", "labels=hyperbolic,rectified"]) == 0
@@ -244,7 +244,7 @@ def test_a_run_whose_directory_is_gone_comes_from_the_store(tmp_path, command):
     assert len(list((tmp_path / "outputs" / "compare").glob("*.png"))) == 1
     tables = [done.stdout.partition("keys that differ")[2].rpartition("figure")[0] for done in (local, stored)]
     assert sorted(tables[0].splitlines()) == sorted(tables[1].splitlines())  # MLflow has the metrics in another order
-    assert "Tanh" in stored.stdout and stored.stdout.count("Gradients ") == 2
+    assert "tanh" in stored.stdout and stored.stdout.count("Gradients ") == 2
     found = command("bpx.compare", "params.seed = '0'", "format=svg", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
     assert len(list((tmp_path / "outputs" / "compare").glob("*.svg"))) == 1

@@ -11,10 +11,10 @@ from typing import TypeVar, final
 
 import numpy as np
 
-from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError, flatten
+from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError
 from bpx.records import Records, Series, read, read_metrics
 from bpx.runs.keys import Use, uses
-from bpx.runs.naming import OUTPUTS
+from bpx.runs.naming import OUTPUTS, parameters
 from bpx.runs.provenance import read_provenance
 from bpx.runs.stored import read_config
 from bpx.system.files import Json
@@ -33,7 +33,7 @@ class StoredRun:
     name : str
         Its folder and directory, or its name in MLflow.
     config : dict
-        The value of every key of the configuration by its full name.
+        The value of every key of the configuration by its full name, of every group its option.
     outcome : str
         How it has ended; "not ended".
     finding : str
@@ -68,7 +68,7 @@ def find_runs(word: str) -> list[StoredRun]:
     ----------
     word : str
         A run directory; a directory of several (a trial's, a study's, an experiment's) or its name in ``outputs``; the
-        id of a run in MLflow; a search in MLflow, such as ``params.activation = 'Tanh'``.
+        id of a run in MLflow; a search in MLflow, such as ``params.activation = 'tanh'``.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def _existing(metrics: dict[str, float]) -> dict[str, float]:
 def _config(directory: Path, name: str) -> Json:
     from omegaconf import OmegaConf
 
-    config = _whole(directory / CONFIG, lambda path: flatten(OmegaConf.create(read_config(path))))
+    config = _whole(directory / CONFIG, lambda path: parameters(OmegaConf.create(read_config(path))))
     if config is None:
         raise UserError(f"{name} holds no run: there is no {CONFIG}")
     if config.get("model.hidden") is None:

@@ -45,7 +45,7 @@ def key_group(key: str) -> str:
 
 def parameters(config: DictConfig) -> Json:
     """Return a run's configuration as its parameters: each group's option as it is typed, not the class it builds."""
-    options = {group: option_of(group, config[group]) for group in _groups() if group in config}
+    options = {group: option_of(group, config[group]) for group in _groups() if OmegaConf.is_dict(config.get(group))}
     return flatten(config) | {group: name for group, name in options.items() if name}
 
 

@@ -61,6 +61,12 @@ def write_provenance(directory: Path) -> Json:
     return kept
 
 
+def begin_provenance(directory: Path) -> dict[str, str]:
+    """Write the ``provenance.json`` of a run that is the parent of others, and return MLflow's tags of it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return source_tags(write_provenance(directory))
+
+
 def read_provenance(directory: Path) -> Json:
     """Return a run's provenance, empty where it has none that can be read."""
     with suppress(OSError, ValueError):

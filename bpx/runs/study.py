@@ -35,6 +35,8 @@ from bpx.engine import Network
 from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Outcome, Records, read, read_metrics
+from bpx.runs.provenance import FILE as PROVENANCE
+from bpx.runs.provenance import begin_provenance
 from bpx.runs.study_data import FILE, Data, StudyResult
 from bpx.tracking import Tracker
 
@@ -227,7 +229,8 @@ class StudyCommand:
         plan = make_plan(compose(*overrides))
         directory = run_directory(Path("outputs") / self.name)
         params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
-        with plan.tracker.begin_study(f"study {self.name}", params, {"bpx.study": self.name}, directory) as tracker:
+        tags = {"bpx.study": self.name, **begin_provenance(directory)}
+        with plan.tracker.begin_study(f"study {self.name}", params, tags, directory) as tracker:
             study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, tracker)
             data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE
             StudyResult(self.name, self.question, "", seeds, quick, study.metrics, data, figure).write(path)
@@ -236,6 +239,7 @@ class StudyCommand:
             tracker.tag("bpx.finding", result.finding)
             tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
             tracker.artifact(figure, "figures")
+            tracker.artifact(directory / PROVENANCE)
             command = [f"experiments.{self.name}", f"seeds={seeds}", *(["--quick"] if quick else []), *overrides]
             tracker.artifact(write_study_report(result, trained_groups(directory), command))
             tracker.artifact(path)

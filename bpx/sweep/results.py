@@ -12,6 +12,7 @@ from bpx.cli.command import terminal
 from bpx.config import Plan
 from bpx.config.plan import EXAMPLE
 from bpx.records import Outcome
+from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import RESULT, RUN, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
@@ -147,7 +148,7 @@ class Results:
             self.tracker.artifact(folder, "figures")
         else:
             folder.rmdir()  # nothing has finished
-        for name in ("trials.csv", "study.json"):
+        for name in ("trials.csv", "study.json", PROVENANCE):
             self.tracker.artifact(self.home / name)
         self.tracker.artifact(write_sweep_report(self.home))
 

@@ -34,7 +34,8 @@ def test_mean_and_spread_stand_on_a_parent_run(called, tmp_path):
     history = client.get_metric_history(parent.info.run_id, "mean/cost/val")
     assert [m.step for m in history] == histories[0][0].tolist()
     assert history[0].value == pytest.approx(statistics.mean(values[0] for _, values in histories))
-    assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"figures", "seeds.csv"}
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"figures", "seeds.csv", "provenance.json"}
+    assert parent.data.tags["mlflow.source.type"] == "LOCAL" and parent.data.tags["mlflow.user"]
     assert (directory / "figures" / "seeds.png").stat().st_size > 10_000
     assert f"cost/val {statistics.mean(costs):.4g} ± {statistics.stdev(costs):.2g}" in done.out
 

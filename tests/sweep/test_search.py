@@ -72,7 +72,8 @@ def test_a_sweep_is_searched_tracked_and_continued(sweep):
     assert parent.data.tags["best.trial"] == best["trial"]
     assert parent.data.tags["best.batch_size"] == best["batch_size"]
     assert "Best trial" in parent.data.tags["mlflow.note.content"]
-    assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"figures", "trials.csv"}
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"figures", "trials.csv", "provenance.json"}
+    assert parent.data.tags["mlflow.source.name"]
     for row in table:  # children draw no figures and log no model
         found = {a.path for a in client.list_artifacts(row["run_id"])}
         assert "figures" not in found and "config" in found
