@@ -4,7 +4,7 @@ const LAYOUT = {
   margin: { l: 65, r: 15, t: 40, b: 100 }, hovermode: "closest", font: { size: 12 },
   legend: { orientation: "h", y: -0.3 }, plot_bgcolor: "#fff",
 };
-const CONFIG = { responsive: true, displaylogo: false };
+const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false };
 const axis = (title, more) => ({ title: { text: title }, gridcolor: "#e8e8e8", zeroline: false, exponentformat: "power", ...more });
 const unique = (list) => [...new Set(list)];
 
