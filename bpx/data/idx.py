@@ -23,6 +23,11 @@ Images = tuple[Array, Array, Array, Array]
 PARTS = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 NPZ_PARTS = ("train-imgs", "train-labels", "test-imgs", "test-labels")  # of KMNIST's makers, an array arr_0 in each
+PACKED = {  # MD5 of train-images-idx3-ubyte.gz as the makers of a set give it
+    "f68b3c2dcbeaaa9fbdd348bbdeb94873": "mnist",
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d": "fashion_mnist",
+    "bdb82020997e1d708af4cf47b453dcf7": "kmnist",
+}
 PIECE = 2**20
 SIDE = 28
 
@@ -113,6 +118,7 @@ def find(folder: Path, name: str, layout: Layout | None = None) -> Images | None
     for place in (folder, *(folder / inner for inner in layout.folders)):
         paths = [_present(place, layout.prefix + stem, d) for stem, d in layout.parts]
         if all(paths):
+            _check_packed(place, name)
             read = [read_idx(p, d) for p, (_, d) in zip(paths, layout.parts, strict=True) if p is not None]
             return check((read[0], read[1], read[2], read[3]), str(place), layout)
         if any(paths):
@@ -128,6 +134,15 @@ def find(folder: Path, name: str, layout: Layout | None = None) -> Images | None
         if candidate.is_file() and not layout.transposed:
             return check(read_npz(candidate), str(candidate), layout)
     return None
+
+
+def _check_packed(place: Path, name: str) -> None:
+    """Raise DataError where the packed images in ``place`` are known to be those of another set than ``name``."""
+    path = place / f"{PARTS[0][0]}-idx3-ubyte.gz"
+    if path.is_file():
+        found = PACKED.get(hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), name)
+        if found != name:
+            raise DataError(f"{place} holds {found}, not {name}")
 
 
 def _npz_parts(name: str) -> list[str]:

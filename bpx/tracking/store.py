@@ -50,23 +50,26 @@ def check_address(uri: str) -> None:
 
 
 def moved(uri: str, artifacts: str) -> list[str]:
-    """Return a note where an experiment's artifacts go to a folder that is not beside its SQLite store any more."""
+    """Return a note where an experiment's artifacts go to a folder that is not beside its store any more.
+
+    The store is a SQLite file, or a folder.
+    """
     folder = Path(artifacts.removeprefix("file://"))
-    if not uri.startswith(FILE) or not folder.is_absolute() or folder.parent.is_dir():
+    if not (uri.startswith(FILE) or _is_folder(uri)) or not folder.is_absolute() or folder.parent.is_dir():
         return []
-    here = _file(uri).parent / "mlruns"
+    store = _file(uri) if uri.startswith(FILE) else Path(uri.removeprefix("file:").removeprefix("//")).absolute()
+    here = store if _is_folder(uri) else store.parent / "mlruns"
     if folder.parent == here:
         return []
     return [
-        f"{_file(uri).name} was moved: the artifacts of this experiment go to {folder}; "
+        f"{store.name} was moved: the artifacts of this experiment go to {folder}; "
         f"another tracking.experiment has them in {here}"
     ]
 
 
 def check(uri: str) -> None:
     """Raise TrackingError where a store is invalid or cannot be written; MLflow itself would retry for minutes."""
-    folder = uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))
-    if folder and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+    if _is_folder(uri) and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
         raise TrackingError(f"tracking.uri {masked(uri)} is neither a database nor a server: {ALLOWED}")
     if not uri.startswith(FILE):
         _check_database(uri)
@@ -196,6 +199,10 @@ def _is_full(error: BaseException) -> bool:
         return True
     cause = error.__cause__ or error.__context__
     return cause is not None and _is_full(cause)
+
+
+def _is_folder(uri: str) -> bool:
+    return uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))
 
 
 def _file(uri: str) -> Path:

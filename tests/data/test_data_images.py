@@ -1,6 +1,7 @@
 """MNIST from every place it can come from, damaged and missing, and what happens without it."""
 
 import gzip
+import hashlib
 import http.server
 import io
 import json
@@ -147,6 +148,16 @@ def test_a_whole_file_of_another_set_is_not_called_damaged(rng, tmp_path):
     with pytest.raises(DataError, match="holds another data set than mnist: its SHA-256") as error:
         load(rng, path=str(tmp_path))
     assert "damaged" not in str(error.value)
+
+
+def test_packed_files_of_another_set_are_known_by_their_checksum(rng, tmp_path, monkeypatch):
+    """Fashion-MNIST and KMNIST have files of the same names, counts and sizes."""
+    folder = write_idx(tmp_path / "kmnist", small(rng))
+    packed = (folder / "train-images-idx3-ubyte.gz").read_bytes()
+    monkeypatch.setitem(idx.PACKED, hashlib.md5(packed).hexdigest(), "kmnist")
+    assert SOURCES["kmnist"](path=str(folder)).load(rng, F32).n_in == 784
+    with pytest.raises(DataError, match=r"kmnist holds kmnist, not fashion_mnist"):
+        SOURCES["fashion_mnist"](path=str(folder)).load(rng, F32)
 
 
 def test_kmnist(rng, tmp_path):

@@ -364,6 +364,10 @@ def test_a_store_that_was_moved_is_said(tmp_path):
     assert store.moved(uri, str(here / "mlruns" / "1")) == []
     (said,) = store.moved(uri, str(there / "1"))
     assert said.startswith("mlflow.db was moved") and str(there / "1") in said and str(here / "mlruns") in said
+    for folder in (here / "mlruns", f"file:{here / 'mlruns'}", f"file://{here / 'mlruns'}"):
+        (said,) = store.moved(str(folder), str(there / "1"))
+        assert said.startswith("mlruns was moved") and said.endswith(f"has them in {here / 'mlruns'}")
+        assert store.moved(str(folder), str(here / "mlruns" / "1")) == []
     there.mkdir(parents=True)
     assert store.moved(uri, str(there / "1")) == store.moved("http://h", str(tmp_path / "no" / "1")) == []
 
