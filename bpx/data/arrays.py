@@ -21,7 +21,7 @@ TESTS = {
 class Arrays:
     """The arrays that a file gives: x and y, and where it has them those of the test part.
 
-    ``key`` and ``key_test`` are the names of y and y_test.
+    ``key`` and ``key_test`` are the names of y and y_test, ``unused`` those of the other arrays.
     """
 
     x: Array
@@ -30,6 +30,7 @@ class Arrays:
     x_test: Array | None
     y_test: Array | None
     key_test: str = ""
+    unused: tuple[str, ...] = ()
 
 
 def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
@@ -44,9 +45,10 @@ def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
         x_test = y_test = None
     wanted = [key for key in (x, y, x_test, y_test) if key is not None]
     arrays = npz.read(path, tuple(wanted))
+    unused = tuple(key for key in held if key not in wanted)
     if x_test is None or y_test is None:
-        return Arrays(arrays[x], arrays[y], y, None, None)
-    return Arrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test], y_test)
+        return Arrays(arrays[x], arrays[y], y, None, None, unused=unused)
+    return Arrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test], y_test, unused)
 
 
 def _key(path: Path, held: tuple[str, ...], given: str | None, known: tuple[str, ...], setting: str) -> str:

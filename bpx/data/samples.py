@@ -75,11 +75,12 @@ class Samples:
 def from_npz(path: Path, x_key: str | None, y_key: str | None) -> Samples:
     """Return the samples of an npz file, its own test part after them; raises DataError."""
     found = arrays.read(path, x_key, y_key)
+    notes = (f"not used: {', '.join(found.unused)}",) if found.unused else ()
     train = _samples(path, found.x, found.y, found.key)
     if found.x_test is None or found.y_test is None:
-        return train
+        return replace(train, notes=notes)
     test = _samples(path, found.x_test, found.y_test, found.key_test)
-    return replace(joined(train, test, path), notes=("the test part is the file's own",))
+    return replace(joined(train, test, path), notes=("the test part is the file's own", *notes))
 
 
 def from_text(

@@ -516,6 +516,25 @@ def test_spellings_of_the_arrays(save, x, y):
     assert load(save(**{x: np.arange(40.0).reshape(20, 2), y: np.arange(20) % 2})).n_classes == 2
 
 
+@pytest.mark.parametrize(
+    ("size", "said"), [(30, "test_size must be below the 30 samples, got 30"), (0.2, "at least 2 samples are needed")]
+)
+def test_more_samples_to_test_on_than_there_are(write, size, said):
+    text = lines("a,y", lambda i: f"{i},{i}.5", n=30 if size == 30 else 1)
+    with pytest.raises(DataError, match=said):
+        load(write(text), test_size=size)
+
+
+def test_arrays_that_are_not_used_are_said(save):
+    """MedMNIST's files have a part for validation, and labels (n, 1)."""
+    x, y = np.ones((20, 8, 8), np.uint8) * np.arange(20, dtype=np.uint8)[:, None, None], np.arange(20)[:, None] % 2
+    parts = {f"{part}_{what}": a for part in ("train", "val", "test") for what, a in (("images", x), ("labels", y))}
+    data = load(save(**parts))
+    assert data.notes == ("the test part is the file's own", "not used: val_images, val_labels")
+    assert "20 rows to train on and 20 to test on, images of shape 8 x 8, label train_labels (2 classes" in data.summary
+    assert "not used: x_test" in load(save(x=np.arange(40).reshape(20, 2), y=y, x_test=np.ones((3, 2)))).notes
+
+
 def test_arrays_by_their_keys(save):
     path = save(
         inputs=np.arange(40.0).reshape(20, 2), kind=np.arange(20) % 2, y=np.arange(20) % 4, data=np.ones((20, 3))
