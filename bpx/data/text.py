@@ -87,6 +87,7 @@ def read(path: Path) -> Text:
         text, separator, separated_by = spaced, "\t", SPACES
     separator = separator or max(SEPARATORS, key=lambda s: max(_widths(path, text, s), default=0))
     if max(_widths(path, text, separator), default=0) < 2:
+        _check_spaces(path, text)
         found = "has one column" if text.strip() else "is empty"
         allowed = "separated by , ; tab | or spaces"
         raise DataError(f"{path} {found}: it needs a header, a feature and a label column, {allowed}")
@@ -96,7 +97,7 @@ def read(path: Path) -> Text:
         if len(first) < SAMPLE:
             first.append([cell.strip() for cell in cells])
         if len(cells) != len(first[0]):
-            raise DataError(f"{path}, line {line}: {len(cells)} cells, the first line has {len(first[0])}")
+            raise DataError(_different(path, line, len(cells), len(first[0])))
         lines.append(line)
     return Text(
         path, text, separator, separated_by or SEPARATORS[separator], encoding, np.array(lines, np.int64), first
@@ -164,6 +165,20 @@ def _spaced(path: Path, text: str, separator: str | None) -> str | None:
     if separator == "\t" and not all(_several_numbers(line) for line in sample):
         return None
     return "\n".join("\t".join(CELL.findall(line)) for line in lines)
+
+
+def _check_spaces(path: Path, text: str) -> None:
+    """Raise DataError where spaces may separate the cells, but not into equally many."""
+    first = 0
+    for line, record in enumerate(LINE_END.split(text), 1):
+        n = len(CELL.findall(record))
+        if first > 1 and n > 1 and n != first:
+            raise DataError(f"{_different(path, line, n, first)} (between spaces)")
+        first = first or n
+
+
+def _different(path: Path, line: int, n: int, first: int) -> str:
+    return f"{path}, line {line}: {n} cell{'s' * (n != 1)}, the first line has {first}"
 
 
 def _several_numbers(line: str) -> bool:

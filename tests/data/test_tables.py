@@ -237,7 +237,8 @@ def test_a_header_and_tabs_beside_spaces(write, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1 2 x\n3 4\n", "has one column"),
+        ("1 2 x\n3 4\n", r"line 2: 2 cells, the first line has 3 \(between spaces\)"),
+        ('"a" "label"\n"1" 2 x\n"2" 4 y\n', r"line 2: 3 cells, the first line has 2 \(between spaces\)"),
         ("a b label\n" + "1 2 x\n" * 60 + "\n3 4\n", "line 63: 2 cells, the first line has 3"),
         ('a b label\n1 2 "x\n', "has one column"),
     ],
