@@ -16,6 +16,29 @@ from bpx.torch.trees import Place
 
 
 @final
+@dataclass(frozen=True)
+class Arrival:
+    """What came back to one tensor that a module gave.
+
+    Attributes
+    ----------
+    norm : Tensor
+        |dJ/dy|.
+    size : int
+        How many numbers dJ/dy has.
+    over_samples : Tensor or None
+        The norm of the sum of dJ/dy over the samples, where it was asked for.
+    gradient : Tensor or None
+        dJ/dy itself, where it is kept.
+    """
+
+    norm: Tensor
+    size: int
+    over_samples: Tensor = None
+    gradient: Tensor = None
+
+
+@final
 @dataclass(eq=False)
 class Call:
     """One execution of a module in a pass.
@@ -35,14 +58,8 @@ class Call:
     found : dict of str to Tensor
         Of a weight layer or an activation: the ``moments`` of y; of an activation also ``saturation``, and for units
         ``zeros``, the share of zeros in y, and ``moves``, where phi'(x) is not zero.
-    gradients : list of Tensor
-        dJ/dy of a Linear, where the capture keeps it.
-    norms : list of Tensor
-        The norms of dJ/dy, one for each tensor that came out and through which a gradient came back.
-    sums : list of Tensor
-        Of a weight layer, where the capture looks at the samples: the norms of the sums of dJ/dy over them.
-    size : int
-        How many numbers these have.
+    arrivals : dict of int to Arrival
+        What came back, by the place of the tensor among those that came out.
     residual : bool
         Whether y = x + (what the last module inside gave).
     value : Tensor
@@ -58,20 +75,38 @@ class Call:
     x_at: Place = (0, 0, 0)
     y_at: Place = (0, 0, 0)
     found: dict[str, Tensor] = field(default_factory=dict)
-    gradients: list[Tensor] = field(default_factory=list)
-    norms: list[Tensor] = field(default_factory=list)
-    sums: list[Tensor] = field(default_factory=list)
-    size: int = 0
+    arrivals: dict[int, Arrival] = field(default_factory=dict)
     graph: bool = False
     residual: bool = False
     value: Tensor = None
 
     @property
+    def norms(self) -> list[Tensor]:
+        """The norms of dJ/dy, one for each tensor that a gradient came back to."""
+        return [arrival.norm for arrival in self.arrivals.values()]
+
+    @property
+    def sums(self) -> list[Tensor]:
+        """The norms of the sums of dJ/dy over the samples, where they were asked for."""
+        return [a.over_samples for a in self.arrivals.values() if a.over_samples is not None]
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The dJ/dy that are kept."""
+        return [a.gradient for a in self.arrivals.values() if a.gradient is not None]
+
+    @property
+    def size(self) -> int:
+        """How many numbers the dJ/dy have."""
+        return sum(arrival.size for arrival in self.arrivals.values())
+
+    @property
     def gradient_norm(self) -> Tensor | None:
         """|dJ/dy|, a float64 scalar; None where no gradient came back."""
-        if len(self.norms) < 2:
-            return self.norms[0] if self.norms else None
-        return torch.linalg.vector_norm(torch.stack(self.norms))
+        norms = self.norms
+        if len(norms) < 2:
+            return norms[0] if norms else None
+        return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def sample_axis(module: nn.Module, t: Tensor, n: int | None) -> int | None:

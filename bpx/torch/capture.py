@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from bpx.torch.calls import Call, adds_up, in_place, sample_axis, slopes
+from bpx.torch.calls import Arrival, Call, adds_up, in_place, sample_axis, slopes
 from bpx.torch.modules import hooked
 from bpx.torch.reductions import moments, norm, share
 from bpx.torch.trees import floating, has_memory, place, tensors, with_graph
@@ -165,9 +165,9 @@ class Capture:
         if module is self.model:
             places = {place(t) for t in tensors(output)}
             self.outputs |= {id(c) for c in self.layers if c.y_at in places}
-        for t in found:
+        for index, t in enumerate(found):
             if t.requires_grad:
-                t.register_hook(self._gradients_of(call))
+                t.register_hook(self._gradients_of(call, index))
         return changed
 
     def _zeros(self, call: Call, y: Tensor) -> None:
@@ -181,15 +181,17 @@ class Capture:
         if self.units:
             call.found |= {"zeros": zeros} | ({"moves": y != 0} if relu else {})
 
-    def _gradients_of(self, call: Call) -> Callable[[Tensor], None]:
+    def _gradients_of(self, call: Call, index: int) -> Callable[[Tensor], None]:
         def arrived(gradient: Tensor) -> None:
-            call.norms.append(norm(gradient))
-            call.size += gradient.numel()
+            before = call.arrivals.get(index)
+            if before is not None and before.gradient is not None:  # of an earlier backward through the same graph
+                gradient = gradient + before.gradient
+            over_samples, kept = None, self.latest and call.role == "weights"
             if call.role == "weights" and (self.units or self.blocks):
-                if isinstance(call.module, nn.Linear):
-                    call.gradients.append(gradient)
+                kept |= isinstance(call.module, nn.Linear)
                 if (axis := sample_axis(call.module, gradient, self.n)) is not None:
-                    call.sums.append(norm(gradient.sum(axis)))
+                    over_samples = norm(gradient.sum(axis))
+            call.arrivals[index] = Arrival(norm(gradient), gradient.numel(), over_samples, gradient if kept else None)
             self._recording = False
 
         return arrived
@@ -201,10 +203,10 @@ class Capture:
             raise ValueError(f"{calls[0].name} runs {len(calls)} times under checkpoint(use_reentrant=True): "
                              "use_reentrant=False is expected")  # fmt: skip
         for call in calls:
-            for t in tensors(output):
-                if t.is_floating_point() and t.requires_grad:
+            for index, t in enumerate(floating(output)):
+                if t.requires_grad:
                     call.graph = True
-                    t.register_hook(self._gradients_of(call))
+                    t.register_hook(self._gradients_of(call, index))
 
     def _overwritten(self) -> str:
         for call in self.calls:
@@ -212,4 +214,6 @@ class Capture:
                 needed = call.role == "activation" if side == "output" else call.role != "block"
                 if needed and t is not None and t._version != at[2] + (side == "input" and in_place(call)):
                     return f"{call.name}: its {side} is overwritten in place, and backward needs it"
-        return "a tensor that backward needs is overwritten in place"
+        lost = [call.name for call in self.layers if not call.norms]
+        where = f"behind {lost[-1]}" if lost else f"in {type(self.model).__name__}"
+        return f"{where} a tensor is overwritten in place, and backward needs it"

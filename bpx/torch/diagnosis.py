@@ -78,6 +78,8 @@ def diagnose(
     """
     from bpx.figures import layer_profile
 
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     given = batch(x, y, loss, reduction, closure, n)
     with preserved(model):  # reading a parametrized weight may change buffers
@@ -140,7 +142,7 @@ def _judged(
         causes = find_causes(s)
     finding = replace(
         measured_finding(observation, prediction, causes),
-        weights_gain=geometric_mean([h.gain for h in s.layers[1:]]) if unhealthy else None,
+        weights_gain=geometric_mean([h.gain for h in s.inner]) if unhealthy else None,
         needed_gain=_needed(s) if unhealthy else None,
         remedies=find_remedies(s, causes.parts) if unhealthy and not empty else (),
     )
@@ -180,7 +182,7 @@ def _blamed(part: str, f: Finding, s: TrialContext, activations: list[Activation
 
 
 def _needed(s: TrialContext) -> float | None:
-    needs = [h.need for h in s.layers[1:]]
+    needs = [h.need for h in s.inner]
     return geometric_mean([need for need in needs if need is not None]) if None not in needs else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,8 +14,8 @@ from bpx.torch.watching import watch
 class BpxCallback(Callback):  # type: ignore[misc]
     """Watch the module that is fitted, on the Trainer's first optimizer; metrics that it logs come along.
 
-    ``settings`` are those of ``bpx.torch.watch``; ``steps_per_epoch`` is the Trainer's. ``watched`` is the watch, with
-    its ``directory``, ``finding`` and ``nonfinite``.
+    ``settings`` are those of ``bpx.torch.watch``; ``steps_per_epoch``, ``accumulate`` and ``scaler`` are the Trainer's.
+    ``watched`` is the watch, with its ``directory``, ``finding`` and ``nonfinite``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -23,23 +24,31 @@ class BpxCallback(Callback):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the record."""
-        steps = int(trainer.num_training_batches) // int(trainer.accumulate_grad_batches)
-        settings = {"steps_per_epoch": max(1, steps)} | self.settings
-        self.watched = watch(pl_module, trainer.optimizers[0], **settings).__enter__()
+        batches = int(trainer.accumulate_grad_batches)
+        settings = {
+            "steps_per_epoch": max(1, math.ceil(trainer.num_training_batches / batches)),
+            "accumulate": batches,
+            "scaler": getattr(trainer.precision_plugin, "scaler", None),
+        }
+        self.watched = watch(pl_module, trainer.optimizers[0], **(settings | self.settings)).__enter__()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Begin a step: ``training_step`` may call parts of the module."""
         if self.watched is not None:
             self.watched.begin(batch)
 
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
+        """Keep the loss, which the Trainer has divided by the number of accumulated batches, and scaled."""
+        if self.watched is not None:
+            scale = 1.0 if self.watched.scaler is None else float(self.watched.scaler.get_scale())
+            self.watched.log({"cost/train": float(loss) * self.watched.accumulate / scale})
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss and what the module has logged, for the next step that is measured."""
+        """Keep what the module has logged, for the next step that is measured."""
         if self.watched is not None:
-            loss = outputs["loss"] if isinstance(outputs, dict) and "loss" in outputs else None
-            known = {} if loss is None else {"cost/train": float(loss)}
-            self.watched.log(known | {key: float(value) for key, value in trainer.callback_metrics.items()})
+            self.watched.log({key: float(value) for key, value in trainer.callback_metrics.items()})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record."""

@@ -31,7 +31,8 @@ class PassMeasurement:
     """What a pass of ``n`` samples shows of the weight layers in ``capture``, whose backward is done.
 
     ``reduction`` tells how the loss combines the samples: the gradients are multiplied by n where it is ``mean``, so
-    that delta is that of a sample, and divided by ``scale``, the loss scale of mixed precision. ``arrived`` are the
+    that delta is that of a sample, by ``accumulate``, the number of batches that the loss is divided by, and divided
+    by ``scale``, the loss scale of mixed precision. ``arrived`` are the
     norms of the parameters' gradients as they arrived, by id, where ``.grad`` may have been clipped and unscaled since.
     Layers that no gradient came back to are left out.
     """
@@ -43,11 +44,12 @@ class PassMeasurement:
         reduction: str = "mean",
         scale: float = 1.0,
         arrived: dict[int, Tensor] | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.capture, self.n, self.scale, self.arrived = capture, n, scale, arrived or {}
         self.layers = capture.reached
         self.hidden = [self.layers.index(call) for call in capture.hidden]
-        self.factor = (n if reduction == "mean" else 1.0) / scale
+        self.factor = (n if reduction == "mean" else 1.0) * accumulate / scale
         self._activations = [capture.activation(call) for call in self.layers]
         self.dtype = str(self.layers[0].y.dtype).removeprefix("torch.") if self.layers else "float32"
         self.names = tuple(f"layer_{i:02d}" for i in range(1, len(self.layers) + 1))

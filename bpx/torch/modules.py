@@ -31,6 +31,7 @@ FUNCTIONS = (  # elementwise
     *(nn.Softsign, nn.Hardtanh, nn.ReLU6, nn.PReLU, nn.RReLU, nn.CELU, nn.Mish, nn.Hardswish, nn.Hardsigmoid),
     *(nn.Threshold, nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink),
 )
+FORWARDS = {kind.forward for kind in FUNCTIONS}  # a subclass with a forward of its own is another module
 GRID = (-12.0, 12.0, 4801)  # where the largest slope of an activation that bpx does not know is looked for
 
 
@@ -44,9 +45,11 @@ def role(module: nn.Module) -> str:
         return "weights"
     if isinstance(module, Positions):  # it adds its parameter to the signal
         return "block"
-    for name, kinds in (("norm", NORMS), ("dropout", DROPOUTS), ("activation", FUNCTIONS)):
+    for name, kinds in (("norm", NORMS), ("dropout", DROPOUTS)):
         if isinstance(module, kinds):
             return name
+    if type(module).forward in FORWARDS:
+        return "activation"
     own = any(p.dim() > 1 for p in module.parameters(recurse=False))
     inside = any(p.dim() > 0 for child in module.children() for p in child.parameters())
     return "weights" if own and not inside else "block"
@@ -129,7 +132,10 @@ def slope(module: nn.Module, z: Tensor) -> Tensor:
     with torch.enable_grad(), own:
         leaf = z.detach().clone().requires_grad_()
         given = leaf.clone() if getattr(module, "inplace", False) else leaf  # which may not be changed in place
-        y = type(module).forward(module, given)
+        if isinstance(module, nn.RReLU):  # its mean slope: it draws one for each entry
+            y = nn.functional.leaky_relu(leaf, (module.lower + module.upper) / 2)
+        else:
+            y = type(module).forward(module, given)
         (found,) = torch.autograd.grad(y.sum(), leaf)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from bpx.torch.capture import Capture
 from bpx.torch.measure import REDUCTIONS, PassMeasurement
-from bpx.torch.preserved import preserved
+from bpx.torch.preserved import kept_gradients, preserved
 from bpx.torch.trees import tensors
 
 
@@ -42,23 +43,25 @@ class Batch:
     closure: Callable[..., Tensor] | None
     n: int
 
-    def cost(self, model: nn.Module) -> Tensor:
-        """Return the loss; raises ValueError where it is no scalar with a graph."""
+    def cost(self, model: nn.Module) -> object:
+        """Return what the loss, or the closure, gives."""
         if self.closure is not None:
-            cost = self.closure(model, self.x) if self.y is None else self.closure(model, self.x, self.y)
+            return self.closure(model, self.x) if self.y is None else self.closure(model, self.x, self.y)
+        if isinstance(self.x, dict) or hasattr(self.x, "items"):
+            output = model(**self.x)
         else:
-            if isinstance(self.x, dict) or hasattr(self.x, "items"):
-                output = model(**self.x)
-            else:
-                output = model(*self.x) if isinstance(self.x, (tuple, list)) else model(self.x)
-            cost = self.loss(output, self.y)
-        name = type(model).__name__
-        if not isinstance(cost, torch.Tensor) or cost.numel() != 1:
-            got = f"shape {tuple(cost.shape)}" if isinstance(cost, torch.Tensor) else type(cost).__name__
-            raise ValueError(f"the loss of {name}: expected a scalar tensor, got {got}")
-        if not cost.requires_grad:
-            raise ValueError(f"the loss of {name}: expected a tensor with a graph, got one that is detached")
-        return cost.reshape(())
+            output = model(*self.x) if isinstance(self.x, (tuple, list)) else model(self.x)
+        return self.loss(output, self.y)
+
+
+def scalar(cost: object, name: str) -> Tensor:
+    """Return the loss of the model ``name`` as a scalar; raises ValueError where it is none with a graph."""
+    if not isinstance(cost, torch.Tensor) or cost.numel() != 1:
+        got = f"shape {tuple(cost.shape)}" if isinstance(cost, torch.Tensor) else type(cost).__name__
+        raise ValueError(f"the loss of {name}: expected a scalar tensor, got {got}")
+    if not cost.requires_grad:
+        raise ValueError(f"the loss of {name}: expected a tensor with a graph, got one that is detached")
+    return cost.reshape(())
 
 
 def batch(
@@ -94,20 +97,24 @@ def measured_pass(model: nn.Module, given: Batch, *, blocks: bool = True) -> Ite
         cost = given.cost(model)
         if not capture.layers:
             raise ValueError(f"{type(model).__name__}: expected a model with weight layers that run, got none")
-        capture.backward(cost)
+        loss = scalar(cost, type(model).__name__)
+        with kept_gradients(loss, model):
+            capture.backward(loss)
         capture.remove()
         yield PassMeasurement(capture, given.n, given.reduction)
 
 
 def eager(model: nn.Module) -> AbstractContextManager[None]:
-    """Return a context in which compiled modules run as they were written, so that hooks see them.
+    """Return a context in which what is compiled runs as it was written, so that hooks see it.
 
     Raises ValueError, naming the module, where this version of PyTorch (before 2.6) has no such context.
     """
     compiled = [name for name, module in model.named_modules() if is_compiled(module)]
-    if not compiled:
+    if not compiled and "torch._dynamo" not in sys.modules:  # else a closure may be compiled
         return nullcontext()
     if not hasattr(torch.compiler, "set_stance"):
+        if not compiled:
+            return nullcontext()
         raise ValueError(f"{compiled[0] or type(model).__name__} is compiled: expected torch 2.6 or the module itself")
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -26,6 +26,33 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
                 held[name] = buffer
                 if buffer is not None and not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+@contextmanager
+def kept_gradients(cost: Tensor, model: nn.Module) -> Iterator[None]:
+    """Put back the ``.grad`` of what ``cost`` depends on beside ``model``: inputs, other modules of a closure."""
+    own = {id(p) for p in model.parameters()}
+    held = [(t, t.grad) for t in _leaves(cost) if id(t) not in own]
+    for t, _ in held:
+        t.grad = None
+    try:
+        yield
+    finally:
+        for t, grad in held:
+            t.grad = grad
+
+
+def _leaves(cost: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors at the ends of a graph that get a ``.grad``."""
+    nodes, seen = [cost.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            yield leaf
+        nodes += [following for following, _ in node.next_functions]
 
 
 @contextmanager

@@ -54,6 +54,11 @@ class TrialContext:
     n_hidden: int
     work: float
 
+    @property
+    def inner(self) -> list[Hidden]:
+        """The layers but the first, whose weights no gradient between hidden layers passes; the only one if it is."""
+        return self.layers[1:] or self.layers
+
 
 def trial_context(measured: PassMeasurement, given: Batch, slope: float, *, known: bool) -> TrialContext:
     """Return what the changes need to know; ``known`` tells whether theory knows the model as a chain."""

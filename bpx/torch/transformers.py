@@ -13,9 +13,9 @@ from bpx.torch.watching import watch
 class BpxCallback(TrainerCallback):  # type: ignore[misc]
     """Watch the model that is trained; the numbers that the Trainer logs come along.
 
-    ``settings`` are those of ``bpx.torch.watch``; ``steps_per_epoch`` is the Trainer's. ``watched`` is the watch, with
-    its ``directory``, ``finding`` and ``nonfinite``. The Trainer tells a callback of no exception: where one is raised,
-    ``close`` writes the record.
+    ``settings`` are those of ``bpx.torch.watch``; ``steps_per_epoch``, ``accumulate`` and ``scaler`` are the Trainer's.
+    ``watched`` is the watch, with its ``directory``, ``finding`` and ``nonfinite``.
+    The Trainer tells a callback of no exception: where one is raised, ``close`` writes the record.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -24,10 +24,14 @@ class BpxCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Open the record."""
-        optimizer = more["optimizer"]
-        optimizer = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
-        steps = max(1, round(state.max_steps / max(state.num_train_epochs, 1)))
-        self.watched = watch(more["model"], optimizer, **({"steps_per_epoch": steps} | self.settings)).__enter__()
+        wrapped = more["optimizer"]  # by accelerate
+        settings = {
+            "steps_per_epoch": max(1, round(state.max_steps / max(state.num_train_epochs, 1))),
+            "accumulate": int(args.gradient_accumulation_steps),
+            "scaler": getattr(wrapped, "scaler", None),
+        }
+        optimizer = getattr(wrapped, "optimizer", wrapped)
+        self.watched = watch(more["model"], optimizer, **(settings | self.settings)).__enter__()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
         """Keep what the Trainer logs, for the next step that is measured."""

@@ -53,6 +53,7 @@ class WatchRecord:
         self.directory = directory or OUTPUTS / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self.finding: Finding | None = None
         self.metrics: dict[str, float] = {}
+        self._costs: list[float] = []
         self._state: TrainingState | None = None
         self._about: dict[str, Any] = {}
 
@@ -64,6 +65,12 @@ class WatchRecord:
         self._writer = RecordWriter(self.directory / "gradient_flow.parquet")
         self.tracker.connect()
         self.tracker.start(self.name, _flat(self.config), {}, None, self.directory)
+
+    def take(self, metrics: dict[str, float]) -> None:
+        """Keep metrics for the next step that is measured: the mean of ``cost/train``, the last of others."""
+        if "cost/train" in metrics:
+            self._costs.append(metrics["cost/train"])
+        self.metrics |= metrics
 
     def judge(self, measured: PassMeasurement, step: int, epoch: float, rate: float) -> None:
         """Keep the finding of the first measured step, with its gains and theory."""
@@ -82,7 +89,10 @@ class WatchRecord:
 
     def keep(self, readings: list[Reading], step: int, epoch: float, rate: float) -> None:
         """Write what was measured of a step, and the metrics kept for it."""
-        metrics, self.metrics = self.metrics | {"lr": rate}, {}
+        metrics = self.metrics | {"lr": rate}
+        if self._costs:
+            metrics["cost/train"] = math.fsum(self._costs) / len(self._costs)
+        self.metrics, self._costs = {}, []
         for reading in readings:
             self._writer.append(step, epoch, reading.keys, reading.values)
         scales = readings[0]

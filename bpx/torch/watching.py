@@ -52,6 +52,9 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         Where metrics go beside the directory; ``auto``: the run of MLflow that is active in this process, if any.
     reduction : "mean" or "sum"
         How the loss combines the samples.
+    accumulate : int
+        How many batches a step's gradients add up, where the loop divides the loss by it: delta is multiplied by it.
+        The last one is measured.
     scaler : GradScaler, optional
         Of mixed precision: delta is divided by its scale.
     directory : path, optional
@@ -81,6 +84,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         probes: str = "standard",
         tracking: str | Tracker = "auto",
         reduction: str = "mean",
+        accumulate: int = 1,
         scaler: torch.amp.GradScaler | None = None,
         directory: str | Path | None = None,
         config: dict[str, object] | None = None,
@@ -91,11 +95,16 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         for key, value, names in (("probes", probes, PROBES), ("reduction", reduction, REDUCTIONS)):
             if value not in names:
                 raise ValueError(f"{key}: expected {' or '.join(names)}, got {value!r}")
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        if accumulate < 1:
+            raise ValueError(f"accumulate: expected at least 1, got {accumulate}")
         for name, module, _ in hooked(model):
             if is_compiled(module):
                 raise ValueError(f"{name} is compiled: expected the module before torch.compile")
         self.model, self.optimizer, self.steps_per_epoch = model, optimizer, steps_per_epoch
         self.standard, self.reduction, self.scaler = probes == "standard", reduction, scaler
+        self.accumulate = accumulate
         self._due = parse_schedule(every, ReportSchedule(steps_per_epoch or 1, 1))
         known = {"model": type(model).__name__, "optimizer": _optimizer(optimizer)} | (config or {})
         known |= {"watch": {"every": every, "probes": probes}}
@@ -140,8 +149,11 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self._record.close(outcome, self.nonfinite)
 
     def log(self, metrics: dict[str, float]) -> None:
-        """Keep metrics of the user's own with the next step that is measured: ``cost/train``, ``accuracy/val``."""
-        self._record.metrics |= metrics
+        """Keep metrics of the user's own with the next step that is measured: ``accuracy/val``, ``cost/train``.
+
+        Of ``cost/train`` the mean since the last measured step is kept, of others the last value.
+        """
+        self._record.take(metrics)
 
     def begin(self, batch: object) -> None:
         """Say that a step on ``batch`` begins: for loops that call parts of the model, and not the model itself.
@@ -185,7 +197,9 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
             return
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         arrivals = self._arrivals
-        measured = PassMeasurement(self._capture, self._n, self.reduction, scale, arrivals.norms if arrivals else None)
+        measured = PassMeasurement(
+            self._capture, self._n, self.reduction, scale, arrivals.norms if arrivals else None, self.accumulate
+        )
         if self.finding is None:
             self._record.judge(measured, self.step, self._epoch, self._rate)
         clip = arrivals.clip_coefficient(self.model, scale) if arrivals and self.standard else math.nan

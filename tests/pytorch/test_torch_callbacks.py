@@ -49,7 +49,7 @@ def test_lightning(tmp_path, whole):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    def fit(callbacks):
+    def fit(callbacks, **settings):
         module = Module()
         loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*data()), batch_size=16)
         quiet = {
@@ -58,7 +58,8 @@ def test_lightning(tmp_path, whole):
             "enable_progress_bar": False,
             "enable_model_summary": False,
         }
-        trainer = lightning.Trainer(max_epochs=3, accelerator="cpu", callbacks=callbacks, **quiet)
+        settings = {"max_epochs": 3} | settings | quiet
+        trainer = lightning.Trainer(accelerator="cpu", callbacks=callbacks, **settings)
         trainer.fit(module, loader, loader)
         return [p.detach().numpy().tobytes() for p in module.parameters()]
 
@@ -73,6 +74,18 @@ def test_lightning(tmp_path, whole):
     )
     assert {"cost/train", "accuracy/val"} <= set(read_metrics(tmp_path / "run" / "metrics.jsonl"))
     assert json.loads((tmp_path / "run" / "result.json").read_text())["outcome"] == "finished"
+    fit(
+        [BpxCallback(every=1, tracking="none", directory=tmp_path / "parts")],
+        max_epochs=1, accumulate_grad_batches=4, limit_val_batches=0,
+    )  # fmt: skip
+    x, y = data()
+    with torch.no_grad():  # the loss of the epoch's four batches, and delta of the last one
+        z = layers()(x)
+    delta = (z[48:].softmax(1) - F.one_hot(y[48:], 2)).square().sum(1).mean().sqrt()
+    ((_, costs),) = [read_metrics(tmp_path / "parts" / "metrics.jsonl")["cost/train"]]
+    assert costs.tolist() == pytest.approx([float(F.cross_entropy(z, y))], rel=1e-6)
+    found = read(tmp_path / "parts" / "gradient_flow.parquet").grid("delta_l2")[2]
+    assert found[-1].tolist() == pytest.approx([float(delta)], rel=1e-5)
 
 
 def test_the_hugging_face_trainer(tmp_path):
@@ -104,3 +117,10 @@ def test_the_hugging_face_trainer(tmp_path):
     assert (records.select(quantity="update_ratio").value > 0).all()
     metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert {"cost/train", "grad_norm/layer_01"} <= set(metrics) and callback.watched.closed
+    arguments.gradient_accumulation_steps, arguments.num_train_epochs = 2, 1
+    callback = BpxCallback(every=1, tracking="none", directory=tmp_path / "parts")
+    transformers.Trainer(model=Model(), args=arguments, train_dataset=[rows[0]] * 64, callbacks=[callback]).train()
+    z = layers()(x[:1]).detach()
+    delta = float((z.softmax(1) - F.one_hot(y[:1], 2)).square().sum().sqrt())
+    found = read(tmp_path / "parts" / "gradient_flow.parquet").grid("delta_l2")[2]
+    assert found.shape == (4, 2) and found[-1, 0] == pytest.approx(delta, rel=1e-5)

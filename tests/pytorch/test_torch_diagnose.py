@@ -119,6 +119,8 @@ class Broken(nn.Module):
                 z = self.first(x)
             return self.second(z)
         z = self.norm(self.first(x))
+        if self.how == "functions in place":
+            z = torch.sigmoid(z).relu_()
         if self.how == "raises":
             raise KeyError("the user's own")
         return self.second(z)
@@ -142,7 +144,9 @@ class Overwritten(nn.Sequential):
         (Broken(""), {"loss": lambda z, y: F.cross_entropy(z, y).detach()}, "detached"),
         (Broken(""), {"reduction": "none"}, "^reduction: expected mean or sum, got 'none'"),
         (Overwritten(nn.Linear(20, 3), nn.Sigmoid(), nn.ReLU(inplace=True)), {}, "^1: its output is overwritten"),
+        (Broken("functions in place"), {}, "^behind first a tensor is overwritten in place"),
         (nn.Sequential(nn.ReLU(), nn.BatchNorm1d(20)), {}, "^Sequential: expected a model with weight layers"),
+        (nn.ReLU(), {}, "^ReLU: expected a model with weight layers"),
     ],
 )
 def test_what_cannot_be_diagnosed_is_one_clear_line(model, more, message):
@@ -164,6 +168,51 @@ def test_parameters_that_have_no_numbers_or_complex_ones(model, message):
     with pytest.raises(ValueError, match=message):
         bpx.torch.diagnose(model, x.to(torch.complex64) if "complex" in message else x, y, closure=absolute)
     assert hooks(model) == before
+
+
+def test_what_is_no_model_is_one_clear_line():
+    with pytest.raises(ValueError, match=r"^model: expected a torch\.nn\.Module, got function"):
+        bpx.torch.diagnose(absolute, *batch())
+
+
+def test_gradients_beside_the_model_are_kept():
+    model, critic, (x, y) = perceptron(12, nn.Sigmoid), nn.Linear(3, 3), batch()
+    critic.weight.grad = torch.ones(3, 3)
+    held = critic.weight.grad
+    found = bpx.torch.diagnose(model, x.requires_grad_(), y, closure=lambda m, x, y: F.cross_entropy(critic(m(x)), y))
+    assert found.verdict == "vanishing"  # copies were tried, too
+    assert critic.weight.grad is held and (held == 1).all() and critic.bias.grad is None and x.grad is None
+
+
+def test_a_layer_that_is_used_again_and_again_is_named_with_its_gain():
+    torch.manual_seed(0)
+    shared = nn.Linear(20, 20)
+    chain = nn.Sequential(*[part for _ in range(8) for part in (shared, nn.Tanh())], nn.Linear(20, 3))
+    found = bpx.torch.diagnose(chain, *batch())
+    gain = float(shared.weight.square().mean().sqrt()) * 20**0.5
+    assert found.verdict == "vanishing" and f"weights ×{gain:#.3g} per layer where tanh needs" in found.sentence
+
+
+class Noisy(nn.ReLU):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+@pytest.mark.parametrize("activation", [nn.RReLU, Noisy])
+def test_an_activation_that_draws_runs_once(activation):
+    model, (x, y) = perceptron(3, activation).double(), batch()
+    x, state, deltas = x.double(), torch.get_rng_state(), []
+    found = bpx.torch.diagnose(model, x, y)
+    z = x
+    for part in model:
+        z = part(z)
+        if isinstance(part, nn.Linear):
+            z.retain_grad()
+            deltas.append(z)
+    torch.set_rng_state(state)
+    F.cross_entropy(z, y).backward()
+    sizes = [float(z.grad.norm()) for z in deltas]
+    assert found.ratio == pytest.approx(sizes[0] / sizes[2], rel=1e-12)
 
 
 def absolute(model, x, y):

@@ -150,6 +150,51 @@ def test_evaluation_accumulation_and_clipping(tmp_path):
     assert records.about["batch_size"] == N
 
 
+def test_two_backward_calls_through_one_graph_add_up(tmp_path):
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 4)).double()
+    optimizer = torch.optim.SGD(body.parameters(), lr=0.0)
+    (x, y), grids = data(1)[0], []
+    for parts in (False, True):
+        with watch(body, optimizer, every=1, tracking="none", directory=tmp_path / f"{parts}"):
+            z = body(torch.from_numpy(x))
+            losses = F.cross_entropy(z[:, :3], torch.from_numpy(y)), z[:, 3].square().mean()
+            optimizer.zero_grad()
+            if parts:
+                losses[0].backward(retain_graph=True)
+                losses[1].backward()
+            else:
+                sum(losses).backward()
+            optimizer.step()
+        records = read(tmp_path / f"{parts}" / "gradient_flow.parquet")
+        grids.append([records.grid(q)[2] for q in ("delta_l2", "delta_coherence", "gradient_snr", "grad_norm")])
+    for one, other in zip(*grids, strict=True):
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_delta_is_that_of_a_sample_where_batches_are_accumulated(tmp_path):
+    grids = []
+    for parts in (1, 4):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 9), nn.Tanh(), nn.Linear(9, 3)).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        x, y = (torch.from_numpy(a) for a in data(1)[0])
+        with watch(model, optimizer, every=2, accumulate=parts, tracking="none", directory=tmp_path / f"{parts}") as w:
+            for step in range(3):
+                optimizer.zero_grad()
+                for _ in range(parts):
+                    (F.cross_entropy(model(x), y) / parts).backward()
+                    w.log({"cost/train": float(step)})
+                optimizer.step()
+        records = read(tmp_path / f"{parts}" / "gradient_flow.parquet")
+        grids.append([records.grid(q)[2] for q in ("delta_l2", "delta_rms", "gradient_snr", "grad_norm")])
+        costs = read_metrics(tmp_path / f"{parts}" / "metrics.jsonl")["cost/train"]
+        assert costs[0].tolist() == [0, 2] and costs[1].tolist() == [0, 1.5]  # the mean since the last record
+    for one, other in zip(*grids, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_a_run_is_compared_drawn_and_reported_as_any_other(tmp_path, capsys, monkeypatch):
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -275,6 +320,7 @@ def test_an_exception_inside_of_a_measured_pass_leaves_no_hooks(tmp_path, where)
         ({"every": 1, "probes": "all"}, "^probes: expected light or standard, got 'all'"),
         ({"every": 1, "tracking": "wandb"}, "^tracking: expected auto"),
         ({"every": 1, "reduction": "none"}, "^reduction: expected mean or sum"),
+        ({"every": 1, "accumulate": 0}, "^accumulate: expected at least 1, got 0"),
     ],
 )
 def test_what_watch_cannot_take_is_one_clear_line(settings, message):
