@@ -189,7 +189,7 @@ def test_a_layer_that_is_used_again_and_again_is_named_with_its_gain():
     shared = nn.Linear(20, 20)
     chain = nn.Sequential(*[part for _ in range(8) for part in (shared, nn.Tanh())], nn.Linear(20, 3))
     found = bpx.torch.diagnose(chain, *batch())
-    gain = float(shared.weight.square().mean().sqrt()) * 20**0.5
+    gain = float(shared.weight.detach().square().mean().sqrt()) * 20**0.5
     assert found.verdict == "vanishing" and f"weights ×{gain:#.3g} per layer where tanh needs" in found.sentence
 
 
