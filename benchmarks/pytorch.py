@@ -7,12 +7,16 @@ CPU time, and the median over the pairs is told: whatever else the machine does 
 step that is not due; one step per epoch that is due costs (standard - idle) / steps_per_epoch more. ``norms`` is the
 gradient norm of every parameter, as Lightning's ``grad_norm`` utility computes it (the utility itself where Lightning
 is installed); ``histories`` is mean, standard deviation and norm of every parameter, of its gradient and of its update,
-as Cockpit and other trackers compute at every step. Memory is the most that is in use when gradients arrive, in steps
-after the one at which the watch begins, each in a process of its own (Linux, glibc 2.33 or newer).
+as Cockpit and other trackers compute at every step.
+
+Memory is that of steps after the one at which the watch begins, each contender in a process of its own (Linux, glibc 2.33
+or newer): the most that is allocated when gradients arrive, and the peak of resident memory (getrusage, put back by
+clear_refs) over what was resident before the model was made, when a tiny model had been watched: libraries do not count.
 """
 
 import argparse
 import ctypes
+import resource
 import shutil
 import statistics
 import subprocess
@@ -145,23 +149,35 @@ def in_use():
     return (found.uordblks + found.hblkhd) / 2**20
 
 
+def resident():
+    """Return the peak of resident memory so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
 def peak(case, name):
-    """Return the most memory in use, in MiB, when gradients arrive in two steps of a process of its own."""
+    """Return two peaks of memory, in MiB, of two steps in a process of its own: allocated and resident."""
     words = [sys.executable, __file__, "--peak", case, name]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
 
 
 def print_peak(case, name):
+    tiny = Loop(lambda: (nn.Linear(4, 10), torch.randn(BATCH, 4)), {"every": 1})
+    tiny.step()
+    start = resident()
     loop = Loop(CASES[case], WATCHED.get(name))
     for _ in range(2):
         loop.step()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory begins anew
     found = []
     for p in loop.model.parameters():
         p.register_post_accumulate_grad_hook(lambda p: found.append(in_use()))
     for _ in range(2):
         loop.step()
-    loop.close()
-    print(max(found))
+    print(max(found), resident() - start)
+    for each in (loop, tiny):
+        each.close()
 
 
 def main():
@@ -180,11 +196,14 @@ def main():
         milliseconds, ratios = measure(CASES[case], given.steps)
         extra = [(a - b) / EPOCH for a, b in zip(ratios["standard"], ratios["idle"], strict=True)]
         ratios["standard, one step in an epoch"] = [r + e for r, e in zip(ratios["idle"], extra, strict=True)]
-        print(f"\n{case}, batch {BATCH}: a bare step takes {milliseconds:.0f} ms, {memory['bare']:.0f} MiB\n")
-        print("| a step | wall | CPU | memory |\n|---|---:|---:|---:|")
-        for name, (wall, cpu) in ratios.items():
-            room = f"{memory[name] / memory['bare']:.2f}×" if name in memory else ""
-            print(f"| {name} | {wall:.3f}× | {cpu:.3f}× | {room} |", flush=True)
+        bare = memory["bare"]
+        sizes = f"{bare[0]:.0f} MiB allocated, {bare[1]:.0f} MiB resident"
+        print(f"\n{case}, batch {BATCH}: a bare step takes {milliseconds:.0f} ms, {sizes}\n")
+        print("| a step | wall | CPU | allocated | resident |\n|---|---:|---:|---:|---:|")
+        for name, times in ratios.items():
+            room = [a / b for a, b in zip(memory[name], bare, strict=True)] if name in memory else []
+            cells = [f"{value:.3f}×" for value in (*times, *room)] + [""] * (2 - len(room))
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
