@@ -10,8 +10,8 @@ is installed); ``histories`` is mean, standard deviation and norm of every param
 as Cockpit and other trackers compute at every step.
 
 Memory is that of steps after the one at which the watch begins, each contender in a process of its own (Linux, glibc
-2.33 or newer): the most that is allocated when gradients arrive, and the peak of resident memory (getrusage, put back by
-clear_refs) over what was resident before the model was made and after a tiny one was watched: libraries do not count.
+2.33 or newer): the most that is allocated when gradients arrive, and the peak of resident memory (getrusage, put back
+by clear_refs) over what was resident before the model was made and after a tiny one was watched: libraries do not count.
 """
 
 import argparse
