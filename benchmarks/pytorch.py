@@ -11,7 +11,8 @@ as Cockpit and other trackers compute at every step.
 
 Memory is that of steps after the one at which the watch begins, each contender in a process of its own (Linux, glibc
 2.33 or newer): the most that is allocated when gradients arrive, and the peak of resident memory (getrusage, put back
-by clear_refs) over what was resident before the model was made and after a tiny one was watched: libraries do not count.
+by clear_refs) over what was resident before the model was made and after a tiny one was watched, for libraries do not
+count.
 """
 
 import argparse
