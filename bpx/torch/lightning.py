@@ -25,11 +25,12 @@ class BpxCallback(Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the record."""
         batches = int(trainer.accumulate_grad_batches)
-        settings = {
-            "steps_per_epoch": max(1, math.ceil(trainer.num_training_batches / batches)),
+        settings: dict[str, Any] = {
             "accumulate": batches,
             "scaler": getattr(trainer.precision_plugin, "scaler", None),
         }
+        if math.isfinite(trainer.num_training_batches):  # an iterable data set tells no length
+            settings["steps_per_epoch"] = max(1, math.ceil(trainer.num_training_batches / batches))
         self.watched = watch(pl_module, trainer.optimizers[0], **(settings | self.settings)).__enter__()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
