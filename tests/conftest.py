@@ -15,6 +15,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -44,6 +45,18 @@ def write_own_parts(folder):
         (folder / path).parent.mkdir(parents=True)
         (folder / path).write_text(text)
     return len(files)
+
+
+def thinned(*kinds, every=3):
+    """Return every combination as parameters: one in ``every`` in the plain command, the others being slow.
+
+    Any two kinds still meet in all their values, where one of a third has at least ``every``.
+    """
+    combinations = product(*(list(enumerate(kind)) for kind in kinds))
+    return [
+        pytest.param(*(value for _, value in one), marks=[pytest.mark.slow] if sum(i for i, _ in one) % every else [])
+        for one in combinations
+    ]
 
 
 def composed(*words):

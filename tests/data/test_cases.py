@@ -12,7 +12,7 @@ from bpx.data import SOURCES, DataError
 CASES = Path(__file__).parent / "cases"
 IRIS = ("Iris-setosa", "Iris-versicolor", "Iris-virginica")
 THREE = ("0", "1", "2")
-FAST = ["tracking=none", "progress=false", "probes=light"]
+FAST = ["tracking=none", "progress=false", "probes=light", "tracking.figures=false"]
 
 
 def load(name, **keys):
@@ -120,7 +120,7 @@ def test_xor_is_learned(called):
 
 
 def test_labels_are_drawn_as_they_are(called, tmp_path):
-    train(called, "min_dollar.csv", "epochs=1")
+    train(called, "min_dollar.csv", "epochs=1", "tracking.figures=true")
     (directory,) = (tmp_path / "outputs" / "default").iterdir()
     assert (directory / "figures" / "loss.png").is_file() or list((directory / "figures").glob("*.png"))
     assert "bpx.figures_failed" not in (directory / "train.log").read_text()

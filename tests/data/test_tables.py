@@ -622,9 +622,19 @@ CELL = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), separator=st.sampled_from(",;\t|"), width=st.integers(2, 4), end=st.sampled_from(["\n", "\r\n"]))
-def test_what_pandas_reads_as_one_table_is_read_so_or_refused(data, separator, width, end, tmp_path):
+ANY_TABLE = given(
+    data=st.data(), separator=st.sampled_from(",;\t|"), width=st.integers(2, 4), end=st.sampled_from(["\n", "\r\n"])
+)
+
+
+@pytest.mark.parametrize("examples", [40, pytest.param(400, marks=pytest.mark.slow)])
+def test_what_pandas_reads_as_one_table_is_read_so_or_refused(examples, tmp_path):
+    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    check = settings(max_examples=examples, deadline=None, suppress_health_check=health)(reads_as_pandas_or_refuses)
+    ANY_TABLE(check)(tmp_path=tmp_path)
+
+
+def reads_as_pandas_or_refuses(data, separator, width, end, tmp_path):
     rows = data.draw(st.lists(st.lists(CELL, min_size=width, max_size=width), min_size=1, max_size=6))
     names = [f"c{k}" for k in range(width)]
     path = tmp_path / "any.csv"

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import thinned
 
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.judge import usual_saturation
@@ -86,8 +87,10 @@ def test_where_the_line_is_rough_it_is_said_and_no_band_is_claimed(options, reas
     assert "95 % band" not in f.sentence
 
 
-@pytest.mark.parametrize("activation", ["linear", "sigmoid", "tanh", "relu", "elu", "selu", "softsign", "hard_tanh"])
-@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+BANDS = ["linear", "sigmoid", "tanh", "relu", "elu", "selu", "softsign", "hard_tanh"]
+
+
+@pytest.mark.parametrize(("activation", "normalization"), thinned(BANDS, ["none", "batch", "layer"]))
 def test_elsewhere_the_band_stands(activation, normalization):
     options = {"activation": activation, "normalization": normalization, "initializer": "xavier_normal"}
     if normalization == "batch" and activation != "relu":

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from conftest import ROOT, composed
+from conftest import ROOT, composed, thinned
 
 import bpx
 from bpx.config import make_plan, spawn_rngs
@@ -56,7 +56,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", thinned(CASES))
 def test_what_is_printed_is_typed_and_heals(case):
     words = CASES[case]
     f, _, data = finding(*words)

@@ -1,9 +1,8 @@
 """The gradient of every layer x activation x loss, against central differences."""
 
-from itertools import product
-
 import numpy as np
 import pytest
+from conftest import thinned
 
 from bpx.engine import ACTIVATIONS, LOSSES, Dense, gradcheck, mlp, residual_mlp
 from bpx.engine.normalization import NORMALIZATIONS
@@ -19,25 +18,19 @@ def make(model, activation, normalization, loss, dropout=0.25):
     return net.bind(6, np.random.default_rng(2))
 
 
-def grid():
-    """Every triple; in the plain command those in which every two of the three meet once, the others are slow."""
-    kinds = (list(ACTIVATIONS), list(LOSSES), ["none", *NORMALIZATIONS])
-    for (i, activation), (j, loss), (k, normalization) in product(*map(enumerate, kinds)):
-        slow = [] if (i + j + k) % len(LOSSES) == 0 else [pytest.mark.slow]
-        yield pytest.param(activation, loss, normalization, marks=slow)
-
-
-@pytest.mark.parametrize(("activation", "loss", "normalization"), list(grid()))
-def test_every_layer_activation_and_loss(activation, loss, normalization):
+@pytest.mark.parametrize(
+    ("activation", "loss", "normalization", "model"),
+    thinned(ACTIVATIONS, LOSSES, ["none", *NORMALIZATIONS], MODELS),
+)
+def test_every_layer_activation_and_loss(activation, loss, normalization, model):
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((6, 5)), rng.integers(0, 3, 6)
-    for model in MODELS:
-        net = make(model, activation, normalization, loss)
-        for train in (True, False):
-            for rows in (6, 4):  # a full batch and a short last one
-                check = gradcheck(net, x[:rows], y[:rows], train=train, entries=12, directions=2, epsilon=3e-6)
-                assert check.relative <= 1e-7, (model, train, rows, check.relative)
-                assert all(layer.passed for layer in check.layers), (model, train, rows, check.layers)
+    net = make(model, activation, normalization, loss)
+    for train in (True, False):
+        for rows in (6, 4):  # a full batch and a short last one
+            check = gradcheck(net, x[:rows], y[:rows], train=train, entries=12, directions=2, epsilon=3e-6)
+            assert check.relative <= 1e-7, (train, rows, check.relative)
+            assert all(layer.passed for layer in check.layers), (train, rows, check.layers)
 
 
 @pytest.mark.parametrize("output", ["linear", "sigmoid", "tanh"])
@@ -97,9 +90,10 @@ def one_feature(normalization, seed):
     return net.bind(32, np.random.default_rng(0)), x, (x[:, 0] > 0.3).astype(int)
 
 
+@pytest.mark.parametrize("seeds", [range(2), pytest.param(range(2, 10), marks=pytest.mark.slow)], ids=["2", "8 more"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_sharp_bends_of_the_cost_are_no_wrong_derivative(normalization):
-    for seed in range(10):
+def test_sharp_bends_of_the_cost_are_no_wrong_derivative(normalization, seeds):
+    for seed in seeds:
         check = gradcheck(*one_feature(normalization, seed))
         assert check.passed and check.relative < 1e-7, seed
 
@@ -112,9 +106,9 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("broken", BREAKS)
-@pytest.mark.parametrize("kind", ["dense", "norm", "activation", "loss"])
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize(
+    ("normalization", "kind", "broken"), thinned(NORMALIZATIONS, ["dense", "norm", "activation", "loss"], BREAKS)
+)
 def test_planted_faults_are_found_on_one_feature(normalization, kind, broken):
     for seed in range(3):
         net, x, y = one_feature(normalization, seed)

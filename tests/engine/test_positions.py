@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import thinned
 
 from bpx.engine import (
     Activation,
@@ -135,8 +136,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("normalization", ["batch", "layer", "rms"])
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize(("name", "normalization"), thinned(MODELS, ["batch", "layer", "rms"]))
 def test_models(name, normalization):
     net = MODELS[name](dtype="float64", normalization=normalization, dropout=0.2).bind(B)
     x, y = rng(2).standard_normal((B, net.n_in)), rng(3).integers(0, 4, B)

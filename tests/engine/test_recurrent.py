@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from conftest import thinned
 
 from bpx.engine import ACTIVATIONS, LOSSES, Recurrent, gradcheck, gru, lstm, rnn, sgd
 from bpx.engine.losses import MeanSquaredError
@@ -27,9 +28,7 @@ def drawn(model, hidden=(4, 3), seed=0, **given):
     return net
 
 
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "loss", "train"), thinned(MODELS, LOSSES, [True, False]))
 def test_gradients_agree_with_differences(model, loss, train):
     net = drawn(model, loss=loss, learn_start=True, dropout=0.2).bind(4)
     check = gradcheck(net, *batch(loss), train=train)
@@ -38,8 +37,7 @@ def test_gradients_agree_with_differences(model, loss, train):
     assert {"W", "b", "h0"} <= names and ("c0" in names) == (model == "lstm")
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "loss"), thinned(MODELS, LOSSES))
 def test_gradients_of_a_loss_at_every_step_agree_with_differences(model, loss):
     net = drawn(model, loss=loss, learn_start=True, loss_at="every").bind(4)
     x, y = batch(loss, 4 * STEPS, 1)

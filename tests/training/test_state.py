@@ -69,8 +69,7 @@ def through_json(state):
     return State(state.arrays, json.loads(json.dumps(state.facts)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
+ANY_TRAINING = given(
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),
     schedule=st.sampled_from(sorted(SCHEDULES)),
     dropout=st.sampled_from([0.0, 0.4]),
@@ -79,7 +78,15 @@ def through_json(state):
     dtype=st.sampled_from(["float32", "float64"]),
     at=st.integers(1, STEPS - 1),
 )
-def test_the_same_bits_from_a_state_on(optimizer, schedule, dropout, normalization, model, dtype, at):
+
+
+@pytest.mark.parametrize("examples", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_the_same_bits_from_a_state_on(examples):
+    health = [HealthCheck.too_slow]
+    ANY_TRAINING(settings(max_examples=examples, deadline=None, suppress_health_check=health)(goes_on_alike))()
+
+
+def goes_on_alike(optimizer, schedule, dropout, normalization, model, dtype, at):
     key = (optimizer, schedule, dropout, normalization, model, None, dtype)
     training, run = build(*key)
     told, (state,) = run(at=at)
