@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 import pytest
-from conftest import DATA, ROOT
+from conftest import DATA, ROOT, thinned
 
 from experiments.gallery import CLASSICS, DEMONSTRATIONS, published
 
@@ -57,7 +57,9 @@ def test_the_gallery_has_no_other_pictures():
     assert shown == {p.stem for p in (ROOT / "docs" / "gallery").glob("*.png")} == set(STUDIES)
 
 
-@pytest.mark.parametrize("name", [*DEMONSTRATIONS, *(pytest.param(name, marks=pytest.mark.slow) for name in CLASSICS)])
+@pytest.mark.parametrize(
+    "name", [*thinned(DEMONSTRATIONS), *(pytest.param(n, marks=pytest.mark.slow) for n in CLASSICS)]
+)
 def test_the_gallery_is_drawn_and_worded_from_its_data(name, tmp_path):
     data, _ = published(name)
     kept = tmp_path / data.name

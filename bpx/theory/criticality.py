@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.gaussian import phi, scale_free, second_moment, second_moment_slope, slope_moment
 from bpx.theory.meanfield import Q_MAX, Q_MIN, Ensemble
+from bpx.theory.roots import root
 
 _POINTS = 401
 _NARROWINGS = 5
@@ -43,7 +43,7 @@ def critical_sigma_w(function: ActivationFunction, sigma_b: float = 0.0, keep_pr
     values = [_edge(function, float(q))[1] - sigma_b**2 for q in grid]
     for i in range(len(grid) - 1):
         if values[i] < 0 <= values[i + 1]:
-            q = float(brentq(lambda x: _edge(function, x)[1] - sigma_b**2, grid[i], grid[i + 1], rtol=1e-14))
+            q = root(lambda x: _edge(function, x)[1] - sigma_b**2, grid[i], grid[i + 1], rtol=1e-14)
             if second_moment_slope(function, q) <= slope_moment(function, q):  # V' <= 1
                 return _edge(function, q)[0] * math.sqrt(keep_prob)
     raise _no_edge(function, sigma_b)
@@ -56,8 +56,8 @@ def _no_edge(function: ActivationFunction, sigma_b: float) -> ValueError:
     excess = [second_moment_slope(function, q) - slope_moment(function, q) for q in grid]
     for i in range(len(grid) - 1):
         if excess[i] > 0 >= excess[i + 1]:
-            q = brentq(lambda x: second_moment_slope(function, x) - slope_moment(function, x), grid[i], grid[i + 1])
-            if (least := _edge(function, float(q))[1]) > 0:
+            q = root(lambda x: second_moment_slope(function, x) - slope_moment(function, x), grid[i], grid[i + 1])
+            if (least := _edge(function, q)[1]) > 0:
                 hint += f" or a bias_std of at least {math.ceil(1000 * math.sqrt(least)) / 1000:g}"
                 break
     return ValueError(

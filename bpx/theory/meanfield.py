@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bpx.engine.activation import ActivationFunction
 from bpx.engine.numbers import require
@@ -24,6 +23,7 @@ from bpx.theory.gaussian import (
     second_moment_slope,
     slope_moment,
 )
+from bpx.theory.roots import root
 
 LengthLimit = Literal["fixed", "any", "vanishes", "diverges"]
 Q_MIN, Q_MAX = 1e-10, 1e10  # a length that leaves this range has vanished or diverged
@@ -108,7 +108,7 @@ class Ensemble:
                 return (math.inf, "diverges") if g > 0 else (0.0, "vanishes")
             if h * g < 0:
                 a, b = sorted((q, following))
-                return float(brentq(lambda x: self.length(x) / x - 1, a, b, xtol=1e-15, rtol=1e-14)), "fixed"
+                return root(lambda x: self.length(x) / x - 1, a, b, xtol=1e-15, rtol=1e-14), "fixed"
             q, g = following, h
         return q, "fixed"
 
@@ -117,7 +117,7 @@ class Ensemble:
         grid = np.geomspace(1e-6, 1e6, 120)
         values = [self.growth(float(q)) for q in grid]
         return [
-            float(brentq(lambda x: self.length(x) / x - 1, grid[i], grid[i + 1], rtol=1e-13))
+            root(lambda x: self.length(x) / x - 1, grid[i], grid[i + 1], rtol=1e-13)
             for i in range(len(grid) - 1)
             if values[i] < 0 < values[i + 1]
         ]
@@ -212,7 +212,7 @@ def _correlation_fixed_point(net: Ensemble, q: float, chi_1: float) -> tuple[flo
         return 1.0, net.correlation_slope(1.0, q)
     c = 0.0
     if net.correlation(0.0, q) > 1e-12:
-        c = float(brentq(lambda x: net.correlation(x, q) - x, 0.0, top, xtol=1e-13, rtol=1e-13))
+        c = root(lambda x: net.correlation(x, q) - x, 0.0, top, xtol=1e-13, rtol=1e-13)
     return c, net.correlation_slope(c, q)
 
 

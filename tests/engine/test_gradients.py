@@ -20,7 +20,7 @@ def make(model, activation, normalization, loss, dropout=0.25):
 
 @pytest.mark.parametrize(
     ("activation", "loss", "normalization", "model"),
-    thinned(ACTIVATIONS, LOSSES, ["none", *NORMALIZATIONS], MODELS),
+    thinned(ACTIVATIONS, LOSSES, ["none", *NORMALIZATIONS], MODELS, every=4),
 )
 def test_every_layer_activation_and_loss(activation, loss, normalization, model):
     rng = np.random.default_rng(3)

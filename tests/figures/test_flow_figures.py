@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, thinned
 
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.rows import about, predicted
@@ -99,16 +99,7 @@ def lines(axes):
     return {line.get_label(): line for line in axes.lines}
 
 
-def test_a_copy_of_the_parquet_file_is_enough(records, tmp_path):
-    alone = tmp_path / "elsewhere"
-    alone.mkdir()
-    shutil.move(tmp_path / "gradient_flow.parquet", alone / "copy.parquet")
-    paths = draw_flow(alone / "copy.parquet", alone / "figures")
-    assert {path.stem for path in paths} == EVERYTHING
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-
-
-def test_the_call_in_the_schema_is_one(records, tmp_path, monkeypatch):
+def test_the_call_in_the_schema_draws_all_from_a_copy_of_the_parquet_file(records, tmp_path, monkeypatch):
     import bpx.figures
 
     text = (ROOT / "docs" / "record.md").read_text(encoding="utf-8")
@@ -117,9 +108,10 @@ def test_the_call_in_the_schema_is_one(records, tmp_path, monkeypatch):
     paths = eval(call, {"bpx": bpx})
     assert {path.name for path in paths} == {f"{name}.png" for name in EVERYTHING}
     assert set(paths) == set(Path("figures").iterdir())
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
-@pytest.mark.parametrize("name", FLOW)
+@pytest.mark.parametrize("name", thinned(FLOW, every=4))
 def test_a_missing_quantity_leaves_its_figures_out_and_no_others(records, tmp_path, name):
     needed = FLOW[name][0]
     drop(tmp_path / "gradient_flow.parquet", tmp_path / "less.parquet", needed)
@@ -130,13 +122,13 @@ def test_a_missing_quantity_leaves_its_figures_out_and_no_others(records, tmp_pa
 @pytest.mark.parametrize(
     ("net", "missing"),
     [
-        (lambda: mlp(6, [12], 4, "relu"), {"phase"}),
+        pytest.param(lambda: mlp(6, [12], 4, "relu"), {"phase"}, marks=pytest.mark.slow),
         pytest.param(
             lambda: mlp(6, [12] * 4, 4, "relu", normalization="batch"), {"phase", "ntk"}, marks=pytest.mark.slow
         ),
         (lambda: mlp(6, [12] * 4, 4, "relu", normalization="layer", dropout=0.2), {"phase"}),
         pytest.param(lambda: residual_mlp(6, [12] * 4, 4, "relu"), {"phase"}, marks=pytest.mark.slow),
-        (lambda: mlp(6, [12] * 60, 4, "sigmoid"), set()),
+        pytest.param(lambda: mlp(6, [12] * 60, 4, "sigmoid"), set(), marks=pytest.mark.slow),
     ],
     ids=["one hidden layer", "batch", "layer and dropout", "residual", "deep"],
 )

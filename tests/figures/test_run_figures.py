@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import thinned
 from matplotlib.text import Text
 
 from bpx.figures import (
@@ -109,8 +110,7 @@ def test_a_run_without_probes_has_its_curves(run):
 VALUES = [(0, 0, 0), (np.nan,) * 3, (np.inf, 1, 0), (0, np.nan, 1e-30), (1, 1, 1), (1e-300, 1, 1e300), (1,)]
 
 
-@pytest.mark.parametrize("values", VALUES, ids=str)
-@pytest.mark.parametrize("steps", [(0,), pytest.param((0, 1, 9), marks=pytest.mark.slow)], ids=["start", "trained"])
+@pytest.mark.parametrize(("values", "steps"), thinned(VALUES, [(0,), (0, 1, 9)], every=7))
 def test_no_value_stops_a_figure(run, values, steps):
     assert {p.stem for p in draw_all(run(REGRESSION, values=values, steps=steps))} == ALWAYS
 
@@ -120,7 +120,7 @@ def test_no_values_of_a_trained_network_stop_a_figure(run):
     assert {p.stem for p in draw_all(run(REGRESSION, values=values, steps=(0, 1, 9)))} == ALWAYS
 
 
-@pytest.mark.parametrize("cost", [0.0, float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("cost", thinned([0.0, float("nan"), float("inf")]))
 def test_no_cost_stops_the_curves(run, cost):
     directory = run(REGRESSION, metrics=[(0, {"cost/train": 2.0}), (1, {"cost/train": cost})])
     assert "curves" in {p.stem for p in draw_all(directory)}

@@ -29,16 +29,24 @@ def train(folder, *words, **more):
     return train_run(config, "test", folder / "outputs", words, quiet=True, **more)
 
 
-@pytest.mark.filterwarnings("ignore:overflow")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+ANY_FEATURES = given(
     offsets=st.lists(st.floats(-1e12, 1e12), min_size=3, max_size=3),
     exponents=st.lists(st.integers(-6, 6), min_size=3, max_size=3),
     scaling=st.sampled_from(["standard", "unit"]),
     task=st.sampled_from(["classification", "regression"]),
     seed=st.integers(0, 99),
 )
-def test_a_reloaded_model_predicts_what_was_evaluated(offsets, exponents, scaling, task, seed, tmp_path):
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("examples", [15, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_reloaded_model_predicts_what_was_evaluated(examples, tmp_path):
+    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    check = settings(max_examples=examples, deadline=None, suppress_health_check=health)(predicts_what_was_evaluated)
+    ANY_FEATURES(check)(tmp_path=tmp_path)
+
+
+def predicts_what_was_evaluated(offsets, exponents, scaling, task, seed, tmp_path):
     """Whatever the features' offsets and scales: what float32 would lose is subtracted in float64, as in training."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(60, 3)) * 10.0 ** np.array(exponents) + np.array(offsets)

@@ -1,6 +1,7 @@
 """A study: its runs under one parent, its finding where a person looks, its mistakes in one line."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -32,10 +33,21 @@ like = StudyCommand(
 )
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    home = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return home, like(["seeds=3", "optimizer.lr=0.05"])
+
+
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def made(template, tmp_path, monkeypatch):
+    """A study of three seeds, in a copy; its artifacts in MLflow stay where they were logged."""
+    home, told = template
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    return tmp_path, like(["seeds=3", "optimizer.lr=0.05"])
+    return tmp_path, told
 
 
 def test_the_parent_holds_figure_finding_and_numbers(made):
