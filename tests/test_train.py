@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from conftest import DATA, ROOT, composed
+from conftest import DATA, ROOT, composed, thinned
 
 from bpx import records
 from bpx.config import CONF, UserError, make_plan
@@ -21,7 +21,15 @@ GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 
 @pytest.mark.parametrize(
     "option",
-    [f"{g}={p.stem}" for g in GROUPS for p in sorted((CONF / g).glob("*.yaml")) if g not in ("experiment", "sweep")],
+    thinned(
+        [
+            f"{g}={p.stem}"
+            for g in GROUPS
+            for p in sorted((CONF / g).glob("*.yaml"))
+            if g not in ("experiment", "sweep")
+        ],
+        every=2,
+    ),
 )
 def test_every_option_composes_and_builds(option, tmp_path):
     path = tmp_path / "weights.npz"

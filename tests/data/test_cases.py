@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import thinned
 
 from bpx import records
 from bpx.data import SOURCES, DataError
@@ -128,8 +129,8 @@ def test_labels_are_drawn_as_they_are(called, tmp_path):
     assert len(records.read(directory / "gradient_flow.parquet").value)
 
 
-def test_the_gradient_of_one_feature_is_checked(called):
+@pytest.mark.parametrize("kind", thinned(["batch", "layer", "rms"]))
+def test_the_gradient_of_one_feature_is_checked(kind, called):
     words = ["dataset=file", f"dataset.path={CASES / 'one_feature.csv'}", "dataset.label=passed"]
-    for kind in ("batch", "layer", "rms"):
-        done = called("bpx.gradcheck", *words, f"normalization={kind}")
-        assert (done.code, done.err) == (0, "") and "the gradient is correct" in done.out
+    done = called("bpx.gradcheck", *words, f"normalization={kind}")
+    assert (done.code, done.err) == (0, "") and "the gradient is correct" in done.out

@@ -237,7 +237,8 @@ def test_half_a_decade_from_the_first_to_the_last_layer_is_the_limit():
 
 
 @pytest.mark.parametrize(
-    ("activation", "initializer", "width"), [("relu", "he_normal", 10), ("tanh", "lecun_normal", 20)]
+    ("activation", "initializer", "width"),
+    [("relu", "he_normal", 10), pytest.param("tanh", "lecun_normal", 20, marks=pytest.mark.slow)],
 )
 def test_a_narrow_net_is_not_told_to_do_what_it_does(activation, initializer, width):
     """Deep and narrow, half of these nets vanish at their own critical scale, by chance and by their width."""

@@ -86,7 +86,11 @@ def words(figure):
 
 @pytest.mark.parametrize(
     ("arrays", "more"),
-    [(IMAGES, {"confusion", "samples"}), (PLANE, {"confusion", "decision"}), (REGRESSION, set())],
+    [
+        (IMAGES, {"confusion", "samples"}),
+        (PLANE, {"confusion", "decision"}),
+        pytest.param(REGRESSION, set(), marks=pytest.mark.slow),
+    ],
     ids=["images", "plane", "regression"],
 )
 def test_what_the_files_hold_is_drawn(run, arrays, more):

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+from conftest import thinned
 
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.redrawn import FromSpec
@@ -60,7 +61,7 @@ def draw(rng):
     return net.bind(batch, rng), x.astype(dtype), y
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", thinned(range(PARTS), every=4))
 def test_no_network_makes_a_probe_or_the_finding_raise(part):
     for seed in range(part, NETS, PARTS):
         with np.errstate(all="ignore"):

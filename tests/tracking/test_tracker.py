@@ -329,7 +329,9 @@ def test_a_password_goes_into_no_parameter_and_no_tag(uri, tmp_path):
     assert run.data.params == {"tracking.uri": "http://host:5000"} and "secret" not in str(run.data.tags)
 
 
-@pytest.mark.parametrize(("own", "off"), [({}, True), ({"MLFLOW_DISABLE_TELEMETRY": "false"}, False)])
+@pytest.mark.parametrize(
+    ("own", "off"), [({}, True), pytest.param({"MLFLOW_DISABLE_TELEMETRY": "false"}, False, marks=pytest.mark.slow)]
+)
 def test_telemetry_is_off_unless_the_user_has_set_it(own, off):
     code = (
         "from bpx.tracking import library; library.import_mlflow()\n"
