@@ -110,6 +110,7 @@ def run_cli(task: Callable[[], object]) -> int:
     """Do a task and return the exit code: what the user got wrong is one line, and 2."""
     accept_any_text()
     try:
+        _check_process()
         with Stop():
             task()
     except BrokenPipeError:
@@ -156,6 +157,15 @@ def accept_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _check_process() -> None:
+    """Raise UserError where no command can do anything: too little address space, or no working directory."""
+    _check_address_space()
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the working directory has been deleted: change to another one") from error
+
+
 def _check_address_space() -> None:
     """Raise UserError where ``ulimit -v`` leaves less than the libraries need: they abort where they get no thread.
 
@@ -200,11 +210,7 @@ def _look_over(task: Callable[[DictConfig], object], check: Checks, seed_sweeper
     """
     from hydra._internal.utils import get_args_parser  # private: tried with HYDRA
 
-    _check_address_space()
-    try:
-        os.getcwd()
-    except FileNotFoundError as error:
-        raise UserError("the working directory has been deleted: change to another one") from error
+    _check_process()
     if "--version" in sys.argv[1:]:  # Hydra's parser would tell its own
         print(f"bpx {__version__}")
         raise Answered

@@ -4,6 +4,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from conftest import ROOT
@@ -196,14 +197,14 @@ def test_a_key_of_a_swept_option_is_looked_for_in_the_option(called):
     assert (done.code, done.err) == (0, "") and done.out.count("record ") == 2
 
 
-def test_a_deleted_working_directory_is_one_line(tmp_path):
-    code = "import os, sys; os.rmdir(os.getcwd()); sys.argv[1:] = []; from bpx.train import main; sys.exit(main())"
+@pytest.mark.parametrize("words", [["bpx.train"], ["bpx.compare", "a", "b"], ["bpx.sync", "a"], ["bpx.export", "a"]])
+def test_a_deleted_working_directory_is_one_line(words, tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").mkdir()
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "gone", capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (
-        2,
-        "error: the working directory has been deleted: change to another one\n",
-    )
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(sys, "argv", words)
+    assert import_module(words[0]).main() == 2
+    assert capsys.readouterr().err == "error: the working directory has been deleted: change to another one\n"
 
 
 def test_too_little_memory_is_one_line(called, monkeypatch):
