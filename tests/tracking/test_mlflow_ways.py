@@ -185,7 +185,7 @@ class served:
         self.url = f"http://127.0.0.1:{port}/"
         for _ in range(600):
             try:
-                urllib.request.urlopen(self.url + "ping", timeout=2)
+                urllib.request.urlopen(self.url + "ping", timeout=2).close()
                 return self.ask
             except (OSError, urllib.error.URLError):
                 if self.process.poll() is not None:
@@ -207,6 +207,8 @@ class served:
             self.url + "invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            return json.load(urllib.request.urlopen(request, timeout=30))
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise AssertionError(error.read().decode()) from error
+            with error:
+                raise AssertionError(error.read().decode()) from error

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import ROOT
+from sweeping import ended
 
 from bpx.config import UserError
 from bpx.engine import model_files
@@ -269,12 +270,11 @@ def test_six_processes_on_a_fresh_directory_at_once(tmp_path):
         "t.start('r', {}, {}, d, home); t.log(0, 0.0, {'m': 1.0}); t.finish('finished'); print(t.ui_command)"
     )
     words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
-    all_of_them = [
-        subprocess.Popen([*words, f"r{i}"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for i in range(6)
-    ]
-    for process in all_of_them:
-        assert process.communicate(timeout=120) == ("mlflow ui\n", "")
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    all_of_them = [subprocess.Popen([*words, f"r{i}"], cwd=tmp_path, **more) for i in range(6)]
+    with ended(*all_of_them):
+        for process in all_of_them:
+            assert process.communicate(timeout=240) == ("mlflow ui\n", "")
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
