@@ -101,14 +101,21 @@ class BoundedBody:
         return getattr(self._body, name)
 
     def stream(self, *words: Any, **more: Any) -> Iterator[bytes]:
-        """Yield the body in pieces; raises ValueError where it is too long."""
-        left = self._limit
-        for piece in self._body.stream(*words, **more):
-            left -= len(piece)
-            if left < 0:
+        """Yield the body in pieces; raises ValueError where it is too long.
+
+        Unless it is read to its end the connection is closed: it cannot be used again.
+        """
+        left, whole = self._limit, False
+        try:
+            for piece in self._body.stream(*words, **more):
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError(f"an answer of more than {self._limit:,} bytes")
+                yield piece
+            whole = True
+        finally:
+            if not whole:
                 self._body.close()
-                raise ValueError(f"an answer of more than {self._limit:,} bytes")
-            yield piece
 
 
 def _bound_answers() -> None:

@@ -176,10 +176,10 @@ class served:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         words = ["mlflow", "models", "serve", "-m", self.address, "--env-manager", "local", "-p", str(port)]
-        self.log = (self.home / f"serve-{port}.log").open("w+")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         if shutil.which("uvicorn", path=path) is None:
             pytest.skip("uvicorn, which MLflow runs, is not on the path")
+        self.log = (self.home / f"serve-{port}.log").open("w+")
         more = {"cwd": self.home, "env": os.environ | {"PATH": path}, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen([sys.executable, "-m", *words], stdout=self.log, **more)
         self.url = f"http://127.0.0.1:{port}/"

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 
 import pytest
+from sweeping import ended
 from test_tracker import DATA, network, opened
 
 from bpx import sync
@@ -40,12 +42,13 @@ class Server:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(300):
+        for _ in range(600):
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                     return self
             except OSError:
                 time.sleep(0.2)
+        self.stop()
         raise AssertionError("the server does not start")
 
     def stop(self):
@@ -138,14 +141,14 @@ def test_what_it_never_got_is_sent_later_and_only_once(server, tmp_path, capsys)
 @pytest.mark.slow
 def test_a_server_gone_in_mid_training_does_not_end_the_run(server, tmp_path, command):
     words = ["bpx.train", "epochs=300", "tracking.figures=false", "progress=false", f"tracking.uri={server.uri}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not any(path.stat().st_size for path in tmp_path.glob("outputs/default/*/metrics.jsonl")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    server.stop()
-    said, errors = process.communicate(timeout=120)
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([sys.executable, "-m", *words], cwd=tmp_path, **more)
+    with ended(process):
+        while not any(path.stat().st_size for path in tmp_path.glob("outputs/default/*/metrics.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        server.stop()
+        said, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and errors == "", errors
     (directory,) = (tmp_path / "outputs" / "default").iterdir()
     flat = " ".join(said.split())
@@ -322,6 +325,25 @@ def test_every_answer_is_bounded_in_size(dripping, monkeypatch):
     client = library.open_client(dripping)
     with library.quietly(), pytest.raises(Exception, match="an answer of more than 1,048,576 bytes"):
         client.get_run("0" * 32)
+
+
+@pytest.mark.parametrize(("limit", "read", "closed"), [(5, 4, True), (6, 1, True), (6, 4, False)])
+def test_a_connection_whose_answer_is_not_read_to_its_end_is_closed(limit, read, closed):
+    class Body:
+        closed = False
+
+        def stream(self):
+            yield from (b"ab", b"cd", b"ef")
+
+        def close(self):
+            self.closed = True
+
+    body = Body()
+    pieces = library.BoundedBody(body, limit).stream()
+    with suppress(ValueError):
+        list(islice(pieces, read))
+    pieces.close()
+    assert body.closed == closed
 
 
 TARGET = '"target": {"uri": "u", "experiment": "e", "run": "r"}'
