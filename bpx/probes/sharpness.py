@@ -18,7 +18,7 @@ from bpx.engine.parameters import Parameter
 from bpx.probes.probe import Probe, ProbeContext
 
 MAX_PARAMETERS = 1_000_000
-MAX_PRODUCTS = 256_000_000  # of a weight and an input, in one pass: 256 samples of a million weights
+MAX_PRODUCTS = 64_000_000  # of a weight and an input, in one pass: 64 samples of a million weights
 MIN_SAMPLES = 8
 MAX_RESTARTS = 20
 VECTORS = 12  # of a Lanczos basis
