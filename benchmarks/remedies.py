@@ -103,10 +103,10 @@ def typed(words: Sequence[str], remedy: str) -> list[str]:
 
 
 def changes(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield every single change of a group option; of models those that take the same samples."""
-    kinds = {MODELS[name].takes for name in MODELS if f"model={name}" in words}
+    """Yield every single change of a group option; of models those of the same family."""
+    families = {MODELS[name].family for name in MODELS if f"model={name}" in words}
     for key in ("initializer", "normalization", "model", "activation"):
-        yield from ((key, value) for value in option_values(key) if key != "model" or MODELS[value].takes in kinds)
+        yield from ((key, value) for value in option_values(key) if key != "model" or MODELS[value].family in families)
     if any(word.startswith("dropout") for word in words):
         yield "dropout", "none"
 

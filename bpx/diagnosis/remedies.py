@@ -161,9 +161,9 @@ def option_values(key: str) -> list[str]:
 
 
 def other_models(name: str) -> list[str]:
-    """Return the models that take the same samples as the one of this name."""
-    takes = MODELS[name].takes
-    return [other for other in option_values("model") if other != name and MODELS[other].takes == takes]
+    """Return the models of the family of the one of this name, which take the same samples."""
+    family = MODELS[name].family
+    return [other for other in option_values("model") if other != name and MODELS[other].family == family]
 
 
 def _options(net: Network, key: str) -> Sequence[str]:
@@ -181,7 +181,7 @@ def _options(net: Network, key: str) -> Sequence[str]:
         return [f"{spec.dropout / share:.2g}" for share in RATE_DIVISORS] if spec.dropout else ()
     if key == "dataset.scaling":
         return ("standard",)
-    if key == "model":  # of those that take the same samples
+    if key == "model":
         return other_models(spec.model)
     norm = "none" if spec.normalization is None else spec.normalization.method
     now = {"normalization": norm, "activation": spec.activation.name}[key]

@@ -22,12 +22,15 @@ class ActivationFunction(ABC):
         The largest absolute slope, max |phi'(z)|.
     monotone : bool
         Whether phi' >= 0 everywhere.
+    periodic : bool
+        Whether phi repeats with a period of about 2 pi or less.
     """
 
     name: ClassVar[str]
     kinks: tuple[float, ...] = ()
     max_slope: float = 1.0
     monotone: bool = True
+    periodic: bool = False
 
     @abstractmethod
     def f(self, z: Array, out: Array) -> None:

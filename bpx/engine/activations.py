@@ -164,10 +164,11 @@ class Softsign(ActivationFunction):
 @final
 @dataclass(frozen=True)
 class Sin(ActivationFunction):
-    """The sine: phi(z) = sin z (Sitzmann et al. 2020). Theory resolves it up to a variance of z of 100."""
+    """The sine: phi(z) = sin z (Sitzmann et al. 2020)."""
 
     name: ClassVar[str] = "sin"
     monotone = False
+    periodic = True
 
     def f(self, z: Array, out: Array) -> None:
         """phi(z) = sin z."""

@@ -80,6 +80,8 @@ class Model:
         Returns the blocks of a spec before the output layer, given the model's settings; raises ValueError.
     settings : type
         Of those settings: a dataclass.
+    family : str
+        ``dense``, ``convolutional``, ``recurrent`` or ``attention``: a remedy stays within it.
     min_depth : int
         The fewest hidden layers.
     takes : str
@@ -93,6 +95,7 @@ class Model:
     blocks: Callable[[NetworkSpec, Any], list[Layer]]
     settings: type = NoSettings
     takes: str = "rows"
+    family: str = "dense"
     min_depth: int = 0
     equal_widths: bool = False
     activation: str | None = None

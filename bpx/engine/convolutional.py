@@ -210,7 +210,9 @@ def _same(n: int, settings: ConvSettings | ResidualConvSettings, stride: int, sp
 
 
 MODELS |= {
-    "convnet": Model(_convnet, ConvnetSettings, takes="images"),
-    "plain_conv": Model(_plain_conv, ConvSettings, takes="images", min_depth=1),
-    "residual_conv": Model(_residual_conv, ResidualConvSettings, takes="images", min_depth=1, equal_widths=True),
+    "convnet": Model(_convnet, ConvnetSettings, takes="images", family="convolutional"),
+    "plain_conv": Model(_plain_conv, ConvSettings, takes="images", family="convolutional", min_depth=1),
+    "residual_conv": Model(
+        _residual_conv, ResidualConvSettings, takes="images", family="convolutional", min_depth=1, equal_widths=True
+    ),
 }

@@ -199,7 +199,7 @@ def _gru(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
 
 
 MODELS |= {
-    "rnn": Model(_rnn, RecurrentSettings, takes="tokens", min_depth=1),
-    "lstm": Model(_lstm, LSTMSettings, takes="tokens", min_depth=1, activation="tanh"),
-    "gru": Model(_gru, RecurrentSettings, takes="tokens", min_depth=1, activation="tanh"),
+    "rnn": Model(_rnn, RecurrentSettings, takes="tokens", family="recurrent", min_depth=1),
+    "lstm": Model(_lstm, LSTMSettings, takes="tokens", family="recurrent", min_depth=1, activation="tanh"),
+    "gru": Model(_gru, RecurrentSettings, takes="tokens", family="recurrent", min_depth=1, activation="tanh"),
 }

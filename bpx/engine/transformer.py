@@ -101,4 +101,6 @@ def _transformer(spec: NetworkSpec, settings: TransformerSettings) -> list[Layer
     return [*blocks, *(normalization(spec) if not post else []), MeanPositions()]
 
 
-MODELS["transformer"] = Model(_transformer, TransformerSettings, takes="tokens", min_depth=1, equal_widths=True)
+MODELS["transformer"] = Model(
+    _transformer, TransformerSettings, takes="tokens", family="attention", min_depth=1, equal_widths=True
+)

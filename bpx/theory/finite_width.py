@@ -20,8 +20,8 @@ from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture
 from bpx.theory.batch_rank import batch_drift
 from bpx.theory.fluctuation import CORRELATIONS, LayerNoise, Moments, layer_covariance, moments
-from bpx.theory.gaussian import dphi, expectation, phi, rule, second_moment, second_moment_slope, slope_moment
-from bpx.theory.shortcuts import overlaps
+from bpx.theory.gaussian import dphi, expectation, phi, resolved, rule, second_moment, second_moment_slope, slope_moment
+from bpx.theory.shortcuts import overlaps, resolves_overlaps
 from bpx.theory.steps import Step, log_slope
 
 
@@ -105,7 +105,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     kappa, weight = ends.kappa, min(ends.uneven / B, 1.0)
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
     known = _known(net, q)
-    lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 else None
+    lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 and resolves_overlaps(net, q) else None
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
@@ -189,7 +189,7 @@ def first_along(net: Architecture, q: float, ends: Ends) -> float:
     f = net.activation
     if net.normalizes:
         return 0.0
-    both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, q, f.kinks)
+    both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, resolved(f, q), f.kinks)
     apart = second_moment(f, q) * slope_moment(f, q)
     return (ends.kappa - 1) * both / max(apart, 1e-300) / net.keep_prob / net.hidden[-1]
 
@@ -270,7 +270,7 @@ def _held(net: Architecture, q: float, known: float = 1.0) -> Array:
     holds it; without one the share that is ``known``; orthogonal weights hold it forward.
     """
     f, found = net.activation, np.zeros((2, 2))
-    u, z, w = rule(q, f.kinks)
+    u, z, w = rule(resolved(f, q), f.kinks)
     a, d = phi(f, u) ** 2, dphi(f, u) ** 2
     scaled = np.stack([a / max(float(w @ a), 1e-300), d / max(float(w @ d), 1e-300)])
     length = scaled @ (w * (z * z - 1)) / math.sqrt(2)
@@ -309,4 +309,5 @@ def _grown(weight: float, alone: float) -> float:
 
 def _scaled_slope(f: ActivationFunction, q: float) -> float:
     """Return E[(u phi'(u))**2] for u ~ N(0, q)."""
-    return expectation(lambda u: (u * dphi(f, u)) ** 2, q, f.kinks)
+    r = resolved(f, q)
+    return q / r * expectation(lambda u: (u * dphi(f, u)) ** 2, r, f.kinks)

@@ -21,7 +21,7 @@ from scipy.special import digamma, polygamma
 
 from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
-from bpx.theory.gaussian import dphi, pair_rule, phi, rule, scale_free, scale_free_beyond
+from bpx.theory.gaussian import dphi, pair_rule, phi, resolved_pair, rule, scale_free, scale_free_beyond
 
 CORRELATIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.87, 0.93, 0.97, 0.99, 1.0)
 _NEAR, _FAR = 1e-12, 1e6  # variances at which most units stand near 0, and far from every bend of phi
@@ -61,7 +61,8 @@ def moments(function: ActivationFunction, q: float, c: float) -> Moments:
 
     q to two digits, c interpolated between tabulated values: right to about 1 %, which a band's width can bear.
     """
-    if q != (unit := _unit(function, q)):
+    q, c = resolved_pair(function, q, c)
+    if q != (unit := unit_variance(function, q)):
         m = moments(function, unit, c)
         return replace(m, A=q / unit * m.A, A11=q / unit * m.A11)
     q, c = float(f"{q:.2g}"), min(max(c, 0.0), 1.0)
@@ -72,7 +73,7 @@ def moments(function: ActivationFunction, q: float, c: float) -> Moments:
     return Moments(*((1 - share) * x + share * y for x, y in zip(a, b, strict=True)))
 
 
-def _unit(function: ActivationFunction, q: float) -> float:
+def unit_variance(function: ActivationFunction, q: float) -> float:
     """Return the variance whose moments are those of ``q`` but for A's scale: there phi is one line or two from 0."""
     if scale_free(function):
         return 1.0

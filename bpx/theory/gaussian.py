@@ -21,6 +21,7 @@ Function = Callable[[Array], Array]
 TAIL = 12.0  # the density beyond is below 1e-31
 _BENDS = (1.0, 2.0, 4.0, 7.0)
 _OCTAVES = 40  # from there on phi is constant or a line, to rounding
+PHASE_VARIANCE = 36.0  # from there on only u modulo the period counts, uniform to exp(-q)
 _SMALLEST = 1e-300  # stands for q = 0: the limit from above, which a kink at 0 needs
 _FINE = np.polynomial.legendre.leggauss(24)
 _NESTED = np.polynomial.legendre.leggauss(16)
@@ -127,20 +128,36 @@ def pair_rule(q: float, c: float, kinks: Sequence[float] = ()) -> tuple[Array, A
     return scale * z1, w1 * np.exp(-0.5 * z1 * z1) * _DENSITY, u2, w2 * np.exp(-0.5 * z2 * z2) * _DENSITY
 
 
+def resolved(function: ActivationFunction, q: float) -> float:
+    """Return the variance at which phi and phi' have the moments that they have at ``q``, and which nodes resolve.
+
+    sin: E[sin(u)**2] = (1 - exp(-2 q)) / 2, and all means over its phase settle likewise.
+    """
+    return min(q, PHASE_VARIANCE) if function.periodic else q
+
+
+def resolved_pair(function: ActivationFunction, q: float, c: float) -> tuple[float, float]:
+    """Return the like of two samples of correlation ``c``, whose phases differ by q (1 - c): variance, correlation."""
+    r = resolved(function, q)
+    return r, c if r == q else max(1 - (1 - c) * q / r, 0.0)
+
+
 def second_moment(function: ActivationFunction, q: float) -> float:
     """Return A(q) = E[phi(sqrt(q) z)**2]."""
-    u, _, w = rule(q, function.kinks)
+    u, _, w = rule(resolved(function, q), function.kinks)
     return float(w @ phi(function, u) ** 2)
 
 
 def slope_moment(function: ActivationFunction, q: float) -> float:
     """Return D(q) = E[phi'(sqrt(q) z)**2]."""
-    u, _, w = rule(q, function.kinks)
+    u, _, w = rule(resolved(function, q), function.kinks)
     return float(w @ dphi(function, u) ** 2)
 
 
 def second_moment_slope(function: ActivationFunction, q: float) -> float:
     """Return A'(q) = E[phi phi' z] / sqrt(q), which is E[phi'**2 + phi phi''] without a second derivative."""
+    if resolved(function, q) != q:
+        return 0.0
     level = abs(float(phi(function, np.zeros(1))[0]))
     q = max(q, 1e-12 if level else _SMALLEST)  # a constant in phi cancels between z and -z, to rounding only
     u, z, w = rule(q, function.kinks)

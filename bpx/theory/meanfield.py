@@ -19,6 +19,7 @@ from bpx.theory.gaussian import (
     dphi,
     pair_expectation,
     phi,
+    resolved_pair,
     second_moment,
     second_moment_slope,
     slope_moment,
@@ -76,12 +77,14 @@ class Ensemble:
 
     def correlation(self, c: float, q: float) -> float:
         """Return (sigma_w**2 E[phi(u1) phi(u2)] + sigma_b**2) / V(q), ``c`` being u1 and u2's correlation."""
-        product = pair_expectation(lambda u: phi(self.function, u), q, c, self.function.kinks)
+        at = resolved_pair(self.function, q, c)
+        product = pair_expectation(lambda u: phi(self.function, u), *at, self.function.kinks)
         return (self.sigma_w**2 * product + self.sigma_b**2) / self.length(q)
 
     def correlation_slope(self, c: float, q: float) -> float:
         """Return sigma_w**2 E[phi'(u1) phi'(u2)], the slope of the correlation map at ``c``, q fixed."""
-        return self.sigma_w**2 * pair_expectation(lambda u: dphi(self.function, u), q, c, self.function.kinks)
+        at = resolved_pair(self.function, q, c)
+        return self.sigma_w**2 * pair_expectation(lambda u: dphi(self.function, u), *at, self.function.kinks)
 
     def growth(self, q: float) -> float:
         """Return V(q) / q - 1, zero at a fixed point; 0 where it is rounding only."""

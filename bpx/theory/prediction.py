@@ -16,6 +16,7 @@ from bpx.theory.architecture import NORMALIZATIONS, Architecture
 from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, batch_moments, length_growth
 from bpx.theory.finite_width import Ends, finite_width, first_along
 from bpx.theory.fluctuation import spread
+from bpx.theory.shortcuts import resolves_overlaps
 from bpx.theory.steps import Step, carriers, step
 
 
@@ -187,7 +188,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         slope=slope,
         slope_low=slope - give,
         slope_high=slope + give,
-        caveat=_caveat(architecture, steps, known.rank, comes_back=along > limit),
+        caveat=_caveat(architecture, q, steps, known.rank, comes_back=along > limit),
         note=_note(architecture),
     )
 
@@ -220,7 +221,7 @@ def _note(net: Architecture) -> str:
     return ""
 
 
-def _caveat(net: Architecture, steps: Sequence[Step], rank: float, *, comes_back: bool) -> str:
+def _caveat(net: Architecture, q: Sequence[float], steps: Sequence[Step], rank: float, *, comes_back: bool) -> str:
     """Say why nets leave the line by more than the band, if they do.
 
     The lengths of a batch's samples part, with batch normalization or without; batch normalization of samples that
@@ -239,6 +240,8 @@ def _caveat(net: Architecture, steps: Sequence[Step], rank: float, *, comes_back
         return ""
     if math.prod(max(s.dln_q, 1.0) for s in steps) > PARTING_THRESHOLD:
         return "lengths are unstable (V' > 1), so that the samples of a batch part"
+    if net.residual and not resolves_overlaps(net, q):
+        return f"{net.activation.name} oscillates faster than theory follows delta along z through shortcuts"
     if comes_back:
         return "much of delta comes back along z"
     if len(net.hidden) > MAX_BAND_LAYERS:

@@ -22,8 +22,8 @@ import numpy as np
 from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture, NormalizationRole
-from bpx.theory.fluctuation import CORRELATIONS
-from bpx.theory.gaussian import dphi, pair_rule, phi, rule
+from bpx.theory.fluctuation import CORRELATIONS, unit_variance
+from bpx.theory.gaussian import dphi, pair_rule, phi, resolved, rule
 from bpx.theory.steps import Step
 
 _NEARLY_ONE = 0.999  # stands for a correlation of 1, where a kink's derivative has no table
@@ -88,16 +88,23 @@ def _tables(function: ActivationFunction, q: float, role: NormalizationRole) -> 
         p1, p2 = (p1 - mean - along * z1) / A, (p2 - mean - along * z2) / A
         apart = (z2 - rho * z1[:, None]) / (1 - rho * rho)
         inner = [np.sum(w2 * v, axis=1) for v in (p2, d2 * apart, d2)]
-        found.append([w1 @ (p1 * inner[0]), w1 @ (p1 * inner[1]) / D, w1 @ (d1 * inner[2]) / D**2])
+        found.append([w1 @ (p1 * inner[0]), w1 @ (p1 * inner[1]) / D, w1 @ (d1 * inner[2]) / (D * D)])
     pp, turned, masks = np.array(found, float).T
     straight = float(w @ (z * (product - along * z))) / A
     return _Tables(pp, turned, masks, straight, float(w @ ((z * z - 1) * slope)) / D, A / D)
+
+
+def resolves_overlaps(net: Architecture, q: Sequence[float]) -> bool:
+    """Return whether the tables hold at variances ``q``: a periodic phi asks for correlations closer to 1."""
+    length = net.activation_variance(max(q))
+    return resolved(net.activation, length) == length
 
 
 def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float) -> Overlaps:
     """Follow the overlaps from the output, where E (z . delta)**2 is ``kappa`` times that of a random delta."""
     lengths, n, L = np.array(q), net.hidden[0], len(q)
     scale = net.activation_variance(float(f"{np.exp(np.log(lengths).mean()):.2g}"))
+    scale = unit_variance(net.activation, scale)  # whose tables are these too, and no number overflows
     t = _tables(net.activation, scale, net.role)
     chi = np.array([*(s.factor - 1 for s in steps), 1.0])  # of a branch; of the output layer, but for its scale
     std = np.sqrt([*(s.forward_share * s.q for s in steps), t.level * q[-1]])  # of y
@@ -116,7 +123,7 @@ def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa
         if passed:
             masked[layer] = stood[layer]
             mean = yp[layer, layer] ** 2 / max(excess, 1.0) + max(excess, 0.0) * psi_psi[layer, layer]
-            std_growth[layer] = math.sqrt(mean + psi_psi[layer, layer]) * 2 / n / gain
+            std_growth[layer] = math.sqrt(max(mean + psi_psi[layer, layer], 0.0)) * 2 / n / gain
             growth[layer] = math.log(gain / (1 + chi[layer]))
             along = max(along, abs(back) / (1 + chi[layer]))
         fresh = chi[layer] * (np.eye(layer) + t.bent * np.outer(std[k], std[k]) / lengths[layer])

@@ -9,7 +9,7 @@ from typing import final
 from bpx.engine.activation import ActivationFunction
 from bpx.theory.architecture import Architecture
 from bpx.theory.batchnorm import batch_factors
-from bpx.theory.gaussian import dphi, expectation, second_moment, second_moment_slope, slope_moment
+from bpx.theory.gaussian import dphi, expectation, resolved, second_moment, second_moment_slope, slope_moment
 
 
 @final
@@ -76,7 +76,7 @@ def step(net: Architecture, layer: int, q: float) -> Step:
 
 def carriers(net: Architecture, layer: int, q: float) -> float:
     """Return over how many of a layer's units one sample's delta is spread: n E[phi'**2]**2 / E[phi'**4]."""
-    q = net.activation_variance(q)
+    q = resolved(net.activation, net.activation_variance(q))
     D = slope_moment(net.activation, q)
     fourth = expectation(lambda u: dphi(net.activation, u) ** 4, q, net.activation.kinks)
     return net.hidden[layer] * D * D / fourth if fourth > 0 else 0.0

@@ -16,8 +16,9 @@ import bpx
 from bpx.config import make_plan, spawn_rngs
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
-from bpx.diagnosis.remedies import Candidate, find_remedies, share_apart
+from bpx.diagnosis.remedies import Candidate, find_remedies, other_models, share_apart
 from bpx.engine import mlp
+from bpx.engine.models import MODELS
 from bpx.runs.networks import FromPlan, build_network, change, command
 from bpx.runs.run import train_run
 from bpx.theory import critical_sigma_w, slope_verdict
@@ -115,6 +116,14 @@ def test_where_nothing_better_is_found_one_network_of_ten_may_miss():
     words = ["model.depth=25", "model.width=18", "activation=tanh", "normalization=batch", "initializer=xavier_normal"]
     f = finding("seed=232", *words, "initializer.gain=0.8", "initializer.bias_std=1")[0]
     assert [r.change for r in f.remedies] == ["activation=sigmoid"]
+
+
+def test_another_model_is_of_the_same_family():
+    """No transformer is told to become a recurrent network; an LSTM in place of a plain one is a known remedy."""
+    assert other_models("mlp") == ["residual_mlp"] and other_models("transformer") == []
+    assert set(other_models("rnn")) == {"lstm", "gru"}
+    assert set(other_models("plain_conv")) == {"convnet", "residual_conv"}
+    assert {len({model.takes for model in MODELS.values() if model.family == f}) for f in ("dense", "recurrent")} == {1}
 
 
 @pytest.mark.slow

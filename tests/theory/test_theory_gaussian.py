@@ -14,12 +14,14 @@ from bpx.theory.gaussian import (
     expectation,
     pair_expectation,
     phi,
+    resolved_pair,
     rule,
     second_moment,
     second_moment_slope,
     slope_moment,
 )
 
+SINE = ACTIVATIONS["sin"]()
 BENDING = [name for name in ACTIVATIONS if name != "sin"]  # at last they bend no more; the sine does for ever
 
 
@@ -87,12 +89,19 @@ def test_a_negative_variance_is_refused():
         expectation(np.ones_like, -1.0)
 
 
-@pytest.mark.parametrize("q", [1e-12, 1e-3, 0.3, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("q", [1e-12, 1e-3, 0.3, 1.0, 10.0, 100.0, 1e4, 1e30])
 def test_moments_of_the_sine_have_their_closed_form(q):
-    """E sin(u)**2 = (1 - exp(-2 q)) / 2, E cos(u)**2 = (1 + exp(-2 q)) / 2; beyond 100 the sine is not resolved."""
-    sine = ACTIVATIONS["sin"]()
-    assert second_moment(sine, q) == pytest.approx(-math.expm1(-2 * q) / 2, rel=1e-10)
-    assert slope_moment(sine, q) == pytest.approx((1 + math.exp(-2 * q)) / 2, rel=1e-10)
+    """E sin(u)**2 = (1 - exp(-2 q)) / 2, E cos(u)**2 = (1 + exp(-2 q)) / 2."""
+    assert second_moment(SINE, q) == pytest.approx(-math.expm1(-2 * q) / 2, rel=1e-10)
+    assert slope_moment(SINE, q) == pytest.approx((1 + math.exp(-2 * q)) / 2, rel=1e-10)
+
+
+@pytest.mark.parametrize(("q", "c"), [(20.0, 0.9), (500.0, 0.999), (1e6, 1 - 1e-7), (1e6, 0.5)])
+def test_pairs_of_sines_have_their_closed_form(q, c):
+    """E sin(u1) sin(u2) = (exp(-q (1 - c)) - exp(-q (1 + c))) / 2."""
+    at = resolved_pair(SINE, q, c)
+    want = (math.exp(-q * (1 - c)) - math.exp(-q * (1 + c))) / 2
+    assert pair_expectation(lambda u: phi(SINE, u), *at) == pytest.approx(want, rel=1e-8, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", BENDING)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -231,6 +231,20 @@ def test_saturated_layers_have_no_prediction_instead_of_an_absurd_one():
     p = predict(Architecture(Tanh(), (3, *[100] * 20, 2), (2.5, *[0.25] * 20)), 1e18)
     assert p.slope is None and p.reason == "less than one unit of layer_01 carries delta: what passes is chance"
     assert predict(Architecture(Tanh(), (3, *[100] * 20, 2), (2.5, *[0.25] * 20)), 1e2).slope is not None
+
+
+def test_shortcuts_beyond_the_range_of_squares_have_a_line():
+    """A leaky ReLU's tables do not depend on the length; E[phi'**2]**2 in its units would overflow."""
+    net = Architecture(ACTIVATIONS["leaky_relu"](), (20,) * 6, (1.0,) * 5, residual=True)
+    assert predict(net, 1e167).slope == pytest.approx(predict(net, 1.0).slope)
+
+
+def test_the_sine_of_long_signals_is_answered_but_not_with_shortcuts():
+    """Phases are uniform: ||delta||**2 grows by sigma_w**2 / 2 a layer, at any variance."""
+    net = Architecture(ACTIVATIONS["sin"](), (400,) * 8, (1.0,) * 7)
+    p = predict(net, 1e6)
+    assert p.factor == pytest.approx(math.sqrt(200), rel=0.01) and not p.caveat
+    assert "oscillates" in predict(replace(net, residual=True), 1e6).caveat
 
 
 @pytest.mark.parametrize(("n_out", "factor"), [(10, 1.0082), (64, 1.0296), (256, 1.0479)])
