@@ -10,6 +10,7 @@ from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand, TrainedRun
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
+from experiments.signals import initial_profiles
 
 LEARNED = 80.0  # per cent
 DECISIONS = ("class_names", "confusion", "grid_x", "grid_y", "grid_class", "points", "points_label")
@@ -27,12 +28,6 @@ def evaluation(run: TrainedRun) -> dict[str, np.ndarray]:
         return {key: file[key] for key in file}
 
 
-def first_over_last(run: TrainedRun) -> float:
-    """Return ‖δ‖ at the first hidden layer over that at the last, at initialization."""
-    first, last, _ = run.records().grid("delta_l2")[2][:, 0]
-    return float(first / last)
-
-
 def measure(s: Study) -> Data:
     """Train 2-10-10-3 with three activations."""
     epochs = ("epochs=40",) if s.quick else ()
@@ -42,7 +37,8 @@ def measure(s: Study) -> Data:
     costs = {label: np.array([r.history("cost/train")[1] for r in made]) for label, made in runs.items()}
     stuck = "sigmoid, N(0, 0.01²)"
     fell = np.median(1 - costs[stuck][:, -1] / costs[stuck][:, 0])
-    flow = np.median([first_over_last(r) for r in runs[stuck]])
+    delta = initial_profiles(s, "+experiment=classification", *SETUPS[stuck])
+    flow = np.median(delta[:, 0] / delta[:, -1])
     s.log(cost_fall_sigmoid=fell, delta_ratio_sigmoid=flow)
     kept = evaluation(runs["ReLU, He"][0])
     return {

@@ -11,7 +11,7 @@ from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
 from bpx.theory import slope_verdict
-from experiments.signals import metric_name
+from experiments.signals import initial_profiles, metric_name
 from experiments.vanishing_gradients import LAYERS, predicted, profiles
 
 STDS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -44,8 +44,8 @@ def measure(s: Study) -> Data:
 
     repeats = 2 if s.quick else 5
     runs = {name: s.train(name, *DEEP, *more, seeds=repeats) for name, more in CURES.items()}
-    delta = {name: np.array([r.records().grid("delta_l2")[2][:, 0] for r in made]) for name, made in runs.items()}
-    growth = {name: np.median(d[:, 0] / d[:, -2]) for name, d in delta.items()}
+    delta = {name: initial_profiles(s, *DEEP, *more, seeds=repeats) for name, more in CURES.items()}
+    growth = {name: np.median(d[:, 0] / d[:, -1]) for name, d in delta.items()}
     accuracy = {name: np.array([r.metrics.get("accuracy/test", np.nan) for r in made]) for name, made in runs.items()}
     reached = {name: float(np.nanmedian(v)) for name, v in accuracy.items() if np.isfinite(v).any()}
     diverged = sum(r.outcome == Outcome.DIVERGED for r in runs["gain 2"])
@@ -81,7 +81,7 @@ def draw(data: Data) -> Picture:
         else:
             right.plot([], [], color=colour, label=f"{name}: diverged")
     middle.set_yscale("log")
-    style_axes(middle, "layer, from the input", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
+    style_axes(middle, "hidden layer", "‖δ‖ at initialization", "20 layers of 100 ReLU units")
     right.set_yscale("log")
     style_axes(right, "optimizer step", "training cost", "and in training")
     for axes in (left, middle, right):

@@ -32,7 +32,7 @@ def measure(s: Study) -> Data:
     """Measure the factor per step over the bias, and train at some of them."""
     factors = []
     for bias in BIASES:
-        drawn = s.draws(*SETUP, "dtype=float64", f"model.forget_bias={bias}")
+        drawn = s.draws(*SETUP, "dtype=float64", f"model.forget_bias={bias}", random_delta=True)
         logs = np.log10([state_grad_l2(recurrent_layers(net)[-1]) for net, _, _ in drawn])
         factors.append(10 ** ((logs[:, 0] - logs[:, -2]) / (STEPS - 2)))
     error = {}

@@ -47,7 +47,7 @@ def measure(s: Study) -> Data:
     data: Data = {"forward": {}, "backward": {}, "singular_value": {}, "shrink": {}}
     for name, more in SCHEMES.items():
         a, d, v = [], [], []
-        for i, (net, _, _) in enumerate(s.draws(*SETUP, *more)):
+        for i, (net, _, _) in enumerate(s.draws(*SETUP, *more, random_delta=True)):
             a.append([rms(x) for x in activations(net)])
             d.append([l2(x) for x in deltas(net)[:-1]])
             if i < 2:

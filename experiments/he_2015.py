@@ -12,6 +12,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_fi
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from experiments.signals import initial_profiles
 
 DEPTHS, SHOWN = (10, 20, 30, 40), 30
 SETUP = (
@@ -30,7 +31,7 @@ def measure(s: Study) -> Data:
         accuracy, ratio = [], []
         for depth in DEPTHS:
             runs = s.train(f"{name} {depth}", *SETUP, scheme, f"model.depth={depth}", *short)
-            delta = np.array([r.records().grid("delta_l2")[2][:depth, 0] for r in runs])
+            delta = initial_profiles(s, *SETUP, scheme, f"model.depth={depth}")
             accuracy.append([100 * r.metrics["accuracy/test"] for r in runs])
             ratio.append(delta[:, 0] / delta[:, -1])
             s.log(**{f"accuracy/{name}_{depth}": np.median(accuracy[-1]),

@@ -35,7 +35,7 @@ def measure(s: Study) -> Data:
     """Follow the gradient through time of drawn networks, and train each kind on sums over several lengths."""
     data: Data = {"profile": {}, "factor": {}, "error": {}}
     for kind, words in KINDS.items():
-        drawn = s.draws(*SETUP, f"dataset.steps={STEPS}", "dtype=float64", *words)
+        drawn = s.draws(*SETUP, f"dataset.steps={STEPS}", "dtype=float64", *words, random_delta=True)
         logs = np.log10([state_grad_l2(recurrent_layers(net)[-1]) for net, _, _ in drawn])
         data["profile"][kind] = percentiles(logs - logs[:, -2:-1])
         data["factor"][kind] = 10 ** (float(np.median(logs[:, -2] - logs[:, 0])) / -(STEPS - 2))

@@ -34,7 +34,7 @@ def measure(s: Study) -> Data:
     """Follow the gradient through time of drawn networks, and train each kind at several rates."""
     data: Data = {"profile": {}, "factor": {}, "training": {}, "error": {}, "rate": {}}
     for kind, words in KINDS.items():
-        drawn = s.draws(*SETUP, "dtype=float64", *words)
+        drawn = s.draws(*SETUP, "dtype=float64", *words, random_delta=True)
         logs = np.log10([state_grad_l2(recurrent_layers(net)[-1]) + 1e-300 for net, _, _ in drawn])
         data["profile"][kind] = percentiles(logs - logs[:, -1:])
         near = logs[:, -10:-1]  # h_T feeds the output itself: of the way back its step is none

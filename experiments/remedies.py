@@ -9,7 +9,7 @@ from bpx.probes import fit_slope
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data
 from bpx.system.text import counted
-from experiments.signals import metric_name
+from experiments.signals import initial_profiles, metric_name
 
 HIDDEN = 10
 BASE = (
@@ -56,7 +56,7 @@ def measure(s: Study) -> Data:
         start = () if any(word.startswith("initializer=") for word in more) else SMALL
         made = s.train(name, *BASE, *start, *more, *short)
         accuracy[name] = 100 * np.array([r.metrics.get("accuracy/test", 0.1) for r in made])
-        found = [fit_slope(r.records().grid("delta_l2")[2][:HIDDEN, 0]) for r in made]
+        found = [fit_slope(delta) for delta in initial_profiles(s, *BASE, *start, *more)]
         factors[name] = 10 ** float(np.median([f.slope for f in found if f is not None]))
         key = metric_name(name)
         s.log(**{f"accuracy/{key}": np.median(accuracy[name]), f"factor/{key}": factors[name]})

@@ -10,12 +10,19 @@ import numpy as np
 from bpx.engine import Network
 from bpx.engine.arrays import Values
 from bpx.probes.probe import weight_layers
+from bpx.runs.study import Study
 
 
 def deltas(net: Network) -> list[Values]:
     """Return delta = dJ_i/dz of every weight layer, (batch, n_out) each."""
     buffers = [np.asarray(layer.next.dx, np.float64) for layer in weight_layers(net)]
     return [dz * len(dz) for dz in buffers]
+
+
+def initial_profiles(s: Study, *words: str, seeds: int | None = None) -> Values:
+    """Return ‖δ‖ of every hidden layer of drawn networks, (seeds, L); the output sends back a random δ."""
+    drawn = s.draws(*words, seeds=seeds, random_delta=True)
+    return np.array([[l2(d) for d in deltas(net)[:-1]] for net, _, _ in drawn])
 
 
 def activations(net: Network) -> list[Values]:

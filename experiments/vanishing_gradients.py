@@ -24,9 +24,9 @@ SETUP = (
 
 
 def profiles(s: Study, std: float) -> dict[str, np.ndarray]:
-    """Return ‖δ‖, mean |a| and ‖W‖ of every layer, (seeds, layers)."""
+    """Return ‖δ‖, mean |a| and ‖W‖ of every layer, (seeds, layers); the output sends back a random δ."""
     rows: dict[str, list[Any]] = {"delta": [], "activation": [], "weight": []}
-    for net, _, _ in s.draws(*SETUP, f"initializer.std={std}"):
+    for net, _, _ in s.draws(*SETUP, f"initializer.std={std}", random_delta=True):
         rows["delta"].append([np.linalg.norm(d) for d in deltas(net)])
         rows["activation"].append([np.abs(a).mean() for a in activations(net)])
         rows["weight"].append([np.linalg.norm(dense.W.value) for dense in net.dense])

@@ -17,7 +17,7 @@ from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.theory import Architecture, predict
-from experiments.signals import deltas, l2
+from experiments.signals import initial_profiles
 
 DEPTH, WIDTH, BATCHES = 50, 200, (8, 16, 32, 64, 128, 256)
 SETUP = (f"model.depth={DEPTH}", f"model.width={WIDTH}", "dataset=gaussian", f"dataset.n_in={WIDTH}",
@@ -26,12 +26,6 @@ ACTIVATION = {"relu": BLUE, "tanh": ORANGE, "linear": GREEN}
 GAINS = (0.5, 4.0)
 LIMIT = math.sqrt(math.pi / (math.pi - 1))  # published
 TAIL = slice(20, DEPTH)  # the first layers still know the data
-
-
-def profile(s: Study, *more: str, seeds: int | None = None) -> np.ndarray:
-    """Return ‖δ‖ of every hidden layer, (seeds, DEPTH); the output sends back a random δ."""
-    drawn = s.draws(*SETUP, *more, seeds=seeds, random_delta=True)
-    return np.array([[l2(d) for d in deltas(net)[:-1]] for net, _, _ in drawn])
 
 
 def factor(delta: np.ndarray) -> float:
@@ -43,12 +37,16 @@ def factor(delta: np.ndarray) -> float:
 def measure(s: Study) -> Data:
     """Measure δ by layer with and without batch normalization, by activation and by batch size."""
     norm = "normalization=batch"
-    with_norm = {a: profile(s, norm, f"activation={a}", "batch_size=256") for a in ACTIVATION}
-    without = profile(s, "activation=relu", "batch_size=256")
-    layer = profile(s, "activation=relu", "batch_size=256", "normalization=layer")
-    wide = {f"{scale:g}": factor(profile(s, norm, "activation=relu", "batch_size=256", f"initializer.gain={scale}",
-                                         seeds=min(3, s.seeds))) for scale in GAINS}  # fmt: skip
-    by_batch = [factor(profile(s, norm, "activation=relu", f"batch_size={n}", seeds=min(5, s.seeds))) for n in BATCHES]
+    with_norm = {a: initial_profiles(s, *SETUP, norm, f"activation={a}", "batch_size=256") for a in ACTIVATION}
+    without = initial_profiles(s, *SETUP, "activation=relu", "batch_size=256")
+    layer = initial_profiles(s, *SETUP, "activation=relu", "batch_size=256", "normalization=layer")
+    few, several = min(3, s.seeds), min(5, s.seeds)
+    relu = (*SETUP, norm, "activation=relu")
+    wide = {
+        f"{scale:g}": factor(initial_profiles(s, *relu, "batch_size=256", f"initializer.gain={scale}", seeds=few))
+        for scale in GAINS
+    }
+    by_batch = [factor(initial_profiles(s, *relu, f"batch_size={n}", seeds=several)) for n in BATCHES]
     expected = []
     for n in BATCHES:
         net = Architecture(ACTIVATIONS["relu"](), (WIDTH,) * (DEPTH + 2), (math.sqrt(2 / WIDTH),) * (DEPTH + 1),
