@@ -137,8 +137,10 @@ def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -
         pairwise = (unit @ unit.T)[np.triu_indices(len(z), 1)]
         centred = z - z.mean(axis=0)
         covariance = centred @ centred.T
+        length = float(np.mean(a * a))
         rank = float(np.trace(covariance) ** 2 / (covariance * covariance).sum())
     found = {"kappa": kappa, "alike": alike, "uneven": uneven, "rank": rank, "length_variance": length_variance}
+    found["length"] = length
     if len(pairwise):
         found |= {"correlation": float(pairwise.mean()), "correlation_variance": float(pairwise.var())}
     return Ends(**{key: value for key, value in found.items() if math.isfinite(value)})

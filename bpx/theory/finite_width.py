@@ -43,6 +43,8 @@ class Ends:
         Squared correlation of two samples' delta there; None: that of a random delta or of classes, 1 / (n_out - 1).
     uneven : float
         B sum |delta_i|**4 / (sum |delta_i|**2)**2, 1 where the samples' deltas are equally long.
+    length : float or None
+        Mean square of the last hidden layer's activations; None: that of the line.
     rank : float
         The first pre-activation's effective rank over the batch, (tr C)**2 / tr C**2 of its covariance C: two features
         give at most 2.
@@ -54,6 +56,7 @@ class Ends:
     kappa: float = 1.0
     alike: float | None = None
     uneven: float = 1.0
+    length: float | None = None
     rank: float = math.inf
 
 
@@ -72,11 +75,14 @@ class FiniteWidth:
         Covariance of epsilon_f, and of epsilon_b, between different layers of a net with shortcuts, whose units keep
         part of their z; of the length of z, by which a normalization divides; of a block's overlaps;
         of epsilon_f and epsilon_b.
+    grown: float or None
+        ln of the output's measured length beside the line.
     """
 
     noise: list[LayerNoise]
     along: float
     between: Array
+    grown: float | None
 
 
 _OUTPUT = Step(
@@ -107,6 +113,10 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     known = _known(net, q)
     lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 and resolves_overlaps(net, q) else None
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
+    beside = _grown_length(net, q[-1], ends.length)
+    grown = _length_noise(net, q, steps, forward, beside)
+    c_out = forward[-1].rms * math.sqrt(forward[-1].m.A22 / max(forward[-1].m.A4, 1e-300)) if L else 0.0
+    kept_kappa = math.sqrt(2 * (weight + (1 - weight) * c_out * c_out * r2))  # what a random delta's kappa strays by
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
         at, n = forward[layer], net.hidden[layer]
@@ -119,10 +129,11 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         comes_back = (m.AD / net.keep_prob - (back * back * A / (length * D) if held else 0.0)) * excess / n
         lost = scaled / (D * n) if held else 0.0  # the part along z, which the normalization's backward takes out
         shift = math.log(max(1 + comes_back - lost, 1 / n))
+        told = m.AD / net.keep_prob * s.forward_share * kept_kappa / n / math.exp(shift)
         alike = at.weight + (1 - at.weight) * c * c  # of the noise of one sample, what the batch's mean keeps
         cross, masked = 0.0, 1.0
         if net.residual:
-            shift = math.log(1 - share * min(lost, 1.0))
+            shift = math.log(max(1 - share * lost, 1 / n))
         if layer < L - 1 and lined_up:
             shift += lined_up.growth[layer] if drift is None else 0.0
             masked = float(lined_up.masked[layer])
@@ -157,12 +168,13 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                     held=_held(net, length, known=float(known[layer])),
                 )
                 - _of_scale(net, layer, length),
-                dln_q=s.dln_q,
+                dln_q=s.dln_q if layer < L - 1 else back * (not net.normalizes),
                 forward_share=s.forward_share,
                 dln_chi=dln_chi,
                 backward_share=share,
                 cross_variance=cross,
                 q_variance=2 * (1 + (B - 1) * c * c) / B / n,
+                kappa_shift=0.0 if net.residual or net.normalizes or layer == L - 1 else told,
                 mean_shift=shift + share * curved if layer < L - 1 else 0.0,
             )
         )
@@ -170,6 +182,9 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
             kappa = 1.0  # a unit's z . delta over the batch is zero, a sample's over the units is not
         else:
             kappa = 0.0 if held else (back * back * A * excess + scaled) / (length * D * math.exp(shift))
+            longer = math.exp(min(max(grown[layer + 1] - grown[layer], -50.0), 50.0))
+            kappa *= longer  # (z . delta)**2 is kept, the length of z is not
+            kept_kappa *= back * back * A * s.forward_share * longer / (length * D * math.exp(shift))
         alone = share * share * (3 * m.D4 / net.keep_prob - m.D22 * (1 + 2 * r2)) / n
         weight = _grown(weight, alone)
         passed = 1 - share + share * net.keep_prob * m.D11 / D
@@ -181,7 +196,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     if lined_up:
         samples = np.sqrt([at.weight + (1 - at.weight) * at.rms * at.rms for at in forward[:-1]])
         between[3, :-1, :-1] = np.outer(samples, samples) * lined_up.noise
-    return FiniteWidth(noise[::-1], along, between)
+    return FiniteWidth(noise[::-1], along, between, beside)
 
 
 def first_along(net: Architecture, q: float, ends: Ends) -> float:
@@ -224,6 +239,34 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
             )
             c = s.forward_share * net.keep_prob * m.A11 / A + net.bias_variance / s.q + kept * c
     return found
+
+
+def _grown_length(net: Architecture, q: float, length: float | None) -> float | None:
+    """Return ln of the measured mean square of the last activations beside that of ``q``; None where it tells nothing.
+
+    Behind a normalization only the last layer's own noise is in it.
+    """
+    if net.normalizes or length is None or not length > 0:
+        return None
+    ratio = length * net.keep_prob / max(second_moment(net.activation, q), 1e-300)
+    return math.log(ratio) if 0 < ratio < math.inf else None
+
+
+def _length_noise(
+    net: Architecture, q: Sequence[float], steps: Sequence[Step], forward: Sequence[_Forward], grown: float | None
+) -> list[float]:
+    """Return what ln q has beside the line, (L + 1,) with the output, as expected where its ends are measured."""
+    if grown is None:
+        return [0.0] * (len(q) + 1)
+    last = forward[-1]
+    passed = q[-1] * second_moment_slope(net.activation, q[-1]) / second_moment(net.activation, q[-1])
+    added = last.weight * (last.m.A4 / net.keep_prob - 1) + (1 - last.weight) * (last.m.A22 - 1)
+    total = passed * passed * last.mean + added / net.hidden[-1]
+    shared = []  # covariances of ln q_l with that of the output
+    for at, following in zip(reversed(forward), [None, *reversed(steps)], strict=True):
+        passed *= following.dln_q if following else 1.0
+        shared.append(at.mean * passed)
+    return [*(grown * c / total for c in reversed(shared)), grown]
 
 
 def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> Array:

@@ -136,6 +136,8 @@ class LayerNoise:
         Variance of ``cross``: of a residual block's cross term 2 g . J xi, and of what samples weigh unevenly.
     q_variance : float
         Variance of ln of the mean of z**2 over this layer's units, its own q being given.
+    kappa_shift : float
+        What that mean gains by one standard deviation that the measured kappa would have of a random delta.
     mean_shift : float
         What the mean of ln(||delta_l||**2 / ||delta_(l+1)||**2) has besides.
     """
@@ -147,6 +149,7 @@ class LayerNoise:
     backward_share: float = 1.0
     cross_variance: float = 0.0
     q_variance: float = 0.0
+    kappa_shift: float = 0.0
     mean_shift: float = 0.0
 
 
@@ -195,13 +198,14 @@ class Spread:
     q_variance: Array
 
 
-def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread:
+def spread(layers: Sequence[LayerNoise], between: Array | None = None, grown: float | None = None) -> Spread:
     """Return the noise of ln ||delta_l||**2 and of ln q_l.
 
     A mean of squares is taken as a gamma variable of the same relative variance v, so that
     E ln = digamma(1/v) + ln v and Var ln = trigamma(1/v), which holds for narrow layers too. ``between`` (5, L, L) is
     the covariance of epsilon_f, and of epsilon_b, between different layers, that of ``length`` and ``cross``, and of
-    epsilon_f with epsilon_b.
+    epsilon_f with epsilon_b. ``grown`` is the measured ln of the output's length beside the line: forward and backward
+    noise are correlated, so that it tells of delta.
     """
     L = len(layers)
     mean_e, cov_e = np.zeros(4 * L), np.zeros((4 * L, 4 * L))  # epsilon_f, epsilon_b, length, cross
@@ -221,7 +225,11 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
         cov_e[:L, L : 2 * L] += between[4]
         cov_e[L : 2 * L, :L] += between[4]
     x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
-    for i, layer in enumerate(layers[:-1]):
+    for i, layer in enumerate(layers):
+        if i == L - 1:
+            x = layer.dln_q * x
+            x[i] += layer.forward_share
+            break
         steps[i] = layer.backward_share * layer.dln_chi * x
         steps[i, L + i] += layer.backward_share
         steps[i, 2 * L + i] = -layer.backward_share
@@ -233,4 +241,14 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None) -> Spread
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
     variance = ((lengths @ cov_e) * lengths).sum(axis=1) + [layer.q_variance for layer in layers]
     variance[0] = 0.0  # where the line starts
-    return Spread(profile @ mean_e + shift, profile @ cov_e @ profile.T, lengths @ mean_e, variance)
+    mean, covariance = profile @ mean_e + shift, profile @ cov_e @ profile.T
+    if grown is not None and (known := float(x @ cov_e @ x)) > 0:
+        shared = profile @ cov_e @ x
+        mean = mean + shared / known * (grown - float(x @ mean_e))
+        covariance = covariance - np.outer(shared, shared) / known
+    told = np.cumsum([0.0, *(layer.kappa_shift for layer in layers[-2::-1])])[::-1]
+    if told.any():  # of what kappa tells, nothing is left to chance
+        own = covariance[:-1, :-1] + 1e-12 * np.eye(L - 1)
+        told = told / math.sqrt(1 + float(told[:-1] @ np.linalg.solve(own, told[:-1])))
+        covariance = covariance - np.outer(told, told)
+    return Spread(mean, covariance, lengths @ mean_e, variance)
