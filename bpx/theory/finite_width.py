@@ -115,8 +115,6 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
     beside = _grown_length(net, q[-1], ends.length)
     grown = _length_noise(net, q, steps, forward, beside)
-    c_out = forward[-1].rms * math.sqrt(forward[-1].m.A22 / max(forward[-1].m.A4, 1e-300)) if L else 0.0
-    kept_kappa = math.sqrt(2 * (weight + (1 - weight) * c_out * c_out * r2))  # what a random delta's kappa strays by
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
         at, n = forward[layer], net.hidden[layer]
@@ -129,7 +127,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         comes_back = (m.AD / net.keep_prob - (back * back * A / (length * D) if held else 0.0)) * excess / n
         lost = scaled / (D * n) if held else 0.0  # the part along z, which the normalization's backward takes out
         shift = math.log(max(1 + comes_back - lost, 1 / n))
-        told = m.AD / net.keep_prob * s.forward_share * kept_kappa / n / math.exp(shift)
+        before, alone = kappa, net.residual or net.normalizes
         alike = at.weight + (1 - at.weight) * c * c  # of the noise of one sample, what the batch's mean keeps
         cross, masked = 0.0, 1.0
         if net.residual:
@@ -174,7 +172,9 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                 backward_share=share,
                 cross_variance=cross,
                 q_variance=2 * (1 + (B - 1) * c * c) / B / n,
-                kappa_shift=0.0 if net.residual or net.normalizes or layer == L - 1 else told,
+                kappa=before,
+                kappa_gain=0.0 if alone else m.AD / net.keep_prob * s.forward_share / n / math.exp(shift),
+                kappa_kept=0.0 if alone else back * back * A * s.forward_share / (length * D * math.exp(shift)),
                 mean_shift=shift + share * curved if layer < L - 1 else 0.0,
             )
         )
@@ -184,9 +184,8 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
             kappa = 0.0 if held else (back * back * A * excess + scaled) / (length * D * math.exp(shift))
             longer = math.exp(min(max(grown[layer + 1] - grown[layer], -50.0), 50.0))
             kappa *= longer  # (z . delta)**2 is kept, the length of z is not
-            kept_kappa *= back * back * A * s.forward_share * longer / (length * D * math.exp(shift))
-        alone = share * share * (3 * m.D4 / net.keep_prob - m.D22 * (1 + 2 * r2)) / n
-        weight = _grown(weight, alone)
+        single = share * share * (3 * m.D4 / net.keep_prob - m.D22 * (1 + 2 * r2)) / n
+        weight = _grown(weight, single)
         passed = 1 - share + share * net.keep_prob * m.D11 / D
         mixed = share * share * m.D22 + 2 * share * (1 - share) * masked
         r2 = min(r2 * passed * passed + (1 - r2) * mixed / n, 1.0)  # random weights align the rest

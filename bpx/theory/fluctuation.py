@@ -136,8 +136,13 @@ class LayerNoise:
         Variance of ``cross``: of a residual block's cross term 2 g . J xi, and of what samples weigh unevenly.
     q_variance : float
         Variance of ln of the mean of z**2 over this layer's units, its own q being given.
-    kappa_shift : float
-        What that mean gains by one standard deviation that the measured kappa would have of a random delta.
+    kappa : float
+        E (z . delta)**2 / (q E |delta|**2) of the layer behind.
+    kappa_gain : float
+        d ln(||delta_l||**2 / ||delta_(l+1)||**2) / d kappa.
+    kappa_kept : float
+        Share of (z . delta)**2 of the layer behind that is (z . delta)**2 here: delta that has grown by chance has
+        less of it, relative to its length.
     mean_shift : float
         What the mean of ln(||delta_l||**2 / ||delta_(l+1)||**2) has besides.
     """
@@ -149,7 +154,9 @@ class LayerNoise:
     backward_share: float = 1.0
     cross_variance: float = 0.0
     q_variance: float = 0.0
-    kappa_shift: float = 0.0
+    kappa: float = 1.0
+    kappa_gain: float = 0.0
+    kappa_kept: float = 0.0
     mean_shift: float = 0.0
 
 
@@ -224,12 +231,8 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None, grown: fl
         cov_e[3 * L :, 3 * L :] += between[3]
         cov_e[:L, L : 2 * L] += between[4]
         cov_e[L : 2 * L, :L] += between[4]
-    x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L, 4 * L))
+    x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L + 1, 4 * L))
     for i, layer in enumerate(layers):
-        if i == L - 1:
-            x = layer.dln_q * x
-            x[i] += layer.forward_share
-            break
         steps[i] = layer.backward_share * layer.dln_chi * x
         steps[i, L + i] += layer.backward_share
         steps[i, 2 * L + i] = -layer.backward_share
@@ -237,18 +240,23 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None, grown: fl
         x = layer.dln_q * x
         x[i] += layer.forward_share
         lengths[i + 1] = x
+    steps[-1] = 0.0  # where the line starts
+    own = lengths  # what is left of the lengths' noise where the output's is known
+    if (known := float(x @ cov_e @ x)) > 0 and grown is not None:
+        own = lengths - np.outer(lengths @ cov_e @ x / known, x)
+    kappa = np.zeros(4 * L)
+    for i in reversed(range(L)):
+        layer = layers[i]
+        steps[i] += layer.kappa_gain * kappa * (i < L - 1)
+        kappa = layer.kappa_kept * (kappa + layer.kappa * (own[i + 1] - own[i] - steps[i]))
+    lengths = lengths[:-1]
     shift = np.cumsum([0.0, *(layer.mean_shift for layer in layers[-2::-1])])[::-1]
     profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
     variance = ((lengths @ cov_e) * lengths).sum(axis=1) + [layer.q_variance for layer in layers]
     variance[0] = 0.0  # where the line starts
     mean, covariance = profile @ mean_e + shift, profile @ cov_e @ profile.T
-    if grown is not None and (known := float(x @ cov_e @ x)) > 0:
+    if grown is not None and known > 0:
         shared = profile @ cov_e @ x
         mean = mean + shared / known * (grown - float(x @ mean_e))
         covariance = covariance - np.outer(shared, shared) / known
-    told = np.cumsum([0.0, *(layer.kappa_shift for layer in layers[-2::-1])])[::-1]
-    if told.any():  # of what kappa tells, nothing is left to chance
-        own = covariance[:-1, :-1] + 1e-12 * np.eye(L - 1)
-        told = told / math.sqrt(1 + float(told[:-1] @ np.linalg.solve(own, told[:-1])))
-        covariance = covariance - np.outer(told, told)
     return Spread(mean, covariance, lengths @ mean_e, variance)
