@@ -111,10 +111,11 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     kappa, weight = ends.kappa, min(ends.uneven / B, 1.0)
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
     known = _known(net, q)
-    lined_up = overlaps(net, q, steps, kappa) if net.residual and L > 1 and resolves_overlaps(net, q) else None
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
     beside = _grown_length(net, q[-1], ends.length)
     grown = _length_noise(net, q, steps, forward, beside)
+    follows = net.residual and L > 1 and resolves_overlaps(net, q)
+    lined_up = overlaps(net, q, steps, kappa, grown) if follows else None
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
         at, n = forward[layer], net.hidden[layer]
@@ -127,7 +128,13 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         comes_back = (m.AD / net.keep_prob - (back * back * A / (length * D) if held else 0.0)) * excess / n
         lost = scaled / (D * n) if held else 0.0  # the part along z, which the normalization's backward takes out
         shift = math.log(max(1 + comes_back - lost, 1 / n))
-        before, alone = kappa, net.residual or net.normalizes
+        before, gain, kept_kappa = 1.0, 0.0, 0.0
+        if lined_up and not net.normalizes:
+            kept_kappa = 1.0
+            gain = float(lined_up.returned[layer]) if layer < L - 1 else 0.0
+        elif not net.residual and not net.normalizes:
+            before, gain = kappa, m.AD / net.keep_prob * s.forward_share / n / math.exp(shift)
+            kept_kappa = back * back * A * s.forward_share / (length * D * math.exp(shift))
         alike = at.weight + (1 - at.weight) * c * c  # of the noise of one sample, what the batch's mean keeps
         cross, masked = 0.0, 1.0
         if net.residual:
@@ -173,8 +180,8 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                 cross_variance=cross,
                 q_variance=2 * (1 + (B - 1) * c * c) / B / n,
                 kappa=before,
-                kappa_gain=0.0 if alone else m.AD / net.keep_prob * s.forward_share / n / math.exp(shift),
-                kappa_kept=0.0 if alone else back * back * A * s.forward_share / (length * D * math.exp(shift)),
+                kappa_gain=gain,
+                kappa_kept=kept_kappa,
                 mean_shift=shift + share * curved if layer < L - 1 else 0.0,
             )
         )

@@ -42,6 +42,8 @@ class Overlaps:
         E[g_(l+1)**2 phi_l'**2] / (E[g**2] E[phi'**2]): delta stands where phi' of the layers before it stood.
     noise : ndarray (L - 1, L - 1)
         Covariance of a sample's growth: of (g . psi)(g . y) where both have a mean, and each the noise of a random g.
+    returned : ndarray (L - 1,)
+        What comes back along the signal, of ||delta_l||**2: it was sent, and does not grow with delta by chance.
     along : float
         Largest share of delta in a block that comes back through the overlaps.
     """
@@ -49,6 +51,7 @@ class Overlaps:
     growth: Array
     masked: Array
     noise: Array
+    returned: Array
     along: float
 
 
@@ -100,20 +103,28 @@ def resolves_overlaps(net: Architecture, q: Sequence[float]) -> bool:
     return resolved(net.activation, length) == length
 
 
-def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float) -> Overlaps:
-    """Follow the overlaps from the output, where E (z . delta)**2 is ``kappa`` times that of a random delta."""
-    lengths, n, L = np.array(q), net.hidden[0], len(q)
+def overlaps(
+    net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float, grown: Sequence[float]
+) -> Overlaps:
+    """Follow the overlaps from the output, where E (z . delta)**2 is ``kappa`` times that of a random delta.
+
+    ``grown`` (L + 1,) is what ln q has beside the line.
+    """
+    n, L = net.hidden[0], len(q)
+    beside = np.exp(np.clip(grown, -50, 50))
+    lengths = np.array(q) * beside[:-1]
     scale = net.activation_variance(float(f"{np.exp(np.log(lengths).mean()):.2g}"))
     scale = unit_variance(net.activation, scale)  # whose tables are these too, and no number overflows
     t = _tables(net.activation, scale, net.role)
     chi = np.array([*(s.factor - 1 for s in steps), 1.0])  # of a branch; of the output layer, but for its scale
-    std = np.sqrt([*(s.forward_share * s.q for s in steps), t.level * q[-1]])  # of y
+    std = np.sqrt(np.array([*(s.forward_share * s.q for s in steps), t.level * q[-1]]) * beside[1:])  # of y
     relative = std / np.sqrt(lengths)
     rho = np.sqrt(np.minimum.outer(lengths, lengths) / np.maximum.outer(lengths, lengths))
     psi_psi = np.interp(rho, CORRELATIONS, t.pp) * np.outer(relative, relative)  # of psi std / A, as all that follows
     psi_y = t.straight * np.outer(relative / np.sqrt(lengths), std)
     yy, yp = np.zeros((L, L)), np.zeros((L, L))  # E (g . y_k)(g . y_m) / |g|**2 and E (g . y_k)(g . psi_m) / |g|**2
     yy[-1, -1], stood = kappa, np.zeros(L)
+    returned = np.zeros(L - 1)
     growth, masked, std_growth, along = np.zeros(L - 1), np.zeros(L - 1), np.zeros(L - 1), 0.0
     for layer in reversed(range(L)):
         passed, k = float(layer < L - 1), slice(0, layer)
@@ -122,6 +133,7 @@ def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa
         gain = max(passed + chi[layer] + back, 1 / n)
         if passed:
             masked[layer] = stood[layer]
+            returned[layer] = (back + psi_psi[layer, layer] / n) / gain
             mean = yp[layer, layer] ** 2 / max(excess, 1.0) + max(excess, 0.0) * psi_psi[layer, layer]
             std_growth[layer] = math.sqrt(max(mean + psi_psi[layer, layer], 0.0)) * 2 / n / gain
             growth[layer] = math.log(gain / (1 + chi[layer]))
@@ -136,4 +148,4 @@ def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa
         yy[k, k], yp[k, k] = new_yy / gain, new_yp / gain
         stood[k] = passed * stood[k] + chi[layer] * np.interp(rho[layer, k], CORRELATIONS, t.masks)
         stood[k] /= passed + chi[layer]
-    return Overlaps(growth, masked, np.outer(std_growth, std_growth) * rho[:-1, :-1], along)
+    return Overlaps(growth, masked, np.outer(std_growth, std_growth) * rho[:-1, :-1], returned, along)
