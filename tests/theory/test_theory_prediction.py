@@ -23,7 +23,7 @@ from bpx.theory import (
 )
 from bpx.theory.batchnorm import batch_factors, batch_moments
 from bpx.theory.finite_width import finite_width
-from bpx.theory.fluctuation import _moments, moments
+from bpx.theory.fluctuation import _moments, moments, spread
 from bpx.theory.steps import step
 
 N_IN, N_OUT = 100, 10
@@ -291,3 +291,29 @@ def test_funnels_of_either_kind_are_not_rough():
         fans = (100, *hidden, 10)
         net = Architecture(ReLU(), fans, weight_stds(fans, INITIALIZERS["he_normal"]().weight_std))
         assert predict(net, 2.0, ends=Ends(kappa=1.7)).caveat == ""
+
+
+def test_a_known_part_along_z_takes_as_much_from_chance_as_it_would_add():
+    """One sample of a ReLU net, delta random: its layers are independent, kappa is chi-squared with variance 2.
+
+    A layer gains 2 kappa / n, which two layers share: 8 / n**2, that their covariance at a known kappa takes back:
+    -10 / n**2 for delta that has grown by chance (variance 5 / n), 2 / n**2 for z that has (Hanin & Nica 2020).
+    """
+    n, L = 10_000, 6
+    net = Architecture(ReLU(), (n,) * (L + 2), (math.sqrt(2 / n),) * (L + 1), batch_size=1)
+    steps = [step(net, layer, 1.0) for layer in range(L - 1)]
+    finite = finite_width(net, (1.0,) * L, steps, Ends(kappa=1.0))
+    layers = np.diff(np.eye(L), axis=0)
+    covariance = layers @ spread(finite.noise, finite.between).covariance @ layers.T * n * n
+    assert np.diag(covariance, 1) == pytest.approx(-8, abs=0.05) and np.diag(covariance, 3) == pytest.approx(
+        -8, abs=0.05
+    )
+
+
+def test_what_the_output_shows_moves_the_line_and_narrows_the_band():
+    """A ReLU signal that has grown by chance has grown through more active units, and delta comes back through them."""
+    n, L = 100, 10
+    net = Architecture(ReLU(), (n,) * (L + 2), (math.sqrt(2 / n),) * (L + 1))
+    blind, short, long = (predict(net, 1.0, ends=Ends(length=length)) for length in (None, 0.25, 1.0))
+    assert short.slope < blind.slope < long.slope
+    assert long.slope_high - long.slope_low < blind.slope_high - blind.slope_low
