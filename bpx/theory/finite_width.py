@@ -85,6 +85,8 @@ class FiniteWidth:
     grown: float | None
 
 
+_SMALL_GAIN = 0.5  # above which a layer is so narrow that chance along z is not followed to first order
+_CHANCE_STDS = 6.0  # standard deviations within which a length may be beside the line by chance
 _OUTPUT = Step(
     q=1.0, factor=1.0, backward_share=1.0, dln_q=0.0, forward_share=1.0, dln_chi=0.0
 )  # what follows the last hidden layer
@@ -112,8 +114,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
     known = _known(net, q)
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
-    beside = _grown_length(net, q[-1], ends.length)
-    grown = _length_noise(net, q, steps, forward, beside)
+    beside, grown = _length_noise(net, q, steps, forward, _grown_length(net, q[-1], ends.length))
     follows = net.residual and L > 1 and resolves_overlaps(net, q)
     lined_up = overlaps(net, q, steps, kappa, grown) if follows else None
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
@@ -132,9 +133,11 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         if lined_up and not net.normalizes:
             kept_kappa = 1.0
             gain = float(lined_up.returned[layer]) if layer < L - 1 else 0.0
+            gain *= 0 < gain < _SMALL_GAIN
         elif not net.residual and not net.normalizes:
             before, gain = kappa, m.AD / net.keep_prob * s.forward_share / n / math.exp(shift)
-            kept_kappa = back * back * A * s.forward_share / (length * D * math.exp(shift))
+            gain *= gain < _SMALL_GAIN
+            kept_kappa = min(back * back * A * s.forward_share / (length * D * math.exp(shift)), 1.0)
         alike = at.weight + (1 - at.weight) * c * c  # of the noise of one sample, what the batch's mean keeps
         cross, masked = 0.0, 1.0
         if net.residual:
@@ -205,14 +208,24 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     return FiniteWidth(noise[::-1], along, between, beside)
 
 
-def first_along(net: Architecture, q: float, ends: Ends) -> float:
-    """Return the share of delta that comes back along z in the last hidden layer, of length ``q``, without a band."""
-    f = net.activation
-    if net.normalizes:
-        return 0.0
-    both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, resolved(f, q), f.kinks)
-    apart = second_moment(f, q) * slope_moment(f, q)
-    return (ends.kappa - 1) * both / max(apart, 1e-300) / net.keep_prob / net.hidden[-1]
+def sent_back(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float) -> tuple[Array, float]:
+    """Return ln of what ||delta||**2 gains by its part along z, (L,) from the output on, and the largest share.
+
+    What ``finite_width`` follows, without the tables of pairs; for networks without normalization and shortcuts.
+    """
+    f, gained, along = net.activation, np.zeros(len(q)), 0.0
+    for layer in reversed(range(len(q))):
+        r = resolved(f, q[layer])
+        A, D = second_moment(f, r), slope_moment(f, r)
+        both = expectation(lambda u: (phi(f, u) * dphi(f, u)) ** 2, r, f.kinks) / max(A * D, 1e-300)
+        share = (steps[layer].forward_share if layer < len(steps) else 1.0) * (kappa - 1)
+        back = q[layer] * second_moment_slope(f, q[layer]) / max(A, 1e-300)
+        returned = both * share / net.keep_prob / net.hidden[layer]
+        along = max(along, returned)
+        gain = max(1 + returned, 1 / net.hidden[layer])
+        gained[layer] = math.log(gain) if layer < len(steps) else 0.0
+        kappa = (back * back * A * share + _scaled_slope(f, q[layer])) / (q[layer] * D * gain)
+    return np.cumsum(gained[::-1])[::-1], along
 
 
 def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends: Ends) -> list[_Forward]:
@@ -260,10 +273,13 @@ def _grown_length(net: Architecture, q: float, length: float | None) -> float | 
 
 def _length_noise(
     net: Architecture, q: Sequence[float], steps: Sequence[Step], forward: Sequence[_Forward], grown: float | None
-) -> list[float]:
-    """Return what ln q has beside the line, (L + 1,) with the output, as expected where its ends are measured."""
+) -> tuple[float | None, list[float]]:
+    """Return ``grown``, and what ln q has beside the line, (L + 1,) with the output, as expected where both are known.
+
+    None and zeros where the output is so far from the line that no chance explains it.
+    """
     if grown is None:
-        return [0.0] * (len(q) + 1)
+        return None, [0.0] * (len(q) + 1)
     last = forward[-1]
     passed = q[-1] * second_moment_slope(net.activation, q[-1]) / second_moment(net.activation, q[-1])
     added = last.weight * (last.m.A4 / net.keep_prob - 1) + (1 - last.weight) * (last.m.A22 - 1)
@@ -272,7 +288,9 @@ def _length_noise(
     for at, following in zip(reversed(forward), [None, *reversed(steps)], strict=True):
         passed *= following.dln_q if following else 1.0
         shared.append(at.mean * passed)
-    return [*(grown * c / total for c in reversed(shared)), grown]
+    if not 0 < grown * grown < _CHANCE_STDS * _CHANCE_STDS * total:
+        return None, [0.0] * (len(q) + 1)
+    return grown, [*(grown * c / total for c in reversed(shared)), grown]
 
 
 def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> Array:

@@ -14,7 +14,7 @@ from bpx.engine.arrays import Array
 from bpx.engine.numbers import power
 from bpx.theory.architecture import NORMALIZATIONS, Architecture
 from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, batch_moments, length_growth
-from bpx.theory.finite_width import Ends, finite_width, first_along
+from bpx.theory.finite_width import Ends, finite_width, sent_back
 from bpx.theory.fluctuation import spread
 from bpx.theory.shortcuts import resolves_overlaps
 from bpx.theory.steps import Step, carriers, step
@@ -30,11 +30,11 @@ class Verdict(StrEnum):
     DEAD = "dead"
 
 
+MAX_SLOPE = 300.0  # decades a layer, beyond which a factor is no number
 MAX_BAND_LAYERS = 2000  # beyond which the band's covariances, which grow with their square, do not fit into memory
 PARTING_THRESHOLD = 1.5  # growth of a difference of lengths through the net, from which on the line is rough
 ALONG_THRESHOLD = 0.1  # share of delta that comes back along z in a layer, above which it is no small correction
 SHORTCUTS_ALONG_THRESHOLD = 0.05  # the same with shortcuts and no normalization, where the layers' shares add up
-TOTAL_ALONG_THRESHOLD = 0.5  # the same over all layers, where the line leaves it out
 BATCH_TERMS_THRESHOLD = 0.3  # of the terms of order 1 / n that theory leaves out under batch normalization
 RANK_THRESHOLD = 5.0  # effective rank of a batch, below which its normalized values are not uniform on a sphere
 _TWO_SIDED_95 = 1.96
@@ -170,12 +170,14 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         shift, half = noise.mean, _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0))
         give = _TWO_SIDED_95 * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
         q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
-    elif L > 1:  # the line is drawn without what comes back: is it small over all layers?
-        along = first_along(architecture, q[-1], known) * L * limit / TOTAL_ALONG_THRESHOLD
+    elif L > 1 and not architecture.normalizes and not architecture.residual:
+        shift, along = sent_back(architecture, q, steps, known.kappa)
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
     half, give = half * to_decades, give * to_decades
     slope = float(weights @ line)
+    if not abs(slope) + give < MAX_SLOPE:
+        return Prediction(reason="the line leaves the range of numbers")
     with np.errstate(over="ignore"):  # a band may end beyond all numbers
         bounds = [np.array(q) * np.exp(q_shift + sign * q_half) for sign in (-1, 1)]
     return Prediction(

@@ -317,3 +317,21 @@ def test_what_the_output_shows_moves_the_line_and_narrows_the_band():
     blind, short, long = (predict(net, 1.0, ends=Ends(length=length)) for length in (None, 0.25, 1.0))
     assert short.slope < blind.slope < long.slope
     assert long.slope_high - long.slope_low < blind.slope_high - blind.slope_low
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "tanh"])
+def test_without_a_band_the_line_has_what_comes_back_along_z(name):
+    """Squared error with many outputs, without the tables of pairs: the same growth, to what the noise's mean adds."""
+    net = Architecture(ACTIVATIONS[name](), (256, *[256] * 20, 64), (1 / 16,) * 21)
+    random, sent = (predict(net, 1.0, band=False, ends=Ends(kappa=kappa)) for kappa in (1.0, 8.0))
+    whole = [predict(net, 1.0, ends=Ends(kappa=kappa)).slope for kappa in (1.0, 8.0)]
+    assert sent.slope - random.slope == pytest.approx(whole[1] - whole[0], rel=0.08) and sent.slope > random.slope
+
+
+def test_a_known_output_never_makes_an_absurd_line():
+    """Narrow layers, where kappa and lengths far from the line leave the range of first-order terms."""
+    for n, length, kappa in itertools.product((1, 2, 3), (1e-12, 0.5, 1e12), (0.0, 0.4, 30.0)):
+        for residual in (False, True):
+            net = Architecture(ReLU(), (n,) * 62, (math.sqrt(2 / n),) * 61, residual=residual)
+            p = predict(net, 1.0, ends=Ends(kappa=kappa, length=length))
+            assert p.slope is None or abs(p.slope) < 3, (n, length, kappa, residual)
