@@ -170,7 +170,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
         shift, half = noise.mean, _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0))
         give = _TWO_SIDED_95 * math.sqrt(max(float(weights @ covariance @ weights), 0.0))
         q_shift, q_half = noise.q_mean, _TWO_SIDED_95 * np.sqrt(noise.q_variance)
-    elif L > 1 and not architecture.normalizes and not architecture.residual:
+    elif L > 1 and ends is not None and not architecture.normalizes and not architecture.residual:
         shift, along = sent_back(architecture, q, steps, known.kappa)
     to_decades = 0.5 / math.log(10)  # from ln of a square
     line = (logs + shift) * to_decades
