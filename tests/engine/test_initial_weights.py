@@ -49,6 +49,19 @@ def test_delta_orthogonal_says_what_it_needs():
     np.testing.assert_allclose(dense @ dense.T, np.eye(6), atol=1e-12)
 
 
+@pytest.mark.parametrize("name", [name for name in INITIALIZERS if name != "file"])
+def test_every_initializer_draws_the_biases_of_every_layer(name):
+    settings = {"value": 0.1} if name == "constant" else {"std": 0.1} if name == "normal" else {}
+    initializer = {"name": name, "bias_std": 0.5, **settings}
+    for net in (
+        mlp(8, [300, 300], 200, initializer=initializer),
+        plain_conv((4, 4, 2), [200, 200], 9, initializer=initializer),
+    ):
+        for dense in net.dense[:2]:
+            assert dense.b.value.std() == pytest.approx(0.5, rel=0.2), dense.name
+    assert mlp(8, [30], 400, initializer=initializer).dense[-1].b.value.std() == pytest.approx(0.5, rel=0.2)
+
+
 def test_biases_come_from_any_initializer():
     net = mlp(400, [3000], 2, initializer={"name": "he_normal", "bias": "uniform"}, dtype="float64")
     b = net.dense[0].b.value
