@@ -50,6 +50,7 @@ def architecture(net: Network, batch: int) -> Architecture | None:
         orthogonal=all(map(orthogonal, matrices[1:-1])) and len(matrices) > 2,
         branch_scale=branch_scale(layers),
         fan_in=fan_in(net),
+        overlaps=tuple(dense.overlaps() for dense in net.dense[:-1]),
     )
 
 

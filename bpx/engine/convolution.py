@@ -125,6 +125,15 @@ class Convolution(Dense):
         """Return the patches of the last x, (batch, H', W', n_in)."""
         return self._padded.windows[: len(self.x)].reshape(len(self.x), *self.out_shape[:2], self.n_in)
 
+    def overlaps(self) -> tuple[Array, ...]:
+        """Return (H', H) and (W', W): 1 / kernel where a patch holds a row, or a column, of the image."""
+        found = []
+        for out, side in zip(self.out_shape[:2], self.shape[:2], strict=True):
+            first = self.stride * np.arange(out)[:, None] - self.padding
+            pixel = np.arange(side)
+            found.append(((pixel >= first) & (pixel < first + self.kernel)) / self.kernel)
+        return tuple(found)
+
     def _pieces(self, n: int) -> list[slice]:
         return [slice(start, min(start + self._piece, n)) for start in range(0, n, self._piece)]
 

@@ -93,6 +93,10 @@ class Dense(Layer):
         """Return what the last pass multiplied by W, (batch, *positions, n_in)."""
         return self.x
 
+    def overlaps(self) -> tuple[Array, ...]:
+        """Return, by axis of positions, the share of a unit's inputs that joins one position with another; none."""
+        return ()
+
     def add_bias(self, z: Array) -> None:
         """Add b at every position: a bias for each, so that the loop is long."""
         if self.b is not None:

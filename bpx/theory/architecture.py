@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import final
 
 from bpx.engine.activation import ActivationFunction
+from bpx.theory.borders import Overlap, shares_inside
 
 
 @final
@@ -72,6 +74,8 @@ class Architecture:
     fan_in : tuple of int
         Inputs of a unit of every weight matrix where they are not the fan before it, as those of a convolution:
         kernel**2 times the channels.
+    overlaps : tuple of tuple of ndarray
+        Which positions the weight matrices of the hidden layers join (``bpx.theory.borders``); empty without positions.
     """
 
     activation: ActivationFunction
@@ -85,10 +89,19 @@ class Architecture:
     orthogonal: bool = False
     branch_scale: float = 1.0
     fan_in: tuple[int, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
 
     def __post_init__(self) -> None:
         if self.weight_std is not None and len(self.weight_std) != len(self.fans) - 1:
             raise ValueError(f"{len(self.fans)} fans need {len(self.fans) - 1} weight_std")
+
+    @cached_property
+    def inside(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Shares of E z**2 and E ||delta||**2 that zeros around an image leave, of all hidden layers but the first."""
+        if not any(self.overlaps):
+            every = (1.0,) * (len(self.hidden) - 1)
+            return every, every
+        return shares_inside(self.overlaps, self.branch_scale if self.residual else None, equal=self.role.holds_length)
 
     def inputs(self, layer: int) -> int:
         """Return the inputs of a unit of weight matrix ``layer``, from 0."""

@@ -218,6 +218,9 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
 def _note(net: Architecture) -> str:
     if net.role.over_batch:
         return f"for a batch of {net.batch_size}, deep in the net: the first layers still know the data"
+    if any(net.overlaps):
+        taken = math.prod(net.inside[1]) ** (0.5 / len(net.inside[1])) if len(net.hidden) > 1 else 1.0
+        return f"a convolution counts as a Dense with the inputs of a patch; zeros around the image take ×{taken:.3f}"
     if net.fan_in:
         return "a convolution counts as a Dense with the inputs of a patch; what the border takes away is left out"
     return ""
@@ -230,6 +233,8 @@ def _caveat(net: Architecture, q: Sequence[float], steps: Sequence[Step], rank: 
     span few directions; or a part of delta ``comes_back`` along z, too large to stand for a small correction.
     """
     if net.role.over_batch:
+        if any(net.overlaps):
+            return "batch normalization is over pixels, too, which are alike, and theory takes samples as spread out"
         if rank < RANK_THRESHOLD:
             return f"the batch spans only {rank:.1f} directions, batch normalization's line takes samples as spread out"
         if length_growth(net.activation) ** len(steps) > PARTING_THRESHOLD:

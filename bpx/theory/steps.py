@@ -47,20 +47,22 @@ def step(net: Architecture, layer: int, q: float) -> Step:
     f, n, width = net.activation, net.inputs(layer + 1), net.hidden[layer]
     std2, b2 = net.weight_std[layer + 1] * net.weight_std[layer + 1], net.bias_variance  # ** raises beyond 1e154
     beside = net.branch_scale * net.branch_scale if net.residual else 1.0
-    scale = n * std2 * beside  # fan_in times the variance: the factor of the weights, forward and backward alike
+    forward, backward = (share[layer] for share in net.inside)
+    scale = n * std2 * beside * forward  # fan_in times the variance: the factor of the weights, but for the borders
+    back = n * std2 * beside * backward
     if not net.normalizes:
         A, D = second_moment(f, q) / net.keep_prob, slope_moment(f, q) / net.keep_prob
         dln_q, dln_chi = second_moment_slope(f, q) / net.keep_prob, log_slope(f, q)
-        chi = scale * D
+        chi = back * D
     elif net.role.over_batch:
         A, slope = batch_factors(f, net.batch_size, net.keep_prob)
         dln_q, dln_chi = 0.0, 0.0
-        chi = scale * slope / q
+        chi = back * slope / q
     else:
         lost = float(net.role.holds_mean)  # the mean over units, which backward takes out
         A, D = second_moment(f, 1.0) / net.keep_prob, slope_moment(f, 1.0) / net.keep_prob
         dln_q, dln_chi = 0.0, -1.0
-        chi = scale * D * max(1 - lost / width, 1 / width) / q
+        chi = back * D * max(1 - lost / width, 1 / width) / q
     through = scale * A
     kept = q if net.residual else 0.0
     q_next = kept + through + b2 * beside
