@@ -12,6 +12,7 @@ from bpx.diagnosis.remedies import Redraw, Remedy, first_that_hold, other_models
 from bpx.diagnosis.time_flow import TimeFlow, input_std, time_line
 from bpx.diagnosis.trials import Causes, needed_gain, root_mean_square, select_causes
 from bpx.engine.activations import Linear
+from bpx.engine.arrays import Array
 from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.engine.recurrent import RECURRENT, Recurrence, Recurrent
@@ -20,6 +21,7 @@ from bpx.probes.through_time import recurrent_layers
 from bpx.theory import Verdict, slope_verdict
 
 WEIGHTS, ACTIVATION, GATES = "recurrent weights", "activation", "gates"
+KEEP_BIASES = ("model.forget_bias", "model.update_bias")
 OPEN = 20.0  # a bias at which a gate is 1
 Change = Callable[[Network, Recurrent], None]  # changes a twin and its last recurrent layer
 
@@ -64,7 +66,7 @@ def find_time_remedies(net: Network, redraw: Redraw, causes: Causes) -> tuple[Re
         return (time_line(drawn), cells[-1].shape[0]) if cells else (None, 0)
 
     options = dict(_options(net, recurrent_layers(net)[-1], causes.slopes.get(WEIGHTS, math.nan)))
-    first = [key for key in ("model.forget_bias",) if GATES in causes.parts and key in options]
+    first = [key for key in KEEP_BIASES if GATES in causes.parts and key in options]
     return first_that_hold(net, redraw, {key: options[key] for key in [*first, *options]}, flow)
 
 
@@ -81,10 +83,24 @@ def _options(net: Network, cell: Recurrent, rescaled: float) -> Iterator[tuple[s
         scale = cell.scale * needed_recurrent_gain(net, cell) / now
         scales = [scale, scale / power(10, rescaled)] if abs(rescaled) < 1 else [scale]
         yield "model.recurrent_scale", list(dict.fromkeys(f"{s:.3g}" for s in scales))
-    if "forget_bias" in spec.settings:  # sigmoid of it is 1 - 1 / steps (Tallec & Ollivier 2018, section 2)
-        bias = math.log(max(cell.shape[0] - 1, 1))
-        yield "model.forget_bias", [f"{bias:.2g}", f"{bias + 1:.2g}"]  # inputs move the gates below it
+    for key in KEEP_BIASES:
+        if key.removeprefix("model.") in spec.settings:
+            yield key, _keeping_biases(net, cell)
     yield "model", other_models(spec.model)
+
+
+def _keeping_biases(net: Network, cell: Recurrent) -> list[str]:
+    """Return biases of the gate that keeps the state: with which nothing is lost, and that of so many steps.
+
+    What comes back beside the gate is the factor less the share that it keeps; the gate may have what is missing to 1.
+    sigmoid of the other one is 1 - 1 / steps (Tallec & Ollivier 2018, section 2), inputs move the gates below it.
+    """
+    share, line = cell.kept_share(), time_line(net)
+    needed = share + 1 - power(10, line.slope) if line and math.isfinite(line.slope) else 1.0
+    now = float(_keep_bias(net, cell).mean())
+    biases = [now + math.log(needed / (1 - needed) * (1 - share) / share)] if 0 < needed < 1 and 0 < share < 1 else []
+    steps = math.log(max(cell.shape[0] - 1, 1))
+    return list(dict.fromkeys(f"{bias:.2g}" for bias in [*biases, steps, steps + 1]))
 
 
 def _changes(net: Network, cell: Recurrent) -> Iterator[tuple[str, Change]]:
@@ -103,10 +119,15 @@ def _rescale(cell: Recurrent, factor: float) -> None:
 
 
 def _open(twin: Network, cell: Recurrent) -> None:
-    layers = list(twin.layers())
+    _keep_bias(twin, cell)[...] += OPEN
+
+
+def _keep_bias(net: Network, cell: Recurrent) -> Array:
+    """Return the bias (n,) of the gate that keeps the state, a view."""
+    layers = list(net.layers())
     bias = layers[layers.index(cell) - 1].parameters()["b"].value
     assert cell.keep_gate is not None
-    bias.reshape(cell.gates, -1)[cell.keep_gate] += OPEN
+    return np.asarray(bias.reshape(cell.gates, -1)[cell.keep_gate])
 
 
 def _slope(net: Network, change: Change) -> float:

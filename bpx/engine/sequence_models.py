@@ -108,7 +108,7 @@ def gru(
     loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
     dtype: str = "float32", seed: int | None = 0,
     truncate: int | None = None, recurrent: str = "same", recurrent_scale: float = 1.0, learn_start: bool = False,
-    loss_at: str = "last",
+    loss_at: str = "last", update_bias: float = 0.0,
 ) -> Network:  # fmt: skip
     """Build ``rnn`` with gated recurrent units.
 
@@ -122,20 +122,22 @@ def gru(
         Not used, and taken as tanh: the gates are sigmoid, the candidate tanh.
     truncate, recurrent, recurrent_scale, learn_start, loss_at
         As for ``rnn``; recurrent weights are drawn gate by gate.
+    update_bias : float
+        Where the bias of the update gates starts, which keep the state as forget gates do.
 
     Raises
     ------
     ValueError
         A name is unknown, or a value is out of range.
     """
-    settings = RecurrentSettings(truncate, recurrent, recurrent_scale, learn_start, loss_at)
+    settings = GRUSettings(truncate, recurrent, recurrent_scale, learn_start, loss_at, update_bias)
     spec = make_spec("gru", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
     return initialized(build(spec), initializer, seed)
 
 
 @dataclass(frozen=True)
 class RecurrentSettings:
-    """The settings of ``rnn`` and ``gru``."""
+    """The settings of ``rnn``, and those that all recurrent models have."""
 
     truncate: int | None = None
     recurrent: str = "same"
@@ -161,6 +163,18 @@ class LSTMSettings(RecurrentSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(abs(self.forget_bias) < 1e6, "model.forget_bias", "a finite number", self.forget_bias)
+
+
+@final
+@dataclass(frozen=True)
+class GRUSettings(RecurrentSettings):
+    """The settings of ``gru``."""
+
+    update_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(abs(self.update_bias) < 1e6, "model.update_bias", "a finite number", self.update_bias)
 
 
 def _layers(
@@ -194,12 +208,17 @@ def _lstm(spec: NetworkSpec, settings: LSTMSettings) -> list[Layer]:
     )
 
 
-def _gru(spec: NetworkSpec, settings: RecurrentSettings) -> list[Layer]:
-    return _layers(spec, settings, lambda: GRU(*settings.arguments()))
+def _gru(spec: NetworkSpec, settings: GRUSettings) -> list[Layer]:
+    return _layers(
+        spec,
+        settings,
+        lambda: GRU(*settings.arguments()),
+        lambda n: [0.0] * n + [settings.update_bias] * n + [0.0] * n if settings.update_bias else [],
+    )
 
 
 MODELS |= {
     "rnn": Model(_rnn, RecurrentSettings, takes="tokens", family="recurrent", min_depth=1),
     "lstm": Model(_lstm, LSTMSettings, takes="tokens", family="recurrent", min_depth=1, activation="tanh"),
-    "gru": Model(_gru, RecurrentSettings, takes="tokens", family="recurrent", min_depth=1, activation="tanh"),
+    "gru": Model(_gru, GRUSettings, takes="tokens", family="recurrent", min_depth=1, activation="tanh"),
 }

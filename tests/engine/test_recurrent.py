@@ -204,9 +204,11 @@ def test_initializers_of_the_recurrent_weights():
                 assert (how == "identity") == np.allclose(part, 0.5 * np.eye(6))
 
 
-def test_forget_gates_start_at_their_bias():
+def test_gates_that_keep_the_state_start_at_their_bias():
     b = lstm((5, 3), [6], 2, forget_bias=3.0).dense[0].b.value
     assert (b == np.repeat([0, 3, 0, 0], 6)).all()
+    b = gru((5, 3), [6], 2, update_bias=3.0).dense[0].b.value
+    assert (b == np.repeat([0, 3, 0], 6)).all()
 
 
 @pytest.mark.parametrize("model", MODELS)
