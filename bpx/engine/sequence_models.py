@@ -162,7 +162,7 @@ class LSTMSettings(RecurrentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(abs(self.forget_bias) < 1e6, "model.forget_bias", "a finite number", self.forget_bias)
+        require(abs(self.forget_bias) < 1e6, "model.forget_bias", "between -1e6 and 1e6", self.forget_bias)
 
 
 @final
@@ -174,7 +174,7 @@ class GRUSettings(RecurrentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(abs(self.update_bias) < 1e6, "model.update_bias", "a finite number", self.update_bias)
+        require(abs(self.update_bias) < 1e6, "model.update_bias", "between -1e6 and 1e6", self.update_bias)
 
 
 def _layers(
