@@ -31,7 +31,7 @@ class Samples:
     shape : tuple of int
         The shape of a sample in the file, which ``x`` has in a row.
     pixels : bool
-        Whether the values are bytes, as those of images are.
+        Whether the values are bytes, and not only 0 and 1, as those of images are.
     n_test : int or None
         How many samples, after the others, are a test part of their own.
     notes : tuple of str
@@ -182,7 +182,7 @@ def _samples(path: Path, x: Array, y: Array, key: str) -> Samples:
     if y.ndim not in (1, 2) or len(x) != len(y):
         forms = "labels (n,), (n, steps) or (n, outputs)"
         raise DataError(f"{path}: {key} is {y.shape}; needed are {forms}, and x has {len(x):,} samples")
-    shape, pixels = x.shape[1:], x.dtype == np.uint8
+    shape, pixels = x.shape[1:], bool(x.dtype == np.uint8 and x.max() > 1)  # 0 and 1 may be words, one-hot
     if y.dtype.kind not in "fiubUS":
         raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")
     try:

@@ -122,6 +122,14 @@ def test_arrays_of_a_wrong_shape_are_one_line(tmp_path, x, y, said):
         load("file", path=write(tmp_path, x, y))
 
 
+def test_bytes_of_0_and_1_are_sequences(tmp_path):
+    """A strand of DNA, one-hot, is no image."""
+    x = np.eye(4, dtype=np.uint8)[RNG.integers(0, 4, (40, 30))]
+    data = load("file", path=write(tmp_path, x, np.arange(40) % 2), test_size=0)
+    assert "30 steps of 4 features" in data.summary and data.sequence_shape == (30, 4)
+    np.testing.assert_allclose(data.scaler.shift, np.tile(x.reshape(-1, 4).mean(axis=0), 30))
+
+
 @pytest.mark.parametrize(
     ("shape", "positions", "said"),
     [
