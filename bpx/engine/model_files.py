@@ -98,10 +98,12 @@ class SavedModel:
         """Return probabilities (or the targets of a regression), (n, n_out), for raw features ``x``.
 
         ``x`` is a data frame or a mapping of column names to cells, matched by name, or an array or nested list
-        (n, features) in the order of the training data. Raises ValueError where it does not fit.
+        (n, features) in the order of the training data, images and sequences in their own shape or in a row. Raises
+        ValueError where it does not fit.
         """
         numbers = matrix(self.columns, x)
-        if numbers.ndim > 2 and numbers.shape[1:] in (self.net.shape, self.net.shape[:-1]):
+        rows = len(self.net.shape) == 1 and numbers.size == len(numbers) * self.net.n_in  # in the order of the values
+        if numbers.ndim > 2 and (rows or numbers.shape[1:] in (self.net.shape, self.net.shape[:-1])):
             numbers = numbers.reshape(len(numbers), -1)
         if numbers.ndim != 2 or numbers.shape[1] != self.net.n_in:
             raise ValueError(f"x must be (samples, {self.net.n_in}), got {numbers.shape}")

@@ -210,3 +210,18 @@ def test_exclusive_or_is_learned_from_its_four_samples(tmp_path):
     done = train(tmp_path, f"dataset.path={tmp_path / 'xor.csv'}", "dataset.test_size=0", "batch_size=4", "epochs=300")
     assert done.metrics["accuracy/train"] == 1 and "cost/test" not in done.metrics
     assert load_model(done.directory).predict([[0, 1], [1, 1]]).argmax(axis=1).tolist() == [1, 0]
+
+
+def test_images_are_taken_in_their_shape_or_in_a_row(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), np.uint8)
+    np.savez(tmp_path / "first.npz", x=x, y=np.arange(40) % 2)
+    np.savez(tmp_path / "last.npz", x=x.transpose(0, 2, 3, 1), y=np.arange(40) % 2)
+    rows = load_model(train(tmp_path, f"dataset.path={tmp_path / 'first.npz'}", "epochs=1").directory)
+    np.testing.assert_array_equal(rows.predict(x[:5]), rows.predict(x[:5].reshape(5, -1)))
+    words = ("model=plain_conv", "model.depth=1", "model.width=2", "epochs=1")
+    conv = load_model(train(tmp_path, f"dataset.path={tmp_path / 'last.npz'}", *words).directory)
+    last = x[:5].transpose(0, 2, 3, 1)
+    for same in (last.tolist(), last.reshape(5, -1)):
+        np.testing.assert_array_equal(conv.predict(same), conv.predict(last))
+    with pytest.raises(ValueError, match=r"x must be \(samples, 192\), got \(5, 3, 8, 8\)"):
+        conv.predict(x[:5])
