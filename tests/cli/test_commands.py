@@ -12,7 +12,7 @@ from conftest import ROOT
 import bpx
 from bpx.__main__ import main
 from bpx.cli import overrides
-from bpx.cli.help import GROUPS
+from bpx.cli.help import GROUPS, help_page
 from bpx.config import UserError, flatten
 from bpx.runs.study import compose
 
@@ -270,3 +270,13 @@ def test_the_shell_completes(line, some, tmp_path, command):
 def test_zsh_loads_what_the_completion_of_bash_needs(tmp_path, command):
     said = command("bpx", "-sc", "install=zsh", cwd=tmp_path).stdout
     assert said.index("bashcompinit\n") < said.index("complete -o")
+
+
+def test_the_help_keeps_to_the_width_of_a_terminal(monkeypatch):
+    whole = help_page("python -m bpx.train: train", [])
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    page = help_page("python -m bpx.train: train", [])
+    assert page.split() == whole.split()
+    assert max(len(line) for line in page.splitlines() if line.startswith("  ") and "per_layer" not in line) <= 80
+    assert max(map(len, whole.splitlines())) > 80
