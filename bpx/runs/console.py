@@ -117,6 +117,8 @@ class Console:
         diverged: str,
     ) -> None:
         """Print the layers, the results, and where to look at the run."""
+        if self.terminal.quiet:
+            return  # to make the table takes as long as to print it
         out = self.terminal.print
         if measurement.first is not None and measurement.last is not None:
             out(self._table(measurement.first, measurement.last))

@@ -56,7 +56,7 @@ def option_of(group: str, node: DictConfig) -> str | None:
     for name in options_of(group):
         held = load_option(group, name)
         if held.get("_target_") == node.get("_target_") and held.get("name") == node.get("name"):
-            values = flatten(held)
+            values = _values(group, name)
             n_equal = sum(key in given and given[key] == value for key, value in values.items())
             found[name] = n_equal, name.replace("_", "") == built
     return max(found, key=lambda name: found[name]) if found else None
@@ -83,6 +83,12 @@ def _default(key: str, option: str) -> str | None:
         return None
     value = values[place]
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@cache
+def _values(group: str, name: str) -> Json:
+    """Return the values of an option's file."""
+    return flatten(load_option(group, name))
 
 
 @cache

@@ -46,8 +46,10 @@ def _run_trial(config: DictConfig) -> None:
         words = as_given(hydra.overrides.task)
         base = int(config.seed)
         while not trial.repeats.over:
-            config = config.copy()
-            config.seed = trial.next_seed(base)
+            seed = trial.next_seed(base)
+            if seed != config.seed:
+                config = config.copy()
+                config.seed = seed
             name = trial.name + (f" seed {config.seed}" if trial.options.repeats > 1 else "")
             done = train_run(config, name, trial.home, words, quiet=True, watcher=trial)
             trial.ended(done.outcome, done.metrics, done.verdict_final)

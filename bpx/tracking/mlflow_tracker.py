@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bpx.data.dataset import Dataset
 
 IDENTITY = "mlflow_run_id"  # the file that holds the run's id
+OPENED: dict[tuple[str, str, str], Experiment] = {}  # by store, experiment and parent: a parent's children share it
 
 
 @dataclass
@@ -281,6 +282,11 @@ class MLflowTracker(Tracker):
         self._delivery = Delivery(self._client, spool, masked(self._uri))
 
     def _open(self) -> MlflowClient:
+        """Open the store: once in a process for all children of a parent."""
+        key = (self._uri, str(self.experiment), self.parent or "")
+        if key in OPENED and store.exists(self._uri):
+            self._experiment = OPENED[key]
+            return self._experiment.client
         with store.one_at_a_time(self._uri):
             store.check(self._uri)
             store.answers(self._uri)
@@ -294,6 +300,8 @@ class MLflowTracker(Tracker):
                 self.abandoned = self._experiment.end_abandoned()
                 if self.parent is not None and not self._experiment.has(self.parent):
                     raise TrackingError(f"tracking.parent: {masked(self._uri)} has no run {self.parent}")
+        if self.parent is not None:
+            OPENED[key] = self._experiment
         return client
 
     @contextmanager
