@@ -288,7 +288,7 @@ def test_after_the_timeout_no_trial_is_begun(sweep):
     trials = sweep.study().trials
     assert done.returncode == 0 and 1 <= len(trials) < 50 and all(t.state.is_finished() for t in trials)
     assert "best      trial" in done.stdout
-    said = f"timeout=0.5 ended the search after {len(trials)} of 1000 trials; the same command goes on"
+    said = f"timeout=0.5 ended the search after {len(trials)} of 1,000 trials; the same command goes on"
     assert said in done.stdout and "0:00:00 left" in done.stdout
 
 
