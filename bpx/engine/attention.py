@@ -66,7 +66,8 @@ class Attention(Layer):
         np.maximum.reduce(P, axis=3, keepdims=True, out=row)
         P -= row
         np.exp(P, out=P)
-        np.dot(P.reshape(-1, self.shape[0]), self._ones, out=row.reshape(-1))  # sums rows fastest
+        with np.errstate(invalid="ignore"):  # BLAS may raise the flag for what lies beside short rows
+            np.dot(P.reshape(-1, self.shape[0]), self._ones, out=row.reshape(-1))  # sums rows fastest
         P /= row
         np.matmul(P, v, out=self._heads(self.y))
         return self.y
