@@ -307,9 +307,9 @@ def split(n: int, test_size: float, seed: int) -> tuple[Array, Array]:
         return rows, rows[:0]
     n_test = int(test_size) if test_size >= 1 else math.ceil(test_size * n)
     if n_test >= n:
-        if test_size >= 1:
-            raise DataError(f"dataset.test_size must be below the {n} samples, got {test_size}")
-        raise DataError(f"at least 2 samples are needed to train and test on different ones, got {n}")
+        if n < 2:
+            raise DataError(f"at least 2 samples are needed to train and test on different ones, got {n}")
+        raise DataError(f"dataset.test_size must leave some of the {n} samples to train on, got {test_size}")
     shuffled = np.random.RandomState(seed).permutation(n)  # the same rows without the second that its import takes
     return shuffled[n_test:], shuffled[:n_test]
 
