@@ -518,7 +518,8 @@ def test_spellings_of_the_arrays(save, x, y):
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(30, "test_size must leave some of the 30 samples to train on, got 30"), (0.2, "at least 2 samples are needed")]
+    ("size", "said"),
+    [(30, "test_size must leave some of the 30 samples to train on, got 30"), (0.2, "at least 2 samples are needed")],
 )
 def test_more_samples_to_test_on_than_there_are(write, size, said):
     text = lines("a,y", lambda i: f"{i},{i}.5", n=30 if size == 30 else 1)
