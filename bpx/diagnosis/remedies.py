@@ -103,16 +103,18 @@ class Redraw(Protocol):
 def find_remedies(net: Network, redraw: Redraw, causes: Iterable[str]) -> tuple[Remedy, ...]:
     """Return the changes that make ``net`` healthy.
 
-    The groups that a cause asks for come first; of each group the first option that holds is named, of at most two
-    groups. An option holds where freshly drawn networks were healthy with |slope| * (hidden layers - 1) <= 0.5, each
-    of them: four if the limit of a decade is five standard deviations away from their mean, else ten. Where none
-    holds, the first is named of which ten networks were healthy, each, and within 0.5 in root mean square. Options that
-    draw weights of the scale that ``net`` has are no change.
+    The groups that a cause asks for come first, without a cause that of the normalization, if there is one. Of each
+    group the first option that holds is named, of at most two groups. An option holds where freshly drawn networks were
+    healthy with |slope| * (hidden layers - 1) <= 0.5, each of them: four if the limit of a decade is five standard
+    deviations away from their mean, else ten. Where none holds, the first is named of which ten networks were healthy,
+    each, and within 0.5 in root mean square. Options that draw weights of the scale that ``net`` has are no change.
 
     A remedy that leaves the samples alike (``share_apart`` below 0.02) is named last: gradients of equal samples are
     level and teach little (Schoenholz et al. 2017: a net trains where the correlation of its inputs survives).
     """
     asked = [group for cause in causes for group in GROUPS_BY_CAUSE.get(cause, ())]
+    if not asked and net.spec is not None and net.spec.normalization is not None:
+        asked = ["normalization"]  # which divides the weights' scale out
     options = {key: _options(net, key) for key in dict.fromkeys([*asked, *GROUPS])}
     return first_that_hold(net, redraw, options, depth_flow)
 
