@@ -245,6 +245,14 @@ def test_half_a_decade_from_the_first_to_the_last_layer_is_the_limit():
     assert find_remedies(net, stand_in([np.log10(0.321)] * 10), []) == ()
 
 
+@pytest.mark.parametrize(("normalization", "first"), [(None, "initializer"), ("batch", "normalization")])
+def test_what_is_tried_first_without_a_cause(normalization, first):
+    """A normalization divides the weights' scale out: trying scales first used up the work that is allowed."""
+    net, tried = mlp(4, [6] * 3, 2, "relu", normalization=normalization).bind(8), []
+    find_remedies(net, lambda key, value: tried.append(key), [])
+    assert tried[0] == first and {"initializer", "normalization"} <= set(tried)
+
+
 @pytest.mark.parametrize(
     ("activation", "initializer", "width"),
     [("relu", "he_normal", 10), pytest.param("tanh", "lecun_normal", 20, marks=pytest.mark.slow)],
