@@ -16,6 +16,7 @@ from bpx.figures.study import band
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 
 STEPS, WIDTH = 40, 200
 RADII = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 2.0)
@@ -59,7 +60,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw the factor per step over the spectral radius beside theory, and the gradient by step."""
-    name = f"adding problem over {STEPS} steps, {WIDTH} units, {data['seeds']} networks"
+    name = f"adding problem over {STEPS} steps, {WIDTH} units, {counted(data['seeds'], 'network')}"
     figure = new_figure(name, "gradients through time, over the spectral radius", 12, 4.8)
     left, right = figure.subplots(1, 2)
     for kind, colour in zip(KINDS, colours(len(KINDS)), strict=True):

@@ -15,6 +15,7 @@ from bpx.figures.canvas import Picture, colours, legend_below, new_figure, style
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
+from bpx.system.text import counted
 from bpx.theory import critical_sigma_w, mean_field
 
 DEPTH, CHANNELS, SIDE, BIAS = 200, 16, 4, 0.0045  # of 4 x 4 pixels: the first convolution has stride 2
@@ -83,7 +84,7 @@ def measure(s: Study) -> Data:
 
 def draw(data: Data) -> Picture:
     """Draw the gradient by layer, the singular values by depth, and the accuracy by depth."""
-    name = f"digits, 4 × 4 pixels, {CHANNELS} channels, tanh, {data['seeds']} networks"
+    name = f"digits, 4 × 4 pixels, {CHANNELS} channels, tanh, {counted(data['seeds'], 'network')}"
     figure = new_figure(name, "plain convolutional networks at initialization, and trained", 13, 5)
     left, middle, right = figure.subplots(1, 3)
     layer = np.arange(1, DEPTH + 1)

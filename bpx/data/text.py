@@ -17,6 +17,7 @@ import numpy as np
 from bpx.data.dataset import DataError
 from bpx.data.packed import content
 from bpx.engine.arrays import Array
+from bpx.system.text import counted
 
 SUFFIXES = (".csv", ".tsv", ".data")
 SEPARATORS = {",": "','", ";": "';'", "\t": "tab", "|": "'|'"}
@@ -178,7 +179,7 @@ def _check_spaces(path: Path, text: str) -> None:
 
 
 def _different(path: Path, line: int, n: int, first: int) -> str:
-    return f"{path}, line {line}: {n} cell{'s' * (n != 1)}, the first line has {first}"
+    return f"{path}, line {line}: {counted(n, 'cell')}, the first line has {first}"
 
 
 def _several_numbers(line: str) -> bool:
