@@ -1,7 +1,7 @@
 """Which networks vanish as PyTorch draws them by default?
 
 ``nn.Linear`` and ``nn.Conv2d`` draw their weights from U(±1/√fan_in), whose standard deviation is 1/√(3 fan_in):
-σw² = 1/3 in theory's terms, whatever the activation behind them. Needs the extra ``torch``.
+σw² = 1/3 in theory's terms, whatever the activation after them. Needs the extra ``torch``.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def word(data: Data) -> str:
     {len(lost)} of {len(KINDS)} kinds: going backward delta changes per layer by {", ".join(lost)}. Over {DEPTH} layers
     a network keeps its gradient within a decade between ×{limit:.2f} and ×{1 / limit:.2f}: so does
     {", ".join(kept) or "none"}; what explodes is {", ".join(grown) or "none"}. Theory, with σw² = 1/3, is within
-    {100 * off:.0f} % of every factor. What a layer needs depends on what is behind it: `nn.init.kaiming_normal_` for
+    {100 * off:.0f} % of every factor. What a layer needs depends on what follows it: `nn.init.kaiming_normal_` for
     ReLU, or a normalization.
     """
 

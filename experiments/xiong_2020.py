@@ -1,6 +1,6 @@
-"""Xiong et al. 2020: where are a Transformer's gradients large at initialization, with the norm behind or before?
+"""Xiong et al. 2020: where are a Transformer's gradients large at initialization, with the norm after or before?
 
-Published: with layer normalization behind each addition (post-norm) the gradient of the last layer's feed-forward
+Published: with layer normalization after each addition (post-norm) the gradient of the last layer's feed-forward
 weights does not depend on the number of layers L, and gradients shrink from the output to the input; with normalization
 inside the branches (pre-norm) it falls as 1/√L. (Theorem 1, figure 3.) Needs the extra ``torch``.
 """
@@ -116,7 +116,7 @@ def word(data: Data) -> str:
     {"As published" if as_published else "Not as published"}: the gradient of the last layer's feed-forward weights goes
     with the number of layers as L^{post:.2f} with post-norm (published 0) and as L^{pre:.2f} with pre-norm (published
     −0.5). In {PROFILED} layers the first layer's gradient is ×{ratio["post-norm"]:.2f} of the last one's with
-    post-norm and ×{ratio["pre-norm"]:.2f} with pre-norm: with the norm behind, the layers at the output have the
+    post-norm and ×{ratio["pre-norm"]:.2f} with pre-norm: with the norm after it, the layers at the output have the
     largest gradients, which the paper gives as the reason for a warm-up of the learning rate.
     """
 

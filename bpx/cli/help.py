@@ -17,7 +17,7 @@ from bpx.system.files import Json
 GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
           "probes", "tracking", "experiment", "sweep")  # fmt: skip
 ADDED = ("experiment", "sweep")  # with a plus
-KEY_COLUMNS = 38  # of a terminal: what is said of a key stands behind them
+KEY_COLUMNS = 38  # of a terminal: what is said of a key stands after them
 EXAMPLES = (
     "+experiment=mnist                   an experiment",
     "activation=tanh model.depth=10      other options",
@@ -38,7 +38,7 @@ def help_page(about: str, words: Sequence[str]) -> str:
     for group in GROUPS:
         plus = "+" if group in ADDED else ""
         options = [f"[{o}]" if chosen.get(group) == o else o for o in options_of(group)]
-        lines += _hung(f"  {plus + group:15s} ", " ".join(options))
+        lines += _hanging(f"  {plus + group:15s} ", " ".join(options))
     lines += ["", "Keys: key=value, with their values now; null is what the line says, or what the code takes"]
     lines += _lines("", main, said, given)
     for group, option in chosen.items():
@@ -98,14 +98,14 @@ def typed(value: object) -> str:
 def _lines(prefix: str, node: Json, notes: Mapping[str, str], given: Mapping[str, str]) -> Iterator[str]:
     for key, value in keys(node):
         shown = given.get(f"{prefix}{key}", typed(value))
-        yield from _hung(f"  {f'{prefix}{key}={shown}':{KEY_COLUMNS - 3}s} ", notes.get(key, ""))
+        yield from _hanging(f"  {f'{prefix}{key}={shown}':{KEY_COLUMNS - 3}s} ", notes.get(key, ""))
 
 
-def _hung(head: str, text: str) -> list[str]:
-    """Return ``text`` behind ``head`` in one line, in a terminal in as many as it takes, below its beginning."""
+def _hanging(head: str, text: str) -> list[str]:
+    """Return ``head`` and ``text`` in one line, in a terminal wrapped to its width, with a hanging indent."""
     if not sys.stdout.isatty():
         return [f"{head}{text}".rstrip()]
-    behind = " " * min(len(head), KEY_COLUMNS)
+    indent = " " * min(len(head), KEY_COLUMNS)
     width = shutil.get_terminal_size().columns
     text = f"{head}{text}".strip()
-    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent=behind, break_long_words=False)
+    return textwrap.wrap(text, width, initial_indent="  ", subsequent_indent=indent, break_long_words=False)

@@ -17,7 +17,7 @@ def shares_inside(
     """Return by how much convolutions with zeros around an image change E z**2 and E ||delta||**2, beside their fan_in.
 
     u_(l+1) = K u_l is the profile of the variance over the positions, K the mean over a patch, 0 outside; forward the
-    share is mean(K u) / mean(u), and backward sum(K^T w) / sum(w), w being the profile of delta**2, uniform behind the
+    share is mean(K u) / mean(u), and backward sum(K^T w) / sum(w), w being the profile of delta**2, uniform after the
     last one. Many equal layers of kernel 3 and H x W pixels come to the largest eigenvalue,
     (1 + 2 cos(pi / (H + 1))) (1 + 2 cos(pi / (W + 1))) / 9. Exact for ReLU and linear layers, whose map is linear in q.
 

@@ -137,11 +137,11 @@ class LayerNoise:
     q_variance : float
         Variance of ln of the mean of z**2 over this layer's units, its own q being given.
     kappa : float
-        E (z . delta)**2 / (q E |delta|**2) of the layer behind.
+        E (z . delta)**2 / (q E |delta|**2) of the next layer.
     kappa_gain : float
         d ln(||delta_l||**2 / ||delta_(l+1)||**2) / d kappa.
     kappa_kept : float
-        Share of (z . delta)**2 of the layer behind that is (z . delta)**2 here: delta that has grown by chance has
+        Share of (z . delta)**2 of the next layer that is (z . delta)**2 here: delta that has grown by chance has
         less of it, relative to its length.
     mean_shift : float
         What the mean of ln(||delta_l||**2 / ||delta_(l+1)||**2) has besides.

@@ -215,5 +215,5 @@ class Capture:
                 if needed and t is not None and t._version != at[2] + (side == "input" and in_place(call)):
                     return f"{call.name}: its {side} is overwritten in place, and backward needs it"
         lost = [call.name for call in self.layers if not call.norms]
-        where = f"behind {lost[-1]}" if lost else f"in {type(self.model).__name__}"
+        where = f"after {lost[-1]}" if lost else f"in {type(self.model).__name__}"
         return f"{where} a tensor is overwritten in place, and backward needs it"

@@ -144,7 +144,7 @@ class Overwritten(nn.Sequential):
         (Broken(""), {"loss": lambda z, y: F.cross_entropy(z, y).detach()}, "detached"),
         (Broken(""), {"reduction": "none"}, "^reduction: expected mean or sum, got 'none'"),
         (Overwritten(nn.Linear(20, 3), nn.Sigmoid(), nn.ReLU(inplace=True)), {}, "^1: its output is overwritten"),
-        (Broken("functions in place"), {}, "^behind first a tensor is overwritten in place"),
+        (Broken("functions in place"), {}, "^after first a tensor is overwritten in place"),
         (nn.Sequential(nn.ReLU(), nn.BatchNorm1d(20)), {}, "^Sequential: expected a model with weight layers"),
         (nn.ReLU(), {}, "^ReLU: expected a model with weight layers"),
     ],
