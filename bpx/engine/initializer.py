@@ -7,7 +7,7 @@ square root of fan_in. ``gain`` multiplies an initializer's own scale. Fans come
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -57,6 +57,11 @@ class Initializer(ABC):
     def of_kernel(self, side: int) -> Initializer:
         """Return the initializer of a convolution, whose W (side**2 n_in, n_out) holds a kernel; itself."""
         return self
+
+    def variant(self, kind: type[Initializer], **own: object) -> Initializer:
+        """Return an initializer of another ``kind``: the settings that both have, and its ``own``."""
+        shared = {f.name for f in fields(self)} & {f.name for f in fields(kind)}
+        return kind(**{name: getattr(self, name) for name in shared} | own)
 
     def of_biases(self) -> Initializer | None:
         """Return the initializer that ``bias`` names; raises ValueError where there is none of that name."""

@@ -48,7 +48,7 @@ class MuP(Scaled):
         """Return itself, for the last of several matrices one of 1 / n_in in place of 1 / sqrt(n_in)."""
         if not 0 < i == n - 1:
             return self
-        return _MuPOutput(gain=self.effective_gain, bias_std=self.bias_std, bias=self.bias, base_width=self.base_width)
+        return self.variant(_MuPOutput, gain=self.effective_gain)
 
     def weight_std(self, n_in: int, n_out: int) -> float:
         """Return sigma_w / sqrt(n_in), or gain / sqrt(n_in)."""

@@ -56,9 +56,7 @@ class DeltaOrthogonal(Scaled):
 
     def of_kernel(self, side: int) -> Initializer:
         """Return the one of kernels of this side."""
-        return _DeltaOrthogonalKernel(
-            gain=self.gain, sigma_w=self.sigma_w, bias_std=self.bias_std, bias=self.bias, side=side
-        )
+        return self.variant(_DeltaOrthogonalKernel, side=side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +112,7 @@ class LooksLinear(Scaled):
 
     def of_layer(self, i: int, n: int) -> Initializer:
         """Return the one of this matrix: not mirrored towards the data, nor towards the outputs."""
-        return _Mirrored(
-            gain=self.gain, sigma_w=self.sigma_w, bias_std=self.bias_std, bias=self.bias, inputs=i > 0,
-            outputs=i < n - 1,
-        )  # fmt: skip
+        return self.variant(_Mirrored, inputs=i > 0, outputs=i < n - 1)
 
     def weight_std(self, n_in: int, n_out: int) -> float:
         """Return the root mean square of an entry between two hidden layers."""
