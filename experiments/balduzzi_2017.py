@@ -9,6 +9,7 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import Picture, colours, figure_legend, new_figure, style_axes
+from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
@@ -41,14 +42,12 @@ def draw(data: Data) -> Picture:
     name = f"digits, plain ReLU networks of width 48, Adam, 5 epochs, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "trainable depth by initial weights", 7.5, 4.2)
     axes = figure.subplots()
-    for (kind, band), colour in zip(data["accuracy"].items(), colours(len(data["accuracy"])), strict=True):
-        low, median, high = np.array(band)
-        axes.plot(data["depths"], median, "o-", color=colour, ms=4, label=kind)
-        axes.fill_between(data["depths"], low, high, color=colour, alpha=0.15, lw=0)
+    for (kind, accuracy), colour in zip(data["accuracy"].items(), colours(len(data["accuracy"])), strict=True):
+        band(axes, data["depths"], 100 * np.array(accuracy), kind, colour)
     axes.set_xscale("log", base=2)
     axes.set_xticks(data["depths"], [str(depth) for depth in data["depths"]])
-    axes.set_ylim(0, 1.02)
-    style_axes(axes, "hidden layers", "test accuracy", "median, and 80 % of the seeds")
+    axes.set_ylim(0, 102)
+    style_axes(axes, "hidden layers", "test accuracy / %", "median, and 80 % of the seeds")
     figure_legend(figure, (axes,), 3)
     return figure
 
@@ -56,8 +55,8 @@ def draw(data: Data) -> Picture:
 def word(data: Data) -> str:
     """Say the accuracy at every depth for each kind of weights."""
     each = "; ".join(
-        f"{name}: " + ", ".join(f"{d} layers {100 * a:.0f} %" for d, a in zip(data["depths"], band[1], strict=True))
-        for name, band in data["accuracy"].items()
+        f"{name}: " + ", ".join(f"{d} layers {100 * a:.0f} %" for d, a in zip(data["depths"], accuracy[1], strict=True))
+        for name, accuracy in data["accuracy"].items()
     )
     return f"""
     Test accuracy after 5 epochs (median of {counted(data["seeds"], "seed")}): {each}. Published: with looks-linear
