@@ -9,6 +9,7 @@ import sys
 import numpy as np
 
 from bpx.figures.canvas import Picture, colours, figure_legend, new_figure, style_axes
+from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
@@ -53,13 +54,11 @@ def draw(data: Data) -> Picture:
     name = f"digits, 10 hidden layers of 50 ReLU units, momentum, {counted(data['seeds'], 'seed')}"
     figure = new_figure(name, "what clipping adds at large learning rates", 8, 4.4)
     axes = figure.subplots()
-    for (kind, band), colour in zip(data["accuracy"].items(), colours(len(data["accuracy"])), strict=True):
-        low, median, high = np.array(band)
-        axes.plot(data["rates"], median, "o-", color=colour, ms=4, label=kind)
-        axes.fill_between(data["rates"], low, high, color=colour, alpha=0.12, lw=0)
+    for (kind, accuracy), colour in zip(data["accuracy"].items(), colours(len(data["accuracy"])), strict=True):
+        band(axes, data["rates"], 100 * np.array(accuracy), kind, colour)
     axes.set_xscale("log")
-    axes.set_ylim(0, 1.02)
-    style_axes(axes, "learning rate", "test accuracy (0: diverged)", "median, and 80 % of the seeds")
+    axes.set_ylim(0, 102)
+    style_axes(axes, "learning rate", "test accuracy / % (0: diverged)", "median, and 80 % of the seeds")
     figure_legend(figure, (axes,), 5)
     return figure
 
@@ -67,7 +66,7 @@ def draw(data: Data) -> Picture:
 def word(data: Data) -> str:
     """Say up to which learning rate each kind trains, its best accuracy, and which of the new ones help."""
     limit = {name: largest(data, name) for name in data["accuracy"]}
-    best = {name: float(np.array(band)[1].max()) for name, band in data["accuracy"].items()}
+    best = {name: float(np.array(accuracy)[1].max()) for name, accuracy in data["accuracy"].items()}
     each = [f"{name}: lr {limit[name]:g}, {100 * best[name]:.1f} %" for name in limit]
     new = [name for name in limit if name not in ("none", "norm 1")]
     beyond = " and ".join(name for name in new if limit[name] > limit["none"]) or "none of the adaptive kinds"
