@@ -24,17 +24,24 @@ class TensorMoments:
         self._ones, self._column = np.ones(BLOCK, dtype), np.empty(widest, dtype)
 
     def __call__(self, x: Array, out: Values) -> None:
-        """Write E[x], E[abs(x)], sqrt(E[x**2] - E[x]**2) and sqrt(E[x**2]) of ``x`` into ``out`` (4,)."""
+        """Write E[x], E[abs(x)], sqrt(E[x**2] - E[x]**2) and sqrt(E[x**2]) of ``x`` into ``out`` (4,).
+
+        NaN where an entry is not finite.
+        """
         n, flat = x.size, x.reshape(-1)
         mean, rms = self._sum(x) / n, norm(flat) / math.sqrt(n)
         out[0], out[1], out[3] = mean, asum(flat) / n, rms
+        if not math.isfinite(out[1] + rms):
+            peak = float(np.abs(flat).max())
+            if math.isfinite(peak):  # the sum is beyond all numbers, the entries are not
+                self(x / peak, out)
+            out *= peak if math.isfinite(peak) else math.nan
+            return
         share = mean / rms if rms > 0 else 0.0  # squares of 1e166 would overflow
         if 1 - share * share > _CANCELLATION_THRESHOLD:
             out[2] = rms * math.sqrt(1 - share * share)
-        elif 0 < rms < math.inf:
-            out[2] = rms * float(np.std(np.divide(x, rms, dtype=np.float64)))
-        else:  # all zero, or not finite, which stays what it is
-            out[2] = float(np.std(x, dtype=np.float64))
+        else:
+            out[2] = rms * float(np.std(np.divide(x, rms, dtype=np.float64))) if rms > 0 else 0.0
 
     def _sum(self, x: Array) -> float:
         total, column = 0.0, self._column[: x.shape[1]]

@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.arrays import Array, Values
+from bpx.engine.blas import norm
 from bpx.engine.models import build
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
@@ -29,7 +30,7 @@ class NTK(Probe):
     - ntk_eigenvalue: ``index`` is the rank, largest first
     - ntk_condition: the largest over the smallest; NaN where the smallest is below rounding
     - ntk_change: |K - K_0| / |K_0| in the Frobenius norm, K_0 at the first record: near 0 training is lazy, the network
-      is its linearization (Chizat et al. 2019); large, it learns features
+      is its linearization (Chizat et al. 2019); large, it learns features; NaN beyond all numbers
     """
 
     name = "ntk"
@@ -73,7 +74,9 @@ class NTK(Probe):
         if not self.start.any():
             self.start[:] = K
         self.values[:-2] = eigenvalues
-        self.values[-2:] = eigenvalues[0] / smallest, np.linalg.norm(K - self.start) / np.linalg.norm(self.start)
+        before = norm(self.start.reshape(-1))
+        change = norm((K - self.start).reshape(-1)) / before if before else math.nan
+        self.values[-2:] = eigenvalues[0] / smallest, change if math.isfinite(change) else math.nan
 
 
 def tangent_kernel(net: Network, x: Array, by_layer: bool) -> Values:
