@@ -21,11 +21,16 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from bpx.config import CONF
 from bpx.tracking import library
 
 pytest_plugins = ["sweeping"]
+
+settings.register_profile("default", derandomize=True)  # the same cases in every run
+settings.register_profile("random", derandomize=False)  # pytest --hypothesis-profile=random: other cases
+settings.load_profile("default")
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = os.environ.get("BPX_DATA_DIR")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.linalg.blas import dasum, daxpy, dnrm2, sasum, saxpy, snrm2
 
@@ -11,8 +13,12 @@ MAX_UNTHREADED = 10_000  # OpenBLAS shares longer vectors among threads, and Sci
 
 
 def norm(x: Array) -> float:
-    """Return the L2 norm; BLAS accumulates float32 in double, so 1e-25 and 1e25 come out right."""
-    return float((snrm2 if x.dtype == np.float32 else dnrm2)(x))
+    """Return the L2 norm; BLAS accumulates float32 in double, so 1e-25 and 1e25 come out right.
+
+    A norm beyond float32 of finite entries is finite, too: BLAS would return infinity.
+    """
+    size = float((snrm2 if x.dtype == np.float32 else dnrm2)(x))
+    return float(dnrm2(x.astype(np.float64))) if math.isinf(size) and x.dtype == np.float32 else size
 
 
 def axpy(x: Array, y: Array, a: float) -> None:

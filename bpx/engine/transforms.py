@@ -82,8 +82,8 @@ class ClipValue(Transform):
 class ClipNorm(Transform):
     """Scale the whole gradient down to ``limit``: times min(1, limit / (norm + 1e-6)).
 
-    ``coefficient`` is the last factor, ``n_clipped`` counts the steps where it was below 1.
-    (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
+    ``coefficient`` is the last factor, ``n_clipped`` counts the steps where it was below 1. A gradient that is not
+    finite stays as it is. (Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.)
     """
 
     rescales_only = clips = True
@@ -95,7 +95,8 @@ class ClipNorm(Transform):
 
     def __call__(self, u: Array, factor: float) -> tuple[Array, float]:
         """Return the gradient with its factor lowered: no pass over the vector but the norm's."""
-        self.coefficient = min(1.0, self.limit / (norm(u) * abs(factor) + 1e-6))
+        size = norm(u) * abs(factor)  # infinity times 0 would be no step at all
+        self.coefficient = min(1.0, self.limit / (size + 1e-6)) if math.isfinite(size) else 1.0
         self.n_clipped += self.coefficient < 1
         return u, factor * self.coefficient
 

@@ -78,7 +78,8 @@ def fit(
     """
     net, optimizer, batches, p = training.net, training.optimizer, training.batches, training.progress
     report, total, evaluate_every = cadence.report_schedule, cadence.total_steps, cadence.evaluate_every * len(batches)
-    shifts = net.parameters.grad[net.parameters.n_weights :]  # finite only if every delta is
+    grad = net.parameters.grad
+    shifts = grad[net.parameters.n_weights :]  # finite only if every delta is
 
     def costs() -> dict[str, float]:
         """Return the mean cost since the last record, and beside it the one with the penalty of weight decay."""
@@ -106,12 +107,13 @@ def fit(
             yield record({}, nonfinite=trace(net, optimizer, p.step, J))
             return
         net.backward()
-        if not math.isfinite(np.add.reduce(shifts)) and not np.isfinite(shifts).all():
+        looking, reported = probe_set.at(p.step), report(p.step)
+        told = grad if looking else shifts  # of steps that nobody sees, a weight's is told by the update that it makes
+        if not math.isfinite(np.add.reduce(told)) and not np.isfinite(told).all():
             yield record({}, nonfinite=trace(net, optimizer, p.step, J, backward=True))
             return
         p.total += J
         p.count += 1
-        looking, reported = probe_set.at(p.step), report(p.step)
         if looking:
             with interruptible():
                 for probe in looking:

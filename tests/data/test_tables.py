@@ -631,8 +631,8 @@ ANY_TABLE = given(
 @pytest.mark.parametrize("examples", [40, pytest.param(400, marks=pytest.mark.slow)])
 def test_what_pandas_reads_as_one_table_is_read_so_or_refused(examples, tmp_path):
     health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    check = settings(max_examples=examples, deadline=None, suppress_health_check=health)(reads_as_pandas_or_refuses)
-    ANY_TABLE(check)(tmp_path=tmp_path)
+    some = settings(max_examples=examples, deadline=None, suppress_health_check=health)
+    some(ANY_TABLE(reads_as_pandas_or_refuses))(tmp_path=tmp_path)
 
 
 def reads_as_pandas_or_refuses(data, separator, width, end, tmp_path):

@@ -12,11 +12,14 @@ from bpx.probes import PROBES, ProbeContext, ProbeSet
 from bpx.training import Cadence, Progress, Training, fit
 
 OVERFLOWS = {"model": mlp, "dropout": 0.0, "clip": None, "optimizer": "momentum"}
+CLIPPED = OVERFLOWS | {"clip": 1e-3}
 
 
 @example(activation="leaky_relu", normalization="batch", dtype="float32", weights=3, inputs=-16, rate=0, **OVERFLOWS)
 @example(activation="gelu", normalization="none", dtype="float64", weights=17.51953125, inputs=0, rate=0, **OVERFLOWS)
 @example(activation="hard_tanh", normalization="none", dtype="float32", weights=9, inputs=30, rate=0, **OVERFLOWS)
+@example(activation="sin", normalization="none", dtype="float32", weights=9, inputs=12, rate=0, **OVERFLOWS)
+@example(activation="sin", normalization="none", dtype="float32", weights=9, inputs=13, rate=0, **CLIPPED)
 @example(activation="elu", normalization="none", dtype="float64", weights=0, inputs=9, rate=1, **OVERFLOWS)
 @settings(max_examples=100, deadline=None)
 @given(

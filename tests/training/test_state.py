@@ -82,8 +82,8 @@ ANY_TRAINING = given(
 
 @pytest.mark.parametrize("examples", [10, pytest.param(60, marks=pytest.mark.slow)])
 def test_the_same_bits_from_a_state_on(examples):
-    health = [HealthCheck.too_slow]
-    ANY_TRAINING(settings(max_examples=examples, deadline=None, suppress_health_check=health)(goes_on_alike))()
+    some = settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    some(ANY_TRAINING(goes_on_alike))()
 
 
 def goes_on_alike(optimizer, schedule, dropout, normalization, model, dtype, at):
