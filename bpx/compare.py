@@ -52,7 +52,7 @@ def compare(words: Sequence[str]) -> None:
         raise UserError(f"python -m bpx.compare takes two runs or more, got {len(runs)}: --help says what a run may be")
     groups = group_runs(runs, keys["labels"].strip("[]").split(",") if "labels" in keys else ())
     report(groups)
-    if any("delta_l2" in run.records.quantity for run in runs if run.records is not None):
+    if any("delta_l2" in run.records.quantities for run in runs if run.records is not None):
         from bpx.reports.write import write_comparison_report
 
         print(f"figure    {draw(groups, path)}")

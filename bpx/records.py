@@ -7,12 +7,13 @@ for histogram bins and spectra, else 0) and value (float64).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from bpx.system.text import brief
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow.parquet import ParquetFile
 
 __all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "Series", "read", "read_metrics"]
 
@@ -32,8 +34,12 @@ ABOUT = "bpx"  # the file's metadata under this name is JSON: what the run was, 
 Keys = tuple[tuple[str, str, str, int], ...]  # layer, operation, quantity, index of every value
 Series = dict[str, tuple[NDArray[np.int64], Values]]  # the steps and values of every metric
 COLUMNS = ("step", "epoch", "layer", "operation", "quantity", "index", "value")
-MOST_ROWS = 10**8
 WORDS = ("layer", "operation", "quantity")
+ROW_GROUP = (
+    2**17
+)  # rows from which a group of the file is written: what is asked for one quantity reads its groups alone
+IN_MEMORY = 2**20  # rows up to which a record is read at once
+MOST_ROWS, MOST_AT_ONCE = 10**9, 10**8  # of a record; of one quantity
 
 
 class Outcome(StrEnum):
@@ -107,7 +113,9 @@ class Rows:
 
     def records(self) -> Records:
         """Return what has been collected so far, as ``read`` would from a file."""
-        return _records(self._table())
+        pa, _ = self._arrow
+        tables = [*self._tables()] or [_table(pa, [], [], [], [], [])]
+        return Records.of(_columns(pa.concat_tables(tables)), self.about)
 
     def news(self) -> list[tuple[Keys, NDArray[np.int64], Values, Values]]:
         """Return what was appended since the last call: by keys, the steps (n,), epochs (n,) and values (n, keys)."""
@@ -120,13 +128,22 @@ class Rows:
                 found.append((keys, np.array(steps[start:], np.int64), np.array(epochs[start:]), values))
         return found
 
-    def _table(self) -> pyarrow.Table:
+    def _tables(self) -> Iterator[pyarrow.Table]:
+        """Yield the rows of each quantity, in alphabetical order."""
         pa, _ = self._arrow
-        parts = [_table(pa, tuple(map(Key._make, keys)), *group) for keys, group in self._groups.items()]
-        table = pa.concat_tables(parts, promote_options="default") if parts else _table(pa, (), [], [], [])
-        return table.unify_dictionaries().replace_schema_metadata(
-            {ABOUT: json.dumps(self.about), FORMAT_KEY: str(FORMAT)}
-        )
+        columns: dict[str, list[tuple[Keys, list[int]]]] = {}
+        for keys in self._groups:
+            of: dict[str, list[int]] = {}
+            for i, key in enumerate(keys):
+                of.setdefault(key[2], []).append(i)
+            for quantity, places in of.items():
+                columns.setdefault(quantity, []).append((keys, places))
+        for quantity in sorted(columns):
+            for keys, places in columns[quantity]:
+                yield _table(pa, [Key._make(keys[i]) for i in places], places, *self._groups[keys])
+
+    def _metadata(self) -> dict[str, str]:
+        return {ABOUT: json.dumps(self.about), FORMAT_KEY: str(FORMAT)}
 
 
 class RecordWriter(Rows):
@@ -137,16 +154,31 @@ class RecordWriter(Rows):
         self.path = path
 
     def close(self) -> None:
-        """Write the file, whole or not at all; an OSError names it."""
-        _, pq = self._arrow
+        """Write the file, whole or not at all; an OSError names it.
+
+        Rows of one quantity stand together, and long records are written in groups, quantity by quantity.
+        """
+        pa, pq = self._arrow
+        schema = _table(pa, [], [], [], [], []).schema.with_metadata(self._metadata())
         repeated = [name for name in COLUMNS if name != "value"]
-        with replaced(self.path) as file:
-            pq.write_table(self._table(), file, compression="zstd", use_dictionary=repeated)
+        with (
+            replaced(self.path) as file,
+            pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeated) as writer,
+        ):
+            waiting: list[pyarrow.Table] = []
+            for table in self._tables():
+                waiting.append(table)
+                if sum(map(len, waiting)) >= ROW_GROUP:
+                    writer.write_table(pa.concat_tables(waiting).unify_dictionaries())
+                    waiting = []
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting).unify_dictionaries())
 
 
 def _table(
-    pa: ModuleType, keys: tuple[Key, ...], steps: list[int], epochs: list[float], rows: list[Values]
+    pa: ModuleType, keys: list[Key], places: list[int], steps: list[int], epochs: list[float], rows: list[Values]
 ) -> pyarrow.Table:
+    """Return the rows of the ``keys``, which stand at ``places`` of every row of values."""
     n, k = len(steps), len(keys)
     columns: dict[str, object] = {
         "step": pa.array(np.repeat(np.array(steps, np.int64), k)),
@@ -159,13 +191,37 @@ def _table(
         codes = np.tile(np.array([code[word] for word in words], np.int32), n)
         columns[word] = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(known, pa.string()))
     columns["index"] = pa.array(np.tile(np.array([key.index for key in keys], np.int32), n))
-    columns["value"] = pa.array(np.concatenate(rows) if rows else np.zeros(0))
+    values = np.empty((n, k))
+    for i, row in enumerate(rows):
+        values[i] = row[places]
+    columns["value"] = pa.array(values.reshape(-1))
     return pa.table(columns)
 
 
-@dataclass(frozen=True)
+class Columns(NamedTuple):
+    """Rows as one array a column; those of the words hold places in the lists of ``words``."""
+
+    arrays: Mapping[str, Array]
+    words: Mapping[str, list[str]]
+
+    def where(self, wanted: Mapping[str, str | int]) -> Columns:
+        """Return the rows whose columns have the given values."""
+        mask = np.ones(len(self.arrays["step"]), bool)
+        for name, value in wanted.items():
+            known = self.words.get(name)
+            mask &= self.arrays[name] == (value if known is None else known.index(value) if value in known else -1)
+        return self if mask.all() else Columns({name: array[mask] for name, array in self.arrays.items()}, self.words)
+
+    def present(self, word: str) -> list[str]:
+        """Return the different words of a column."""
+        return [self.words[word][i] for i in np.bincount(self.arrays[word]).nonzero()[0]]
+
+
+@final
 class Records:
     """The rows of a record, one array a column, and what they are about.
+
+    Those of a long file stay there, until ``select`` or ``grid`` asks for a quantity or a column is looked at.
 
     Attributes
     ----------
@@ -175,36 +231,90 @@ class Records:
         What the value is of.
     value : array
         The values, NaN where a quantity did not exist.
+    layers, operations, quantities : frozenset
+        The different words of these columns.
     about : dict
         The run: its network, its finding.
     """
 
-    step: NDArray[np.int64]
-    epoch: Values
-    layer: Array
-    operation: Array
-    quantity: Array
-    index: NDArray[np.int32]
-    value: Values
-    about: Json
+    def __init__(
+        self, load: Callable[[str | None], Columns], words: Mapping[str, Collection[str]], about: Json
+    ) -> None:
+        self._load, self.about = load, about
+        self.layers, self.operations, self.quantities = (frozenset(words[word]) for word in WORDS)
+
+    @classmethod
+    def of(cls, columns: Columns, about: Json) -> Records:
+        """Return the record that the columns hold."""
+        return cls(
+            lambda quantity: columns if quantity is None else columns.where({"quantity": quantity}),
+            {word: columns.present(word) for word in WORDS},
+            about,
+        )
+
+    @property
+    def step(self) -> NDArray[np.int64]:
+        """The step of every row."""
+        return self._all.arrays["step"]
+
+    @property
+    def epoch(self) -> Values:
+        """The epoch of every row."""
+        return self._all.arrays["epoch"]
+
+    @property
+    def layer(self) -> Array:
+        """The layer of every row."""
+        return self._word("layer")
+
+    @property
+    def operation(self) -> Array:
+        """The operation of every row."""
+        return self._word("operation")
+
+    @property
+    def quantity(self) -> Array:
+        """The quantity of every row."""
+        return self._word("quantity")
+
+    @property
+    def index(self) -> NDArray[np.int32]:
+        """The index of every row."""
+        return self._all.arrays["index"]
+
+    @property
+    def value(self) -> Values:
+        """The value of every row."""
+        return self._all.arrays["value"]
 
     def select(self, **wanted: str | int) -> Records:
         """Return the rows whose columns have the given values, e.g. ``select(quantity="delta_rms", step=0)``."""
-        mask = np.ones(len(self.step), bool)
-        for column, value in wanted.items():
-            mask &= getattr(self, column) == value
-        return replace(self, **{name: getattr(self, name)[mask] for name in COLUMNS})
+        return Records.of(self._rows(wanted), self.about)
 
     def grid(self, quantity: str) -> tuple[NDArray[np.int64], list[str], Values]:
         """Return the steps, the layers and the values (layers, steps) of a per-layer quantity."""
-        rows = self.select(quantity=quantity)
-        steps, at = np.unique(rows.step, return_inverse=True)
-        layers = sorted(set(rows.layer), key=lambda name: (len(name), name))  # layer_100 after layer_99
-        row = {name: i for i, name in enumerate(layers)}
-        of = np.array([row[name] for name in rows.layer], np.intp)
+        rows = self._rows({"quantity": quantity})
+        steps, at = np.unique(rows.arrays["step"], return_inverse=True)
+        known = rows.words["layer"]
+        layers = sorted(rows.present("layer"), key=lambda name: (len(name), name))  # layer_100 after layer_99
+        row = np.zeros(len(known), np.intp)
+        row[[known.index(name) for name in layers]] = np.arange(len(layers))
         values = np.full((len(layers), len(steps)), np.nan)
-        values[of, at] = rows.value
+        values[row[rows.arrays["layer"]], at] = rows.arrays["value"]
         return steps, layers, values
+
+    def _rows(self, wanted: dict[str, str | int]) -> Columns:
+        quantity = wanted.get("quantity")
+        rows = self._load(None if quantity is None else str(quantity))
+        others = {name: value for name, value in wanted.items() if name != "quantity"}
+        return rows.where(others) if others else rows
+
+    @cached_property
+    def _all(self) -> Columns:
+        return self._load(None)
+
+    def _word(self, name: str) -> Array:
+        return np.array(self._all.words[name], object)[self._all.arrays[name]]
 
 
 def read(path: Path) -> Records:
@@ -212,27 +322,92 @@ def read(path: Path) -> Records:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with _damage(path):
+        file = pq.ParquetFile(pa.memory_map(str(path)), pre_buffer=False)  # the map outlives the file's name
+        rows = file.metadata.num_rows
+        if rows > MOST_ROWS:  # well packed, they take no room in the file
+            raise ValueError(f"it claims {rows:,} rows, a record has at most {MOST_ROWS:,}")
+        about = _about(file)
+        if rows > IN_MEMORY:
+            return _on_disk(path, file, about)
+        # no threads: where address space is short, Arrow aborts the process when it gets none
+        columns = _columns(file.read(columns=list(COLUMNS), use_threads=False))
+        file.close()
+        return Records.of(columns, about)
+
+
+def _on_disk(path: Path, file: ParquetFile, about: Json) -> Records:
+    """Return a record whose rows are read when a quantity is asked for, from the groups that hold it."""
+    import pyarrow as pa
+
+    held: list[set[str]] = []
+    words: dict[str, set[str]] = {word: set() for word in WORDS}
+    for group in range(file.num_row_groups):
+        columns = _columns(file.read_row_group(group, columns=list(WORDS), use_threads=False))
+        found = {word: set(columns.present(word)) for word in WORDS}
+        words = {word: words[word] | found[word] for word in WORDS}
+        held.append(found["quantity"])
+
+    def load(quantity: str | None) -> Columns:
+        """Return the rows of one quantity, or all; raises ValueError naming the file."""
+        parts, count = [], 0
+        with _damage(path):
+            for group, names in enumerate(held):
+                if quantity is None or quantity in names:
+                    table = file.read_row_group(group, columns=list(COLUMNS), use_threads=False)
+                    if quantity is not None and len(names) > 1:
+                        codes = _columns(table.select(["quantity"]))
+                        mask = codes.arrays["quantity"] == codes.words["quantity"].index(quantity)
+                        table = table.filter(pa.array(mask))
+                    parts.append(table)
+                    count += len(table)
+                    if count > MOST_AT_ONCE:
+                        raise ValueError(f"it claims more than {MOST_AT_ONCE:,} rows of {quantity or 'all quantities'}")
+            if not parts:
+                parts = [file.schema_arrow.empty_table().select(list(COLUMNS))]
+            return _columns(pa.concat_tables(parts))
+
+    return Records(load, words, about)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what a damaged file raises into a ValueError that names it."""
+    import pyarrow as pa
+
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            rows = file.metadata.num_rows
-            if rows > MOST_ROWS:  # well packed, they take no room in the file
-                raise ValueError(f"it claims {rows:,} rows, a record has at most {MOST_ROWS:,}")
-            # no threads: where address space is short, Arrow aborts the process when it gets none
-            return _records(file.read(columns=list(COLUMNS), use_threads=False))
+        yield
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _records(table: pyarrow.Table) -> Records:
-    metadata = table.schema.metadata or {}
+def _about(file: ParquetFile) -> Json:
+    metadata = file.schema_arrow.metadata or {}
     written = metadata.get(FORMAT_KEY.encode(), b"1").decode()
     if written != str(FORMAT):
         raise ValueError(f"{FORMAT_KEY}: expected {FORMAT}, got {written[:20]!r}")
-    about = json.loads(metadata.get(ABOUT.encode(), b"{}"))
-    columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
-    return Records(**columns, about=about)
+    about: Json = json.loads(metadata.get(ABOUT.encode(), b"{}"))
+    return about
+
+
+def _columns(table: pyarrow.Table) -> Columns:
+    """Return the columns of a table as arrays; raises ValueError for what no record holds."""
+    table = table.unify_dictionaries()
+    arrays: dict[str, Array] = {}
+    words: dict[str, list[str]] = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if name in WORDS:
+            column = column.dictionary_encode().combine_chunks()
+            column, words[name] = column.indices, column.dictionary.to_pylist()
+        arrays[name] = np.asarray(column.to_numpy())
+        if name in WORDS and arrays[name].size:
+            low, high = arrays[name].min(), arrays[name].max()
+            if not 0 <= low <= high < len(words[name]):  # NaN stands for what is missing
+                raise ValueError(f"column {name}: expected words, got places {low} to {high} of {len(words[name])}")
+    return Columns(arrays, words)
 
 
 def read_metrics(path: Path) -> Series:

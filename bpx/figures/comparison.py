@@ -44,7 +44,7 @@ def comparison(compared: Sequence[Compared]) -> Figure:
     """
     records = [one for group in compared for one in group.records]
     series = [one for group in compared for one in group.series]
-    by_layer = [partial(_profiles, *one) for one in PROFILES if any(one[0] in record.quantity for record in records)]
+    by_layer = [partial(_profiles, *one) for one in PROFILES if any(one[0] in record.quantities for record in records)]
     costs = [name for name in COSTS if any(name in one for one in series)]
     accuracy = next((name for name in ACCURACIES if any(len(one.get(name, ((),))[0]) > 1 for one in series)), None)
     by_step = [partial(_curves, costs, "cost", 1.0)] if costs else []
@@ -66,7 +66,7 @@ def comparison(compared: Sequence[Compared]) -> Figure:
 def _profiles(quantity: str, label: str, title: str, axes: Axes, compared: Sequence[Compared]) -> None:
     shown, most = [np.empty(0)], 1
     for group, colour in zip(compared, colours(len(compared)), strict=True):
-        grids = [one.grid(quantity) for one in group.records if quantity in one.quantity]
+        grids = [one.grid(quantity) for one in group.records if quantity in one.quantities]
         if not grids:
             continue
         at = [number(layer) for layer in grids[0][1]]

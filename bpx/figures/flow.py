@@ -56,6 +56,6 @@ def flow_figures(records: Records) -> dict[str, Figure]:
 
 def flow_drawings(records: Records, allow: Collection[str] = ()) -> dict[str, Callable[[], Figure | None]]:
     """Return what draws each figure, by name; one whose quantities were not recorded is left out."""
-    recorded = set(records.quantity)
+    recorded = records.quantities
     drawings: dict[str, Callable[[], Figure | None]] = {"phase": partial(phase_of_run, records, allow)}
     return {name: partial(draw, records) for name, (needed, draw) in FLOW.items() if needed <= recorded} | drawings

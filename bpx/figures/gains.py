@@ -60,7 +60,7 @@ def backward_gains(records: Records) -> Figure:
     figure = record_figure(records, "where the gradient is lost: gain of every operation, going backward", finding=True)
     steps = np.unique(records.select(quantity="backward_gain").step)
     first, last = (gains_of(records, "backward_gain", int(step)) for step in (steps[0], steps[-1]))
-    branches = gains_of(records, "branch_gain", int(steps[0])) if "branch_gain" in records.quantity else None
+    branches = gains_of(records, "branch_gain", int(steps[0])) if "branch_gain" in records.quantities else None
     panels = "AC;BC" if branches else "AC"
     axes = figure.subplot_mosaic(panels, height_ratios=[1] * (1 + panels.count(";")))
     draw_gains(axes["A"], first)
@@ -77,7 +77,7 @@ def backward_gains(records: Records) -> Figure:
 def gains_of(records: Records, quantity: str, step: int) -> StepGains:
     """Return the gains of a step; a branch as a whole, which is the product of its parts, is left out."""
     rows = records.select(quantity=quantity, step=step)
-    n = max(map(number, records.select(quantity="backward_gain").layer)) - 1
+    n = max(map(number, records.select(quantity="backward_gain").layers)) - 1
     logs: dict[str, Values] = {}
     zero = set()
     for layer, kind, gain in zip(rows.layer, rows.operation, rows.value, strict=True):
@@ -89,7 +89,7 @@ def gains_of(records: Records, quantity: str, step: int) -> StepGains:
             zero.add(at)
         logs.setdefault(kind, np.zeros(n))[at - 1] += np.log10(gain) if gain > 0 else np.nan
     known = records.about.get("operations", {})
-    measured = set(records.operation)
+    measured = records.operations
     others = [kind for kind in dict.fromkeys([*known, *logs]) if kind in measured and kind not in COLOURS]
     colours = COLOURS | dict(zip(others, cycle(OTHERS), strict=False))
     return StepGains(step, logs, sorted(zero), {kind: known.get(kind, kind) for kind in logs}, colours)

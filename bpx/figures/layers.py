@@ -26,7 +26,7 @@ from bpx.figures.canvas import (
     positive,
     style_axes,
 )
-from bpx.figures.steps import STEP, step_axis, step_edges
+from bpx.figures.steps import STEP, drawn_steps, step_axis, step_edges
 from bpx.records import Records
 
 DEPTH = "layer, from the input"
@@ -59,7 +59,7 @@ def number(layer: str) -> int:
 
 def depth(records: Records) -> int:
     """Return the number of layers."""
-    return max(number(layer) for layer in set(records.layer) if layer)
+    return max(number(layer) for layer in records.layers if layer)
 
 
 def first_and_last(axes: Axes, records: Records, quantity: str, prefix: str, style: str) -> Values:
@@ -96,9 +96,9 @@ def mark(axes: Axes, layers: Array, height: float, marker: str, colour: str, tex
 
 
 def heat_map(figure: Figure, axes: Axes, steps: Array, values: Values, label: str) -> None:
-    """Draw log10 of values (layers, steps), one column a record, each around its step."""
-    n = len(values)
-    logs = log10(values)
+    """Draw log10 of values (layers, steps), one column a record, each around its step; of thousands, a share."""
+    drawn = drawn_steps(steps)
+    steps, logs, n = steps[drawn], log10(values[:, drawn]), len(values)
     bad = not np.isfinite(logs).all()
     low, high = (np.nanmin(logs), np.nanmax(logs)) if np.isfinite(logs).any() else (0.0, 1.0)
     image = axes.pcolormesh(

@@ -19,7 +19,7 @@ LEFT, RIGHT, WIDTH = 0.065, 0.56, 0.42  # of the figure: places are given, for f
 
 def layers_picture(records: Records) -> Figure | None:
     """Draw the layers at the last step of ``records`` beside the first; None where the scales were not recorded."""
-    recorded = set(records.quantity)
+    recorded = records.quantities
     if not recorded >= NEEDED:
         return None
     last = int(records.step.max())

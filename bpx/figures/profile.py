@@ -62,7 +62,7 @@ def time_heatmap(records: Records) -> Figure:
     """Draw log10 of ||dJ/dh_t||_2 for every step of the sequence and recorded step, in the last recurrent layer."""
     figure = record_figure(records, "‖∂J/∂h‖₂ by time and step", 8.2, finding=True)
     rows = records.select(quantity="state_grad_l2")
-    rows = rows.select(layer=max(set(rows.layer), key=lambda name: (len(name), name)))
+    rows = rows.select(layer=max(rows.layers, key=lambda name: (len(name), name)))
     steps, at = np.unique(rows.step, return_inverse=True)
     values = np.full((int(rows.index.max()), len(steps)), np.nan)
     values[rows.index - 1, at] = rows.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
 
 from bpx.engine.arrays import Array, Values
 from bpx.figures.canvas import power
@@ -13,6 +14,7 @@ STEP = "optimizer step"
 CROWDED = 0.25  # share of the records in the first fiftieth of the steps, from which on the axis is logarithmic
 PLAIN = 10_000  # steps up to which a power of ten is written out
 TICKS = 6
+MOST_CELLS = 2_000  # of a heat map along the steps: more than its pixels
 
 
 def logarithmic(steps: Array) -> bool:
@@ -36,6 +38,14 @@ def step_axis(axes: Axes, steps: Array) -> None:
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick >= steps[0] or tick == 0]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _label(x, steps[-1])))
+
+
+def drawn_steps(steps: Array) -> NDArray[np.intp]:
+    """Return the places of the ``steps`` (n,) that a heat map draws: all, or few enough, evenly along the axis."""
+    if len(steps) <= MOST_CELLS:
+        return np.arange(len(steps))
+    at = np.log1p(steps) if logarithmic(steps) else np.asarray(steps, float)
+    return np.unique(np.searchsorted(at, np.linspace(at[0], at[-1], MOST_CELLS)))
 
 
 def step_edges(steps: Array) -> Values:

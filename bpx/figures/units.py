@@ -29,7 +29,7 @@ def idle_units(records: Records) -> Figure | None:
     """
     if np.isnan(records.select(quantity="saturation").value).all():
         return None
-    panels = [panel for panel in PANELS if panel[0] in records.quantity]
+    panels = [panel for panel in PANELS if panel[0] in records.quantities]
     figure = record_figure(records, "dead or saturated units", 9.6 if len(panels) > 1 else 6.4)
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (quantity, title) in zip(row, panels, strict=True):

@@ -33,7 +33,7 @@ def layers_chart(groups: Sequence[Group]) -> Json:
     """Return the chart of every quantity by layer and by step, beside theory: medians over the runs of each group."""
     drawn = []
     for group, colour in zip(groups, colours(len(groups)), strict=True):
-        records = [run.records for run in group.runs if run.records is not None and len(run.records.step)]
+        records = [run.records for run in group.runs if run.records is not None and run.records.quantities]
         if records:
             drawn.append({"name": group.label, "colour": colour, **_layers(records)})
     drawn = [group for group in drawn if group["quantities"]]
@@ -79,22 +79,24 @@ def _metrics(group: Group) -> Json:
 
 def _layers(records: Sequence[Records]) -> Json:
     first = records[0]
-    own = (first.layer != "") & (first.operation == "")
-    indexed = set(first.quantity[own & (first.index > 0)])
-    names = sorted(set(first.quantity[own]) - indexed)
-    steps = np.unique(first.step)
+    own = {}  # the steps of every quantity that has one value a layer
+    for name in sorted(first.quantities):
+        rows = first.select(quantity=name, operation="")
+        if rows.layers - {""} and not rows.index.any():
+            own[name] = np.unique(rows.step)
+    steps = np.unique(np.concatenate([*own.values(), np.empty(0, np.int64)]))
     few = steps[_few(len(steps), MAX_STEPS)]
     quantities, theory = {}, {}
-    for name in names:
+    for name in own:
         if name.startswith(PREDICTED):
             continue
-        grids = [_grid(one, name, few) for one in records if name in one.quantity]
+        grids = [_grid(one, name, few) for one in records if name in one.quantities]
         same = [grid for grid in grids if grid.shape == grids[0].shape]
         quantities[name] = plain(_median(np.array(same)))
     for name in quantities:
-        if PREDICTED + name in names:
+        if PREDICTED + name in own:
             lines = {"line": PREDICTED + name, "low": f"{PREDICTED}{name}_low", "high": f"{PREDICTED}{name}_high"}
-            theory[name] = {key: plain(first.grid(q)[2][:, 0]) for key, q in lines.items() if q in names}
+            theory[name] = {key: plain(first.grid(q)[2][:, 0]) for key, q in lines.items() if q in own}
     return {"steps": few.tolist(), "quantities": quantities, "theory": theory}
 
 

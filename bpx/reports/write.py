@@ -144,7 +144,7 @@ def _layer_table(records: Records | None) -> str:
         return ""
     rows: dict[str, list[str]] = {}
     head = [""]
-    for quantity in (q for q in LAYER_TABLE if q in records.quantity):
+    for quantity in (q for q in LAYER_TABLE if q in records.quantities):
         head += [f"{quantity} at start", "at end"]
         _, layers, values = records.grid(quantity)
         for layer, row in zip(layers, values, strict=True):
