@@ -343,6 +343,8 @@ def _on_disk(path: Path, file: ParquetFile, about: Json) -> Records:
     held: list[set[str]] = []
     words: dict[str, set[str]] = {word: set() for word in WORDS}
     for group in range(file.num_row_groups):
+        if (rows := file.metadata.row_group(group).num_rows) > MOST_AT_ONCE:
+            raise ValueError(f"it claims {rows:,} rows in one group, a record has at most {MOST_AT_ONCE:,}")
         columns = _columns(file.read_row_group(group, columns=list(WORDS), use_threads=False))
         found = {word: set(columns.present(word)) for word in WORDS}
         words = {word: words[word] | found[word] for word in WORDS}

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from bpx import records
 from bpx.records import Key, RecordWriter, read, read_metrics
 
 LAYERS = tuple(Key(f"layer_{i:02d}", "", q, 0) for i in (1, 2, 3) for q in ("grad_norm", "delta_rms"))
@@ -127,3 +128,63 @@ def test_a_record_of_another_format_is_refused(tmp_path):
     pq.write_table(table.replace_schema_metadata({"bpx": "{}", "bpx.format": "2"}), path)
     with pytest.raises(ValueError, match=r"bpx\.format: expected 1, got '2'"):
         read(path)
+
+
+@pytest.fixture
+def long(tmp_path, monkeypatch, rng):
+    """Return the same record read at once and by quantity; its file is removed afterwards."""
+    path = tmp_path / "r.parquet"
+    monkeypatch.setattr(records, "ROW_GROUP", 20)
+    writer = RecordWriter(path)
+    for step in range(10):
+        writer.append(step, step / 4, LAYERS, rng.normal(size=len(LAYERS)))
+        writer.append(step, step / 4, BINS, rng.normal(size=len(BINS)))
+    writer.about = {"dataset": "digits"}
+    writer.close()
+    short = read(path)
+    monkeypatch.setattr(records, "IN_MEMORY", 10)
+    found = read(path)
+    path.unlink()
+    return short, found
+
+
+def test_a_long_record_gives_the_same_rows(long):
+    short, found = long
+    assert found.about == short.about == {"dataset": "digits"}
+    assert found.quantities == short.quantities == {"grad_norm", "delta_rms", "histogram"}
+    assert found.layers == short.layers == {"layer_01", "layer_02", "layer_03"}
+    assert found.operations == short.operations == {"", "dense"}
+    asked = [{}, {"layer": "layer_02"}, {"operation": "conv"}, {"quantity": "delta_rms"}, {"quantity": "none"}]
+    asked += [{"quantity": "histogram", "step": 3}, {"quantity": "grad_norm", "layer": "layer_03"}]
+    for wanted in asked:
+        one, other = short.select(**wanted), found.select(**wanted)
+        assert len(one.value) == sum(
+            all(row[name] == value for name, value in wanted.items())
+            for row in (
+                {"step": step, "quantity": key.quantity, "layer": key.layer, "operation": key.operation}
+                for step in range(10)
+                for key in LAYERS + BINS
+            )
+        )
+        for column in records.COLUMNS:
+            np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
+    for quantity in ("grad_norm", "delta_rms", "none"):
+        (steps, layers, values), (s, n, v) = short.grid(quantity), found.grid(quantity)
+        assert steps.tolist() == s.tolist() and layers == n
+        np.testing.assert_array_equal(values, v)
+
+
+def test_one_quantity_of_a_long_record_reads_nothing_of_the_others(long, monkeypatch):
+    import pyarrow.parquet as pq
+
+    _, found = long
+    sizes, read_group = [], pq.ParquetFile.read_row_group
+
+    def counted(self, *args, **more):
+        table = read_group(self, *args, **more)
+        sizes.append(len(table))
+        return table
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    assert found.select(quantity="delta_rms").value.size == 30
+    assert sizes == [30]

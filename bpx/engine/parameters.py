@@ -102,9 +102,10 @@ class ParameterVector:
         return len(self.tensors)
 
     def __getitem__(self, name: str) -> Parameter:
-        return next(p for p in self.tensors if p.name == name)
+        return self._by_name[name]
 
     def _view(self) -> None:
+        self._by_name = {p.name: p for p in self.tensors}
         start = 0
         for p in self.tensors:
             p.part = slice(start, start + p.size)

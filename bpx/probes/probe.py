@@ -96,10 +96,10 @@ def _dense_of(
 ) -> Iterator[tuple[Dense, Next, Next, bool]]:
     """Yield every Dense, what follows it, what holds its delta, and whether it is on the main path."""
     holders: list[Next] = [*layers[1:], end]
+    last = max((i for i, layer in enumerate(layers) if not isinstance(layer, Scale)), default=-1)
     for i, (layer, following) in enumerate(zip(layers, holders, strict=True)):
         if isinstance(layer, Dense):
-            ends = all(isinstance(other, Scale) for other in layers[i + 1 :])
-            in_branch = after_block is not None
+            ends, in_branch = i == last, after_block is not None
             yield layer, following, after_block if after_block and ends else following, not in_branch or ends
         elif layer.branch:
             yield from _dense_of(layer.branch, following, following)

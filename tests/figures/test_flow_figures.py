@@ -306,7 +306,7 @@ def test_every_quantity_and_every_key_is_described_in_the_schema(records, tmp_pa
     )
     blocks = measured(tmp_path / "blocks.parquet", residual_mlp(6, [12] * 3, 4, "relu", normalization="batch"))
     for rows in (records, clipped, blocks):
-        assert set(rows.quantity) <= described
+        assert rows.quantities <= described
         assert set(rows.about) <= described
         assert set(rows.operation) - {""} <= described
     assert {"clip_coefficient", "clipped_entries", "branch_gain"} <= set(clipped.quantity) | set(blocks.quantity)

@@ -255,18 +255,38 @@ def test_a_record(data, tmp_path):
     read_or_one_line(records.read, path, ValueError)
 
 
-def test_a_record_that_claims_too_much(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = tmp_path / "gradient_flow.parquet"
-    one = pa.table({"value": pa.array(np.zeros(10**6))})
-    with pq.ParquetWriter(path, one.schema) as writer:
-        for _ in range(101):
-            writer.write_table(one)
-    assert path.stat().st_size < 10**6
-    with pytest.raises(ValueError, match="claims 101,000,000 rows"):
+def test_a_record_that_claims_too_much(tmp_path, monkeypatch):
+    """Well packed rows take no room in the file: neither all of them nor those of one quantity may fill the memory."""
+    path, n = tmp_path / "gradient_flow.parquet", 2**18
+    writer = RecordWriter(path)
+    writer.append(0, 0.0, (Key("layer_01", "", "delta_rms", 0),) * n, np.zeros(n))
+    writer.close()
+    monkeypatch.setattr(records, "IN_MEMORY", 100)
+    record = records.read(path)
+    monkeypatch.setattr(records, "MOST_AT_ONCE", n - 1)
+    with pytest.raises(ValueError, match=r"parquet cannot be read: it claims more than 262,143 rows of delta_rms"):
+        record.select(quantity="delta_rms")
+    with pytest.raises(ValueError, match="claims 262,144 rows in one group"):
         records.read(path)
+    monkeypatch.setattr(records, "MOST_ROWS", n - 1)
+    with pytest.raises(ValueError, match="claims 262,144 rows"):
+        records.read(path)
+
+
+@quick
+@given(data=st.data())
+def test_a_long_record(data, tmp_path):
+    """What stays in the file is read late: what is damaged there is named then."""
+    path = tmp_path / "gradient_flow.parquet"
+    writer = RecordWriter(path)
+    writer.append(0, 0.0, (Key("layer_01", "", "delta_rms", 0), Key("layer_01", "", "a", 0)), np.ones(2))
+    writer.close()
+    path.write_bytes(data.draw(damaged(path.read_bytes())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "IN_MEMORY", 0)
+        record = read_or_one_line(records.read, path, ValueError)
+        if record is not None:
+            read_or_one_line(lambda _: record.select(quantity="a").value, path, ValueError)
 
 
 LINES = b'{"step": 0, "epoch": 0.0, "metrics": {"a": 1.0}}\n{"step": 1, "epoch": 0.5, "metrics": {"a": 2.0}}\n'
