@@ -140,6 +140,11 @@ class Plan:
         """Load the data; raises DataError where they cannot be had."""
         return self.source.load(spawn_rngs(self.settings.seed)["data"], np.dtype(self.settings.dtype))
 
+    @property
+    def every_step(self) -> bool:
+        """Whether the network answers at every step of a sequence."""
+        return self._network.settings.get("loss_at") == "every"
+
     def network(
         self,
         n_in: int,

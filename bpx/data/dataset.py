@@ -61,8 +61,9 @@ class Dataset:
         What the data are called, where they came from, and their checksum.
     x_train, x_val, x_test : array (rows, n_in)
         Scaled features; there is no validation part where x_val is None, no test part where x_test has no rows.
-    y_train, y_val, y_test : array (rows,), (rows, steps) or (rows, n_out)
-        Labels from 0 on, of a sample or of every step of it, or targets, scaled by ``target_scaler``.
+    y_train, y_val, y_test : array (rows,), (rows, steps) or (rows, targets)
+        Labels from 0 on, of a sample or of every step of it, or targets, all of a sample in a row, scaled by
+        ``target_scaler``.
     n_classes : int or None
         The number of classes; None for a regression.
     class_names : tuple of str
@@ -73,6 +74,8 @@ class Dataset:
         The height and width of an image, and its channels, which may stand first or last; no channels: one.
     sequence_shape : tuple of int, or None
         The steps and the features of each: how a sequence model reads the n_in features of a sample.
+    target_steps : int or None
+        The steps whose targets stand in a row, where every step has its own.
     fallback : bool
         Whether these are not the data asked for.
     columns : tuple of Column
@@ -104,6 +107,7 @@ class Dataset:
     summary: str = ""
     notes: tuple[str, ...] = ()
     sequence_shape: tuple[int, int] | None = None
+    target_steps: int | None = None
 
     @property
     def validation(self) -> tuple[Array, Array] | None:
@@ -117,7 +121,7 @@ class Dataset:
 
     @property
     def n_out(self) -> int:
-        """The number of classes, or of target columns."""
+        """The number of classes, or of targets of a sample."""
         return self.n_classes or int(self.y_train.shape[1])
 
     @property

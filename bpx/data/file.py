@@ -14,7 +14,7 @@ from bpx.data.dataset import DataError, Dataset, Raw, Source, fitted, split
 from bpx.data.samples import Samples, from_npz, from_text, joined
 from bpx.data.text import is_text
 from bpx.engine.arrays import Array, DType
-from bpx.engine.features import Column, matrix
+from bpx.engine.features import Column, Scaler, matrix
 
 MOST_CLASSES = 10**5
 
@@ -24,7 +24,7 @@ class File(Source):
     """Features and a label (classes) or target (numbers) from ``path``: npz, or csv, tsv and data, gzipped or not.
 
     An x of shape (n, steps, features) in an npz file holds sequences: each feature is scaled alike at every step, and
-    integer labels of shape (n, steps) are of the steps.
+    labels of shape (n, steps), or numbers of shape (n, steps) or (n, steps, targets), are of the steps.
 
     The label is the column that ``label`` or ``target`` names, else the one called label, target, class or y. What
     was understood is the dataset's ``summary``; what is not certain is refused with the key that decides it.
@@ -116,9 +116,11 @@ class File(Source):
             rows, test = np.arange(n - samples.n_test), np.arange(n - samples.n_test, n)
         train, val = self.held_out(rows, 0)
         columns_, x = _inputs(samples, train, self.missing == "fill", path)
-        target, target_scaler = y, None
+        target, target_scaler, steps = y, None, samples.y_steps or 1
         if task == "regression":
-            target_scaler = fitted(y[train], self.scale_target, [samples.key] * y.shape[1])
+            width = y.shape[1] // steps
+            of_a_step = fitted(y[train].reshape(-1, width), self.scale_target, [samples.key] * width)
+            target_scaler = Scaler(np.tile(of_a_step.shift, steps), np.tile(of_a_step.scale, steps))
             with np.errstate(over="ignore"):
                 y = target_scaler.transform(y).astype(dtype)
             if not np.isfinite(y).all():
@@ -130,6 +132,7 @@ class File(Source):
             class_names=names,
             image_shape=samples.image_shape,
             sequence_shape=samples.sequence_shape,
+            target_steps=samples.y_steps if task == "regression" else None,
             sha256=_checksum(path, self.test_path),
             source=str(path),
             target_scaler=target_scaler,
@@ -151,18 +154,17 @@ class File(Source):
     def _decide(self, samples: Samples) -> tuple[str, Array, tuple[str, ...]]:
         """Return the task, the labels or targets, and the names of the classes; raises ValueError."""
         given = "label" if self.label is not None else "target" if self.target is not None else None
-        y = samples.y[:, 0] if samples.y.ndim == 2 and samples.y.shape[1] == 1 else samples.y
+        y = samples.y[..., 0] if samples.y.ndim > 1 and samples.y.shape[-1] == 1 else samples.y
         wants_numbers = self.task == "regression" or (self.task == "auto" and given == "target")
-        if y.ndim == 2 and samples.sequence_shape and y.shape[1] == samples.sequence_shape[0] and not wants_numbers:
-            if y.dtype.kind in "iu" and labels.one_hot(y) is None:
-                steps, names = labels.classes(labels.values(y.reshape(-1)), self.n_classes)
-                return "classification", steps.reshape(y.shape), names
-        if y.ndim == 2:
-            hot = None if wants_numbers else labels.one_hot(y)
+        if y.ndim > 1:
+            hot = None if wants_numbers else labels.one_hot(y.reshape(-1, y.shape[-1]))
             if hot is not None:
-                return "classification", hot, tuple(str(k) for k in range(y.shape[1]))
+                return "classification", hot.reshape(y.shape[:-1]), tuple(str(k) for k in range(y.shape[-1]))
+            if y.ndim == 2 and samples.y_steps and y.dtype.kind in "iu" and not wants_numbers:
+                of_steps, names = labels.classes(labels.values(y.reshape(-1)), self.n_classes)
+                return "classification", of_steps.reshape(y.shape), names
             if given == "label" or self.task == "classification":
-                raise ValueError(f"labels must be one a sample or one-hot, their shape is {y.shape}")
+                raise ValueError(f"labels must be one a sample, one a step or one-hot, their shape is {y.shape}")
             return "regression", labels.target_numbers(y), ()
         found = labels.values(y)
         task = labels.task(self.task, given, found, samples.key)

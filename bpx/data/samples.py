@@ -22,7 +22,7 @@ class Samples:
     ----------
     x : dict of str to array, or array (rows, features)
         The features: by name numbers with NaN or words with None where a cell is missing, or float64.
-    y : array (rows,), (rows, steps) or (rows, outputs)
+    y : array (rows,), (rows, steps), (rows, outputs) or (rows, steps, outputs)
         What is to be learned, as the file has it.
     key : str
         What the file calls y.
@@ -56,6 +56,12 @@ class Samples:
     def sequence_shape(self) -> tuple[int, int] | None:
         """The steps of a sample and the features of each, where the samples may be sequences."""
         return (self.shape[0], self.shape[1]) if len(self.shape) == 2 else None
+
+    @property
+    def y_steps(self) -> int | None:
+        """The steps of a sample where y has a value, or several, for each of them."""
+        steps = self.sequence_shape[0] if self.sequence_shape else None
+        return steps if self.y.ndim > 1 and self.y.shape[1] == steps else None
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -179,9 +185,11 @@ def _samples(path: Path, x: Array, y: Array, key: str) -> Samples:
     if x.ndim < 2 or not x.size:
         forms = "(n, features), (n, steps, features) or (n, height, width, channels)"
         raise DataError(f"{path}: x is {x.shape}; needed are samples {forms}")
-    if y.ndim not in (1, 2) or len(x) != len(y):
-        forms = "labels (n,), (n, steps) or (n, outputs)"
+    if y.ndim not in (1, 2, 3) or len(x) != len(y):
+        forms = "labels (n,), (n, steps), (n, outputs) or (n, steps, outputs)"
         raise DataError(f"{path}: {key} is {y.shape}; needed are {forms}, and x has {len(x):,} samples")
+    if y.ndim == 3 and not (x.ndim == 3 and y.shape[1] == x.shape[1] and y.shape[2]):
+        raise DataError(f"{path}: {key} is {y.shape} and x {x.shape}; values of steps need an x (n, steps, features)")
     shape, pixels = x.shape[1:], bool(x.dtype == np.uint8 and x.max() > 1)  # 0 and 1 may be words, one-hot
     if y.dtype.kind not in "fiubUS":
         raise DataError(f"{path}: y holds {y.dtype}, which is neither numbers nor labels")

@@ -3,7 +3,7 @@
 ``forward`` returns J and ``backward`` returns dJ/dz (batch, n_out), that is delta / batch.
 Class targets are integers (batch,); other targets are numbers (batch, n_out), or (batch,) where
 n_out is 1. Where there is a loss at every position of a sample (at every step), its rows are these positions, and J_i
-is the mean over them.
+is the mean over them; targets are (batch, *positions) and (batch, *positions, n_out), or all of a sample in a row.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Loss(ABC):
         if not self.positions:
             return self.forward(z, y)
         k = 1 + len(self.positions)
+        if y.shape[1:k] != self.positions and y.size == z.size:
+            y = y.reshape(z.shape)
         if y.shape[1:k] != self.positions:
             raise ValueError(f"targets must be ({len(z)}, {_listed(self.positions)}), one a step, got {y.shape}")
         return self.forward(rows(z), y.reshape(-1, *y.shape[k:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +48,7 @@ def save_model(
     columns : sequence of Column
         The raw features by name; empty where the data have no names for them.
     target_scaler : Scaler, optional
-        Of the targets of a regression, (n_out,); its inverse is applied to the outputs.
+        Of the targets of a regression, all of a sample in a row; its inverse is applied to the outputs.
 
     Raises
     ------
@@ -97,6 +98,8 @@ class SavedModel:
     def predict(self, x: Table) -> Array:
         """Return probabilities (or the targets of a regression), (n, n_out), for raw features ``x``.
 
+        Of a network that answers at every step, of each step: (n, steps, n_out).
+
         ``x`` is a data frame or a mapping of column names to cells, matched by name, or an array or nested list
         (n, features) in the order of the training data, images and sequences in their own shape or in a row. Raises
         ValueError where it does not fit.
@@ -109,7 +112,9 @@ class SavedModel:
             raise ValueError(f"x must be (samples, {self.net.n_in}), got {numbers.shape}")
         pieces = [numbers[i : i + EVALUATION_ROWS] for i in range(0, max(len(numbers), 1), EVALUATION_ROWS)]
         outputs = np.concatenate([self.net.predict(self.scaler.transform(piece)) for piece in pieces])
-        return outputs if self.target_scaler is None else self.target_scaler.inverse(outputs)
+        if self.target_scaler is None:
+            return outputs
+        return self.target_scaler.inverse(outputs.reshape(len(outputs), -1)).reshape(outputs.shape)
 
     def classes(self, x: Table) -> Array:
         """Return the most probable class of each row of ``x``, (n,), as the data name it: integers, or words.
@@ -171,7 +176,7 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
             _scaler(arrays, "scaler", net.n_in),
             tuple(map(str, description["class_names"])),
             columns,
-            _scaler(arrays, "target", net.n_out) if "target_shift" in arrays else None,
+            _scaler(arrays, "target", math.prod(net.out_shape)) if "target_shift" in arrays else None,
         )
     except Exception as error:  # a damaged file raises whatever its damage runs into
         text = " ".join(str(error).split()) or type(error).__name__

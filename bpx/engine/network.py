@@ -164,7 +164,7 @@ class Network:
     def evaluate(self, x: Array, y: Array) -> tuple[float, float | None]:
         """Return the mean cost and the accuracy (None where targets are no classes) in evaluation mode."""
         net, total, correct = self._evaluation(), 0.0, 0.0
-        classes = y.ndim == len(self.out_shape) and self.n_out > 1
+        classes = y.shape[1:] == self.out_shape[:-1] and self.n_out > 1
         for piece, targets in zip(_pieces(x), _pieces(y), strict=True):
             z = net.forward(piece, train=False)
             total += net.loss.cost(z, targets) * len(piece)

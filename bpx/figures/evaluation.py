@@ -131,10 +131,11 @@ def regression(arrays: Arrays) -> Figure:
     R^2 = 1 - sum (a - t)^2 / sum (t - mean t)^2 is the title of each panel.
     """
     true, predicted = arrays["target_true"], arrays["target_pred"]
-    names = [literal(n) for n in arrays["target_names"]]
+    names, steps = [literal(n) for n in arrays["target_names"]], int(arrays.get("steps", 1))
+    shown = counted(len(true) // steps, f"{part(arrays)} sample") + f" of {steps} steps" * (steps > 1)
     figure = new_figure(
         f"dataset: {arrays['name']}",
-        f"{counted(len(true), f'{part(arrays)} sample')}: predicted against true",
+        f"{shown}: predicted against true",
         max(5.0, 0.8 + PER_TARGET * true.shape[1]),
         4.6,
     )
@@ -143,7 +144,8 @@ def regression(arrays: Arrays) -> Figure:
     ):
         ends = [float(min(t.min(), a.min())), float(max(t.max(), a.max()))]
         axes.plot(ends, ends, color=GREY, lw=1.2, label="equal")
-        axes.plot(t, a, ".", color=BLUE, ms=5, alpha=0.6, label="a sample", rasterized=len(t) > 2000)
+        point = "a step" if steps > 1 else "a sample"
+        axes.plot(t, a, ".", color=BLUE, ms=5, alpha=0.6, label=point, rasterized=len(t) > 2000)
         spread = float(np.sum((t - t.mean()) ** 2))
         r2 = f"R² = {1 - float(np.sum((a - t) ** 2)) / spread:.3f}" if spread > 0 else "R² undefined: one value"
         axes.locator_params(nbins=6)

@@ -28,13 +28,17 @@ def empty_network(plan: Plan, data: Dataset) -> Network:
     size = plan.settings.batch_size
     if size > len(data.x_train):
         raise UserError(f"batch_size must be at most the {len(data.x_train)} training samples, got {size}")
-    net = plan.network(data.n_in, data.n_out, data.image_shape, data.sequence_shape)
+    n_out = data.n_out // (data.target_steps or 1) if plan.every_step else data.n_out
+    net = plan.network(data.n_in, n_out, data.image_shape, data.sequence_shape)
     if data.n_classes is None and net.loss.classifies:
         raise UserError(f"dataset {data.name} has numbers as targets: use loss=auto or loss=mean_squared_error")
-    answers = len(net.out_shape) > 1
-    if answers != data.labels_steps:
-        has, needs = ("a label at every step", "every") if data.labels_steps else ("no label at every step", "last")
-        raise UserError(f"dataset {data.name} has {has}: it needs a sequence model with model.loss_at={needs}")
+    if plan.every_step and data.target_steps is None and not data.labels_steps:
+        what = "target" if data.n_classes is None else "label"
+        raise UserError(f"dataset {data.name} has no {what} at every step: it needs model.loss_at=last")
+    if data.labels_steps and not plan.every_step:
+        raise UserError(
+            f"dataset {data.name} has a label at every step: it needs a sequence model with model.loss_at=every"
+        )
     return net
 
 

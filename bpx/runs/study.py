@@ -35,6 +35,7 @@ from bpx.engine import Network
 from bpx.engine.arrays import Array, Values
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.records import Outcome, Records, read, read_metrics
+from bpx.runs.networks import empty_network
 from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.runs.provenance import begin_provenance
 from bpx.runs.study_data import FILE, Data, StudyResult
@@ -119,7 +120,7 @@ class Study:
         plan = self.plan(*overrides)
         data = self.data(plan)
         plan = plan.decided(data.n_classes is not None, len(data.x_train))
-        net = plan.network(data.n_in, data.n_out, data.image_shape, data.sequence_shape)
+        net = empty_network(plan, data)
         rows = plan.settings.batch_size
         n = self.seeds if seeds is None else seeds
         self._say(f"{n} networks drawn, … {' '.join(overrides[-2:])}")  # what varies stands last
@@ -133,7 +134,8 @@ class Study:
                 scale_to_unit_variance(net, x)
             net.cost(x, y)
             if random_delta:
-                sent = rngs["shuffle"].standard_normal((rows, data.n_out)) / rows  # delta is of a sample, J of a batch
+                shape = (rows, *net.out_shape)
+                sent = rngs["shuffle"].standard_normal(shape) / rows  # delta is of a sample, J of a batch
                 net.backward_from(sent.astype(net.dtype))
             else:
                 net.backward()

@@ -61,7 +61,8 @@ def _check_parts(name: str, data: Dataset, dtype: DType) -> None:
 def _check_targets(name: str, part: str, data: Dataset, y: Array, rows: int, dtype: DType) -> None:
     expect(len(y) == rows, f"{name}: y_{part} has {len(y)} rows, x_{part} {rows}")
     if data.n_classes is None:
-        expect(y.ndim == 2 and y.dtype == dtype, f"{name}: y_{part} must be (rows, n_out) of {dtype}, got {y.dtype}")
+        expect(y.ndim == 2 and y.dtype == dtype, f"{name}: y_{part} must be (rows, targets) of {dtype}, got {y.dtype}")
+        expect(y.shape[1] % (data.target_steps or 1) == 0, f"{name}: target_steps must divide the {y.shape[1]} targets")
         expect(np.isfinite(y).all(), f"{name}: y_{part} has numbers that are not finite")
         return
     shapes = [(rows,), (rows, *data.sequence_shape[:1])] if data.sequence_shape else [(rows,)]

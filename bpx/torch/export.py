@@ -35,7 +35,7 @@ class Predictor(nn.Module):  # type: ignore[misc]
         self.shape = net.shape
         self.net = to_torch(net).eval().to(self.dtype)
         if isinstance(loss, SoftmaxCrossEntropy):
-            self.output: nn.Module = nn.Softmax(dim=1)
+            self.output: nn.Module = nn.Softmax(dim=-1)
         elif isinstance(loss, MeanSquaredError):
             self.output = activation_module(ACTIVATIONS[loss.output]())
         elif isinstance(loss, SigmoidCrossEntropy):
@@ -45,11 +45,11 @@ class Predictor(nn.Module):  # type: ignore[misc]
         self.register_buffer("shift", _tensor(model.scaler.shift))
         self.register_buffer("scale", _tensor(model.scaler.scale))
         target = model.target_scaler
-        self.register_buffer("target_shift", None if target is None else _tensor(target.shift))
-        self.register_buffer("target_scale", None if target is None else _tensor(target.scale))
+        self.register_buffer("target_shift", None if target is None else _tensor(target.shift.reshape(net.out_shape)))
+        self.register_buffer("target_scale", None if target is None else _tensor(target.scale.reshape(net.out_shape)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return probabilities or targets (n, n_out) for numbers (n, n_in), all values of a sample in a row."""
+        """Return probabilities or targets (n, *out_shape) for numbers (n, n_in), all values of a sample in a row."""
         scaled = ((x.double() - self.shift) / self.scale).to(self.dtype)
         y = self.output(self.net(scaled.unflatten(1, self.shape)))
         return y if self.target_scale is None else y * self.target_scale + self.target_shift

@@ -159,10 +159,14 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
     spec, classes = description["spec"], class_labels(description["class_names"])
     with np.load(spool.directory / "model.npz", allow_pickle=False) as arrays:
         dtype = "float64" if "target_scale" in arrays else spec["dtype"]
+    every_step = spec.get("settings", {}).get("loss_at") == "every"
+    positions = tuple(spec["n_in"][:-1]) if every_step else ()
     if len(classes):
-        signature = infer_signature(features, classes, {"output": "classes"})  # or probabilities
+        answer = np.broadcast_to(classes[:1], (1, *positions))
+        signature = infer_signature(features, answer, {"output": "classes"})  # or probabilities
     else:
-        signature = infer_signature(features, np.zeros((1, spec["n_out"]) if spec["n_out"] > 1 else 1, dtype))
+        width = (spec["n_out"],) if spec["n_out"] > 1 else ()
+        signature = infer_signature(features, np.zeros((1, *positions, *width), dtype))
     # MLflow refuses int64 where a column is double, and is slow where it may be anything: pixels are of smaller types
     names = list(example) if isinstance(example, dict) else [None] * features.shape[1]
     kind: Any = "double" if not isinstance(example, dict) and len(names) > WIDE else AnyType()  # type: ignore[no-untyped-call]

@@ -28,7 +28,7 @@ class TrainedNetwork(PythonModel):
         """Return the classes (n,) of raw features: a data frame, matched by name, or an array or list (n, features).
 
         ``params={"output": "probabilities"}`` gives (n, n_classes). A regression gives its numbers, (n, n_targets), or
-        (n,) where there is one target.
+        (n,) where there is one target. A network that answers at every step gives (n, steps), or (n, steps, n_targets).
         """
         output = (params or {}).get("output", "classes")
         if output not in ("classes", "probabilities"):
@@ -36,7 +36,7 @@ class TrainedNetwork(PythonModel):
         if self.model.class_names and output == "classes":
             return self.model.classes(model_input)
         outputs = self.model.predict(model_input)
-        return outputs if outputs.shape[1] > 1 else outputs[:, 0]
+        return outputs if outputs.shape[-1] > 1 else outputs[..., 0]
 
 
 mlflow.models.set_model(TrainedNetwork())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,11 @@ def evaluated(net: Network, data: Dataset) -> dict[str, float]:
 def errors(net: Network, data: Dataset, x: Array, y: Array) -> dict[str, float]:
     """Return RMSE and R^2 of a regression, in the units of the data, each the mean over the targets.
 
-    rmse = sqrt(mean_i (a_i - t_i)**2), r2 = 1 - sum_i (a_i - t_i)**2 / sum_i (t_i - mean t)**2; r2 is absent where a
-    target is constant.
+    rmse = sqrt(mean_i (a_i - t_i)**2), r2 = 1 - sum_i (a_i - t_i)**2 / sum_i (t_i - mean t)**2, i over the samples, and
+    over their steps where a network answers at every one; r2 is absent where a target is constant.
     """
-    outputs, targets = net.predict(x).astype(np.float64), y.astype(np.float64)
-    scale = np.ones(targets.shape[1]) if data.target_scaler is None else data.target_scaler.scale
+    outputs, targets = (a.astype(np.float64).reshape(-1, net.n_out) for a in (net.predict(x), y))
+    scale = np.ones(net.n_out) if data.target_scaler is None else data.target_scaler.scale[: net.n_out]
     squared = ((outputs - targets) ** 2).mean(axis=0)
     spread = targets.var(axis=0)
     found = {"rmse": float((np.sqrt(squared) * scale).mean())}
@@ -92,15 +93,17 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
 
 
 def _scatter(net: Network, data: Dataset, x: Array, y: Array) -> Arrays:
-    few = np.unique(np.linspace(0, len(y) - 1, min(len(y), MAX_SCATTER)).astype(int))
-    k = min(y.shape[1], MAX_TARGETS)
-    true, predicted = y[few].astype(np.float64), net.predict(x[few]).astype(np.float64)
+    steps = math.prod(net.out_shape[:-1])
+    few = np.unique(np.linspace(0, len(y) - 1, min(len(y), max(MAX_SCATTER // steps, 1))).astype(int))
+    true, predicted = (a.reshape(len(few), -1).astype(np.float64) for a in (y[few], net.predict(x[few])))
     if not np.isfinite(predicted).all():  # a diverged network predicts nothing
         return {}
     if data.target_scaler is not None:
         true, predicted = data.target_scaler.inverse(true), data.target_scaler.inverse(predicted)
-    names = ["value"] if y.shape[1] == 1 else [f"value {i}" for i in range(1, k + 1)]
-    return {"target_true": true[:, :k], "target_pred": predicted[:, :k], "target_names": np.array(names)}
+    k = min(net.n_out, MAX_TARGETS)
+    names = ["value"] if net.n_out == 1 else [f"value {i}" for i in range(1, k + 1)]
+    true, predicted = (a.reshape(-1, net.n_out)[:, :k] for a in (true, predicted))
+    return {"target_true": true, "target_pred": predicted, "target_names": np.array(names), "steps": np.array(steps)}
 
 
 def _regions(net: Network, data: Dataset, x: Array, y: Array) -> Arrays:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bpx.data import SOURCES, DataError
+from bpx.data.dataset import split_80_20
 
 RNG, DOUBLE = np.random.default_rng(0), np.dtype("float64")
 
@@ -78,8 +79,22 @@ def test_a_file_with_a_label_at_every_step(tmp_path):
     data = load("file", path=write(tmp_path, x, y), test_size=0)
     assert data.labels_steps and data.n_classes == 4
     np.testing.assert_array_equal(data.y_train, y)
-    numbers = load("file", path=write(tmp_path, x, y), task="regression", test_size=0)
-    assert numbers.n_classes is None and numbers.n_out == 6
+    hot = load("file", path=write(tmp_path, x, np.eye(4)[y]), test_size=0)
+    np.testing.assert_array_equal(hot.y_train, y)
+
+
+def test_numbers_at_every_step_are_scaled_alike_at_every_step(tmp_path):
+    x, y = RNG.standard_normal((50, 6, 3)), RNG.standard_normal((50, 6, 2)) * [1, 10] + [5, 0]
+    data = load("file", path=write(tmp_path, x, y), test_size=0)
+    assert data.target_steps == 6 and data.n_out == 12 and not data.labels_steps and data.n_classes is None
+    np.testing.assert_allclose(data.y_train.reshape(-1, 2).std(axis=0), 1)
+    np.testing.assert_allclose(data.target_scaler.inverse(data.y_train), y.reshape(50, -1))
+    single = load("file", path=write(tmp_path, x, y[..., 0]), test_size=0)
+    assert single.target_steps == 6 and single.n_out == 6
+    whole = load("file", path=write(tmp_path, x, RNG.integers(0, 4, (50, 6))), task="regression", test_size=0)
+    assert whole.target_steps == 6 and whole.n_classes is None
+    other = load("file", path=write(tmp_path, x, y[:, :5, 0]), test_size=0)
+    assert other.target_steps is None and other.n_out == 5
 
 
 @pytest.mark.parametrize(
@@ -113,7 +128,13 @@ def test_steps_of_different_length_are_one_line(tmp_path):
     ("x", "y", "said"),
     [
         (np.ones(20), np.ones(20), r"x is \(20,\); needed are samples \(n, features\), \(n, steps, features\)"),
-        (np.ones((20, 6, 2)), np.ones((20, 6, 4), int), r"y is \(20, 6, 4\); needed are labels \(n,\), \(n, steps\)"),
+        (
+            np.ones((20, 6, 2)),
+            np.ones((20, 5, 4)),
+            r"y is \(20, 5, 4\) and x \(20, 6, 2\); values of steps need an x \(n,",
+        ),
+        (np.ones((20, 6)), np.ones((20, 6, 4)), r"y is \(20, 6, 4\) and x \(20, 6\); values of steps need an x \(n,"),
+        (np.ones((20, 6, 2)), np.ones((20, 6, 4, 1)), r"y is \(20, 6, 4, 1\); needed are labels \(n,\), \(n, steps\)"),
         (np.ones((20, 6, 2)), np.ones(19, int), r"y is \(19,\); .* and x has 20 samples"),
     ],
 )
@@ -207,3 +228,33 @@ def test_a_loss_at_every_step_from_training_to_the_saved_model(called, tmp_path)
     assert classes.shape == (10, 9)
     said = f"accuracy  test {100 * np.mean(classes == data.y_test):.2f} %"
     assert said in done.out and (directory / "figures" / "confusion.png").exists()
+
+
+@pytest.mark.parametrize(("targets", "saved"), [(1, (20, 6)), (2, (20, 6, 2))])
+def test_numbers_at_every_step_from_training_to_the_saved_model(called, tmp_path, targets, saved):
+    """A running sum of two features, which a recurrent network learns; in the units of the file."""
+    from bpx.engine.model_files import load_model
+
+    x = np.random.default_rng(1).standard_normal((100, 6, 2))
+    y = 100 + 7 * np.cumsum(x, axis=1)[..., :targets]
+    file = write(tmp_path, x, y[..., 0] if targets == 1 else y)
+    words = ("model=gru", "model.depth=1", "model.width=8", "dataset=file", f"dataset.path={file}", "tracking=none")
+    words = (*words, "epochs=30", "probes=light", "batch_size=10", "optimizer=adam", "optimizer.lr=0.02")
+    done = called("bpx.train", *words, "model.loss_at=every")
+    assert done.code == 0, done.err
+    assert "Through time" in done.out and "target y (regression" in done.out
+    (directory,) = (tmp_path / "outputs" / "default").iterdir()
+    test = split_80_20(100, 42)[1]
+    predicted = load_model(directory).predict(x[test])
+    assert predicted.shape == (20, 6, targets)
+    error = predicted - y[test]
+    assert np.sqrt(np.mean(error**2)) < 4 < y.std()
+    rmse = np.sqrt((error**2).mean(axis=(0, 1))).mean()
+    assert f"{rmse:.4g}"[:4] in done.out and (directory / "figures" / "regression.png").exists()
+    done = called("bpx.train", *words, "epochs=1")  # all of a sample in a row, at the last step
+    assert done.code == 0, done.err
+
+
+def test_numbers_without_one_at_every_step_need_a_loss_at_the_last(called):
+    done = called("bpx.train", *SEQUENCE, "dataset=adding", "model.loss_at=every")
+    assert done.code == 2 and "dataset adding has no target at every step: it needs model.loss_at=last" in done.err
