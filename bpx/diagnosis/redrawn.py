@@ -54,7 +54,8 @@ def _draws(net: Network, key: str, value: str) -> Iterator[Network]:
     try:
         new = build(_changed(net.spec, key, value))
         after = _with_weights(new)
-        if key != "initializer" and [at.W.shape for at in after] != [at.W.shape for at in before]:
+        axes = 1 if key == "model" and any(isinstance(at, Recurrent) for at in before) else 2  # gates are columns
+        if key != "initializer" and [at.W.shape[:axes] for at in after] != [at.W.shape[:axes] for at in before]:
             return
         biases = [_bias(dense) for dense in net.dense[:-1] if dense.b is not None]
         bias_std = root_mean_square(np.concatenate(biases)) if biases else 0.0
@@ -89,7 +90,12 @@ def _changed(spec: NetworkSpec, key: str, value: str) -> NetworkSpec:
         return replace(spec, normalization=make_normalization(value))
     if key.startswith("model."):
         return replace(spec, settings={**spec.settings, key.removeprefix("model."): _value(value)})
-    return replace(spec, model=value, settings={}) if key == "model" else spec
+    if key == "model":
+        name, *more = value.split()
+        settings = {key: value for key, value in spec.settings.items() if key == "loss_at"}  # as the targets are
+        settings |= {own.removeprefix("model."): _value(number) for own, _, number in (w.partition("=") for w in more)}
+        return replace(spec, model=name, settings=settings)
+    return spec
 
 
 def _value(text: str) -> float | str:
@@ -118,14 +124,21 @@ def _bias(dense: Dense) -> Array:
 
 
 def _draw_like(layer: Dense | Recurrent, like: Dense | Recurrent, bias_std: float, rng: np.random.Generator) -> None:
-    """Draw a layer at the scale of another of its shape, orthogonal where that one is; recurrent weights by gates."""
+    """Draw a layer at the scale of another one, orthogonal where that one is; recurrent weights by gates.
+
+    Between layers of as many inputs but other gates, at one scale.
+    """
     if isinstance(layer, Recurrent) and layer.recurrent != "same":
         return layer.draw(LecunNormal(), rng)  # which it has no use for
     gates, factor = 1, 1.0
     if isinstance(layer, Recurrent) and isinstance(like, Recurrent):
         gates, factor = layer.gates, layer.scale / like.scale
-    for W, old in zip(*(np.split(at.W.value, gates, axis=1) for at in (layer, like)), strict=True):
-        if orthogonal(old):
+    if layer.W.shape == like.W.shape:
+        pairs = zip(*(np.split(at.W.value, gates, axis=1) for at in (layer, like)), strict=True)
+    else:
+        pairs = zip([layer.W.value], [like.W.value], strict=True)
+    for W, old in pairs:
+        if orthogonal(old) and W.shape == old.shape:
             Orthogonal()(rng, W)
             W *= factor * root_mean_square(old) / root_mean_square(W)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bpx.diagnosis.time_flow import TimeFlow, input_std, time_line
 from bpx.diagnosis.trials import Causes, needed_gain, root_mean_square, select_causes
 from bpx.engine.activations import Linear
 from bpx.engine.arrays import Array
+from bpx.engine.models import MODELS
 from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.engine.recurrent import RECURRENT, Recurrence, Recurrent
@@ -86,7 +87,16 @@ def _options(net: Network, cell: Recurrent, rescaled: float) -> Iterator[tuple[s
     for key in KEEP_BIASES:
         if key.removeprefix("model.") in spec.settings:
             yield key, _keeping_biases(net, cell)
-    yield "model", other_models(spec.model)
+    kept = math.log(max(cell.shape[0] - 1, 1))
+    others = other_models(spec.model)
+    keeping = [
+        f"{name} {key}={bias:.2g}"
+        for bias in (kept, kept + 1)
+        for name in others
+        for key in KEEP_BIASES
+        if key.removeprefix("model.") in {field.name for field in fields(MODELS[name].settings)}
+    ]
+    yield "model", [*others, *keeping]
 
 
 def _keeping_biases(net: Network, cell: Recurrent) -> list[str]:

@@ -18,7 +18,7 @@ from bpx.engine.network import Network
 from bpx.system.text import masked
 
 COMMAND = "python -m bpx.train"
-CARRIED = ("bias_std", "bias", "depth", "width", "hidden")  # keys that a new option of the group takes over
+CARRIED = ("bias_std", "bias", "depth", "width", "hidden", "loss_at")  # keys that a new option of the group takes over
 DRAWN_ANEW = 10  # sets the streams of these networks apart from a run's
 
 
@@ -70,7 +70,7 @@ class FromPlan:
 
     def __call__(self, key: str, value: str) -> Candidate | None:
         """Return the change, with the words that are typed for it after the plan's own command."""
-        if "." not in key and value not in options_of(key):
+        if "." not in key and value.partition(" ")[0] not in options_of(key):
             return None  # registered by a user, in no configuration
         config, words = change(self.plan.config, key, value, self.typed)
         if config == self.plan.config:
@@ -96,9 +96,10 @@ def _key(word: str) -> str:
 def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) -> tuple[DictConfig, str]:
     """Return the configuration with one change, and the words that make it when they follow those of ``config``.
 
-    A new option of a group comes with its own keys. ``bias_std`` and the widths stay. Other keys that both options
-    have are set back by words where they are ``typed`` or no option's default, as the command line would carry them
-    over; for those that the new option does not have, the words say that they are to be left out.
+    A new option of a group comes with its own keys, and may be followed by words that set some of them:
+    ``lstm model.forget_bias=3``. ``bias_std``, the widths and ``loss_at`` stay. Other keys that both options have are
+    set back by words where they are ``typed`` or no option's default, as the command line would carry them over; for
+    those that the new option does not have, the words say that they are to be left out.
     """
     new = config.copy()
     OmegaConf.set_readonly(new, False)
@@ -106,15 +107,19 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
     if name:
         new[group][name] = _number(value)
         return new, f"{key}={value}"
+    value, *more = value.split()
     before, after = config[group], load_option(group, value).copy()
+    chosen = dict(word.removeprefix(f"{group}.").split("=") for word in more)
+    for name, number in chosen.items():
+        after[name] = _number(number)
     usual = [load_option(group, option) for option in options_of(group)]
-    words, left_out = [f"{group}={value}"], []
+    words, left_out = [f"{group}={value}", *more], []
     keys = set(map(_key, typed))
     for name, now in before.items():
         known = [option.get(name) for option in usual if option.get("_target_") == before.get("_target_")]
         if name in after and name in CARRIED:
             after[name] = now
-        elif name == "_target_" or name == "name" or (now in known and f"{group}.{name}" not in keys):
+        elif name in ("_target_", "name", *chosen) or (now in known and f"{group}.{name}" not in keys):
             continue
         elif name not in after:
             left_out.append(f"{group}.{name}")

@@ -173,6 +173,8 @@ def test_the_group_that_the_cause_asks_for_comes_first():
         (["activation=leaky_relu", "activation.slope=0.01"], "activation", "tanh",
          "activation=tanh (without activation.slope)"),
         (["model.depth=9", "model.width=30"], "model", "residual_mlp", "model=residual_mlp"),
+        (["model=rnn", "model.loss_at=every", "model.recurrent=orthogonal"], "model", "gru model.update_bias=4",
+         "model=gru model.update_bias=4 model.recurrent=same"),
         (["dropout=inverted"], "dropout", "none", "dropout=none"),
         (["dropout=inverted"], "dropout.rate", "0.1", "dropout.rate=0.1"),
         (["dataset.scaling=none"], "dataset.scaling", "standard", "dataset.scaling=standard"),

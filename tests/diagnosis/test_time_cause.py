@@ -102,3 +102,17 @@ def test_what_is_printed_is_typed_and_heals():
             net.cost(samples.x_train[: net.batch], samples.y_train[: net.batch])
             net.backward()
             assert slope_verdict(time_line(net).slope, STEPS) == Verdict.HEALTHY
+
+
+def test_gates_that_keep_the_state_heal_where_a_plain_recurrence_cannot(data):
+    """ReLU has no slope at the steps before the first input; the targets stay those of every step."""
+    x, y = data[0].copy(), np.tile(data[1], (STEPS, 1)).T
+    x[:, :3] = 0
+    found = flow(rnn((STEPS, 10), [30], 5, "relu", initializer="xavier_normal", loss_at="every"), x, y, redraw=True)
+    assert found.slope is None and found.verdict == Verdict.VANISHING
+    (change,) = (remedy.change for remedy in found.remedies)
+    name, key, bias = re.fullmatch(r"model=(lstm|gru) model\.(forget_bias|update_bias)=([\d.]+)", change).groups()
+    model = {"lstm": lstm, "gru": gru}[name]
+    for seed in range(100, 104):
+        net = model((STEPS, 10), [30], 5, loss_at="every", seed=seed, **{key: float(bias)})
+        assert flow(net, x, y).verdict == Verdict.HEALTHY
