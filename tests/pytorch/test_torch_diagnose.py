@@ -57,7 +57,7 @@ def test_the_example_of_the_readme():
 def dropping():
     """Weights that relu needs, and dropout behind every layer: delta explodes."""
     model = perceptron(10)
-    layers = [part for m in model[:-1] for part in ((m, nn.Dropout(0.6)) if isinstance(m, nn.ReLU) else (m,))]
+    layers = [part for m in model[:-1] for part in ((m, nn.Dropout(0.5)) if isinstance(m, nn.ReLU) else (m,))]
     for m in layers:
         if isinstance(m, nn.Linear):
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu")

@@ -134,6 +134,7 @@ def test_batch_second_has_as_many_samples_as_it_says():
         np.testing.assert_allclose(other.agreement(), coherence, rtol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:.*autocast.* is deprecated:FutureWarning")  # PyTorch 2.4's own call
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpointed_blocks_are_measured_once(reentrant):
     from torch.utils.checkpoint import checkpoint
