@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from bpx.system.interrupts import end_without_traceback
@@ -20,6 +18,7 @@ from bpx.runs.groups import Group, group_runs
 from bpx.runs.lookup import StoredRun, differences, find_runs
 from bpx.runs.naming import OUTPUTS
 from bpx.runs.provenance import provenance_differences
+from bpx.system.files import unique_name
 
 FOLDER = OUTPUTS / "compare"
 KEYS = ("labels", "out", "format")
@@ -67,7 +66,7 @@ def picture_path(keys: dict[str, str]) -> Path:
     out = Path(keys.get("out", FOLDER))
     if out.suffix:
         return out
-    return out / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}.{suffix}"
+    return out / f"{unique_name()}.{suffix}"
 
 
 def report(groups: Sequence[Group]) -> None:

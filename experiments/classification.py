@@ -7,7 +7,8 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion, draw_regions
 from bpx.figures.study import band
-from bpx.runs.study import Study, StudyCommand, TrainedRun
+from bpx.runs.job import RunResult
+from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
 from experiments.signals import initial_profiles
@@ -22,7 +23,7 @@ SETUPS = {
 }
 
 
-def evaluation(run: TrainedRun) -> dict[str, np.ndarray]:
+def evaluation(run: RunResult) -> dict[str, np.ndarray]:
     """Return what a run has kept of its decisions."""
     with np.load(run.directory / "evaluation.npz", allow_pickle=False) as file:
         return {key: file[key] for key in file}

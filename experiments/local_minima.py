@@ -10,7 +10,8 @@ from bpx.data import Dataset
 from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
-from bpx.runs.study import Study, StudyCommand, TrainedRun
+from bpx.runs.job import RunResult
+from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
 
@@ -35,7 +36,7 @@ class End:
     gradient_further: float
 
 
-def end(run: TrainedRun, data: Dataset) -> End:
+def end(run: RunResult, data: Dataset) -> End:
     """Look at a trained run, then go on downhill with the exact gradient (L-BFGS) as far as it leads."""
     net = load_model(run.directory).net.bind(len(data.x_train))
 

@@ -11,7 +11,8 @@ from bpx.engine.model_files import load_model
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, RED, Picture, legend_below, new_figure, style_axes
 from bpx.figures.evaluation import draw_confusion
 from bpx.figures.study import band
-from bpx.runs.study import Study, StudyCommand, TrainedRun
+from bpx.runs.job import RunResult
+from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import BAND, Data, percentiles
 from bpx.system.text import counted
 from experiments.classification import evaluation
@@ -32,7 +33,7 @@ def gradient_norms(net: Network, data: Dataset) -> tuple[list[Any], list[Any]]:
     ]
 
 
-def flow(s: Study, made: list[TrainedRun]) -> dict[str, np.ndarray]:
+def flow(s: Study, made: list[RunResult]) -> dict[str, np.ndarray]:
     """Return the gradient norms at initialization and after training, (seeds, layers) for weights and biases."""
     plan = s.plan(EXPERIMENT)
     data = s.data(plan)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bpx.system.errors import UserError
-from bpx.system.files import Json
+from bpx.system.files import Json, leaves
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parent / "conf") if (p / "config.yaml").exists())
@@ -61,17 +61,11 @@ def plain(node: DictConfig) -> Json:
 
 def flatten(config: DictConfig) -> Json:
     """Return the value of every key by its full name, and what each group builds by the group's name."""
-
-    def leaves(prefix: str, node: Json) -> Iterator[tuple[str, object]]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from leaves(f"{prefix}{key}.", value)
-            elif key == "_target_":
-                yield prefix[:-1], str(value).rpartition(".")[2]
-            else:
-                yield f"{prefix}{key}", value
-
-    return dict(leaves("", plain(config)))
+    found: Json = {}
+    for name, value in leaves(plain(config)):
+        group, _, key = name.rpartition(".")
+        found |= {group: str(value).rpartition(".")[2]} if key == "_target_" else {name: value}
+    return found
 
 
 def check_resolvable(config: DictConfig) -> None:

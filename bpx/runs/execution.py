@@ -18,7 +18,7 @@ from bpx.runs.live import LivePictures
 from bpx.runs.measurement import Measurement
 from bpx.runs.naming import PLAIN, parameters
 from bpx.runs.outputs import Outputs
-from bpx.runs.provenance import source_tags, write_provenance
+from bpx.runs.provenance import write_provenance
 from bpx.runs.resume import Resumed
 from bpx.system.files import Json
 from bpx.system.interrupts import Stop
@@ -95,7 +95,7 @@ class Execution:
         job, tracker, resume_from = self.job, self.tracker, self.job.resume_from
         if resume_from is None:
             self.outputs.begin(self.plan.config, job.overrides, self.data)
-        source = source_tags(write_provenance(job.directory))
+        source = write_provenance(job.directory)
         self.outputs.open_log()
         left_out = [f"not measured: {probe.left_out}" for probe in self.measurement.probe_set.probes if probe.left_out]
         for note in [*self.plan.notes, *tracker.notes, *left_out]:

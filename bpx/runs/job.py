@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Protocol, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpx.config import Plan
 from bpx.data import Dataset
+from bpx.engine.arrays import Values
 from bpx.engine.network import Network
-from bpx.records import Outcome
+from bpx.records import Outcome, Records, read, read_metrics
 from bpx.runs.resume import Resumed
 
 
@@ -75,6 +77,14 @@ class RunResult:
     metrics: dict[str, float]
     directory: Path
     verdict_final: str
+
+    def history(self, name: str) -> tuple[NDArray[np.int64], Values]:
+        """Return the steps and values of a metric."""
+        return read_metrics(self.directory / "metrics.jsonl")[name]
+
+    def records(self) -> Records:
+        """Return the tidy record of the layers."""
+        return read(self.directory / "gradient_flow.parquet")
 
 
 @final

@@ -42,7 +42,12 @@ N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return 
 class Measurement:
     """Take in the records of a run: keep every value, name the metrics, judge the first pass and the last record.
 
-    ``gone``: the metrics that the record just taken could have given and did not, for they stopped existing.
+    Attributes
+    ----------
+    about : dict
+        What the record is of, as plain JSON, without finding.
+    gone : frozenset of str
+        The metrics that the record just taken could have given and did not, for they stopped existing.
     """
 
     def __init__(
@@ -82,7 +87,7 @@ class Measurement:
         replica.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         replica.loss.backward()
         self._architecture, _, self._prediction = predict_network(replica, band=bool(plan.tracker.figures))
-        self._about = about(net, self._architecture) | {"dataset": data.name}
+        self.about = about(net, self._architecture) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
         """Keep what a record measured, and return its metrics: those that go to the tracker, if it is reported."""
@@ -132,7 +137,7 @@ class Measurement:
         """Write the record, with what it is about."""
         finding = None if self.finding is None else self.finding.as_dict()
         final = None if self.final is None else self.final.as_dict()
-        self.writer.about = self._about | {"finding": finding, "final": final}
+        self.writer.about = self.about | {"finding": finding, "final": final}
         self.writer.close()
 
     def judge_last(self, outcome: Outcome, metrics: dict[str, float]) -> FinalState:
@@ -140,11 +145,6 @@ class Measurement:
         self.final = self.state.final(outcome, metrics)
         self._diverged = outcome == Outcome.DIVERGED
         return self.final
-
-    @property
-    def about(self) -> Json:
-        """What the record is of, as plain JSON, without finding."""
-        return self._about
 
     @property
     def sentences(self) -> tuple[str, ...]:

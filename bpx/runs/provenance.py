@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bpx import __version__
 from bpx.config import PACKAGE
-from bpx.system.files import Json, replaced
+from bpx.system.files import Json, leaves, write_json
 from bpx.system.text import masked
 from bpx.training import numerics_fingerprint
 
@@ -52,19 +52,13 @@ def provenance() -> Json:
     }
 
 
-def write_provenance(directory: Path) -> Json:
-    """Write a run's ``provenance.json`` and return it; a resumed run lists under ``resumed`` what it goes on with."""
+def write_provenance(directory: Path) -> dict[str, str]:
+    """Write a run's ``provenance.json`` and return MLflow's tags of it; a resumed run is listed under ``resumed``."""
     now, before = provenance(), read_provenance(directory)
     kept = before | {"resumed": [*before.get("resumed", ()), now]} if before else now
-    with replaced(directory / FILE) as file:
-        file.write(json.dumps(kept, indent=1).encode() + b"\n")
-    return kept
-
-
-def begin_provenance(directory: Path) -> dict[str, str]:
-    """Write the ``provenance.json`` of a run that is the parent of others, and return MLflow's tags of it."""
     directory.mkdir(parents=True, exist_ok=True)
-    return source_tags(write_provenance(directory))
+    write_json(directory / FILE, kept)
+    return source_tags(kept)
 
 
 def read_provenance(directory: Path) -> Json:
@@ -92,16 +86,11 @@ def source_tags(held: Json) -> dict[str, str]:
 def provenance_differences(runs: Sequence[Json]) -> dict[str, list[str]]:
     """Return what is not the same in all runs' provenance, the command apart; – where a run does not say it."""
     flat = [
-        {key: str(value) for key, value in _flat(run) if key.partition(".")[0] not in ("command", "resumed")}
+        {key: str(value) for key, value in leaves(run) if key.partition(".")[0] not in ("command", "resumed")}
         for run in runs
     ]
     rows = {key: [run.get(key, "–") for run in flat] for key in dict.fromkeys(key for run in flat for key in run)}
     return {key: row for key, row in rows.items() if len(set(row)) > 1}
-
-
-def _flat(held: Json) -> list[tuple[str, object]]:
-    pairs = [(key, value if isinstance(value, dict) else {"": value}) for key, value in held.items()]
-    return [(f"{key}.{name}" if name else key, value) for key, part in pairs for name, value in part.items()]
 
 
 @cache

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +28,7 @@ from bpx.runs.precheck import check_samples
 from bpx.runs.resume import Resumed, find_run_to_resume
 from bpx.runs.stored import check_dataset
 from bpx.system.errors import WriteError
-from bpx.system.files import Json, remove_temporaries
+from bpx.system.files import Json, remove_temporaries, unique_name
 from bpx.system.interrupts import Interrupted, Stop
 from bpx.tracking.delivery import sync
 from bpx.tracking.spool import FILE as SPOOL
@@ -210,7 +208,7 @@ def _hydra() -> tuple[Json, list[str]]:
 
 def run_directory(parent: Path) -> Path:
     """Make a new run directory under ``parent``, with a folder for the configuration; raises UserError."""
-    path = parent / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    path = parent / unique_name()
     try:
         path.mkdir(parents=True)
         (path / "config").mkdir()

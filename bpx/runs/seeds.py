@@ -25,7 +25,7 @@ from bpx.records import Outcome, read_metrics
 from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, parameters, run_name
 from bpx.runs.provenance import FILE as PROVENANCE
-from bpx.runs.provenance import begin_provenance
+from bpx.runs.provenance import write_provenance
 from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
 from bpx.system.text import counted
 from bpx.tracking import Tracker
@@ -96,7 +96,7 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
     name = f"{run_name(config.hydra.runtime.choices, fixed)} {counted(len(seeds), 'seed')}".strip()
     params = {key: value for key, value in parameters(sample).items() if key not in (KEY, *swept)}
     params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
-    tags = {"bpx.seeds": str(len(seeds)), **begin_provenance(directory)}
+    tags = {"bpx.seeds": str(len(seeds)), **write_provenance(directory)}
     with plan.tracker.begin_study(name, params, tags, directory) as parent:
         jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
         done = iter(_launch(jobs, directory, context, config))

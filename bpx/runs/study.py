@@ -25,19 +25,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
 from bpx.data import Dataset, SupportsLoad
 from bpx.engine import Network
-from bpx.engine.arrays import Array, Values
+from bpx.engine.arrays import Array
 from bpx.engine.lsuv import scale_to_unit_variance
-from bpx.records import Outcome, Records, read, read_metrics
+from bpx.runs.job import RunResult
 from bpx.runs.networks import empty_network
 from bpx.runs.provenance import FILE as PROVENANCE
-from bpx.runs.provenance import begin_provenance
+from bpx.runs.provenance import write_provenance
 from bpx.runs.study_data import FILE, Data, StudyResult
 from bpx.tracking import Tracker
 
@@ -46,24 +44,6 @@ if TYPE_CHECKING:
 
 SPARING = ("probes=light", "checkpoint.keep=0")  # unless a study asks for more
 CHILD = ("tracking.figures=false", "tracking.model=false", "progress=false")
-
-
-@final
-@dataclass(frozen=True)
-class TrainedRun:
-    """A trained run: its outcome, its last metrics, and the record in its directory."""
-
-    outcome: Outcome
-    metrics: dict[str, float]
-    directory: Path
-
-    def history(self, name: str) -> tuple[NDArray[np.int64], Values]:
-        """Return the steps and values of a metric."""
-        return read_metrics(self.directory / "metrics.jsonl")[name]
-
-    def records(self) -> Records:
-        """Return the tidy record of the layers."""
-        return read(self.directory / "gradient_flow.parquet")
 
 
 @final
@@ -141,14 +121,14 @@ class Study:
                 net.backward()
             yield net, x, y
 
-    def train(self, label: str, *overrides: str, seeds: int | None = None) -> list[TrainedRun]:
+    def train(self, label: str, *overrides: str, seeds: int | None = None) -> list[RunResult]:
         """Train the composed network for every seed and return the runs; the first is the parent's child in MLflow."""
         return [
             self._one(label, seed, [*overrides, f"seed={seed}"])
             for seed in range(self.seeds if seeds is None else seeds)
         ]
 
-    def _one(self, label: str, seed: int, overrides: list[str]) -> TrainedRun:
+    def _one(self, label: str, seed: int, overrides: list[str]) -> RunResult:
         from bpx.runs.run import train_run
 
         where = ["tracking=none"] if seed else [f"tracking.parent={self.tracker.run_id or 'null'}"]
@@ -159,7 +139,7 @@ class Study:
         trained = train_run(config, name, folder, words, data=self.data(make_plan(config)), quiet=True)
         cost = f", cost {trained.metrics['cost/train']:.3g}" if "cost/train" in trained.metrics else ""
         self._say(f"{label}, seed {seed}: {trained.outcome}{cost}")
-        return TrainedRun(trained.outcome, trained.metrics, trained.directory)
+        return trained
 
     def _say(self, line: str) -> None:
         if self.progress:
@@ -231,7 +211,7 @@ class StudyCommand:
         plan = make_plan(compose(*overrides))
         directory = run_directory(Path("outputs") / self.name)
         params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
-        tags = {"bpx.study": self.name, **begin_provenance(directory)}
+        tags = {"bpx.study": self.name, **write_provenance(directory)}
         with plan.tracker.begin_study(f"study {self.name}", params, tags, directory) as tracker:
             study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, tracker)
             data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE

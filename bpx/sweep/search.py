@@ -27,7 +27,7 @@ from bpx.config import Plan, UserError, flatten
 from bpx.records import Outcome
 from bpx.runs.naming import output_folder, parameters
 from bpx.runs.precheck import Precheck
-from bpx.runs.provenance import begin_provenance
+from bpx.runs.provenance import write_provenance
 from bpx.sweep.composition import TrialComposition
 from bpx.sweep.library import id_of, keep_quiet
 from bpx.sweep.objective import MISSING, check_objectives
@@ -94,7 +94,7 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
             tracker = sample.tracker.begin_study(
                 name,
                 parameters(base) | where.described(),
-                {"bpx.study": name, **begin_provenance(home)},
+                {"bpx.study": name, **write_provenance(home)},
                 home / "workers" / store.worker,  # what it tells waits there, apart from what other workers tell
                 study.parent,
             )

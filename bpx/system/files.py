@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,6 +74,20 @@ def write_json(path: Path, value: object, mode: int = 0o666) -> None:
     """Write a value as JSON, whole or not at all; an OSError names ``path``."""
     with replaced(path, mode) as file:
         file.write(json.dumps(value, indent=1).encode() + b"\n")
+
+
+def leaves(node: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the full name, with dots between the levels, and the value of every key that holds no further keys."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def unique_name() -> str:
+    """Return a name for a new file or folder: the time, and letters that no other has."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def cut_torn_line(file: RawIOBase) -> int:

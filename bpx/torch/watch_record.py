@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import secrets
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -21,7 +19,7 @@ from bpx.probes import Reading, fit_slope
 from bpx.probes.nonfinite import NonFinite
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
-from bpx.system.files import replaced
+from bpx.system.files import leaves, replaced, unique_name, write_json
 from bpx.torch.diagnosis import about, activation_functions
 from bpx.torch.measure import PassMeasurement
 from bpx.torch.preserved import kept_buffers
@@ -50,7 +48,7 @@ class WatchRecord:
 
     def __init__(self, name: str, config: Config, directory: Path | None, tracking: str | Tracker) -> None:
         self.name, self.config, self.tracker = name, config, _tracker(tracking)
-        self.directory = directory or OUTPUTS / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        self.directory = directory or OUTPUTS / unique_name()
         self.finding: Finding | None = None
         self.metrics: dict[str, float] = {}
         self._costs: list[float] = []
@@ -64,7 +62,7 @@ class WatchRecord:
             file.write(json.dumps(self.config, indent=1, default=str).encode())  # JSON is YAML
         self._writer = RecordWriter(self.directory / "gradient_flow.parquet")
         self.tracker.connect()
-        self.tracker.start(self.name, _flat(self.config), {}, None, self.directory)
+        self.tracker.start(self.name, dict(leaves(self.config)), {}, None, self.directory)
 
     def take(self, metrics: dict[str, float]) -> None:
         """Keep metrics for the next step that is measured: the mean of ``cost/train``, the last of others."""
@@ -117,8 +115,7 @@ class WatchRecord:
             self._writer.about["nonfinite"] = str(nonfinite)
         self._writer.close()
         result = {"outcome": outcome, "finding": finding, "final": final}
-        with replaced(self.directory / "result.json") as file:
-            file.write(json.dumps(result, indent=1).encode())
+        write_json(self.directory / "result.json", result)
         self.tracker.tag("bpx.outcome", outcome)
         if final is not None:
             self.tracker.tag("bpx.verdict_final", str(final["verdict"]))
@@ -146,10 +143,3 @@ def _tracker(tracking: str | Tracker) -> Tracker:
     if run_is_active() and tracking != "none":
         return ActiveRun()
     return MLflowTracker() if tracking == "mlflow" else LocalTracker()
-
-
-def _flat(config: Config, prefix: str = "") -> Config:
-    flat: Config = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

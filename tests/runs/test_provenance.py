@@ -63,8 +63,10 @@ def test_the_commit_and_whether_the_tree_is_dirty(tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_lists_what_it_goes_on_with(tmp_path):
-    first = write_provenance(tmp_path)
-    assert write_provenance(tmp_path) == first | {"resumed": [first]} == read_provenance(tmp_path)
+    write_provenance(tmp_path)
+    first = read_provenance(tmp_path)
+    write_provenance(tmp_path)
+    assert read_provenance(tmp_path) == first | {"resumed": [first]}
 
 
 def test_what_differs_is_listed_by_key():
