@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, final
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from bpx.torch.watching import watch
@@ -41,15 +42,16 @@ class BpxCallback(Callback):  # type: ignore[misc]
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
         """Keep the loss, which the Trainer has divided by the number of accumulated batches, and scaled."""
         if self.watched is not None:
-            scale = 1.0 if self.watched.scaler is None else float(self.watched.scaler.get_scale())
-            self.watched.log({"cost/train": float(loss) * self.watched.accumulate / scale})
+            scaler = self.watched.scaler
+            scale = 1.0 if scaler is None else scaler.scale(torch.ones_like(loss.detach()))
+            self.watched.log({"cost/train": loss.detach() * self.watched.accumulate / scale})
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep what the module has logged, for the next step that is measured."""
         if self.watched is not None:
-            self.watched.log({key: float(value) for key, value in trainer.callback_metrics.items()})
+            self.watched.log(trainer.callback_metrics)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the record."""

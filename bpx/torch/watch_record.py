@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
+
+from torch import Tensor
 
 from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.judge import measured_finding
@@ -42,7 +45,7 @@ class WatchRecord:
         Where config, record, metrics and result are.
     finding : Finding or None
         Of the first measured step.
-    metrics : dict of str to float
+    metrics : dict of str to float or Tensor
         What is kept for the next step that is measured.
     """
 
@@ -50,8 +53,8 @@ class WatchRecord:
         self.name, self.config, self.tracker = name, config, _tracker(tracking)
         self.directory = directory or OUTPUTS / unique_name()
         self.finding: Finding | None = None
-        self.metrics: dict[str, float] = {}
-        self._costs: list[float] = []
+        self.metrics: dict[str, float | Tensor] = {}
+        self._costs: list[float | Tensor] = []
         self._state: TrainingState | None = None
         self._about: dict[str, Any] = {}
 
@@ -64,11 +67,15 @@ class WatchRecord:
         self.tracker.connect()
         self.tracker.start(self.name, dict(leaves(self.config)), {}, None, self.directory)
 
-    def take(self, metrics: dict[str, float]) -> None:
-        """Keep metrics for the next step that is measured: the mean of ``cost/train``, the last of others."""
-        if "cost/train" in metrics:
-            self._costs.append(metrics["cost/train"])
-        self.metrics |= metrics
+    def take(self, metrics: Mapping[str, float | Tensor]) -> None:
+        """Keep metrics for the next step that is measured: the mean of ``cost/train``, the last of others.
+
+        What is on a device is read there, when that step is, for reading waits for the device.
+        """
+        kept = {key: value.detach().clone() if isinstance(value, Tensor) else value for key, value in metrics.items()}
+        if "cost/train" in kept:
+            self._costs.append(kept["cost/train"])
+        self.metrics |= kept
 
     def judge(self, measured: PassMeasurement, step: int, epoch: float, rate: float) -> None:
         """Keep the finding of the first measured step, with its gains and theory."""
@@ -87,9 +94,9 @@ class WatchRecord:
 
     def keep(self, readings: list[Reading], step: int, epoch: float, rate: float) -> None:
         """Write what was measured of a step, and the metrics kept for it."""
-        metrics = self.metrics | {"lr": rate}
+        metrics = {key: float(value) for key, value in self.metrics.items()} | {"lr": rate}
         if self._costs:
-            metrics["cost/train"] = math.fsum(self._costs) / len(self._costs)
+            metrics["cost/train"] = math.fsum(map(float, self._costs)) / len(self._costs)
         self.metrics, self._costs = {}, []
         for reading in readings:
             self._writer.append(step, epoch, reading.keys, reading.values)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from bpx.diagnosis.finding import Finding
@@ -148,10 +149,11 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
             outcome = Outcome.DIVERGED
         self._record.close(outcome, self.nonfinite)
 
-    def log(self, metrics: dict[str, float]) -> None:
+    def log(self, metrics: Mapping[str, float | Tensor]) -> None:
         """Keep metrics of the user's own with the next step that is measured: ``accuracy/val``, ``cost/train``.
 
-        Of ``cost/train`` the mean since the last measured step is kept, of others the last value.
+        Of ``cost/train`` the mean since the last measured step is kept, of others the last value. Tensors of one number
+        are read at that step, not before.
         """
         self._record.take(metrics)
 
