@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,13 +15,14 @@ from bpx.diagnosis.trials import needed_gain
 from bpx.torch.calls import Call
 from bpx.torch.convert import activation_module
 from bpx.torch.measure import PassMeasurement
-from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, fan_in, fan_out, function, own_weight
+from bpx.torch.modules import CONVOLUTIONS, DROPOUTS, NORMS, TRANSPOSED, fan_in, fan_out, function, own_weight
+from bpx.torch.operations import inside
 from bpx.torch.passes import Batch, measured_pass
 from bpx.torch.preserved import preserved
 from bpx.torch.reductions import norm
 
 DEFAULT_GAINS = (1.0, math.sqrt(2), 5 / 3)  # tried where the activations are functions, which hooks do not see
-DRAWN = (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+DRAWN = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 Change = Callable[[nn.Module, Batch], Batch]  # changes a copy and returns the batch that it gets
 
 
@@ -53,7 +54,7 @@ def hidden_layers(measured: PassMeasurement, branches: int) -> list[Hidden]:
     """
     names = {module: name for name, module in measured.capture.model.named_modules()}
     found: dict[str, Hidden] = {}
-    blocks = {id(c) for op in measured.capture.calls if op.residual for c in _inside(op)}
+    blocks = {id(c) for op in measured.capture.calls if op.residual for c in inside(op)}
     for i in measured.hidden:
         call = measured.layers[i]
         if not isinstance(call.module, DRAWN) or own_weight(call.module) is None:
@@ -233,12 +234,6 @@ def _replace_all(model: nn.Module, by: Callable[[nn.Module], nn.Module]) -> None
         for name, child in list(parent.named_children()):
             if (other := by(child)) is not child:
                 setattr(parent, name, other)
-
-
-def _inside(call: Call) -> Iterator[Call]:
-    yield call
-    for child in call.children:
-        yield from _inside(child)
 
 
 def rms(t: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,7 @@ from torch import nn
 
 from bpx.engine.activation import Activation, ActivationFunction
 from bpx.engine.arrays import Array
-from bpx.engine.attention import Attention as EngineAttention
-from bpx.engine.attention import Positions as EnginePositions
+from bpx.engine.attention import Attention, Positions
 from bpx.engine.convolution import Convolution
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
@@ -20,41 +19,13 @@ from bpx.engine.layer import Layer
 from bpx.engine.lstm import LSTM
 from bpx.engine.network import Network
 from bpx.engine.normalization import BatchNorm, Normalization
-from bpx.engine.pooling import Flatten, MaxPool, MeanPool
-from bpx.engine.pooling import MeanPositions as EngineMeanPositions
+from bpx.engine.pooling import Flatten, MaxPool, MeanPool, MeanPositions
 from bpx.engine.rectifiers import ELU, LeakyReLU, LearnedSlope, PReLU
-from bpx.engine.recurrent import LastStep as EngineLastStep
-from bpx.engine.recurrent import Recurrence
-from bpx.engine.recurrent import Recurrent as EngineRecurrent
-from bpx.engine.residual import Residual as EngineResidual
-from bpx.engine.scale import Scale as EngineScale
-from bpx.torch.layers import (
-    ActivatedRNN,
-    Attention,
-    ChannelsLast,
-    LastStep,
-    MeanPositions,
-    Positions,
-    Recurrent,
-    Residual,
-    Scale,
-)
-
-MODULES: dict[str, Callable[[], nn.Module]] = {  # of the activations without parameters, by name
-    "linear": nn.Identity,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "softsign": nn.Softsign,
-    "hard_tanh": nn.Hardtanh,
-    "mish": nn.Mish,
-    "hard_swish": nn.Hardswish,
-    "relu6": nn.ReLU6,
-}
+from bpx.engine.recurrent import LastStep, Recurrence, Recurrent
+from bpx.engine.residual import Residual
+from bpx.engine.scale import Scale
+from bpx.torch import layers
+from bpx.torch.modules import PLAIN
 
 
 def to_torch(net: Network) -> nn.Sequential:
@@ -82,18 +53,19 @@ def activation_module(f: ActivationFunction) -> nn.Module:
         return nn.ELU(f.alpha)
     if isinstance(f, PReLU):
         return nn.PReLU(init=f.slope)
-    if f.name not in MODULES:
+    if f.name not in PLAIN:
         raise ValueError(f"PyTorch has no counterpart for the activation {f.name}")
-    return MODULES[f.name]()
+    made: nn.Module = PLAIN[f.name]()
+    return made
 
 
-def _modules(layers: Sequence[Layer]) -> Iterator[nn.Module]:
+def _modules(chain: Sequence[Layer]) -> Iterator[nn.Module]:
     """Yield the modules of a chain: a Dense and the recurrence after it are one."""
-    parts = list(layers)
+    parts = list(chain)
     while parts:
         layer = parts.pop(0)
         after = parts[0] if parts else None
-        if isinstance(layer, Dense) and isinstance(after, EngineRecurrent):
+        if isinstance(layer, Dense) and isinstance(after, Recurrent):
             yield _recurrent(layer, after)
             parts.pop(0)
         else:
@@ -102,30 +74,30 @@ def _modules(layers: Sequence[Layer]) -> Iterator[nn.Module]:
 
 def _module(layer: Layer) -> nn.Module:
     if isinstance(layer, Convolution):
-        return ChannelsLast(_convolution(layer))
+        return layers.ChannelsLast(_convolution(layer))
     if isinstance(layer, Dense):
         made = nn.Linear(layer.n_in, layer.n_out, bias=layer.b is not None)
         return _filled(made, weight=layer.W.value.T, **_bias(layer))
     if isinstance(layer, LearnedSlope):
         return _filled(activation_module(layer.function), weight=layer.slope.value)
-    if isinstance(layer, Activation) and not isinstance(layer, EngineRecurrent):
+    if isinstance(layer, Activation) and not isinstance(layer, Recurrent):
         return activation_module(layer.function)
     if isinstance(layer, Dropout):
         return nn.Dropout(layer.rate)
-    if isinstance(layer, EngineScale):
+    if isinstance(layer, Scale):
         learned = layer.factor is None
-        return _filled(Scale(layer.value, learned=learned), **({"alpha": layer.alpha.value} if learned else {}))
+        return _filled(layers.Scale(layer.value, learned=learned), **({"alpha": layer.alpha.value} if learned else {}))
     if isinstance(layer, Normalization):
         return _norm(layer)
-    if isinstance(layer, EngineResidual):
-        return Residual(*_modules(layer.branch))
-    if isinstance(layer, EnginePositions):
-        return _filled(Positions(layer.shape), p=layer.p.value)
-    if isinstance(layer, EngineAttention):
-        return Attention(layer.heads)
+    if isinstance(layer, Residual):
+        return layers.Residual(*_modules(layer.branch))
+    if isinstance(layer, Positions):
+        return _filled(layers.Positions(layer.shape), p=layer.p.value)
+    if isinstance(layer, Attention):
+        return layers.Attention(layer.heads)
     if isinstance(layer, (MaxPool, MeanPool)):
-        return ChannelsLast((nn.MaxPool2d if isinstance(layer, MaxPool) else nn.AvgPool2d)(layer.size))
-    simple = {Flatten: nn.Flatten, EngineMeanPositions: MeanPositions, EngineLastStep: LastStep}
+        return layers.ChannelsLast((nn.MaxPool2d if isinstance(layer, MaxPool) else nn.AvgPool2d)(layer.size))
+    simple = {Flatten: nn.Flatten, MeanPositions: layers.MeanPositions, LastStep: layers.LastStep}
     if type(layer) in simple:
         return simple[type(layer)]()
     raise ValueError(f"{layer.name}: PyTorch has no counterpart for {type(layer).__name__}")
@@ -137,12 +109,12 @@ def _convolution(layer: Convolution) -> nn.Module:
     return _filled(made, weight=layer.W.value.reshape(k, k, n_in, n).transpose(3, 2, 0, 1), **_bias(layer))
 
 
-def _recurrent(dense: Dense, layer: EngineRecurrent) -> nn.Module:
+def _recurrent(dense: Dense, layer: Recurrent) -> nn.Module:
     """Return a Dense and the recurrence after it as one module: the Dense is its weights of the inputs."""
     n_in, n = dense.n_in, layer.n_out
     cell: nn.Module
     if isinstance(layer, Recurrence) and layer.function.name not in ("tanh", "relu"):
-        cell = ActivatedRNN(n_in, n, activation_module(layer.function))
+        cell = layers.ActivatedRNN(n_in, n, activation_module(layer.function))
     elif isinstance(layer, Recurrence):
         cell = nn.RNN(n_in, n, nonlinearity=layer.function.name, batch_first=True)
     elif isinstance(layer, (LSTM, GRU)):
@@ -151,11 +123,11 @@ def _recurrent(dense: Dense, layer: EngineRecurrent) -> nn.Module:
         raise ValueError(f"{layer.name}: PyTorch has no counterpart for {type(layer).__name__}")
     b = np.zeros(dense.n_out) if dense.b is None else dense.b.value
     values = {"weight_ih_l0": dense.W.value.T, "weight_hh_l0": layer.W.value.T, "bias_ih_l0": b}
-    if not isinstance(cell, ActivatedRNN):
+    if not isinstance(cell, layers.ActivatedRNN):
         values["bias_hh_l0"] = np.zeros(dense.n_out)
     if isinstance(layer, GRU):
         values["bias_hh_l0"][2 * n :] = layer.b.value
-    made = Recurrent(_filled(cell, **values), len(layer.states), layer.truncate, layer.learn_start)
+    made = layers.Recurrent(_filled(cell, **values), len(layer.states), layer.truncate, layer.learn_start)
     return _filled(made, **{key: getattr(layer, key).value for key in made.starts})
 
 
@@ -165,7 +137,7 @@ def _norm(layer: Normalization) -> nn.Module:
         kind = nn.BatchNorm2d if len(layer.shape) == 3 else nn.BatchNorm1d
         made = kind(layer.n_in, eps=layer.eps, momentum=1 - layer.momentum)
         made = _filled(made, **values, running_mean=layer.running_mean, running_var=layer.running_var)
-        return ChannelsLast(made) if len(layer.shape) > 1 else made
+        return layers.ChannelsLast(made) if len(layer.shape) > 1 else made
     if layer.method not in ("layer", "rms"):
         raise ValueError(f"{layer.name}: PyTorch has no counterpart for {type(layer).__name__}")
     return _filled((nn.LayerNorm if layer.method == "layer" else nn.RMSNorm)(layer.n_in, eps=layer.eps), **values)

@@ -9,8 +9,7 @@ import numpy as np
 from torch import nn
 
 from bpx.engine.arrays import Array
-from bpx.engine.attention import Attention as EngineAttention
-from bpx.engine.attention import Positions as EnginePositions
+from bpx.engine.attention import Attention, Positions
 from bpx.engine.convolution import Convolution
 from bpx.engine.dense import Dense
 from bpx.engine.dropout import Dropout
@@ -21,28 +20,16 @@ from bpx.engine.lstm import LSTM
 from bpx.engine.network import Network
 from bpx.engine.normalization import NORMALIZATIONS, BatchNorm
 from bpx.engine.parts import make
-from bpx.engine.pooling import Flatten, MaxPool, MeanPool
-from bpx.engine.pooling import MeanPositions as EngineMeanPositions
-from bpx.engine.recurrent import LastStep as EngineLastStep
-from bpx.engine.recurrent import Recurrence
-from bpx.engine.residual import Residual as EngineResidual
-from bpx.engine.scale import Scale as EngineScale
-from bpx.torch.layers import (
-    ActivatedRNN,
-    Attention,
-    ChannelsLast,
-    LastStep,
-    MeanPositions,
-    Positions,
-    Recurrent,
-    Residual,
-    Scale,
-)
+from bpx.engine.pooling import Flatten, MaxPool, MeanPool, MeanPositions
+from bpx.engine.recurrent import LastStep, Recurrence
+from bpx.engine.residual import Residual
+from bpx.engine.scale import Scale
+from bpx.torch import layers
 from bpx.torch.modules import function, role
 
 CHANNELS_FIRST = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d)
 FEATURES_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm)  # of images in PyTorch's layout that is the width
-SIMPLE = {MeanPositions: EngineMeanPositions, LastStep: EngineLastStep}
+SIMPLE = {layers.MeanPositions: MeanPositions, layers.LastStep: LastStep}
 
 
 def from_torch(
@@ -88,7 +75,7 @@ class _Reader:
     """Make layers of modules, and copy their numbers when the layers are built."""
 
     def __init__(self, module: nn.Module) -> None:
-        inside = {id(m.module) for m in module.modules() if isinstance(m, ChannelsLast)}
+        inside = {id(m.module) for m in module.modules() if isinstance(m, layers.ChannelsLast)}
         self.channels_first = any(isinstance(m, CHANNELS_FIRST) and id(m) not in inside for m in module.modules())
         self.needs_shape = ""
         self._images = self.channels_first  # until they are flattened
@@ -99,14 +86,14 @@ class _Reader:
         if isinstance(module, nn.Sequential):
             pairs = module.named_children()
             return [layer for key, m in pairs for layer in self.layers(m, f"{name}.{key}".lstrip("."))]
-        if isinstance(module, ChannelsLast):
+        if isinstance(module, layers.ChannelsLast):
             return self.layers(module.module, name)
-        if isinstance(module, Residual):
-            return [EngineResidual(self.layers(module.branch, name))]
+        if isinstance(module, layers.Residual):
+            return [Residual(self.layers(module.branch, name))]
         made = _made(module)
         if made is None or (self._images and isinstance(module, FEATURES_LAST)):
             raise ValueError(f"{name or type(module).__name__}: the engine has no layer for {module}")
-        if isinstance(module, (*CHANNELS_FIRST, Recurrent, Attention, Positions, *SIMPLE)):
+        if isinstance(module, (*CHANNELS_FIRST, layers.Recurrent, layers.Attention, layers.Positions, *SIMPLE)):
             self.needs_shape = self.needs_shape or name
         self._images &= not isinstance(module, (nn.Flatten, nn.AdaptiveAvgPool2d))
         self._copies += [(name, layer, module) for layer in made]
@@ -135,8 +122,8 @@ def _made(part: nn.Module) -> list[Layer] | None:
         return []
     if isinstance(part, nn.Flatten):
         return [Flatten()] if (part.start_dim, part.end_dim) == (1, -1) else None
-    if isinstance(part, Scale):
-        return [EngineScale(None if part.learned else part.alpha)]
+    if isinstance(part, layers.Scale):
+        return [Scale(None if part.learned else part.alpha)]
     if isinstance(part, nn.Linear):
         return [Dense(part.out_features, part.bias is not None)]
     if isinstance(part, nn.Conv2d):
@@ -144,13 +131,13 @@ def _made(part: nn.Module) -> list[Layer] | None:
     if isinstance(part, (nn.MaxPool2d, nn.AvgPool2d)):
         return _pooling(part)
     if isinstance(part, nn.AdaptiveAvgPool2d):
-        return [EngineMeanPositions()] if part.output_size in (1, (1, 1)) else None
-    if isinstance(part, Recurrent):
+        return [MeanPositions()] if part.output_size in (1, (1, 1)) else None
+    if isinstance(part, layers.Recurrent):
         return _recurrence(part)
-    if isinstance(part, Positions):
-        return [EnginePositions()]
-    if isinstance(part, Attention):
-        return [EngineAttention(part.heads)]
+    if isinstance(part, layers.Positions):
+        return [Positions()]
+    if isinstance(part, layers.Attention):
+        return [Attention(part.heads)]
     if type(part) in SIMPLE:
         return [SIMPLE[type(part)]()]
     if isinstance(part, nn.Dropout):
@@ -186,7 +173,7 @@ def _pooling(part: nn.Module) -> list[Layer] | None:
     return [MeanPool(size)] if part.divisor_override in (None, size * size) else None
 
 
-def _recurrence(part: Recurrent) -> list[Layer] | None:
+def _recurrence(part: layers.Recurrent) -> list[Layer] | None:
     cell, truncate, learn_start = part.cell, part.truncate, bool(part.starts)
     if isinstance(cell, nn.RNNBase) and (cell.num_layers > 1 or cell.bidirectional or not cell.batch_first):
         return None
@@ -194,14 +181,14 @@ def _recurrence(part: Recurrent) -> list[Layer] | None:
         made = (LSTM if isinstance(cell, nn.LSTM) else GRU)(truncate=truncate, learn_start=learn_start)
         return None if getattr(cell, "proj_size", 0) else [Dense(made.gates * cell.hidden_size), made]
     own = {"tanh": nn.Tanh(), "relu": nn.ReLU()}
-    f = function(cell.activation if isinstance(cell, ActivatedRNN) else own[cell.nonlinearity])
+    f = function(cell.activation if isinstance(cell, layers.ActivatedRNN) else own[cell.nonlinearity])
     return None if f is None else [Dense(cell.hidden_size), Recurrence(f, truncate=truncate, learn_start=learn_start)]
 
 
 def _values(layer: Layer, module: nn.Module) -> dict[str, Array]:
     """Return the numbers of a module by the engine's names."""
     given = {key: t.detach().cpu().numpy() for key, t in module.state_dict().items()}
-    if isinstance(module, Recurrent):
+    if isinstance(module, layers.Recurrent):
         return _recurrent_values(layer, module, given)
     names = {"b": "bias", "gamma": "weight", "beta": "bias", "slope": "weight"}
     values = given | {key: given[name] for key, name in names.items() if name in given}
@@ -210,7 +197,7 @@ def _values(layer: Layer, module: nn.Module) -> dict[str, Array]:
     return values
 
 
-def _recurrent_values(layer: Layer, module: Recurrent, given: dict[str, Array]) -> dict[str, Array]:
+def _recurrent_values(layer: Layer, module: layers.Recurrent, given: dict[str, Array]) -> dict[str, Array]:
     """Return the numbers of a Dense or of the recurrence after it; PyTorch has two biases where the engine has one."""
     cell = {key.removeprefix("cell.").removesuffix("_l0"): value for key, value in given.items()}
     b = cell.get("bias_ih", np.zeros(len(cell["weight_ih"])))

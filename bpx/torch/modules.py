@@ -31,6 +31,21 @@ FUNCTIONS = (  # elementwise
     *(nn.Softsign, nn.Hardtanh, nn.ReLU6, nn.PReLU, nn.RReLU, nn.CELU, nn.Mish, nn.Hardswish, nn.Hardsigmoid),
     *(nn.Threshold, nn.LogSigmoid, nn.Softshrink, nn.Hardshrink, nn.Tanhshrink),
 )
+PLAIN = {  # those without parameters that the engine has; its GELU differs from the approximation by at most 5e-4
+    "linear": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "hard_tanh": nn.Hardtanh,
+    "mish": nn.Mish,
+    "hard_swish": nn.Hardswish,
+    "relu6": nn.ReLU6,
+}
 FORWARDS = {kind.forward for kind in FUNCTIONS}  # a subclass with a forward of its own is another module
 GRID = (-12.0, 12.0, 4801)  # where the largest slope of an activation that bpx does not know is looked for
 
@@ -110,19 +125,13 @@ def function(module: nn.Module) -> ActivationFunction | None:
         return LeakyReLU(slope=float(module.negative_slope)) if module.negative_slope > 0 else None
     if isinstance(module, nn.ELU):
         return ELU(alpha=float(module.alpha))
-    if isinstance(module, nn.GELU):
-        return ACTIVATIONS["gelu"]()  # its approximation by tanh differs by at most 5e-4
-    if isinstance(module, nn.Softplus):
-        return ACTIVATIONS["softplus"]() if module.beta == 1 else None
     if isinstance(module, nn.PReLU):
         return PReLU(slope=float(module.weight.detach())) if module.num_parameters == 1 else None
-    if isinstance(module, nn.ReLU6):  # a Hardtanh too
-        return ACTIVATIONS["relu6"]()
-    if isinstance(module, nn.Hardtanh):
-        return ACTIVATIONS["hard_tanh"]() if (module.min_val, module.max_val) == (-1, 1) else None
-    names = {"Identity": "linear", "Sigmoid": "sigmoid", "Tanh": "tanh", "ReLU": "relu", "SELU": "selu", "SiLU": "silu",
-             "Softsign": "softsign", "Mish": "mish", "Hardswish": "hard_swish"}  # fmt: skip
-    name = names.get(type(module).__name__)
+    if isinstance(module, nn.Softplus) and module.beta != 1:
+        return None
+    name = next((name for name, kind in PLAIN.items() if type(module).forward is kind.forward), None)
+    if isinstance(module, nn.Hardtanh):  # a ReLU6 is one
+        name = {(-1, 1): "hard_tanh", (0, 6): "relu6"}.get((module.min_val, module.max_val))
     return None if name is None else ACTIVATIONS[name]()
 
 
