@@ -167,14 +167,6 @@ def check(images: Images, where: str, layout: Layout | None = None) -> Images:
     return x, y - np.uint8(first), u, v - np.uint8(first)
 
 
-def digest(images: Images) -> str:
-    """Return the SHA-256 over all pixel and label bytes, training part first, whatever file they came in."""
-    h = hashlib.sha256()
-    for part in images:
-        h.update(np.ascontiguousarray(part).data)
-    return h.hexdigest()
-
-
 def _present(place: Path, stem: str, dimensions: int) -> Path | None:
     """Return the IDX file of a part; it may lie in a folder of its own name, as Kaggle unpacks it."""
     names = [f"{stem}{dot}idx{dimensions}-ubyte{end}" for dot in "-." for end in ("", ".gz")]

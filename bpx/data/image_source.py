@@ -24,6 +24,12 @@ def channels_first(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[-1] not in CHANNELS and shape[0] in CHANNELS
 
 
+def as_images(x: Array, shape: tuple[int, ...]) -> Array:
+    """Return rows as images (n, height, width) or (n, height, width, channels), wherever ``shape`` has its channels."""
+    images = x.reshape(-1, *shape)
+    return np.moveaxis(images, 1, -1) if channels_first(shape) else images
+
+
 class Arranged(TypedDict):
     """How samples that are images may be read, by the names that Dataset has for it."""
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import DataError, Dataset, Raw, digest, split_80_20
+from bpx.data.dataset import DataError, Dataset, Raw, digest, split
 from bpx.data.digits import DIGITS, large_digits
 from bpx.data.image_source import ImageSource
 from bpx.data.openml import cache, download
@@ -85,13 +85,13 @@ class _OpenMLImages(ImageSource):
             train, val = self.held_out(np.arange(n_train), default)
             test = np.arange(n_train, len(x))
         else:
-            rows, test = split_80_20(min(self.subset, len(x)), seed=42)
+            rows, test = split(min(self.subset, len(x)), seed=42)
             train, val = self.held_out(rows, 0)
         return Dataset(
             name=self.name,
             n_classes=len(self.names),
             class_names=self.names,
-            sha256=idx.digest(images),
+            sha256=digest(*images),
             source=where,
             notes=() if self.sha256 else (f"{self.name} is checked by its form alone; its checksum is recorded",),
             **how,
@@ -100,7 +100,7 @@ class _OpenMLImages(ImageSource):
 
     def _check(self, images: idx.Images, where: str) -> None:
         """Raise DataError where images of the right form are damaged, or are another data set."""
-        checksum = idx.digest(images)
+        checksum = digest(*images)
         if self.sha256 is not None and checksum != self.sha256:
             off = np.abs(np.bincount(images[1], minlength=10)[:10] - np.array(MNIST_COUNTS)).sum()
             what = "is damaged" if off < 100 else f"holds another data set than {self.name}"
@@ -142,7 +142,7 @@ class _OpenMLImages(ImageSource):
             train, val = self.held_out(rows[:n_train], n_train // 12)
             test = rows[n_train:]
         else:
-            rows, test = split_80_20(len(rows), seed=42)
+            rows, test = split(len(rows), seed=42)
             train, val = self.held_out(rows, 0)
         return Dataset(
             name="digits28 (fallback)",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import DataError
+from bpx.data.dataset import DataError, digest
 from bpx.system.files import replaced
 
 log = logging.getLogger("bpx.data")
@@ -57,7 +57,7 @@ def download(name: str, title: str, sha256: str | None) -> tuple[idx.Images, str
     y = np.asarray(bunch.target).astype(np.uint8)
     n = len(x) * 6 // 7
     images = idx.check((x[:n], y[:n], x[n:], y[n:]), "OpenML's answer")
-    if sha256 is None or idx.digest(images) == sha256:
+    if sha256 is None or digest(*images) == sha256:
         _keep(name, images)
     return images, "OpenML"
 

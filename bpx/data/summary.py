@@ -9,7 +9,7 @@ import numpy as np
 from bpx.data.samples import Samples
 from bpx.engine.arrays import Array
 from bpx.engine.features import Column
-from bpx.system.text import counted
+from bpx.system.text import counted, first_few
 
 FEWEST_ROWS = 10  # of which a feature is said to number them
 TINY = 1e-30  # features of this size are said: little else in a network works at it
@@ -19,7 +19,7 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
     """Return what was understood of a file, in one line: rows, features, the label or target, the separator."""
     features = len(samples.names) or n_in
     if class_names:
-        what = f"label {samples.key} ({len(class_names)} classes: {_listed(class_names, 1)})"
+        what = f"label {samples.key} ({len(class_names)} classes: {first_few(class_names, 1)})"
     else:
         what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
     inputs = f"{counted(features, 'feature')}{_row_numbers(samples)}"
@@ -41,7 +41,7 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
     """Return what is to be known of the training rows ``x`` (rows, inputs): words, constant and tiny features."""
     found = []
     if words := [f"{c.name} ({len(c.categories)})" for c in columns if c.categories is not None]:
-        found.append(f"one input for each word of {_listed(words)}")
+        found.append(f"one input for each word of {first_few(words)}")
     names = [c.name for c in columns if c.categories is None] if columns else [str(k) for k in range(x.shape[1])]
     if columns:
         x = x[:, [c.categories is None for c in columns for _ in c.categories or ("",)]]
@@ -49,7 +49,7 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
     if constant and len(constant) == len(names) and not words:
         found.append("every feature is constant in the training part: the inputs carry nothing")
     elif constant:
-        found.append(f"constant in the training part, so that they carry nothing: {_listed(constant)}")
+        found.append(f"constant in the training part, so that they carry nothing: {first_few(constant)}")
     size = np.abs(x).max(axis=0, initial=0.0)
     if len(tiny := np.flatnonzero((size > 0) & (size < TINY))):
         more = f" (and {len(tiny) - 1} more)" if len(tiny) > 1 else ""
@@ -73,8 +73,4 @@ def _row_numbers(samples: Samples) -> str:
         return ""
     first, last = next((column[0], column[-1]) for column in found.values())
     verb = "numbers" if len(found) == 1 else "number"
-    return f" ({_listed(list(found))} {verb} the rows, {first:g} to {last:.15g})"
-
-
-def _listed(words: Sequence[str], most: int = 6) -> str:
-    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
+    return f" ({first_few(list(found))} {verb} the rows, {first:g} to {last:.15g})"

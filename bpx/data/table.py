@@ -15,6 +15,7 @@ from bpx.data import text
 from bpx.data.dataset import DataError
 from bpx.data.text import Text
 from bpx.engine.arrays import Array
+from bpx.system.text import first_few
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +119,7 @@ def read(path: Path, header: str | bool = "auto", label: str | None = None) -> T
     found = text.read(path)
     if header == "auto" and _looks_like_data(found.first, label):
         raise DataError(
-            f"{path}: the first line looks like data, not like names of columns ({_listed(found.first[0])}); "
+            f"{path}: the first line looks like data, not like names of columns ({first_few(found.first[0])}); "
             "give dataset.header=false, and the label by its index, or dataset.header=true"
         )
     named = header is not False
@@ -213,7 +214,3 @@ def _looks_like_data(records: list[list[str]], label: str | None) -> bool:
     ]
     numeric = np.array([len(column) > 0 and not np.isnan(numbers(column)).any() for column in columns])
     return bool(numeric.any() and are[numeric].all())
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:6]) + (", …" if len(words) > 6 else "")

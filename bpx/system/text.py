@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_SHOWN = 80  # characters of a value
 
@@ -49,6 +49,11 @@ def listed(words: Iterable[str], between: str = ", ", most: int = 20) -> str:
     known = list(words)
     rest = [f"… ({len(known) - most} more)"] if len(known) > most else []
     return between.join(known[:most] + rest)
+
+
+def first_few(words: Sequence[str], most: int = 6) -> str:
+    """Return the first words side by side, with an ellipsis where there are more."""
+    return ", ".join(words[:most]) + (", …" if len(words) > most else "")
 
 
 def counted(n: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bpx.data import Dataset
-from bpx.data.image_source import channels_first
+from bpx.data.image_source import as_images
 from bpx.engine.arrays import Array, Arrays
 from bpx.engine.network import Network
 from bpx.system.files import replaced
@@ -73,13 +73,11 @@ def save_evaluation(path: Path, net: Network, data: Dataset, test_accuracy: floa
         arrays["test_accuracy"] = np.array(np.nan if test_accuracy is None else test_accuracy)
         if y.ndim == 1:
             few = np.lexsort([probabilities[np.arange(len(y)), y], predicted == y])[:N_SAMPLES]
-            shown, shape = data.scaler.inverse(x[few]), data.image_shape or ()
-            if channels_first(shape):
-                shown = np.moveaxis(shown.reshape(-1, *shape), 1, -1).reshape(shown.shape)
-                shape = (*shape[1:], shape[0])
+            shown = data.scaler.inverse(x[few])
+            images = as_images(shown, data.image_shape or ())
             arrays |= {
-                "sample_x": shown,
-                "sample_image_shape": np.array(shape, np.int64),
+                "sample_x": images.reshape(shown.shape),
+                "sample_image_shape": np.array(images.shape[1:], np.int64),
                 "sample_true": y[few],
                 "sample_pred": predicted[few],
                 "sample_prob": probabilities[few, predicted[few]],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bpx.data import SOURCES, DataError, idx, images
+from bpx.data.dataset import digest
 
 F32 = np.dtype("float32")
 
@@ -93,7 +94,7 @@ def test_npz_holds_the_same_bytes(any_mnist, rng, tmp_path):
 
 def test_the_order_of_places(any_mnist, offline, rng, tmp_path, monkeypatch):
     parts = [small(np.random.default_rng(k)) for k in range(3)]
-    digests = [idx.digest(p) for p in parts]
+    digests = [digest(*p) for p in parts]
     write_idx(tmp_path / "path", parts[0])
     write_idx(tmp_path / "env" / "mnist", parts[1])
     write_idx(tmp_path / "cache" / "bpx" / "mnist", parts[2])
@@ -110,7 +111,7 @@ def test_the_order_of_places(any_mnist, offline, rng, tmp_path, monkeypatch):
 def test_the_folders_that_others_unpack_to(any_mnist, rng, tmp_path, where):
     parts = small(rng)
     write_idx(tmp_path / where, parts, "")
-    assert load(rng, path=str(tmp_path)).sha256 == idx.digest(parts)
+    assert load(rng, path=str(tmp_path)).sha256 == digest(*parts)
 
 
 def test_kaggles_folders_hold_a_file_of_their_own_name(any_mnist, rng, tmp_path):
@@ -118,7 +119,7 @@ def test_kaggles_folders_hold_a_file_of_their_own_name(any_mnist, rng, tmp_path)
     for path in write_idx(tmp_path / "flat", parts, "").iterdir():
         (tmp_path / "kaggle" / path.name).mkdir(parents=True)
         path.rename(tmp_path / "kaggle" / path.name / path.name)
-    assert load(rng, path=str(tmp_path / "kaggle")).sha256 == idx.digest(parts)
+    assert load(rng, path=str(tmp_path / "kaggle")).sha256 == digest(*parts)
 
 
 def test_the_path_of_a_file_itself_and_of_the_users_home(any_mnist, rng, tmp_path, monkeypatch):
@@ -126,9 +127,9 @@ def test_the_path_of_a_file_itself_and_of_the_users_home(any_mnist, rng, tmp_pat
     np.savez(tmp_path / "mnist.npz", **dict(zip(idx.KEYS, parts, strict=True)))
     monkeypatch.setenv("HOME", str(tmp_path))
     for path in (str(tmp_path / "mnist.npz"), "~/mnist.npz", "~"):
-        assert load(rng, path=path).sha256 == idx.digest(parts)
+        assert load(rng, path=path).sha256 == digest(*parts)
     folder = write_idx(tmp_path / "idx", parts)
-    assert load(rng, path=str(folder / "train-images-idx3-ubyte.gz")).sha256 == idx.digest(parts)
+    assert load(rng, path=str(folder / "train-images-idx3-ubyte.gz")).sha256 == digest(*parts)
 
 
 def test_gzip_is_known_by_its_bytes(any_mnist, rng, tmp_path):
@@ -136,11 +137,11 @@ def test_gzip_is_known_by_its_bytes(any_mnist, rng, tmp_path):
     folder = write_idx(tmp_path, parts)
     for path in list(folder.iterdir()):
         path.rename(path.with_suffix(""))
-    assert load(rng, path=str(folder)).sha256 == idx.digest(parts)
+    assert load(rng, path=str(folder)).sha256 == digest(*parts)
     for path in list(folder.iterdir()):
         path.write_bytes(gzip.decompress(path.read_bytes()))
         path.rename(path.with_name(f"{path.name}.gz"))
-    assert load(rng, path=str(folder)).sha256 == idx.digest(parts)
+    assert load(rng, path=str(folder)).sha256 == digest(*parts)
 
 
 def test_a_whole_file_of_another_set_is_not_called_damaged(rng, tmp_path):
@@ -164,7 +165,7 @@ def test_kmnist(rng, tmp_path):
     parts = small(rng)
     write_idx(tmp_path / "KMNIST" / "raw", parts)
     data = SOURCES["kmnist"](path=str(tmp_path), scaling="none").load(rng, F32)
-    assert data.class_names[:3] == ("o", "ki", "su") and data.sha256 == idx.digest(parts)
+    assert data.class_names[:3] == ("o", "ki", "su") and data.sha256 == digest(*parts)
     assert data.notes == ("kmnist is checked by its form alone; its checksum is recorded",)
 
 
@@ -175,7 +176,7 @@ def test_kmnist_in_four_npz_files(rng, tmp_path):
     for part, array in zip(idx.NPZ_PARTS, parts, strict=True):
         np.savez_compressed(folder / f"kmnist-{part}.npz", array)
     for path in (tmp_path, folder, folder / "kmnist-train-imgs.npz"):
-        assert SOURCES["kmnist"](path=str(path)).load(rng, F32).sha256 == idx.digest(parts)
+        assert SOURCES["kmnist"](path=str(path)).load(rng, F32).sha256 == digest(*parts)
     (folder / "kmnist-test-labels.npz").unlink()
     with pytest.raises(DataError, match=r"incomplete: there is no kmnist-test-labels\.npz file"):
         SOURCES["kmnist"](path=str(folder)).load(rng, F32)
@@ -325,7 +326,7 @@ def test_openml_stand_in_is_asked_once_then_the_cache(any_mnist, rng, tmp_path, 
         questions = len(asked)
         again = load(rng)
         assert len(asked) == questions, "the second time it comes from the cache"
-        assert again.sha256 == data.sha256 == idx.digest(idx.find(tmp_path / "bpx", "mnist"))
+        assert again.sha256 == data.sha256 == digest(*idx.find(tmp_path / "bpx", "mnist"))
     finally:
         server.shutdown()
         server.server_close()
