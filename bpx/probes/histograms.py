@@ -51,8 +51,3 @@ def log_histogram(x: Array) -> Values:
     bins[v == 0] = ZERO
     bins[~np.isfinite(v)] = NOT_FINITE
     return np.bincount(bins.astype(np.intp), minlength=SIZE) / v.size
-
-
-def bin_edges() -> Values:
-    """Return log10 of the edges between the bins 2 ... 53, (BINS + 1,)."""
-    return np.linspace(LOWEST_DECADE, HIGHEST_DECADE, BINS + 1)

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.arrays import Array
+from bpx.engine.arrays import Array, Values
 from bpx.engine.layer import flat
 from bpx.engine.network import Network
 from bpx.probes.probe import Probe, ProbeContext
@@ -44,11 +44,15 @@ class Jacobian(Probe):
         """Send one unit vector after the other backward."""
         if not self.keys:
             return
-        J = jacobian(self.replica, self.samples, self.few)
-        finite = np.isfinite(J).all(axis=(1, 2))
-        spectra = np.full((self.few, min(J.shape[1:])), np.nan)
-        spectra[finite] = np.linalg.svd(J[finite], compute_uv=False)
-        self.values[:] = spectra.reshape(-1)
+        self.values[:] = singular_values(jacobian(self.replica, self.samples, self.few)).reshape(-1)
+
+
+def singular_values(matrices: Array) -> Values:
+    """Return those of each matrix (n, rows, columns), largest first, (n, rank); NaN where it is not finite."""
+    finite = np.isfinite(matrices).all(axis=(1, 2))
+    found = np.full((len(matrices), min(matrices.shape[1:])), np.nan)
+    found[finite] = np.linalg.svd(matrices[finite], compute_uv=False)
+    return found
 
 
 def jacobian(net: Network, x: Array, few: int) -> Array:

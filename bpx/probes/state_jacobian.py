@@ -6,6 +6,7 @@ from typing import final
 
 import numpy as np
 
+from bpx.probes.jacobian import singular_values
 from bpx.probes.probe import Probe, ProbeContext
 from bpx.probes.through_time import recurrent_layers
 
@@ -49,7 +50,4 @@ class StateJacobian(Probe):
             dy[:, -1] = np.eye(len(dy))
             cell.backward(dy)
             J = np.asarray(cell.dh[:, :-1], np.float64).swapaxes(0, 1)
-        finite = np.isfinite(J).all(axis=(1, 2))
-        spectra = np.full(J.shape[:2], np.nan)
-        spectra[finite] = np.linalg.svd(J[finite], compute_uv=False)
-        self.values[:] = spectra.reshape(-1)
+        self.values[:] = singular_values(J).reshape(-1)
