@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ if __name__ == "__main__":
 from bpx.cli.command import exit_process, run_words, terminal
 from bpx.cli.words import format_word, split_words
 from bpx.config import UserError
-from bpx.runs.groups import Group, group_runs
+from bpx.runs.groups import Group, group_runs, metrics_table
 from bpx.runs.lookup import StoredRun, differences, find_runs
 from bpx.runs.naming import OUTPUTS
 from bpx.runs.provenance import provenance_differences
@@ -79,18 +78,15 @@ def report(groups: Sequence[Group]) -> None:
             verdict = f", final verdict {run.verdict_final}" if run.verdict_final else ""
             out.print(f"{group.label}: {run.name} ({run.outcome}{verdict})", style="bold", markup=False)
         out.print(f"          {group.runs[0].finding or 'no finding'}", markup=False)
-    medians = [group.metrics for group in groups]
-    metrics = dict.fromkeys(name for row in medians for name in row if name != "lr")
     seeds = max(len(group.runs) for group in groups)
     different = differences([group.runs[0] for group in groups])
     if seeds > 1:
         different.pop("seed", None)
+    metrics = {name: row for name, row in metrics_table(groups).items() if name != "lr"}
     rows = {
         "keys that differ": different,
         "provenance that differs": provenance_differences([group.runs[0].provenance for group in groups]),
-        f"last metrics{', median ± standard deviation over seeds' if seeds > 1 else ''}": {
-            name: [_metric(*row[name]) if name in row else "–" for row in medians] for name in metrics
-        },
+        f"last metrics{', median ± standard deviation over seeds' if seeds > 1 else ''}": metrics,
     }
     for title, row in rows.items():
         if not row:
@@ -116,10 +112,6 @@ def draw(groups: Sequence[Group], path: Path) -> Path:
         for group in groups
     ]
     return save(comparison(compared), path)
-
-
-def _metric(median: float, spread: float) -> str:
-    return f"{median:.4g}" if math.isnan(spread) else f"{median:.4g} ± {spread:.2g}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ for histogram bins and spectra, else 0) and value (float64).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import cached_property
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-__all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "Series", "read", "read_metrics"]
+__all__ = ["Key", "Outcome", "RecordWriter", "Records", "Rows", "Series", "aligned", "read", "read_metrics"]
 
 FORMAT = 1  # of the file, in its metadata under bpx.format; a file without it is of the first format
 FORMAT_KEY = "bpx.format"
@@ -410,6 +410,15 @@ def _columns(table: pyarrow.Table) -> Columns:
             if not 0 <= low <= high < len(words[name]):  # NaN stands for what is missing
                 raise ValueError(f"column {name}: expected words, got places {low} to {high} of {len(words[name])}")
     return Columns(arrays, words)
+
+
+def aligned(runs: Sequence[tuple[NDArray[np.int64], Values]]) -> tuple[NDArray[np.int64], Values]:
+    """Return all steps (n,) of some series, and their values (runs, n), NaN where a run has none."""
+    steps = np.unique(np.concatenate([at for at, _ in runs]))
+    values = np.full((len(runs), len(steps)), np.nan)
+    for row, (at, own) in zip(values, runs, strict=True):
+        row[np.searchsorted(steps, at)] = own
+    return steps, values
 
 
 def read_metrics(path: Path) -> Series:

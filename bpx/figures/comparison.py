@@ -17,7 +17,7 @@ from bpx.engine.arrays import Values
 from bpx.figures.canvas import colours, dots, figure_legend, literal, log_y, new_figure, positive, ranges, style_axes
 from bpx.figures.layers import DEPTH, layer_axis, number
 from bpx.figures.steps import STEP, step_axis
-from bpx.records import Records, Series
+from bpx.records import Records, Series, aligned
 
 PROFILES = (("activation_rms", "RMS of a", "forward"), ("delta_l2", "‖δ‖₂, δ = ∂Jᵢ/∂z", "backward"))
 COSTS = ("cost/train", "cost/val")
@@ -88,10 +88,8 @@ def _curves(names: Sequence[str], label: str, scale: float, axes: Axes, compared
             runs = [one[name] for one in group.series if name in one]
             if not runs:
                 continue
-            steps = np.unique(np.concatenate([at for at, _ in runs]))
-            values = np.full((len(runs), len(steps)), np.nan)
-            for row, (at, run_values) in zip(values, runs, strict=True):
-                row[np.searchsorted(steps, at)] = scale * run_values
+            steps, values = aligned(runs)
+            values *= scale
             _line(axes, steps, values, colour, style, group.label if style == "-" else "", log=False)
             every.append(steps)
             shown.append(values.reshape(-1))

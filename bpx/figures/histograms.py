@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -28,10 +30,9 @@ def magnitude_histograms(records: Records) -> Figure:
     axes = figure.subplots(len(moments), 2, squeeze=False)
     for column, (quantity, symbol) in enumerate(PANELS):
         tables = [table(records, quantity, int(step)) for step in moments]
-        used = np.flatnonzero(np.sum([t[:, 1:-1].sum(axis=0) for t in tables], axis=0)) + 1
-        first, last = (int(used[0]), int(used[-1])) if len(used) else (1, tables[0].shape[1] - 2)
+        ends = used_bins(tables)
         for row, (t, step) in enumerate(zip(tables, moments, strict=True)):
-            image = draw_histogram(axes[row, column], records, t, first, last)
+            image = draw_histogram(axes[row, column], records, t, *ends)
             bottom = row == len(moments) - 1
             style_axes(axes[row, column], f"log10 {symbol}" if bottom else "", "" if column else DEPTH)
             axes[row, column].set_title(f"{symbol}, {step_label(int(step))}", fontsize=10, y=1.0)
@@ -47,6 +48,12 @@ def table(records: Records, quantity: str, step: int) -> Values:
     found = np.zeros((layers.max(), rows.index.max() + 1))
     found[layers - 1, rows.index] = rows.value
     return found
+
+
+def used_bins(tables: Sequence[Values]) -> tuple[int, int]:
+    """Return the first and the last bin, but those for zero and for what is not finite, that any of the tables uses."""
+    used = np.flatnonzero(np.sum([t[:, 1:-1].sum(axis=0) for t in tables], axis=0)) + 1
+    return (int(used[0]), int(used[-1])) if len(used) else (1, tables[0].shape[1] - 2)
 
 
 def draw_histogram(axes: Axes, records: Records, shares: Values, first: int, last: int) -> AxesImage:

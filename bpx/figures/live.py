@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bpx.figures.canvas import new_figure, style_axes
 from bpx.figures.gains import TOWARDS, draw_gains, gains_of
-from bpx.figures.histograms import draw_histogram, table
+from bpx.figures.histograms import draw_histogram, table, used_bins
 from bpx.figures.layers import DEPTH, step_label
 from bpx.figures.profile import draw_backward, draw_forward
 from bpx.records import Records
@@ -43,9 +42,7 @@ def layers_picture(records: Records) -> Figure | None:
             _legend(axes)
         else:
             shares = table(records, name, at)
-            used = np.flatnonzero(shares[:, 1:-1].sum(axis=0)) + 1
-            ends = (int(used[0]), int(used[-1])) if len(used) else (1, shares.shape[1] - 2)
-            draw_histogram(axes, records, shares, *ends)
+            draw_histogram(axes, records, shares, *used_bins([shares]))
             style_axes(axes, "log10 |∂J/∂W|", DEPTH, f"share of entries by magnitude (darker: more), {step_label(at)}")
             axes.grid(False)
     return figure

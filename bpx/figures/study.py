@@ -1,4 +1,4 @@
-"""What the studies draw with: a quantity over seeds, as its median and a band."""
+"""A quantity over seeds: its median, or mean, as a line in a band."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from bpx.engine.arrays import Values
 from bpx.figures.canvas import dots
 
 
-def band(axes: Axes, x: ArrayLike, percentiles: Values, label: str, colour: str, style: str = "-") -> None:
-    """Draw the median over ``x`` (n,), and the band of 80 % of the seeds: the rows of ``percentiles`` (3, n)."""
-    low, middle, high = percentiles
+def band(axes: Axes, x: ArrayLike, edges: Values, label: str, colour: str, style: str = "-") -> None:
+    """Draw the middle row of ``edges`` (3, n) over ``x`` (n,), and the band between the outer ones.
+
+    For studies the rows are the 10th, 50th and 90th percentile over the seeds.
+    """
+    low, middle, high = edges
     axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
     axes.plot(x, middle, style, color=colour, lw=1.5, marker=dots(len(middle)), label=label)

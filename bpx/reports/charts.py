@@ -12,7 +12,7 @@ from bpx.engine.arrays import Values
 from bpx.figures.canvas import colours, shades
 from bpx.figures.layers import number
 from bpx.figures.trials import Trials
-from bpx.records import Records
+from bpx.records import Records, aligned
 from bpx.runs.groups import Group
 from bpx.system.files import Json
 
@@ -67,11 +67,7 @@ def _metrics(group: Group) -> Json:
     names.sort(key=lambda name: next((i for i, start in enumerate(order) if name.startswith(start)), len(order)))
     found = {}
     for name in names:
-        runs = [run.series[name] for run in group.runs if name in run.series]
-        steps = np.unique(np.concatenate([at for at, _ in runs]))
-        values = np.full((len(runs), len(steps)), np.nan)
-        for row, (at, own) in zip(values, runs, strict=True):
-            row[np.searchsorted(steps, at)] = own
+        steps, values = aligned([run.series[name] for run in group.runs if name in run.series])
         few = _few(len(steps), MAX_POINTS)
         found[name] = {"x": steps[few].tolist(), "y": plain(_median(values)[few])}
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from bpx.figures.trials import best_trial, read_trials
 from bpx.records import Outcome, Records
 from bpx.reports.charts import layers_chart, metrics_chart, trials_chart
 from bpx.reports.page import Section, command, page, paragraph, pictures, table, write_page
-from bpx.runs.groups import Group
+from bpx.runs.groups import Group, metrics_table
 from bpx.runs.lookup import StoredRun, differences, from_directory, written
 from bpx.runs.study_data import StudyResult
 from bpx.system.text import counted
@@ -51,18 +50,15 @@ def write_run_report(directory: Path, outcome: Outcome | None = None) -> Path:
 def write_comparison_report(groups: Sequence[Group], picture: Path | None, path: Path) -> Path:
     """Write the report of runs that are compared and return its path."""
     names = [group.label for group in groups]
-    medians = [group.metrics for group in groups]
-    metrics = dict.fromkeys(name for row in medians for name in row)
     different = differences([group.runs[0] for group in groups])
     findings = "".join(paragraph(f"{group.label}: {group.runs[0].finding or 'no finding'}") for group in groups)
-    rows = {name: [_spread(*row[name]) if name in row else "–" for row in medians] for name in metrics}
     runs = [run for group in groups for run in group.runs]
     sections = [
         Section("Findings", findings),
         Section("Keys that differ", table(different, ("", *names))),
         Section("Cost, accuracy and the other metrics", "", metrics_chart(groups)),
         Section("Layers", "", layers_chart(groups)),
-        Section("Last metrics (median ± standard deviation over seeds)", table(rows, ("", *names))),
+        Section("Last metrics (median ± standard deviation over seeds)", table(metrics_table(groups), ("", *names))),
         Section("Figure", pictures([picture] if picture and picture.suffix == ".png" else [])),
         Section("Runs", table({run.name: [run.outcome, run.verdict_final] for run in runs}), folded=True),
     ]
@@ -158,7 +154,3 @@ def _text(value: object) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _spread(median: float, spread: float) -> str:
-    return _short(median) if math.isnan(spread) else f"{_short(median)} ± {spread:.2g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,21 @@ def group_runs(runs: Sequence[StoredRun], labels: Sequence[str] = ()) -> list[Gr
     return [Group(word, tuple(group)) for word, group in zip(words, found, strict=True)]
 
 
+def metrics_table(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """Return the last metrics as text, a value for each group: the median ± the standard deviation; – where none is."""
+    rows = [group.metrics for group in groups]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [_spread(*row[name]) if name in row else "–" for row in rows] for name in names}
+
+
 def trained_groups(directory: Path) -> list[Group]:
     """Return the runs that a study trained in its ``directory``, a group for each setup."""
     folders = sorted(path for path in (directory / "runs").glob("*") if path.is_dir())
     return [Group(f.name, tuple(from_directory(path) for path in run_directories(f))) for f in folders]
+
+
+def _spread(median: float, std: float) -> str:
+    return f"{median:.4g}" if math.isnan(std) else f"{median:.4g} ± {std:.2g}"
 
 
 def _labels(firsts: Sequence[StoredRun]) -> list[str]:

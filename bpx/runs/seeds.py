@@ -13,15 +13,15 @@ from typing import final
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bpx.cli.command import terminal
+from bpx.cli.overrides import in_quotes
 from bpx.config import make_plan
 from bpx.figures.seeds import Band, bands
-from bpx.records import Outcome, read_metrics
+from bpx.records import Outcome, aligned, read_metrics
 from bpx.runs.job import RunResult
 from bpx.runs.naming import output_folder, parameters, run_name
 from bpx.runs.provenance import FILE as PROVENANCE
@@ -70,18 +70,15 @@ class SeedGroup:
 
     def series(self) -> dict[str, Band]:
         """Return, for each metric of the finished runs, mean and standard deviation at the steps that two share."""
-        found: dict[str, dict[int, list[float]]] = {}
-        for run in self.finished:
-            for name, (steps, values) in read_metrics(run.directory / "metrics.jsonl").items():
-                if _of_the_result(name):
-                    for step, value in zip(steps.tolist(), values.tolist(), strict=True):
-                        found.setdefault(name, {}).setdefault(step, []).append(value)
-        shared = {name: {s: v for s, v in sorted(at.items()) if len(v) > 1} for name, at in found.items()}
-        return {
-            name: Band(np.array(list(at)), *np.array([_mean_and_std(v) for v in at.values()]).T)
-            for name, at in shared.items()
-            if at
-        }
+        logged = [read_metrics(run.directory / "metrics.jsonl") for run in self.finished]
+        found = {}
+        for name in dict.fromkeys(name for one in logged for name in one if _of_the_result(name)):
+            steps, values = aligned([one[name] for one in logged if name in one])
+            shared = (~np.isnan(values)).sum(axis=0) > 1
+            if shared.any():
+                kept = values[:, shared]
+                found[name] = Band(steps[shared], np.nanmean(kept, axis=0), np.nanstd(kept, axis=0, ddof=1))
+        return found
 
 
 def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfig) -> list[RunResult]:
@@ -135,8 +132,8 @@ def _shared(parent: Tracker) -> list[str]:
     """Return the overrides that make a run the parent's child, in the parent's store."""
     if parent.run_id is None:
         return []
-    address = QuotedString(parent.address, Quote.single).with_quotes()
-    return [f"tracking.parent={parent.run_id}", f"++hydra.job.env_set.MLFLOW_TRACKING_URI={address}"]
+    address = f"++hydra.job.env_set.MLFLOW_TRACKING_URI={in_quotes(parent.address)}"
+    return [f"tracking.parent={parent.run_id}", address]
 
 
 def _launch(
@@ -144,8 +141,7 @@ def _launch(
 ) -> list[RunResult]:
     with open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(directory), "."
-        place = QuotedString(str(directory), Quote.single).with_quotes()
-        config.hydra.overrides.hydra += [f"hydra.sweep.dir={place}", "hydra.sweep.subdir=."]
+        config.hydra.overrides.hydra += [f"hydra.sweep.dir={in_quotes(str(directory))}", "hydra.sweep.subdir=."]
     launcher = Plugins.instance().instantiate_launcher(context, train_seed, config)
     return [job.return_value for job in launcher.launch(jobs, initial_job_idx=0)]
 
