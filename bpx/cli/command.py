@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from bpx import __version__
-from bpx.cli.errors import one_line, similar
+from bpx.cli.errors import explain, similar
 from bpx.cli.overrides import Checks, prepared, sweeps_seeds
 from bpx.config import CONF, PACKAGE, UserError
 from bpx.system.interrupts import Stop
@@ -52,7 +52,7 @@ def command(
         except BrokenPipeError:
             return PIPE
         except UserError as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
+            print(f"error: {explain(error)}", file=sys.stderr)
             return 2
         os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
         errors: list[BaseException] = []
@@ -87,10 +87,10 @@ def command(
             if full or composed or not _from_hydra(error):
                 raise
             words = [word for word in sys.argv[1:] if word.lstrip("+~").startswith("hydra")]
-            errors.append(UserError(f"{' '.join(words) or 'Hydra'}: {type(error).__name__}: {one_line(error)}"))
+            errors.append(UserError(f"{' '.join(words) or 'Hydra'}: {type(error).__name__}: {explain(error)}"))
         except KeyboardInterrupt as error:
             return interrupted(error)
-        for said in dict.fromkeys(map(one_line, errors)):  # the jobs of a multirun may all say the same
+        for said in dict.fromkeys(map(explain, errors)):  # the jobs of a multirun may all say the same
             print(f"error: {said}", file=sys.stderr)
         return next((error.code for error in errors if isinstance(error, UserError)), 2) if errors else code
 
@@ -118,7 +118,7 @@ def run_cli(task: Callable[[], object]) -> int:
     except (UserError, OSError, MemoryError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1" or _unforeseen(error):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return interrupted(error)

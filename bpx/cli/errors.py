@@ -9,12 +9,12 @@ from bpx.config import CONF, RENAMED, flatten, load_option, options_of
 from bpx.system.text import listed, masked, printable
 
 
-def one_line(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """Return what an error says in one line, masked and printable: Hydra's own run over seven to ten."""
-    return printable(masked(_one_line(error)))
+    return printable(masked(_explanation(error)))
 
 
-def _one_line(error: BaseException) -> str:
+def _explanation(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:  # Hydra makes a missing option one, too, without a name
         return f"cannot use {error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from bpx.cli.errors import one_line
+from bpx.cli.errors import explain
 from bpx.config import CONF, UserError, load_option, options_of
 from bpx.system.text import listed
 
@@ -164,7 +164,7 @@ def check_values(words: Sequence[str], check: Checks, config_dir: str | None = N
     Options are looked for in ``config_dir``, too.
     """
     import hydra
-    from hydra.core.override_parser.types import Glob, Quote, QuotedString
+    from hydra.core.override_parser.types import Glob
 
     dimensions: dict[str, list[str]] = {}
     for word in words:
@@ -190,8 +190,7 @@ def check_values(words: Sequence[str], check: Checks, config_dir: str | None = N
     if config_dir is not None:
         if any(word.startswith("hydra.searchpath") for word in words):
             return  # two places that Hydra joins, and composes from for each run
-        place = QuotedString(f"file://{os.path.abspath(config_dir)}", Quote.single).with_quotes()
-        fixed.append(f"hydra.searchpath=[{place}]")
+        fixed.append(f"hydra.searchpath=[{in_quotes(f'file://{os.path.abspath(config_dir)}')}]")
     from hydra.core.global_hydra import GlobalHydra
 
     checks = check()
@@ -215,7 +214,7 @@ def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]],
         try:
             check(chosen)
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            return conditional(one_line(error), chosen)
+            return conditional(explain(error), chosen)
         except Exception:  # Hydra reports it when it composes the run
             return ""
         return ""
@@ -279,7 +278,7 @@ def _check_options(override: Override, extended: bool) -> None:
         values = [name for value in values for name in (value if isinstance(value, list) and value else [value])]
     for value in values:
         name = value.text if isinstance(value, QuotedString) else value
-        if isinstance(name, list) and group in ("experiment",):
+        if isinstance(name, list) and group == "experiment":
             continue
         if not isinstance(name, str) or "${" in name or not name:
             raise UserError(f"{allowed}, got {'null' if name is None else str(name)[:80]}")

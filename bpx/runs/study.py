@@ -277,10 +277,10 @@ def compose(*overrides: str) -> DictConfig:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from bpx.cli.errors import one_line
+    from bpx.cli.errors import explain
 
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra.compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(one_line(error)) from error
+        raise UserError(explain(error)) from error
