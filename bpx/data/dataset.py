@@ -304,7 +304,7 @@ def fitted(
     return Scaler(shift, scale)
 
 
-def split(n: int, seed: int, test_size: float = 0.2) -> tuple[Array, Array]:
+def split(n: int, test_size: float, seed: int) -> tuple[Array, Array]:
     """Return the rows of scikit-learn's ``train_test_split(test_size=..., random_state=seed)``; 0 tests nothing."""
     rows = np.arange(n)
     if test_size == 0:
@@ -316,6 +316,11 @@ def split(n: int, seed: int, test_size: float = 0.2) -> tuple[Array, Array]:
         raise DataError(f"dataset.test_size must leave some of the {n} samples to train on, got {test_size}")
     shuffled = np.random.RandomState(seed).permutation(n)  # the same rows without the second that its import takes
     return shuffled[n_test:], shuffled[:n_test]
+
+
+def split_80_20(n: int, seed: int) -> tuple[Array, Array]:
+    """Return the rows of ``split`` with a fifth for the test."""
+    return split(n, 0.2, seed)
 
 
 def digest(*arrays: Array) -> str:

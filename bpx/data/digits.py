@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import Dataset, Raw, digest, split
+from bpx.data.dataset import Dataset, Raw, digest, split_80_20
 from bpx.data.idx import SIDE
 from bpx.data.image_source import ImageSource
 from bpx.engine.arrays import Array, DType
@@ -27,7 +27,7 @@ class Digits(ImageSource):
         """Return the digits."""
         images, y = small_digits()
         x, how = self.arranged(images.reshape(len(images), -1), 8, 8)
-        rows, test = split(len(x), seed=42)
+        rows, test = split_80_20(len(x), seed=42)
         train, val = self.held_out(rows, 0)
         return Dataset(
             name=self.name,

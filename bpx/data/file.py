@@ -111,7 +111,7 @@ class File(Source):
             raise DataError(f"{path}, column {samples.key}: {error}") from error
         n = len(y)
         if samples.n_test is None:
-            rows, test = split(n, self.random_state, self.test_size)
+            rows, test = split(n, self.test_size, self.random_state)
         else:
             rows, test = np.arange(n - samples.n_test), np.arange(n - samples.n_test, n)
         train, val = self.held_out(rows, 0)

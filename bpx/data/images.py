@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import DataError, Dataset, Raw, digest, split
+from bpx.data.dataset import DataError, Dataset, Raw, digest, split_80_20
 from bpx.data.digits import DIGITS, large_digits
 from bpx.data.image_source import ImageSource
 from bpx.data.openml import cache, download
@@ -85,7 +85,7 @@ class _OpenMLImages(ImageSource):
             train, val = self.held_out(np.arange(n_train), default)
             test = np.arange(n_train, len(x))
         else:
-            rows, test = split(min(self.subset, len(x)), seed=42)
+            rows, test = split_80_20(min(self.subset, len(x)), seed=42)
             train, val = self.held_out(rows, 0)
         return Dataset(
             name=self.name,
@@ -142,7 +142,7 @@ class _OpenMLImages(ImageSource):
             train, val = self.held_out(rows[:n_train], n_train // 12)
             test = rows[n_train:]
         else:
-            rows, test = split(len(rows), seed=42)
+            rows, test = split_80_20(len(rows), seed=42)
             train, val = self.held_out(rows, 0)
         return Dataset(
             name="digits28 (fallback)",

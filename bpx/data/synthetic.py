@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split
+from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split_80_20
 from bpx.data.npz import LARGEST
 from bpx.engine.arrays import Array, DType
 
@@ -63,7 +63,7 @@ class Made(Source):
     def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the samples."""
         x, y = self.make()
-        rows, test = split(len(x), seed=self.random_state)
+        rows, test = split_80_20(len(x), seed=self.random_state)
         train, val = self.held_out(rows, 0)
         n_classes = int(y.max()) + 1 if y.dtype.kind == "i" else None
         return Dataset(

@@ -38,9 +38,9 @@ def test_digits_and_the_split_are_those_of_scikit_learn():
                 expected = train_test_split(np.arange(n), test_size=size, random_state=n)
             except ValueError:
                 with pytest.raises(DataError, match="must leave some of the"):
-                    split(n, n, size)
+                    split(n, size, seed=n)
             else:
-                for got, wanted in zip(split(n, n, size), expected, strict=True):
+                for got, wanted in zip(split(n, size, seed=n), expected, strict=True):
                     np.testing.assert_array_equal(got, wanted)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bpx.config import UserError
 from bpx.data import SOURCES
-from bpx.data.dataset import split
+from bpx.data.dataset import split_80_20
 from bpx.engine import mlp
 from bpx.engine.features import Column, Scaler
 from bpx.engine.model_files import load_model, save_model
@@ -59,7 +59,7 @@ def predicts_what_was_evaluated(offsets, exponents, scaling, task, seed, tmp_pat
     reported = net.predict(data.x_test)
     if data.target_scaler is not None:
         reported = data.target_scaler.inverse(reported)
-    loaded = load_model(tmp_path).predict(x[split(60, 42)[1]])
+    loaded = load_model(tmp_path).predict(x[split_80_20(60, 42)[1]])
     size = 1.0 if data.target_scaler is None else float(data.target_scaler.scale[0])
     np.testing.assert_allclose(loaded / size, reported / size, rtol=0, atol=1e-6)
 
@@ -71,7 +71,7 @@ def test_a_time_stamp_among_the_features_is_predicted_as_it_was_reported(tmp_pat
     done = train(tmp_path, f"dataset.path={tmp_path / 'd.npz'}", "epochs=10")
     with np.load(tmp_path / "d.npz") as held:
         x, y = held["x"], held["y"]
-    test = split(400, 42)[1]
+    test = split_80_20(400, 42)[1]
     score = np.mean(load_model(done.directory).predict(x[test]).argmax(axis=1) == y[test])
     assert score == pytest.approx(done.metrics["accuracy/test"], abs=1e-9) and score > 0.9
 
@@ -99,7 +99,7 @@ def test_columns_are_matched_by_name(people):
     _, done, frame = people
     model = load_model(done.directory)
     right = model.predict(frame)
-    test = split(len(frame), 42)[1]
+    test = split_80_20(len(frame), 42)[1]
     score = np.mean((right.argmax(axis=1) == (frame["label"] == "yes"))[test])
     assert score == pytest.approx(done.metrics["accuracy/test"], abs=1e-9)
     for other in (
@@ -185,7 +185,7 @@ def test_house_prices_learn_in_their_own_units(tmp_path):
     done = train(tmp_path, f"dataset.path={tmp_path / 'houses.csv'}", "dataset.target=price")
     from sklearn.metrics import r2_score, root_mean_squared_error
 
-    test = split(300, 42)[1]
+    test = split_80_20(300, 42)[1]
     predicted = load_model(done.directory).predict(frame)[test, 0]
     assert done.metrics["rmse/test"] == pytest.approx(
         root_mean_squared_error(frame["price"][test], predicted), rel=1e-4
