@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
+from bpx.diagnosis.architecture import drawn_at_random
 from bpx.diagnosis.remedies import Remedy
 from bpx.diagnosis.sentence import VERBS
+from bpx.engine.arrays import Array
 from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.engine.recurrent import Recurrence, Recurrent
 from bpx.probes import DepthSlope, fit_slope
 from bpx.probes.through_time import from_last_step, recurrent_layers, state_grad_l2
 from bpx.theory import Verdict, mean_field, slope_verdict
+from bpx.theory.gated import gradient_through_time
 from bpx.theory.meanfield import MAX_SIGMA
+
+MAX_STEPS = 64  # of which theory follows a cell with gates: what it takes grows with their cube
+MAX_DRAWS = 1024  # units and samples that it takes its means over
 
 
 @final
@@ -116,16 +123,20 @@ def input_std(net: Network, cell: Recurrent) -> float:
 
 
 def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, str]:
-    """Return log10 sqrt(chi_1) of the recurrent map and "", or None and why there is none.
+    """Return theory's slope, in decades a step, and "", or None and why there is none.
 
-    q = sigma_w**2 E[phi(sqrt(q) z)**2] + v, chi_1 = sigma_w**2 E[phi'(sqrt(q) z)**2], with sigma_w**2 = n var(U) and v
-    the variance of the input sums x W + b: the weights are the same at every step, which does not matter to first order
-    in wide layers (Chen et al. 2018; Poole et al. 2016).
+    Of a plain recurrence log10 sqrt(chi_1) of the recurrent map, q = sigma_w**2 E[phi(sqrt(q) z)**2] + v,
+    chi_1 = sigma_w**2 E[phi'(sqrt(q) z)**2], sigma_w**2 = n var(U) and v the variance of the input sums x W + b: that
+    the weights are the same at every step does not matter to first order in wide layers (Chen et al. 2018; Poole et al.
+    2016). Of a cell with gates the slope of ``gradient_through_time``, with the gates of the last pass.
     """
-    if not isinstance(cell, Recurrence):
-        return None, f"{cell.kind.upper()} multiplies its state by gates"
     if cell.truncate is not None:
         return None, "the gradient is truncated"
+    by_gate = np.split(np.asarray(cell.W.value, np.float64), cell.gates, axis=1)
+    if not all(map(drawn_at_random, by_gate)):
+        return None, "the recurrent weights are not random"
+    if not isinstance(cell, Recurrence):
+        return _gated_slope(cell, by_gate)
     U = np.asarray(cell.W.value, np.float64)
     sigma_w = math.sqrt(float((U**2).sum()) / U.shape[0])
     drive = input_std(net, cell)
@@ -135,3 +146,20 @@ def predicted_time_slope(net: Network, cell: Recurrent) -> tuple[float | None, s
     if not (field.chi_1 > 0 and math.isfinite(field.chi_1)):
         return None, "the recurrent map has no fixed point"
     return math.log10(field.chi_1) / 2, ""
+
+
+def _gated_slope(cell: Recurrent, by_gate: Sequence[Array]) -> tuple[float | None, str]:
+    """Return the slope of ``gradient_through_time`` over the last MAX_STEPS steps; the first units and samples do."""
+    factors, n = cell.step_factors(), cell.n_out
+    if factors is None:
+        return None, f"no formula is known for {cell.display_name}"
+    rows, steps = max(MAX_DRAWS // n, 1), slice(-MAX_STEPS, None)
+    parts = [np.moveaxis(part[..., :rows, steps, :MAX_DRAWS], -3, -2) for part in factors]
+    keep, enter, by_state, by_source = (part.reshape(*part.shape[:-2], -1) for part in parts)
+    variances = np.array([n * float(np.mean(W * W)) for W in by_gate])
+    with np.errstate(all="ignore"):
+        l2 = gradient_through_time(keep, enter, by_state, by_source, variances, not cell.keeps_h)
+    line = fit_slope(l2)
+    if line is None or not math.isfinite(line.slope):
+        return None, "a length leaves the range of numbers"
+    return line.slope, ""

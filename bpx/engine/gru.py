@@ -9,7 +9,7 @@ import numpy as np
 from bpx.engine.arrays import Array, DType
 from bpx.engine.layer import Shape, flat, rows
 from bpx.engine.parameters import Parameter, ParameterVector
-from bpx.engine.recurrent import Recurrent
+from bpx.engine.recurrent import Recurrent, StepFactors
 
 
 @final
@@ -92,6 +92,14 @@ class GRU(Recurrent):
         np.dot(self._all[: len(dx) * steps], rows(self.dproduct), out=self._sums)
         self.b.grad[...] = self._sums[2 * n :]
         return dx
+
+    def step_factors(self) -> StepFactors:
+        """Return what dh is multiplied by: s is dh itself."""
+        n = self.n_out
+        r, z, m = (np.asarray(self.gate[:, :, k * n : (k + 1) * n], np.float64) for k in range(3))
+        dm = (1 - z) * (1 - m * m)
+        by_state = np.stack([dm * self.q * r * (1 - r), (self.previous - m) * z * (1 - z), dm * r])
+        return StepFactors(z, np.ones_like(z), by_state, np.zeros_like(by_state))
 
     def _derivatives(self) -> None:
         """Write into dx and dproduct what dh is multiplied by."""

@@ -9,7 +9,7 @@ import numpy as np
 from bpx.engine.arrays import Array, DType, zeros
 from bpx.engine.layer import Shape, flat, rows
 from bpx.engine.parameters import Parameter
-from bpx.engine.recurrent import Recurrent
+from bpx.engine.recurrent import Recurrent, StepFactors
 
 
 @final
@@ -24,7 +24,7 @@ class LSTM(Recurrent):
 
     kind, display_name = "lstm", "LSTM cells"
     output_name = "h"
-    gates, keep_gate, states = 4, 1, ("h0", "c0")
+    gates, keep_gate, states, keeps_h = 4, 1, ("h0", "c0"), False
     c0: Parameter
     gate: Array
     c: Array
@@ -99,6 +99,16 @@ class LSTM(Recurrent):
         self.shifted(self.y, self.previous)
         np.dot(rows(self.previous).T, rows(dx), out=self.W.grad)
         return dx
+
+    def step_factors(self) -> StepFactors:
+        """Return what dc and dh are multiplied by: s is dc, and only the output gate gets dh."""
+        n = self.n_out
+        i, f, g, o = (np.asarray(self.gate[:, :, k * n : (k + 1) * n], np.float64) for k in range(4))
+        tanh_c = np.asarray(self.tanh_c, np.float64)
+        none = np.zeros_like(f)
+        by_state = np.stack([i * (1 - i) * g, f * (1 - f) * self.c_previous, i * (1 - g * g), none])
+        by_source = np.stack([none, none, none, o * (1 - o) * tanh_c])
+        return StepFactors(f, o * (1 - tanh_c * tanh_c), by_state, by_source)
 
     def _derivatives(self) -> None:
         """Write into dx what dc (of i, f, g) and dh (of o) are multiplied by, and into ``path`` dc_t / dh_t."""

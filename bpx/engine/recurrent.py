@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
 
@@ -17,6 +17,19 @@ from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
 
 RECURRENT: dict[str, Initializer | None] = {"same": None, "orthogonal": Orthogonal(), "identity": Identity()}
+
+
+class StepFactors(NamedTuple):
+    """What backward of a cell with gates multiplies by in its last pass; all (rows, steps, n), by gate (gates, ...).
+
+    A state s_t = keep_(t+1) s_(t+1) + enter_t e_t, delta_t = by_state_t s_t + by_source_t e_t, e_(t-1) = delta_t W^T.
+    dJ/dh_t is e_t, or s_t where h is what the gates keep.
+    """
+
+    keep: Array
+    enter: Array
+    by_state: Array
+    by_source: Array
 
 
 class Recurrent(Layer):
@@ -48,6 +61,7 @@ class Recurrent(Layer):
     gates: ClassVar[int] = 1
     keep_gate: ClassVar[int | None] = None  # the place of the gate that keeps the state
     states: ClassVar[tuple[str, ...]] = ("h0",)
+    keeps_h: ClassVar[bool] = True  # whether the state that a gate keeps is h itself
     unpredicted: ClassVar[str] = "recurrent layers"
     W: Parameter
     h0: Parameter
@@ -121,6 +135,10 @@ class Recurrent(Layer):
         """Return the mean of the gate that keeps the state, in the last pass."""
         assert self.keep_gate is not None
         return float(self.gate.reshape(len(self.gate), -1, self.gates, self.n_out)[:, :, self.keep_gate].mean())
+
+    def step_factors(self) -> StepFactors | None:
+        """Return what backward multiplies by, of a cell with gates; None for others."""
+        return None
 
     def finish(self, key: str, carry: Array) -> None:
         """Write the gradient of the state before the first step."""
