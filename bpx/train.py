@@ -8,6 +8,8 @@ from bpx import __version__
 from bpx.system.interrupts import announce, end_without_traceback
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from bpx.runs.precheck import Precheck
 
 if __name__ == "__main__":
@@ -17,13 +19,10 @@ if __name__ == "__main__":
 from bpx.cli.command import command, exit_process
 
 
-def train(config: object) -> None:
+def train(config: DictConfig) -> None:
     """Train the network that the configuration describes."""
-    from omegaconf import DictConfig
-
     from bpx.runs.run import run
 
-    assert isinstance(config, DictConfig)
     run(config)
 
 

@@ -39,14 +39,10 @@ class ActiveRun(Tracker):
         run = mlflow.active_run()
         if run is None:
             raise TrackingError("tracking: no run of MLflow is active in this process")
-        self._id, self._client = run.info.run_id, mlflow.MlflowClient()
+        self.run_id = self._id = str(run.info.run_id)
+        self._client = mlflow.MlflowClient()
         for key, value in tags.items():
             self.tag(key, value)
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the run."""
-        return str(self._id)
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
         """Keep the finite ones of ``metrics`` and log them; raises TrackingError."""

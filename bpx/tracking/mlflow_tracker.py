@@ -71,46 +71,34 @@ class MLflowTracker(Tracker):
             raise ValueError("tracking.register needs tracking.model=true, which searches and studies do without")
         self.experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "bpx"
         self._default = store.default(Path.cwd())
-        self._uri = store.resolve(self.uri, Path.cwd())
-        store.check_address(self._uri)
-        self._run_id = ""
+        self.address = store.resolve(self.uri, Path.cwd())
+        store.check_address(self.address)
         self._client: Any = None
         self._spool: Spool | None = None
         self._delivery: Delivery | None = None
-        self._unsent = ""
         self._concluded = False
         self._system: SystemMetrics | None = None
 
     @property
-    def run_id(self) -> str | None:
-        """The run's id in MLflow."""
-        return self._run_id or None
-
-    @property
-    def address(self) -> str:
-        """The store's URI, the same from wherever it is used."""
-        return self._uri
-
-    @property
     def link(self) -> str:
         """The run's page in MLflow's interface, in the view for training."""
-        return self._page(f"runs/{self._run_id}?") if self._run_id else ""
+        return self._page(f"runs/{self.run_id}?") if self.run_id else ""
 
     @property
     def table(self) -> str:
         """The page of the experiment's runs, with the columns that tell them apart."""
-        return self._page(f"runs?viewStateShareKey={library.VIEW}&") if self._run_id else ""
+        return self._page(f"runs?viewStateShareKey={library.VIEW}&") if self.run_id else ""
 
     def _page(self, place: str) -> str:
-        base = masked(self._uri) if store.is_server(self._uri) else "http://127.0.0.1:5000"
+        base = masked(self.address) if store.is_server(self.address) else "http://127.0.0.1:5000"
         return f"{base.rstrip('/')}/#/experiments/{self._experiment.id}/{place}workflowType=machine_learning"
 
     @property
     def ui_command(self) -> str:
         """The command that starts MLflow's interface for this store, empty where a server runs already."""
-        if store.is_server(self._uri):
+        if store.is_server(self.address):
             return ""
-        where = "" if self._uri == self._default else f" --backend-store-uri {shlex.quote(masked(self._uri))}"
+        where = "" if self.address == self._default else f" --backend-store-uri {shlex.quote(masked(self.address))}"
         return f"mlflow ui{where}"
 
     @property
@@ -119,14 +107,14 @@ class MLflowTracker(Tracker):
 
         Raises TrackingError where it cannot be made.
         """
-        if store.exists(self._uri):
+        if store.exists(self.address):
             return ""
-        store.check(self._uri)
-        return Path(masked(self._uri).partition("?")[0]).name
+        store.check(self.address)
+        return Path(masked(self.address).partition("?")[0]).name
 
     def connect(self, address: str = "") -> None:
         """Import MLflow and open the store, the one at ``address`` if there is one; raises TrackingError."""
-        self._uri = address or self._uri
+        self.address = address or self.address
         with self._reported():
             self._client = self._open()
 
@@ -149,13 +137,13 @@ class MLflowTracker(Tracker):
                 run = runs.create_run(runs.unused_name(name, self.parent), tags, directory)
             else:
                 runs.mark_running(run.info.run_id, directory)
-            self._run_id = run.info.run_id
-            runs.log_params(self._run_id, {key: value for key, value in params.items() if key not in run.data.params})
+            self.run_id = run_id = str(run.info.run_id)
+            runs.log_params(run_id, {key: value for key, value in params.items() if key not in run.data.params})
             if data is not None and not (run.inputs and run.inputs.dataset_inputs):
-                runs.log_dataset(self._run_id, data)
+                runs.log_dataset(run_id, data)
         with replaced(directory / IDENTITY) as file:
-            file.write(f"{self._run_id}\n".encode())
-        target = {"uri": self._uri, "experiment": self._experiment.id, "run": self._run_id}
+            file.write(f"{run_id}\n".encode())
+        target = {"uri": self.address, "experiment": self._experiment.id, "run": run_id}
         self._begin_to_send(Spool(directory, target))
 
     def reopen(self, run_id: str, directory: Path) -> None:
@@ -164,11 +152,11 @@ class MLflowTracker(Tracker):
         try:
             spool = Spool.load(directory)
         except ValueError:  # then all is sent again, which changes nothing
-            spool = Spool(directory, {"uri": self._uri, "experiment": self._experiment.id, "run": run_id})
+            spool = Spool(directory, {"uri": self.address, "experiment": self._experiment.id, "run": run_id})
         spool.todo = [job for job in spool.todo if job[0] != "end"]
         with self._reported(), quietly():
             self._experiment.mark_running(run_id, directory)
-        self._run_id = run_id
+        self.run_id = run_id
         self._begin_to_send(spool)
 
     def knows(self, run_id: str) -> bool:
@@ -179,7 +167,7 @@ class MLflowTracker(Tracker):
     def children(self, running: bool = False) -> list[Child]:
         """Return the runs (or the ``running`` ones) whose parent this is, the oldest first; raises TrackingError."""
         with self._reported():
-            return self._experiment.children(self._run_id, running)
+            return self._experiment.children(str(self.run_id), running)
 
     def end(self, child: Child, outcome: Outcome) -> None:
         """End a child whose own process cannot do it any more."""
@@ -239,7 +227,7 @@ class MLflowTracker(Tracker):
         """Send what waits and let the run go on: others work on it still."""
         if self._delivery is not None:
             self._delivery.finish(None)
-            self._unsent = self._delivery.failure
+            self.unsent = self._delivery.failure
             self._delivery = None
         super().detach()
 
@@ -259,17 +247,12 @@ class MLflowTracker(Tracker):
             with suppress(OSError):  # a full disk has been said by then, and must not hide what else there is
                 self.conclude(outcome)
             self._delivery.finish(within)
-            self._unsent = self._delivery.failure
+            self.unsent = self._delivery.failure
             self._delivery = None
-        elif self._run_id and self._spool is None:
+        elif self.run_id and self._spool is None:
             with suppress(TrackingError), self._reported(), quietly():  # it never began, which has been said
-                self._client.set_terminated(self._run_id, STATUS[outcome])
+                self._client.set_terminated(self.run_id, STATUS[outcome])
         super().finish(outcome, within)
-
-    @property
-    def unsent(self) -> str:
-        """Why something could not be sent, in one line; empty where all has arrived."""
-        return self._unsent
 
     def _add(self, *job: object) -> None:
         if self._spool is not None:
@@ -279,27 +262,27 @@ class MLflowTracker(Tracker):
         spool.save()
         self._spool = spool
         self._system = SystemMetrics() if self.system_metrics else None
-        self._delivery = Delivery(self._client, spool, masked(self._uri))
+        self._delivery = Delivery(self._client, spool, masked(self.address))
 
     def _open(self) -> MlflowClient:
         """Open the store: once in a process for all children of a parent."""
-        key = (self._uri, str(self.experiment), self.parent or "")
-        if key in OPENED and store.exists(self._uri):
+        key = (self.address, str(self.experiment), self.parent or "")
+        if key in OPENED and store.exists(self.address):
             self._experiment = OPENED[key]
             return self._experiment.client
-        with store.one_at_a_time(self._uri):
-            store.check(self._uri)
-            store.answers(self._uri)
-            store.make(self._uri)
-            client = library.open_client(self._uri)
+        with store.one_at_a_time(self.address):
+            store.check(self.address)
+            store.answers(self.address)
+            store.make(self.address)
+            client = library.open_client(self.address)
             with quietly():
                 known = find_experiment(client, str(self.experiment))
-                self.notes += store.moved(self._uri, known.artifact_location)
+                self.notes += store.moved(self.address, known.artifact_location)
                 library.set_columns(client, known)
                 self._experiment = Experiment(client, str(known.experiment_id))
                 self.abandoned = self._experiment.end_abandoned()
                 if self.parent is not None and not self._experiment.has(self.parent):
-                    raise TrackingError(f"tracking.parent: {masked(self._uri)} has no run {self.parent}")
+                    raise TrackingError(f"tracking.parent: {masked(self.address)} has no run {self.parent}")
         if self.parent is not None:
             OPENED[key] = self._experiment
         return client
@@ -307,7 +290,7 @@ class MLflowTracker(Tracker):
     @contextmanager
     def _reported(self) -> Iterator[None]:
         """Ask first whether the store answers, and report what goes wrong with it."""
-        with store.failures_reported(self._uri):
+        with store.failures_reported(self.address):
             if self._client is not None:
-                store.answers(self._uri)
+                store.answers(self.address)
             yield

@@ -58,6 +58,12 @@ class Tracker:
         The id of the run that this one belongs to.
     also
         Further trackers by name (``bpx.tracking.beside``), which are told the same.
+    run_id
+        The id of the run in the store, None where there is none.
+    address
+        The store's URI, the same from wherever it is used; empty where there is none.
+    unsent
+        Why something could not be sent, in one line; empty where all has arrived.
     """
 
     per_layer: list[str] = field(default_factory=list)
@@ -67,6 +73,8 @@ class Tracker:
     also: dict[str, object] = field(default_factory=dict)  # read where subclasses are defined: built-in names alone
 
     def __post_init__(self) -> None:
+        self.run_id: str | None = None
+        self.address = self.unsent = ""
         self.non_finite = 0
         self.differing = 0  # metrics of a resumed run that are not what they were before
         self.abandoned: list[str] = []  # names of runs whose processes died
@@ -81,16 +89,6 @@ class Tracker:
     def figure_format(self) -> str:
         """The format of the figures, png, pdf or svg; empty where none are drawn."""
         return "png" if self.figures is True else str(self.figures or "")
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the run in the store, None where there is none."""
-        return None
-
-    @property
-    def address(self) -> str:
-        """The store's URI, the same from wherever it is used; empty where there is none."""
-        return ""
 
     @property
     def link(self) -> str:
@@ -253,11 +251,6 @@ class Tracker:
         """
         self._end_beside(outcome)
         Tracker.detach(self)
-
-    @property
-    def unsent(self) -> str:
-        """Why something could not be sent, in one line; empty where all has arrived."""
-        return ""
 
     def _begin_beside(self, directory: Path, name: str, params: Mapping[str, object]) -> None:
         for key, tracker in self.also.items():

@@ -50,20 +50,20 @@ def test_every_metric_arrives_once_and_in_order(uri, tmp_path):
         tracker.log(step, step / 10, {"m/a": step + 0.5, "m/b": -step, "bad": float("nan"), "worse": float("inf")})
     tracker.finish("finished")
     tracker.finish("finished")
-    run = tracker._client.get_run(tracker._run_id)
-    history = tracker._client.get_metric_history(tracker._run_id, "m/a")
+    run = tracker._client.get_run(tracker.run_id)
+    history = tracker._client.get_metric_history(tracker.run_id, "m/a")
     assert [(m.step, m.value) for m in history] == [(s, s + 0.5) for s in range(1500)]
     assert run.data.tags["bpx.nonfinite_metrics"] == "3000" and "bad" not in run.data.metrics
     assert run.data.params["a.b"] == "1" and len(run.data.params["long"]) == 6000
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1500
-    assert tracker._run_id in tracker.link and "mlflow ui --backend-store-uri" in tracker.ui_command
+    assert tracker.run_id in tracker.link and "mlflow ui --backend-store-uri" in tracker.ui_command
 
 
 @pytest.mark.parametrize("outcome", STATUS)
 def test_outcomes_have_their_status(uri, tmp_path, outcome):
     tracker = opened(uri, tmp_path)
     tracker.finish(outcome)
-    run = tracker._client.get_run(tracker._run_id)
+    run = tracker._client.get_run(tracker.run_id)
     assert run.info.status == STATUS[outcome] and run.data.tags["bpx.outcome"] == outcome
 
 
@@ -97,8 +97,8 @@ def test_a_locked_database_is_said_before_training_and_outlived_during_it(uri, t
         other.execute("ROLLBACK")
     tracker.log(2, 0.2, {"m": 2.0})
     tracker.finish("finished")
-    run = tracker._client.get_run(tracker._run_id)
-    assert [m.step for m in tracker._client.get_metric_history(tracker._run_id, "m")] == [1, 2]
+    run = tracker._client.get_run(tracker.run_id)
+    assert [m.step for m in tracker._client.get_metric_history(tracker.run_id, "m")] == [1, 2]
     assert run.info.status == "FINISHED"
 
 
@@ -159,7 +159,7 @@ def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri, tmp_path, 
     monkeypatch.setattr("bpx.tracking.liveness.is_process_dead", ends)
     later = MLflowTracker(uri=uri)
     later.connect()
-    run = later._client.get_run(tracker._run_id)
+    run = later._client.get_run(tracker.run_id)
     assert later.abandoned == [] and run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
 
 
@@ -170,7 +170,7 @@ def test_a_run_that_could_not_start_is_not_left_running(uri, tmp_path):
     with pytest.raises(TrackingError):
         tracker.start("run", {"a": 1}, {}, bad, tmp_path)
     tracker.finish("crashed")
-    assert tracker._client.get_run(tracker._run_id).info.status == "FAILED"
+    assert tracker._client.get_run(tracker.run_id).info.status == "FAILED"
 
 
 def test_any_words_of_the_dataset_and_of_a_tag_arrive(uri, tmp_path):
@@ -178,7 +178,7 @@ def test_any_words_of_the_dataset_and_of_a_tag_arrive(uri, tmp_path):
     tracker = opened(uri, tmp_path, SimpleNamespace(**{**vars(DATA), **words}))
     tracker.tag("mlflow.note.content", "word " * 3000)
     tracker.finish("finished")
-    run = tracker._client.get_run(tracker._run_id)
+    run = tracker._client.get_run(tracker.run_id)
     dataset = run.inputs.dataset_inputs[0].dataset
     assert json.loads(dataset.source)["uri"] == words["source"] and dataset.name == "n" * 500
     assert run.data.tags["mlflow.note.content"] == ("word " * 3000)[:8000]
@@ -219,13 +219,13 @@ def test_the_model_is_logged_beside_whatever_the_caller_does_with_mlflow(uri, tm
     with mlflow.start_run():
         tracker = opened(uri, tmp_path, data)
         tracker.save_model(tmp_path, data)
-        assert tracker._client.get_run(tracker._run_id).info.status == "RUNNING"
+        assert tracker._client.get_run(tracker.run_id).info.status == "RUNNING"
         tracker.finish("finished")
         assert mlflow.active_run() is not None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    model = mlflow.pyfunc.load_model(f"runs:/{tracker._run_id}/model")
+    model = mlflow.pyfunc.load_model(f"runs:/{tracker.run_id}/model")
     logged = tracker._client.get_logged_model(model.metadata.model_id)
-    assert logged.params["a.b"] == "1" and logged.source_run_id == tracker._run_id and str(logged.status) == "READY"
+    assert logged.params["a.b"] == "1" and logged.source_run_id == tracker.run_id and str(logged.status) == "READY"
     raw = data.x_test * 3 + 7
     expected = net.predict((raw - 7) / 3)
     probabilities = {"output": "probabilities"}
@@ -307,7 +307,7 @@ def test_a_name_that_needs_quoting_is_the_file_that_mlflow_opens(tmp_path, monke
 
 def test_a_password_is_printed_and_stored_nowhere(tmp_path, monkeypatch):
     tracker = MLflowTracker(uri="http://me:secret@host:5000/")
-    tracker._run_id, tracker._experiment = "r", Experiment(None, "1")
+    tracker.run_id, tracker._experiment = "r", Experiment(None, "1")
     assert tracker.link == "http://host:5000/#/experiments/1/runs/r?workflowType=machine_learning"
     for uri in ("postgresql://me:secret@127.0.0.1:9/x", "what://me:secret@ever"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
