@@ -11,10 +11,7 @@ from bpx.engine.arrays import Array
 
 FEATURES = ("x", "x_train", "data", "features", "train_images", "images")  # in any case
 TARGETS = ("y", "y_train", "target", "targets", "label", "labels", "train_labels")
-TESTS = {
-    "x_test": ("x_test", "test_images"),
-    "y_test": ("y_test", "test_labels"),
-}
+TEST_FEATURES, TEST_TARGETS = ("x_test", "test_images"), ("y_test", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,8 @@ def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
     """
     held = npz.names(path)
     x, y = _key(path, held, x_key, FEATURES, "x_key"), _key(path, held, y_key, TARGETS, "y_key")
-    x_test, y_test = (_test(held, name) for name in ("x_test", "y_test"))
+    spellings = (TEST_FEATURES, TEST_TARGETS)
+    x_test, y_test = (next((key for key in held if key.lower() in known), None) for known in spellings)
     if (x_test is None) != (y_test is None) or x_test == x or y_test == y:
         x_test = y_test = None
     wanted = [key for key in (x, y, x_test, y_test) if key is not None]
@@ -62,7 +60,3 @@ def _key(path: Path, held: tuple[str, ...], given: str | None, known: tuple[str,
     if len(found) > 1:
         raise DataError(f"{path} has {' and '.join(found)}: give dataset.{setting}")
     return found[0]
-
-
-def _test(held: tuple[str, ...], name: str) -> str | None:
-    return next((key for key in held if key.lower() in TESTS[name]), None)

@@ -56,7 +56,7 @@ class Finding:
         What the hidden weights do to the length of delta per layer, and what the activation needs of them; None where
         the gradients neither vanish nor explode.
     saturation : float or None
-        Share of (sample, unit) with a slope below 5 % of the steepest, mean over the hidden layers.
+        Share of (sample, unit) with a slope below 5 % of the largest, mean over the hidden layers.
     remedies : tuple of Remedy
         Changes that make it healthy: ``change``, ``factor`` (median of the networks drawn with it), ``command``.
     caveat : str

@@ -24,7 +24,7 @@ from bpx.theory import Verdict, slope_verdict
 WEIGHTS, ACTIVATION, GATES = "recurrent weights", "activation", "gates"
 KEEP_BIASES = ("model.forget_bias", "model.update_bias")
 OPEN = 20.0  # a bias at which a gate is 1
-Change = Callable[[Network, Recurrent], None]  # changes a twin and its last recurrent layer
+Change = Callable[[Network, Recurrent], None]  # changes a replica and its last recurrent layer
 
 
 def explained(flow: TimeFlow, net: Network, redraw: Redraw | None) -> TimeFlow:
@@ -117,9 +117,9 @@ def _changes(net: Network, cell: Recurrent) -> Iterator[tuple[str, Change]]:
     """Yield the parts that may be the cause, and what changes each."""
     if (now := recurrent_gain(cell)) > 0:
         factor = needed_recurrent_gain(net, cell) / now
-        yield WEIGHTS, lambda twin, own: _rescale(own, factor)
+        yield WEIGHTS, lambda replica, own: _rescale(own, factor)
     if isinstance(cell, Recurrence) and not isinstance(cell.function, Linear):
-        yield ACTIVATION, lambda twin, own: setattr(own, "function", Linear())
+        yield ACTIVATION, lambda replica, own: setattr(own, "function", Linear())
     if cell.keep_gate is not None:
         yield GATES, _open
 
@@ -128,8 +128,8 @@ def _rescale(cell: Recurrent, factor: float) -> None:
     cell.W.value *= factor
 
 
-def _open(twin: Network, cell: Recurrent) -> None:
-    _keep_bias(twin, cell)[...] += OPEN
+def _open(replica: Network, cell: Recurrent) -> None:
+    _keep_bias(replica, cell)[...] += OPEN
 
 
 def _keep_bias(net: Network, cell: Recurrent) -> Array:
@@ -143,13 +143,13 @@ def _keep_bias(net: Network, cell: Recurrent) -> Array:
 def _slope(net: Network, change: Change) -> float:
     assert net.last_batch is not None
     x, y = net.last_batch
-    twin = net.replica(len(x))
-    twin.parameters.detach()
+    replica = net.replica(len(x))
+    replica.parameters.detach()
     with np.errstate(all="ignore"):
-        change(twin, recurrent_layers(twin)[-1])
-        twin.cost(x, y)
-        twin.backward()
-        line = time_line(twin)
+        change(replica, recurrent_layers(replica)[-1])
+        replica.cost(x, y)
+        replica.backward()
+        line = time_line(replica)
     return math.nan if line is None else line.slope
 
 

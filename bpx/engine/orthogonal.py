@@ -39,6 +39,10 @@ class Orthogonal(Scaled):
         return self.scale / math.sqrt(max(n_in, n_out))
 
 
+def _orthogonal(like: Scaled) -> Orthogonal:
+    return Orthogonal(gain=like.gain, sigma_w=like.sigma_w)
+
+
 @final
 class DeltaOrthogonal(Scaled):
     """Draw kernels that are orthogonal at their centre and zero elsewhere, and other weights as Orthogonal.
@@ -52,7 +56,7 @@ class DeltaOrthogonal(Scaled):
 
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw an orthogonal W."""
-        Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W)
+        _orthogonal(self)(rng, W)
 
     def of_kernel(self, side: int) -> Initializer:
         """Return the one of kernels of this side."""
@@ -77,7 +81,7 @@ class _DeltaOrthogonalKernel(Scaled):
         )
         W.fill(0)
         centre = self.side**2 // 2 * channels
-        Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W[centre : centre + channels])
+        _orthogonal(self)(rng, W[centre : centre + channels])
 
 
 @final
@@ -92,7 +96,7 @@ class LSUV(Scaled):
 
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Draw an orthogonal W."""
-        Orthogonal(gain=self.gain, sigma_w=self.sigma_w)(rng, W)
+        _orthogonal(self)(rng, W)
 
 
 @final
@@ -108,7 +112,7 @@ class LooksLinear(Scaled):
 
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         """Fill W, mirrored on every side of even length."""
-        _mirrored(Orthogonal(gain=self.gain, sigma_w=self.sigma_w), rng, W, *(n % 2 == 0 for n in W.shape))
+        _mirrored(_orthogonal(self), rng, W, *(n % 2 == 0 for n in W.shape))
 
     def of_layer(self, i: int, n: int) -> Initializer:
         """Return the one of this matrix: not mirrored towards the data, nor towards the outputs."""
@@ -116,8 +120,7 @@ class LooksLinear(Scaled):
 
     def weight_std(self, n_in: int, n_out: int) -> float:
         """Return the root mean square of an entry between two hidden layers."""
-        scale = self.effective_gain if self.sigma_w is None else self.sigma_w
-        return scale / math.sqrt(max(n // 2 if n % 2 == 0 else n for n in (n_in, n_out)))
+        return _orthogonal(self).scale / math.sqrt(max(n // 2 if n % 2 == 0 else n for n in (n_in, n_out)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,7 @@ class _Mirrored(Scaled):
     def __call__(self, rng: np.random.Generator, W: Array) -> None:
         for n, mirrored in zip(W.shape, (self.inputs, self.outputs), strict=True):
             require(not (mirrored and n % 2), "initializer=looks_linear: hidden widths", "even", n)
-        _mirrored(Orthogonal(gain=self.gain, sigma_w=self.sigma_w), rng, W, self.inputs, self.outputs)
+        _mirrored(_orthogonal(self), rng, W, self.inputs, self.outputs)
 
 
 def _mirrored(draw: Initializer, rng: np.random.Generator, W: Array, inputs: bool, outputs: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from bpx.cli.help import typed
 from bpx.config import UserError, flatten, load_option, options_of
 from bpx.runs.keys import Use, uses
 from bpx.system.files import Json
@@ -81,8 +82,7 @@ def _default(key: str, option: str) -> str | None:
     place = name if node is not main else key
     if place not in values:
         return None
-    value = values[place]
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return typed(values[place])
 
 
 @cache

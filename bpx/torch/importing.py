@@ -142,7 +142,8 @@ def _made(part: nn.Module) -> list[Layer] | None:
         return [SIMPLE[type(part)]()]
     if isinstance(part, nn.Dropout):
         return [Dropout(part.p)]
-    if role(part) == "activation" and (known := function(part)) is not None and not _approximate(part):
+    exact = not (isinstance(part, nn.GELU) and part.approximate != "none")
+    if role(part) == "activation" and (known := function(part)) is not None and exact:
         return [known.layer()]
     if (method := _method(part)) is not None:
         return [
@@ -226,10 +227,6 @@ def _width(part: nn.Module) -> int | None:
     if isinstance(part, (nn.Linear, nn.Conv2d)):
         return int(part.in_features if isinstance(part, nn.Linear) else part.in_channels)
     return None
-
-
-def _approximate(part: nn.Module) -> bool:
-    return isinstance(part, nn.GELU) and part.approximate != "none"
 
 
 def _method(part: nn.Module) -> str | None:
