@@ -130,7 +130,7 @@ def main():
             seconds, memory = took
             base = seconds if base is None else base
             growth = ""
-            if before is not None and before[1] > base and seconds > base:
+            if before is not None and min(before[1], seconds) > 1.1 * base:  # else it is noise
                 growth = f"{math.log((seconds - base) / (before[1] - base)) / math.log(size / before[0]):.2f}"
             print(f"| {what} | {size:,} | {seconds:.1f} | {memory:.0f} | {growth} |", flush=True)
             before = (size, seconds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from textwrap import shorten
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from bpx.cli.command import terminal
 from bpx.records import Outcome
 from bpx.sweep.options import Options
-from bpx.sweep.study import RESULT, RUN, SAME_AS, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
+from bpx.sweep.study import COUNTED, RESULT, RUN, SAME_AS, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
 from bpx.system.text import counted
 
 MAX_ERROR = 200  # characters
@@ -36,7 +35,7 @@ class SweepProgress:
         self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         total = study.budget if math.isfinite(study.budget) else None
         self.task = self.bar.add_task("", total=total, state="", rest="")
-        self.began, self.done_before = time.monotonic(), self._done(study.trials())
+        self.began, self.done_before = time.monotonic(), self._done()
         self.fallback = False
 
     @property
@@ -56,9 +55,7 @@ class SweepProgress:
 
     def show(self, ended: Sequence[FrozenTrial] = ()) -> None:
         """Print a line for each trial that has ended, and update the bar."""
-        trials = self.study.trials()
-        done = self._done(trials)
-        counts = Counter(outcome_of(t) for t in trials)
+        counts, done = self.study.counts(), self._done()
         parts = [f"{counts[how]} {how}" for how in REPORTED if counts[how]]
         rest = " · ".join([*parts, *self._best(), *self._left(done)])
         share = f"{done}/{self.study.budget:g}" if math.isfinite(self.study.budget) else f"{done}"
@@ -74,13 +71,12 @@ class SweepProgress:
         if self.study.used() < self.study.budget:
             self.console.print(
                 f"timeout   hydra.sweeper.timeout={self.options.timeout:g} ended the search after "
-                f"{self._done(self.study.trials())} of {self.budget}; the same command goes on"
+                f"{self._done()} of {self.budget}; the same command goes on"
             )
 
-    def _done(self, trials: Sequence[FrozenTrial]) -> int:
-        return sum(
-            outcome_of(t) in (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE) for t in trials
-        )
+    def _done(self) -> int:
+        counts = self.study.counts()
+        return sum(counts[how] for how in COUNTED)
 
     def _warn(self, trial: FrozenTrial) -> None:
         dataset = trial.user_attrs.get(RUN, {}).get("dataset", "")

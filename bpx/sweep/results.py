@@ -15,11 +15,10 @@ from bpx.records import Outcome
 from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
-from bpx.sweep.study import RESULT, RUN, SPREAD, WITHOUT_VALUE, SweepStudy, outcome_of
+from bpx.sweep.study import COUNTED, RESULT, RUN, SPREAD, SweepStudy, outcome_of
 from bpx.system.files import Json, replaced, write_json
 from bpx.tracking import Tracker
 
-COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)
 SHOWN = 10  # trials of a Pareto front that the terminal shows
 
 
@@ -31,10 +30,8 @@ class Results:
 
     def step(self) -> None:
         """Log how far the study is and its best value, so that the parent's charts show the search."""
-        counts = {f"trials/{how}": 0.0 for how in COUNTED}
-        for trial in self.study.trials():
-            if outcome_of(trial) in COUNTED:
-                counts[f"trials/{outcome_of(trial)}"] += 1
+        ended = self.study.counts()
+        counts = {f"trials/{how}": float(ended[how]) for how in COUNTED}
         best = self.study.best()
         values = {
             f"best/{name}": (min if direction == "minimize" else max)(trial.values[i] for trial in best)
@@ -70,7 +67,7 @@ class Results:
 
     def _leave(self, how: Outcome) -> None:
         """End the parent, unless others still work on the study."""
-        if any(outcome_of(t) == Outcome.RUNNING for t in self.study.trials()):
+        if self.study.counts()[Outcome.RUNNING]:
             self.tracker.detach()
         else:
             self.tracker.finish(how)
@@ -154,7 +151,8 @@ class Results:
 
     def _tag_best(self, trial: FrozenTrial) -> None:
         metrics = trial.user_attrs[RESULT]["metrics"]
-        done = len([t for t in self.study.trials() if outcome_of(t) in COUNTED])
+        counts = self.study.counts()
+        done = sum(counts[how] for how in COUNTED)
         spread = {f"std/{name}": value for name, value in trial.user_attrs.get(SPREAD, {}).items()}
         best = {name: value for name, value in metrics.items() if name != "lr"}  # the tag best.optimizer.lr has it
         self.tracker.log(done, 0.0, {f"best/{name}": value for name, value in (best | spread).items()})
@@ -172,8 +170,8 @@ class Results:
 
     def _report(self, best: list[FrozenTrial]) -> None:
         out = terminal()
-        counts = [(how, sum(outcome_of(t) == how for t in self.study.trials())) for how in COUNTED]
-        out.print(f"trials    {', '.join(f'{n} {how}' for how, n in counts if n)}")
+        counts = self.study.counts()
+        out.print(f"trials    {', '.join(f'{counts[how]} {how}' for how in COUNTED if counts[how])}")
         for i, trial in enumerate(best[:SHOWN]):
             title = "best" if len(best) == 1 else "front" if i == 0 else ""
             out.print(f"{title:<9} {line(trial, self.options)}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import optuna
@@ -22,6 +23,7 @@ SAME_AS = "bpx.same_as"  # the number of the earlier trial whose parameters and 
 DEFINITION, PARENT, CLOSED = "bpx.definition", "bpx.parent", "bpx.closed"  # the study's: what it searches, its run
 FAILURES = (Outcome.FAILED, Outcome.CRASHED)
 WITHOUT_VALUE = (*FAILURES, Outcome.UNDEFINED)  # what an undefined trial asks for does not exist: it is no failure
+COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)  # what uses the budget and has ended
 
 
 class SweepStudy:
@@ -29,6 +31,8 @@ class SweepStudy:
 
     def __init__(self, study: optuna.Study, store: Store, space: Space, budget: float, options: Options) -> None:
         self.study, self.store, self.space, self.budget, self.options = study, store, space, budget, options
+        self._outcomes: list[Outcome] = []  # of every trial; those of the open ones may change
+        self._open: list[int] = []
 
     @property
     def parent(self) -> str | None:
@@ -42,6 +46,16 @@ class SweepStudy:
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in these states, all where none is named."""
         return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def counts(self) -> Counter[Outcome]:
+        """Return the number of trials of each outcome; one that has ended is looked at once, however many there are."""
+        trials = self.trials()
+        fresh = range(len(self._outcomes), len(trials))
+        self._outcomes += [Outcome.WAITING] * len(fresh)
+        for number in (*self._open, *fresh):
+            self._outcomes[number] = outcome_of(trials[number])
+        self._open = [number for number in (*self._open, *fresh) if not trials[number].state.is_finished()]
+        return Counter(self._outcomes)
 
     def used(self) -> int:
         """Return how much of the budget is used: lost and interrupted trials are queued again and do not count."""
@@ -60,7 +74,7 @@ class SweepStudy:
 
     def without_value(self) -> bool:
         """Return whether trials have ended, and none of them with a value or diverged."""
-        ended = {outcome_of(t) for t in self.trials() if t.state.is_finished()} - {Outcome.LOST, Outcome.INTERRUPTED}
+        ended = self.counts().keys() - {Outcome.RUNNING, Outcome.WAITING, Outcome.LOST, Outcome.INTERRUPTED}
         return bool(ended) and ended <= set(WITHOUT_VALUE)
 
     def first_to_close(self) -> bool:
