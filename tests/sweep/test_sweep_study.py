@@ -24,6 +24,7 @@ from bpx.config import UserError, make_plan
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
 from bpx.sweep.library import retry
+from bpx.sweep.library import trial_of as trial_of_number
 from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import parse_options
 from bpx.sweep.progress import SweepProgress
@@ -92,6 +93,21 @@ def trial_of(study, path, asked, **changes):
 def test_the_budget_counts_what_has_ended_and_what_runs(path):
     study = opened(path)
     assert len(study.ask(3)) == 3 and len(study.ask(9)) == 2 and study.ask(1) == []
+
+
+def test_each_trial_that_has_ended_is_looked_at_once(path, monkeypatch):
+    study, looked = opened(path, n_trials=9), []
+    monkeypatch.setattr("bpx.sweep.study.outcome_of", lambda trial: looked.append(trial.number) or outcome_of(trial))
+    for trial in study.ask(4)[:2]:
+        trial.set_user_attr(RESULT, {"outcome": "finished"})
+        study.study.tell(trial, 0.5)
+    assert study.counts() == {"finished": 2, "running": 2} and sorted(looked) == [0, 1, 2, 3]
+    study.fail(trial_of_number(study.study, 3), "crashed", "why")
+    study.ask(1)
+    looked.clear()
+    assert study.counts() == {"finished": 2, "running": 2, "crashed": 1} and sorted(looked) == [2, 3, 4]
+    looked.clear()
+    assert study.counts() == {"finished": 2, "running": 2, "crashed": 1} and sorted(looked) == [2, 4]
 
 
 def test_given_points_come_first_and_conditions_hold(path):
