@@ -114,6 +114,11 @@ class Exponential(LRSchedule):
         return power(self.factor, step)
 
 
+def _cosine(start: float, end: float, part: float) -> float:
+    """Return the value at a part of the way from ``start`` to ``end`` along half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
 @final
 @dataclass(kw_only=True)
 class Cosine(LRSchedule):
@@ -132,8 +137,7 @@ class Cosine(LRSchedule):
 
     def at(self, step: int) -> float:
         """Return the cosine's value."""
-        part = min(step / self.decay_steps, 1.0)
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * part)) / 2
+        return _cosine(1.0, self.final, min(step / self.decay_steps, 1.0))
 
 
 @final
@@ -168,12 +172,8 @@ class OneCycle(LRSchedule):
         low, last = 1 / self.div_factor, 1 / (self.div_factor * self.final_div_factor)
         top = self.pct_start * self.decay_steps - 1
         if step <= top:
-            return self._between(low, 1.0, step / top if top > 0 else 1.0)
-        return self._between(1.0, last, min((step - top) / (self.decay_steps - 1 - top), 1.0))
-
-    @staticmethod
-    def _between(start: float, end: float, part: float) -> float:
-        return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+            return _cosine(low, 1.0, step / top if top > 0 else 1.0)
+        return _cosine(1.0, last, min((step - top) / (self.decay_steps - 1 - top), 1.0))
 
 
 @final

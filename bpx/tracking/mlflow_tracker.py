@@ -80,14 +80,18 @@ class MLflowTracker(Tracker):
         self._system: SystemMetrics | None = None
 
     @property
-    def link(self) -> str:
-        """The run's page in MLflow's interface, in the view for training."""
-        return self._page(f"runs/{self.run_id}?") if self.run_id else ""
+    def directions(self) -> list[str]:
+        """How to start MLflow's interface, the run's page in it, and that of the experiment's runs in its columns."""
+        if self.run_id is None:
+            return []
+        look = [f"look      {self.ui_command}"] if self.ui_command else []
+        table = self._page(f"runs?viewStateShareKey={library.VIEW}&")
+        return [*look, f"open      {self.link}", f"runs      {table}"]
 
     @property
-    def table(self) -> str:
-        """The page of the experiment's runs, with the columns that tell them apart."""
-        return self._page(f"runs?viewStateShareKey={library.VIEW}&") if self.run_id else ""
+    def link(self) -> str:
+        """The run's page in MLflow's interface, in the view for training."""
+        return self._page(f"runs/{self.run_id}?")
 
     def _page(self, place: str) -> str:
         base = masked(self.address) if store.is_server(self.address) else "http://127.0.0.1:5000"

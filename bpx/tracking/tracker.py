@@ -91,25 +91,9 @@ class Tracker:
         return "png" if self.figures is True else str(self.figures or "")
 
     @property
-    def link(self) -> str:
-        """The address at which the run can be seen, empty where there is none."""
-        return ""
-
-    @property
-    def table(self) -> str:
-        """The address of the table of all runs beside this one, empty where there is none."""
-        return ""
-
-    @property
-    def ui_command(self) -> str:
-        """The command that shows the run at ``link``."""
-        return ""
-
-    @property
     def directions(self) -> list[str]:
         """How the run can be looked at, line by line, for the terminal."""
-        look = [f"look      {self.ui_command}"] if self.ui_command else []
-        return [*look, f"open      {self.link}", f"runs      {self.table}"] if self.link else []
+        return []
 
     @property
     def to_make(self) -> str:
