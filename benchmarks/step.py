@@ -23,12 +23,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from cases import CASES, products
-from jitted import jitted, seeds_at_once
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bpx.data import Batches
 from bpx.engine import sgd
+
+try:
+    from jitted import jitted, seeds_at_once
+except ModuleNotFoundError:  # a benchmark without JAX is one column shorter
+    jitted = seeds_at_once = None
 
 SAMPLES, LR = 4096, 0.01
 
@@ -116,7 +120,7 @@ def peak_kib(step):
 
 def measure(case, rounds, budget, threads):
     runs = {"bpx": ours(case), "torch": pytorch(case), "products": steps_of(products(case))}
-    if case.hidden and threads == 1:
+    if jitted and case.hidden and threads == 1:
         runs["jax"] = steps_of(jitted(case, *data(case), LR))
     counts = {}
     for key, step in runs.items():
@@ -125,16 +129,19 @@ def measure(case, rounds, budget, threads):
         step(3)
         counts[key] = max(1, int(budget / rounds / ((time.perf_counter() - start) / 3)))
     times = {key: [] for key in ("bpx", "torch", "products", "jax", "sklearn")}
+    cpu = {key: [] for key in runs}
     epochs = max(1, round(counts["torch"] / math.ceil(SAMPLES / case.batch)))
     for r in range(rounds):
         for key, step in runs.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             step(counts[key])
             times[key].append((time.perf_counter() - start) / counts[key])
+            cpu[key].append((time.process_time() - used) / counts[key])
         if r % 3 == 0 and case.hidden:
             times["sklearn"].append(sklearn_step(case, epochs))
     medians = {key: 1e3 * statistics.median(t) if t else math.nan for key, t in times.items()}
     ratios = {key: median_ratio(times["bpx"], t) for key, t in times.items()}
+    ratios["cpu"] = median_ratio(cpu["bpx"], cpu["torch"])
     return medians, ratios, peak_kib(runs["bpx"])
 
 
@@ -192,8 +199,8 @@ def main():
         torch.set_num_threads(threads)
         print(f"\n### {threads} thread{'s' * (threads > 1)}\n")
         print("| network | batch | bpx / ms | PyTorch / ms | JAX / ms | scikit-learn / ms | products / ms "
-              "| bpx:PyTorch | bar | bpx:JAX | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip
-        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+              "| bpx:PyTorch | CPU | bar | bpx:JAX | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip
+        print("|---|" + "---:|" * 13)
         perceptrons = []
         with threadpool_limits(threads):
             for case in chosen:
@@ -201,14 +208,14 @@ def main():
                 if case.hidden:
                     perceptrons.append(ratio)
                 print(f"| {case.name} | {case.batch} | {t['bpx']:.3f} | {t['torch']:.3f} | {cell(t['jax'], 3)} "
-                      f"| {cell(t['sklearn'], 3)} | {t['products']:.3f} | {ratio['torch']:.2f} | {case.bar} "
-                      f"| {cell(ratio['jax'], 2)} | {cell(ratio['sklearn'], 2)} | {ratio['products']:.2f} "
+                      f"| {cell(t['sklearn'], 3)} | {t['products']:.3f} | {ratio['torch']:.2f} | {ratio['cpu']:.2f} "
+                      f"| {case.bar} | {cell(ratio['jax'], 2)} | {cell(ratio['sklearn'], 2)} | {ratio['products']:.2f} "
                       f"| {peak:.0f} |", flush=True)  # fmt: skip
             for key, name in {"torch": "PyTorch", "jax": "JAX"}.items():
                 found = [ratio[key] for ratio in perceptrons if math.isfinite(ratio[key])]
                 if found:
                     print(f"\nGeometric mean of bpx:{name}, perceptrons: {statistics.geometric_mean(found):.2f}")
-            if threads == 1 and chosen[0].hidden:
+            if seeds_at_once and threads == 1 and chosen[0].hidden:
                 compare_seeds(chosen[0], options.rounds)
 
 

@@ -12,6 +12,8 @@ from bpx.engine.layer import Layer, Shape
 from bpx.engine.numbers import require
 from bpx.engine.parameters import Parameter, ParameterVector
 
+MAX_EXPONENT = 60  # exp of it and of its negative, summed over the tokens, is far from what float32 cannot hold
+
 
 @final
 class Attention(Layer):
@@ -19,7 +21,7 @@ class Attention(Layer):
 
     The input holds queries, keys and values, d columns each, d / heads of them a head. In every head, with c = d /
     heads, P = softmax(Q K^T / sqrt(c)) by rows, and y = P V. Backward: dV = P^T dy, dP = dy V^T,
-    dS = P (dP - sum(dP P) by rows) / sqrt(c), dQ = dS K, dK = dS^T Q. (Vaswani et al. 2017, section 3.2.)
+    dS = P (dP - dy y summed by head) / sqrt(c), dQ = dS K, dK = dS^T Q. (Vaswani et al. 2017, section 3.2.)
 
     Attributes
     ----------
@@ -34,6 +36,9 @@ class Attention(Layer):
     P: Array
     dP: Array
     row: Array
+    turned: Array
+    term: Array
+    along: Array
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -51,20 +56,22 @@ class Attention(Layer):
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own y, dx, P and its gradient."""
-        square = (self.heads, self.shape[0], self.shape[0])
-        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, P=square, dP=square, row=(*square[:2], 1))
-        self._ones = np.ones(self.shape[0], dtype)
-        self._scale = 1 / math.sqrt(self.out_shape[-1] // self.heads)
+        (tokens, d), heads = self.out_shape, self.heads
+        square, turned = (heads, tokens, tokens), (heads, d // heads, tokens)
+        rooms = {"P": square, "dP": square, "row": (*square[:2], 1), "turned": turned, "term": self.out_shape}
+        rooms["along"] = (tokens, heads)
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape, **rooms)
+        self._scale = 1 / math.sqrt(d // heads)
+        self._ones, self._scales = np.ones(tokens, dtype), np.full(d // heads, self._scale, dtype)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute P and y."""
         self.x = x
         q, k, v = self._parts(x)
         P, row = self.P, self.row
-        np.matmul(q, k.swapaxes(2, 3), out=P)
-        P *= self._scale
-        np.maximum.reduce(P, axis=3, keepdims=True, out=row)
-        P -= row
+        self._product(q, k, P)
+        if max(P.max(), -P.min()) > MAX_EXPONENT:  # a softmax is the same whatever is taken from a row
+            P -= P.max(axis=3, keepdims=True, out=row)
         np.exp(P, out=P)
         with np.errstate(invalid="ignore"):  # BLAS may raise the flag for what lies beside short rows
             np.dot(P.reshape(-1, self.shape[0]), self._ones, out=row.reshape(-1))  # sums rows fastest
@@ -76,16 +83,21 @@ class Attention(Layer):
         """Compute the gradients of queries, keys and values."""
         q, k, v = self._parts(self.x)
         dq, dk, dv = self._parts(self.dx)
-        P, dP, d = self.P, self.dP, self._heads(dy)
+        P, dP, d, term = self.P, self.dP, self._heads(dy), self.term
         np.matmul(P.swapaxes(2, 3), d, out=dv)
-        np.matmul(d, v.swapaxes(2, 3), out=dP)
-        np.einsum("bhij,bhij->bhi", P, dP, out=self.row[..., 0])
-        dP -= self.row
+        self._product(d, v, dP)
+        np.multiply(dy, self.y, out=term)
+        np.dot(term.reshape(-1, len(self._scales)), self._scales, out=self.along.reshape(-1))
+        dP -= self.along.swapaxes(1, 2)[..., None]
         dP *= P
-        dP *= self._scale
         np.matmul(dP, k, out=dq)
         np.matmul(dP.swapaxes(2, 3), q, out=dk)
         return self.dx
+
+    def _product(self, a: Array, b: Array, out: Array) -> None:
+        """Write a b^T / sqrt(c); b^T is copied, as a product of many small matrices with a view takes twice as long."""
+        np.multiply(b.swapaxes(2, 3), self._scale, out=self.turned)
+        np.matmul(a, self.turned, out=out)
 
     def _parts(self, x: Array) -> tuple[Array, Array, Array]:
         """Return queries, keys and values, each (rows, heads, tokens, d / heads), views of ``x``."""

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 
 from bpx.engine.arrays import Array, DType
-from bpx.engine.layer import Shape, flat, rows
+from bpx.engine.layer import Shape, rows
 from bpx.engine.parameters import Parameter, ParameterVector
 from bpx.engine.recurrent import Recurrent, StepFactors
 
@@ -25,9 +25,8 @@ class GRU(Recurrent):
     output_name = "h"
     gates, keep_gate = 3, 1
     b: Parameter
-    gate: Array
     q: Array
-    dproduct: Array
+    by_state: Array  # the gradient of h_(t-1) W, as dgate is that of the input
     term: Array
 
     def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
@@ -37,85 +36,88 @@ class GRU(Recurrent):
         return out
 
     def kept(self) -> dict[str, Shape]:
-        """Keep the gates with the candidate, q, and the gradient of h_(t-1) W."""
-        return {"gate": self.shape, "dproduct": self.shape, "q": self.out_shape, "term": self.out_shape[1:]}
+        """Keep q, and the gradient of h_(t-1) W."""
+        steps = self.shape[0]
+        return {"q": (steps,), "by_state": (self.gates, steps), "term": ()}
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
         """Own the buffers."""
         super().bind(batch, dtype, rng)
         self._all = np.ones(batch * self.shape[0], dtype)
-        self._sums = np.zeros(self.shape[1], dtype)
 
     def forward(self, x: Array, train: bool) -> Array:
-        """Compute h_1 to h_T."""
-        n, W, product, term = self.n_out, self.W.value, self.product, self.term
-        h = self.start("h0", self.previous)
+        """Compute h_1 to h_T; sigmoid(x) = tanh(x / 2) / 2 + 1 / 2."""
+        W, gate, h, products, term, b = self.weights(), self.gate, self.h, self.products, self.term, self.b.value
+        self.start("h0", h[0])
+        np.copyto(gate, self.by_step(x))
+        W[:2] *= 0.5
+        gate[:2] *= 0.5
         for t in range(self.shape[0]):
-            u, gate, q = x[:, t], self.gate[:, t], self.q[:, t]
-            np.dot(h, W, out=product)
-            rz, m = gate[:, : 2 * n], gate[:, 2 * n :]
-            np.add(product[:, : 2 * n], u[:, : 2 * n], out=rz)
-            rz *= 0.5
-            np.tanh(rz, out=rz)
-            rz *= 0.5
-            rz += 0.5
-            np.add(product[:, 2 * n :], self.b.value, out=q)
-            np.multiply(gate[:, :n], q, out=m)
-            m += u[:, 2 * n :]
+            g, m, q, after = gate[:2, t], gate[2, t], self.q[t], h[t + 1]
+            np.matmul(h[t], W, out=products)
+            g += products[:2]
+            np.tanh(g, out=g)
+            g *= 0.5
+            g += 0.5
+            np.add(products[2], b, out=q)
+            np.multiply(g[0], q, out=term)
+            m += term
             np.tanh(m, out=m)
-            np.subtract(h, m, out=term)
-            term *= gate[:, n : 2 * n]
-            h = self.y[:, t]
-            np.add(term, m, out=h)
+            np.subtract(h[t], m, out=term)
+            term *= g[1]
+            np.add(term, m, out=after)
+        np.copyto(self.y, h[1:].swapaxes(0, 1))
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute the gates' gradients of every step, dW, db, and the start's gradient."""
-        steps, n = self.out_shape
-        dx, dh, carry, term, Wt = self.dx, self.dh, self.carry, self.term, self.transposed()
-        self.shifted(self.y, self.previous)
+        dh, carry, term, products, Wt = self.dh_by_step, self.carry, self.term, self.products, self.transposed()
         self._derivatives()
-        by_input, by_state = (d.reshape(len(dx), steps, 3, n) for d in (dx, self.dproduct))
+        np.copyto(dh, dy.swapaxes(0, 1))
         carry.fill(0)
-        for t in reversed(range(steps)):
-            np.add(dy[:, t], carry, out=dh[:, t])
-            by_state[:, t] *= dh[:, t, None]
+        for t in reversed(range(self.shape[0])):
+            dh_t, d = dh[t], self.by_state[:, t]
+            dh_t += carry
+            d *= dh_t
             if t == 0 or not self.stops(t):
-                np.multiply(dh[:, t], self.gate[:, t, n : 2 * n], out=term)
-                np.dot(self.dproduct[:, t], Wt, out=carry)
+                np.multiply(dh_t, self.gate[1, t], out=term)
+                np.matmul(d, Wt, out=products)
+                np.add.reduce(products, axis=0, out=carry)
                 carry += term
             else:
                 carry.fill(0)
-        by_input *= dh[:, :, None]
+        np.copyto(self.dgate[:2], self.by_state[:2])
+        self.dgate[2] *= dh
         self.finish("h0", carry)
-        np.dot(rows(self.previous).T, rows(self.dproduct), out=self.W.grad)
-        np.dot(self._all[: len(dx) * steps], rows(self.dproduct), out=self._sums)
-        self.b.grad[...] = self._sums[2 * n :]
-        return dx
+        self.weight_gradient(self.by_state)
+        np.dot(self._all[: dh.size // self.n_out], rows(self.by_state[2]), out=self.b.grad)
+        np.copyto(self.by_step(self.dx), self.dgate)
+        return self.dx
 
     def step_factors(self) -> StepFactors:
         """Return what dh is multiplied by: s is dh itself."""
-        n = self.n_out
-        r, z, m = (np.asarray(self.gate[:, :, k * n : (k + 1) * n], np.float64) for k in range(3))
+        r, z, m = np.asarray(self.gate.swapaxes(1, 2), np.float64)
+        q, before = self.q.swapaxes(0, 1), self.h[:-1].swapaxes(0, 1)
         dm = (1 - z) * (1 - m * m)
-        by_state = np.stack([dm * self.q * r * (1 - r), (self.previous - m) * z * (1 - z), dm * r])
+        by_state = np.stack([dm * q * r * (1 - r), (before - m) * z * (1 - z), dm * r])
         return StepFactors(z, np.ones_like(z), by_state, np.zeros_like(by_state))
 
     def _derivatives(self) -> None:
-        """Write into dx and dproduct what dh is multiplied by."""
-        n, d = self.n_out, self.dproduct
-        r, z, m = (self.gate[:, :, k * n : (k + 1) * n] for k in range(3))
-        dr, dz, dm = (d[:, :, k * n : (k + 1) * n] for k in range(3))
-        np.multiply(flat(self.gate), flat(self.gate), out=flat(d))
+        """Write into by_state, and for the candidate into dgate, what dh is multiplied by."""
+        (r, z, m), (dr, dz, dm), hold = (
+            self.gate,
+            self.by_state,
+            self.dh_by_step,
+        )  # free until the steps are gone through
+        np.multiply(self.gate, self.gate, out=self.by_state)
         np.subtract(r, dr, out=dr)
         np.subtract(z, dz, out=dz)
         np.subtract(1, dm, out=dm)
-        hold = self.dh  # free until the steps are gone through
         np.subtract(1, z, out=hold)
         dm *= hold
         dr *= dm
         dr *= self.q
-        np.subtract(self.previous, m, out=hold)
+        np.subtract(self.h[:-1], m, out=hold)
         dz *= hold
-        np.copyto(flat(self.dx), flat(d))
+        np.copyto(self.dgate[2], dm)
         dm *= r

@@ -6,8 +6,8 @@ from typing import final
 
 import numpy as np
 
-from bpx.engine.arrays import Array, DType, zeros
-from bpx.engine.layer import Shape, flat, rows
+from bpx.engine.arrays import Array
+from bpx.engine.layer import Shape
 from bpx.engine.parameters import Parameter
 from bpx.engine.recurrent import Recurrent, StepFactors
 
@@ -26,103 +26,97 @@ class LSTM(Recurrent):
     output_name = "h"
     gates, keep_gate, states, keeps_h = 4, 1, ("h0", "c0"), False
     c0: Parameter
-    gate: Array
-    c: Array
+    c: Array  # (steps + 1, rows, n), the start first
     tanh_c: Array
-    c_previous: Array
     path: Array
     dc: Array
     term: Array
 
     def kept(self) -> dict[str, Shape]:
-        """Keep the gates, the cells, and what links dh and dc."""
-        names = ("c", "tanh_c", "c_previous", "path")
-        return {"gate": self.shape, **dict.fromkeys(names, self.out_shape)} | dict.fromkeys(
-            ("dc", "term"), self.out_shape[1:]
-        )
-
-    def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own the buffers; sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, so that one tanh makes all gates."""
-        super().bind(batch, dtype, rng)
-        self._half = np.full((batch, 4 * self.n_out), 0.5, dtype)
-        self._half[:, 2 * self.n_out : 3 * self.n_out] = 1
-        self._shift = 1 - self._half
-        self._halved = zeros(self.W.shape, dtype)
+        """Keep the cells, and what links dh and dc."""
+        steps = self.shape[0]
+        return {"c": (steps + 1,), "tanh_c": (steps,), "path": (steps,), "dc": (), "term": ()}
 
     def forward(self, x: Array, train: bool) -> Array:
-        """Compute h_1 to h_T."""
-        n, W, product = self.n_out, self._halved, self.product
-        half, shift = self._half[: len(x)], self._shift[: len(x)]
-        np.multiply(self.W.value, half[0], out=W)
-        np.multiply(x, half[0], out=self.gate)
-        h, c, term = self.start("h0", self.previous), self.start("c0", self.c_previous), self.term
+        """Compute h_1 to h_T; sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, so that one tanh makes all gates."""
+        W, gate, h, c, products, term = self.weights(), self.gate, self.h, self.c, self.products, self.term
+        self.start("h0", h[0])
+        self.start("c0", c[0])
+        np.copyto(gate, self.by_step(x))
+        for k in (0, 1, 3):
+            W[k] *= 0.5
+            gate[k] *= 0.5
         for t in range(self.shape[0]):
-            gate = self.gate[:, t]
-            np.dot(h, W, out=product)
-            product += gate
-            np.tanh(product, out=product)
-            product *= half
-            np.add(product, shift, out=gate)
-            np.multiply(gate[:, n : 2 * n], c, out=term)
-            c = self.c[:, t]
-            np.multiply(gate[:, :n], gate[:, 2 * n : 3 * n], out=c)
-            c += term
-            np.tanh(c, out=self.tanh_c[:, t])
-            h = self.y[:, t]
-            np.multiply(gate[:, 3 * n :], self.tanh_c[:, t], out=h)
+            g, c_t, tanh_c = gate[:, t], c[t + 1], self.tanh_c[t]
+            np.matmul(h[t], W, out=products)
+            products += g
+            np.tanh(products, out=g)
+            for sigmoid in (g[:2], g[3]):
+                sigmoid *= 0.5
+                sigmoid += 0.5
+            np.multiply(g[1], c[t], out=term)
+            np.multiply(g[0], g[2], out=c_t)
+            c_t += term
+            np.tanh(c_t, out=tanh_c)
+            np.multiply(g[3], tanh_c, out=h[t + 1])
+        np.copyto(self.y, h[1:].swapaxes(0, 1))
         return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute the gates' gradients of every step, dW, and the gradients of the start."""
-        steps, n = self.out_shape
-        dx, dh, carry, dc, term, path = self.dx, self.dh, self.carry, self.dc, self.term, self.path
+        dgate, dh, carry, dc, term, products = (
+            self.dgate,
+            self.dh_by_step,
+            self.carry,
+            self.dc,
+            self.term,
+            self.products,
+        )
         Wt = self.transposed()
-        self.shifted(self.c, self.c_previous)
+        np.copyto(dh, dy.swapaxes(0, 1))
         self._derivatives()
-        split = dx.reshape(len(dx), steps, 4, n)
         carry.fill(0)
         dc.fill(0)
-        for t in reversed(range(steps)):
-            np.add(dy[:, t], carry, out=dh[:, t])
-            np.multiply(dh[:, t], path[:, t], out=term)
+        for t in reversed(range(self.shape[0])):
+            dh_t, d = dh[t], dgate[:, t]
+            dh_t += carry
+            np.multiply(dh_t, self.path[t], out=term)
             dc += term
-            split[:, t, :3] *= dc[:, None]
-            split[:, t, 3] *= dh[:, t]
+            d[:3] *= dc
+            d[3] *= dh_t
             if t == 0 or not self.stops(t):
-                dc *= self.gate[:, t, n : 2 * n]
-                np.dot(dx[:, t], Wt, out=carry)
+                dc *= self.gate[1, t]
+                np.matmul(d, Wt, out=products)
+                np.add.reduce(products, axis=0, out=carry)
             else:
                 dc.fill(0)
                 carry.fill(0)
         self.finish("h0", carry)
         self.finish("c0", dc)
-        self.shifted(self.y, self.previous)
-        np.dot(rows(self.previous).T, rows(dx), out=self.W.grad)
-        return dx
+        self.weight_gradient(dgate)
+        np.copyto(self.by_step(self.dx), dgate)
+        return self.dx
 
     def step_factors(self) -> StepFactors:
         """Return what dc and dh are multiplied by: s is dc, and only the output gate gets dh."""
-        n = self.n_out
-        i, f, g, o = (np.asarray(self.gate[:, :, k * n : (k + 1) * n], np.float64) for k in range(4))
-        tanh_c = np.asarray(self.tanh_c, np.float64)
+        i, f, g, o = np.asarray(self.gate.swapaxes(1, 2), np.float64)
+        tanh_c, before = (np.asarray(a.swapaxes(0, 1), np.float64) for a in (self.tanh_c, self.c[:-1]))
         none = np.zeros_like(f)
-        by_state = np.stack([i * (1 - i) * g, f * (1 - f) * self.c_previous, i * (1 - g * g), none])
+        by_state = np.stack([i * (1 - i) * g, f * (1 - f) * before, i * (1 - g * g), none])
         by_source = np.stack([none, none, none, o * (1 - o) * tanh_c])
         return StepFactors(f, o * (1 - tanh_c * tanh_c), by_state, by_source)
 
     def _derivatives(self) -> None:
-        """Write into dx what dc (of i, f, g) and dh (of o) are multiplied by, and into ``path`` dc_t / dh_t."""
-        n, gate, dx, path = self.n_out, self.gate, self.dx, self.path
-        i, _, g, o = (gate[:, :, k * n : (k + 1) * n] for k in range(4))
-        di, df, dg, do = (dx[:, :, k * n : (k + 1) * n] for k in range(4))
-        np.multiply(flat(gate), flat(gate), out=flat(dx))
-        np.subtract(flat(gate), flat(dx), out=flat(dx))
-        np.multiply(g, g, out=dg)
+        """Write into dgate what dc (of i, f, g) and dh (of o) are multiplied by, and into ``path`` dc_t / dh_t."""
+        (i, _, g, o), (di, df, dg, do), path = self.gate, self.dgate, self.path
+        np.multiply(self.gate, self.gate, out=self.dgate)
+        np.subtract(self.gate[:2], self.dgate[:2], out=self.dgate[:2])
+        np.subtract(o, do, out=do)
         np.subtract(1, dg, out=dg)
-        np.multiply(flat(self.tanh_c), flat(self.tanh_c), out=flat(path))
+        np.multiply(self.tanh_c, self.tanh_c, out=path)
         np.subtract(1, path, out=path)
         path *= o
         di *= g
-        df *= self.c_previous
+        df *= self.c[:-1]
         dg *= i
         do *= self.tanh_c

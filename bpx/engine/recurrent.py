@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from typing import ClassVar, NamedTuple, final
 
 import numpy as np
@@ -66,10 +65,12 @@ class Recurrent(Layer):
     W: Parameter
     h0: Parameter
     dh: Array
-    gate: Array
-    previous: Array
-    product: Array
-    carry: Array
+    gate: Array  # (gates, steps, rows, n), by step as all buffers of a cell: what a step reads lies side by side
+    dgate: Array
+    h: Array  # (steps + 1, rows, n), the start first
+    dh_by_step: Array
+    products: Array  # (gates, rows, n)
+    carry: Array  # (rows, n)
 
     def __init__(
         self, recurrent: str = "same", scale: float = 1.0, truncate: int | None = None, learn_start: bool = False
@@ -101,31 +102,50 @@ class Recurrent(Layer):
             self.W.value[:, k * n : (k + 1) * n] = part * self.scale
 
     def bind(self, batch: int, dtype: DType, rng: np.random.Generator) -> None:
-        """Own y, dx, dh, the states before every step, and what the cell keeps."""
-        self.allocate_buffers(
-            batch,
-            dtype,
-            **{"y": self.out_shape, "dx": self.shape, "dh": self.out_shape, "previous": self.out_shape},
-            **{"product": self.shape[1:], "carry": self.out_shape[1:]},
-            **self.kept(),
-        )
+        """Own y, dx, dh, and what the cell keeps of every step."""
+        (steps, n), gates = self.out_shape, self.gates
+        shapes = {"gate": (gates, steps), "dgate": (gates, steps), "h": (steps + 1,), "dh_by_step": (steps,)}
+        shapes |= {"products": (gates,), "carry": (), **self.kept()}
+        self._by_step = {key: (zeros(math.prod(lead) * batch * n, dtype), lead) for key, lead in shapes.items()}
+        self.allocate_buffers(batch, dtype, y=self.out_shape, dx=self.shape)
         self._ones = np.ones(batch, dtype)
-        self._transposed = zeros(self.W.shape[::-1], dtype)
+        self._weights, self._transposed = zeros((gates, n, n), dtype), zeros((gates, n, n), dtype)
 
-    @abstractmethod
     def kept(self) -> dict[str, Shape]:
-        """Return the shapes of the cell's own buffers by name."""
+        """Return the cell's own buffers by name: the leading axes of each (..., rows, n)."""
+        return {}
 
-    def start(self, key: str, previous: Array) -> Array:
-        """Write the state before the first step into ``previous`` and return it (rows, n)."""
-        first: Array = previous[:, 0]
-        first[...] = getattr(self, key).value if self.learn_start else 0
-        return first
+    def set_batch_size(self, n: int) -> None:
+        """Use as much of every buffer as ``n`` rows take: a step's rows lie side by side."""
+        super().set_batch_size(n)
+        for key, (buffer, lead) in self._by_step.items():
+            size = math.prod(lead) * n * self.n_out
+            setattr(self, key, buffer[:size].reshape(*lead, n, self.n_out))
+        self.dh = self.dh_by_step.swapaxes(0, 1)
+
+    def by_step(self, x: Array) -> Array:
+        """Return ``x`` (rows, steps, gates n) as (gates, steps, rows, n), a view."""
+        return x.reshape(*x.shape[:2], -1, self.n_out).transpose(2, 1, 0, 3)
+
+    def start(self, key: str, before: Array) -> None:
+        """Write the state before the first step into ``before`` (rows, n)."""
+        before[...] = getattr(self, key).value if self.learn_start else 0
+
+    def weights(self) -> Array:
+        """Return W gate by gate, copied, (gates, n, n): products with a part of W's columns take longer."""
+        np.copyto(self._weights, self.W.value.reshape(self.n_out, self.gates, -1).swapaxes(0, 1))
+        return self._weights
 
     def transposed(self) -> Array:
-        """Return W^T, copied: a product with a view of it, at every step, takes nearly twice the time."""
-        np.copyto(self._transposed, self.W.value.T)
+        """Return W^T gate by gate, copied: a product with a view of it, at every step, takes nearly twice the time."""
+        np.copyto(self._transposed, self.W.value.reshape(self.n_out, self.gates, -1).transpose(1, 2, 0))
         return self._transposed
+
+    def weight_gradient(self, dgate: Array) -> None:
+        """Write dW = sum_t h_(t-1)^T dgate_t, one product for each gate."""
+        before = rows(self.h[:-1]).T
+        for k in range(self.gates):
+            np.matmul(before, rows(dgate[k]), out=self.W.grad[:, k * self.n_out : (k + 1) * self.n_out])
 
     def stops(self, t: int) -> bool:
         """Return whether no gradient passes from step ``t`` to the one before it."""
@@ -134,7 +154,7 @@ class Recurrent(Layer):
     def kept_share(self) -> float:
         """Return the mean of the gate that keeps the state, in the last pass."""
         assert self.keep_gate is not None
-        return float(self.gate.reshape(len(self.gate), -1, self.gates, self.n_out)[:, :, self.keep_gate].mean())
+        return float(self.gate[self.keep_gate].mean())
 
     def step_factors(self) -> StepFactors | None:
         """Return what backward multiplies by, of a cell with gates; None for others."""
@@ -144,10 +164,6 @@ class Recurrent(Layer):
         """Write the gradient of the state before the first step."""
         if self.learn_start:
             np.dot(self._ones[: len(carry)], carry, out=getattr(self, key).grad)
-
-    def shifted(self, states: Array, previous: Array) -> None:
-        """Write the state before each step into ``previous``, whose first step ``start`` has written."""
-        previous[:, 1:] = states[:, :-1]
 
 
 @final
@@ -179,40 +195,41 @@ class Recurrence(Recurrent, Activation):
         Recurrent.__init__(self, recurrent, scale, truncate, learn_start)
         self.function = function
 
-    def kept(self) -> dict[str, Shape]:
-        """Keep z of every step, as the x of an activation."""
-        return {"x": self.shape}
+    def set_batch_size(self, n: int) -> None:
+        """Use as much of every buffer as ``n`` rows take; x is z, as that of an activation."""
+        super().set_batch_size(n)
+        self.x = self.gate[0].swapaxes(0, 1)
 
     def forward(self, x: Array, train: bool) -> Array:
         """Compute h_1 to h_T."""
-        z, y, product, W = self.x, self.y, self.product, self.W.value
-        h = self.start("h0", self.previous)
-        for t in range(self.shape[0]):
-            np.dot(h, W, out=product)
-            np.add(x[:, t], product, out=z[:, t])
-            h = y[:, t]
-            self.function.f(z[:, t], h)
-        return y
+        W, product, h, f = self.W.value, self.products[0], self.h, self.function.f
+        self.start("h0", h[0])
+        np.copyto(self.gate, self.by_step(x))
+        for z, before, after in zip(self.gate[0], h, h[1:], strict=False):
+            np.dot(before, W, out=product)
+            z += product
+            f(z, after)
+        np.copyto(self.y, h[1:].swapaxes(0, 1))
+        return self.y
 
     def backward(self, dy: Array) -> Array:
         """Compute delta of every step, dW, and the start's gradient."""
-        dx, dh, carry, Wt = self.dx, self.dh, self.carry, self.transposed()
-        self.function.df(flat(self.x), flat(self.y), flat(dx))
+        z, delta, dh, carry, Wt = self.gate[0], self.dgate[0], self.dh_by_step, self.carry, self.transposed()[0]
+        np.copyto(dh, dy.swapaxes(0, 1))
+        self.function.df(flat(z), flat(self.h[1:]), flat(delta))
         carry.fill(0)
         for t in reversed(range(self.shape[0])):
-            np.add(dy[:, t], carry, out=dh[:, t])
-            delta = dx[:, t]
-            delta *= dh[:, t]
-            if not self.stops(t):
-                np.dot(delta, Wt, out=carry)
-            elif t:
+            dh_t, delta_t = dh[t], delta[t]
+            dh_t += carry
+            delta_t *= dh_t
+            if t == 0 or not self.stops(t):
+                np.dot(delta_t, Wt, out=carry)
+            else:
                 carry.fill(0)
-        if self.learn_start:
-            np.dot(dx[:, 0], Wt, out=carry)
         self.finish("h0", carry)
-        self.shifted(self.y, self.previous)
-        np.dot(rows(self.previous).T, rows(dx), out=self.W.grad)
-        return dx
+        self.weight_gradient(self.dgate)
+        np.copyto(self.dx, delta.swapaxes(0, 1))
+        return self.dx
 
 
 @final

@@ -176,7 +176,7 @@ def test_gradient_by_step_is_that_of_the_state(model):
         behind = next(other for other in rest.layers() if isinstance(other, Recurrent))
         behind.h0.value[...] = layer.y[0, t]
         if model == "lstm":
-            behind.c0.value[...] = layer.c[0, t]
+            behind.c0.value[...] = layer.c[t + 1, 0]
         rest.cost(x[:, t + 1 :], y)
         rest.backward()
         np.testing.assert_allclose(layer.dh[0, t], behind.h0.grad, rtol=1e-12, atol=1e-15)

@@ -40,7 +40,7 @@ def test_singular_values_of_differences(model, x):
     rest.load_state_dict(net.state_dict())
     behind = recurrent_layers(rest)[-1]
     if hasattr(behind, "c0"):
-        behind.c0.value[...] = cell.c[0, t - 1]
+        behind.c0.value[...] = cell.c[t, 0]
     columns = []
     for k in range(N):
         ends = []
