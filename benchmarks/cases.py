@@ -22,7 +22,7 @@ class Case:
     """A network in both libraries: ``build`` makes bpx's, ``module`` PyTorch's.
 
     ``bar`` is the most that a step may take at one thread, in PyTorch's; ``hidden`` are the widths of a perceptron,
-    for scikit-learn, and none of all others.
+    for scikit-learn, and none of all others; ``kind`` names it in jitted_models.py.
     """
 
     name: str
@@ -32,7 +32,8 @@ class Case:
     build: Callable
     module: Callable
     bar: float
-    activation: str
+    kind: str
+    activation: str = "relu"
     hidden: tuple[int, ...] = ()
 
 
@@ -46,7 +47,9 @@ def perceptron(name, n_in, hidden, n_out, batch, activation):
     def build():
         return mlp(n_in, hidden, n_out, activation, initializer="xavier_normal")
 
-    return Case(f"{name} {activation}", (n_in,), n_out, batch, build, module, 1.1, activation, tuple(hidden))
+    return Case(
+        f"{name} {activation}", (n_in,), n_out, batch, build, module, 1.1, "perceptron", activation, tuple(hidden)
+    )
 
 
 class Sequence(nn.Module):
@@ -102,7 +105,7 @@ def sequence(name, build, cells, bar, steps=28, n_in=28):
     def module():
         return Sequence(cells(n_in, 100, batch_first=True), 10)
 
-    return Case(f"{name} {steps} steps, 100 units", (steps, n_in), 10, 32, net, module, bar, "tanh")
+    return Case(f"{name} {steps} steps, 100 units", (steps, n_in), 10, 32, net, module, bar, name)
 
 
 IMAGE = (28, 28, 1)
@@ -117,10 +120,11 @@ CASES = [
     sequence("RNN", rnn, nn.RNN, 0.5, steps=784, n_in=1),
     sequence("LSTM", lstm, nn.LSTM, 1.0),
     sequence("GRU", gru, nn.GRU, 1.0),
-    Case("LeNet", IMAGE, 10, 64, lambda: convnet(IMAGE, [120, 84], 10), lenet, 1.0, "relu"),
-    Case("eight 3x3, 16 channels", IMAGE, 10, 32, lambda: plain_conv(IMAGE, [16] * 8, 10), deep_conv, 1.8, "relu"),
+    Case("LeNet", IMAGE, 10, 64, lambda: convnet(IMAGE, [120, 84], 10), lenet, 1.0, "LeNet"),
+    Case("eight 3x3, 16 channels", IMAGE, 10, 32, lambda: plain_conv(IMAGE, [16] * 8, 10), deep_conv, 1.8,
+         "deep convolutions"),
     Case("encoder, 4 blocks", (28, 28), 10, 32, lambda: transformer((28, 28), [64] * 4, 10),
-         lambda: Encoder(28, 28, 64, 4, 4, 10), 0.65, "relu"),
+         lambda: Encoder(28, 28, 64, 4, 4, 10), 0.65, "encoder"),
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ python benchmarks/step.py LSTM GRU   some cases only (cases.py lists them)
 A step takes a batch from the data (shuffled rows), then forward, cost, backward and update. The contenders take turns
 in rounds, so that whatever else the machine does hits all of them; a time is the median over the rounds.
 scikit-learn's MLPClassifier has no public step: its time is the difference of two fits of different length, per step.
-JAX's step is compiled (jit) for one thread, so that it stands in the table of one thread, for perceptrons.
+JAX's step is compiled (jit) for one thread, so that it stands in the table of one thread.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def peak_kib(step):
 
 def measure(case, rounds, budget, threads):
     runs = {"bpx": ours(case), "torch": pytorch(case), "products": steps_of(products(case))}
-    if jitted and case.hidden and threads == 1:
+    if jitted and threads == 1:
         runs["jax"] = steps_of(jitted(case, *data(case), LR))
     counts = {}
     for key, step in runs.items():
