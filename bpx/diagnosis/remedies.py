@@ -27,7 +27,9 @@ KEPT_APART = 0.02  # share of the last hidden activations that differs between s
 MIN_DRAWS, MAX_DRAWS = 4, 10  # drawn networks that a remedy is named after
 MARGIN_STDS = 5.0  # standard deviations between the mean and the limit of healthy, for fewer than MAX_DRAWS
 SAME_SCALE_ERRORS = 5.0  # standard errors within which two networks' weights are drawn alike
-MAX_WORK = 3e10  # multiplications, at most about, of all passes: a second on one core
+MAX_WORK = 3e10  # multiplications, at most about, of all passes: a second or two on one core
+MAX_WORK_FIRST = 1e11  # the same as long as no remedy is found: every option of 60 layers of 300 is tried
+LSUV_PASSES = 5  # that scaling all layers on data takes, about
 
 ORDER = {  # the options that people know best come first, what is registered besides comes last
     "initializer": (
@@ -123,25 +125,24 @@ def first_that_hold(
     net: Network, redraw: Redraw, options: Mapping[str, Sequence[str]], flow: Flow
 ) -> tuple[Remedy, ...]:
     """Return the first value that holds of each key of ``options``, of at most two keys, measured as ``flow`` says."""
-    work = MAX_WORK
+    done = 0.0
     found: list[tuple[bool, Remedy]] = []
     nearly: list[tuple[bool, Remedy]] = []
     for key, values in options.items():
         for value in values:
+            work = (MAX_WORK if found or nearly else MAX_WORK_FIRST) - done
+            if work <= 0 or len(found) == MAX_REMEDIES:
+                break
             if (candidate := redraw(key, value)) is None:
                 continue
-            measured = _measure(net, key, candidate, work, flow)
-            work -= measured.cost * (len(net.dense) if value == "lsuv" else 1)  # every layer that it scales is a pass
+            measured = _measure(net, key, value, candidate, work, flow)
+            done += measured.cost
             if measured.slopes:
                 factor = 10 ** float(np.median(measured.slopes))
                 remedy = Remedy(candidate.change, factor, candidate.command or candidate.change)
                 (found if measured.held else nearly).append((measured.apart < KEPT_APART, remedy))
                 if measured.held:
                     break
-            if work <= 0:
-                break
-        if len(found) == MAX_REMEDIES or work <= 0:
-            break
     return tuple(remedy for _, remedy in sorted(found or nearly[:1], key=lambda item: item[0]))
 
 
@@ -201,12 +202,12 @@ class _Measured:
     held: bool = False
 
 
-def _measure(net: Network, key: str, candidate: Candidate, work: float, flow: Flow) -> _Measured:
+def _measure(net: Network, key: str, value: str, candidate: Candidate, work: float, flow: Flow) -> _Measured:
     slopes: list[float] = []
     apart: list[float] = []
     cost, squares, held = 0.0, 0.0, True
     for drawn in islice(candidate.draws, MAX_DRAWS):
-        cost += _cost(drawn)
+        cost += draw_cost(drawn, value)
         if not slopes and key == "initializer" and _drawn_alike(net, drawn):
             return _Measured((), cost)
         line, L = flow(drawn)
@@ -230,10 +231,14 @@ def are_enough(slopes: Sequence[float], L: int) -> bool:
     return len(slopes) >= MIN_DRAWS and abs(decades.mean()) + MARGIN_STDS * decades.std(ddof=1) <= 1
 
 
-def _cost(net: Network) -> float:
+def draw_cost(net: Network, value: str) -> float:
     """Return about how many multiplications a draw and a pass take: a random number counts as forty."""
     rows = math.prod(net.dense[0].y.shape[:-1])
-    return float(net.parameters.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
+    passes = float(net.parameters.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
+    if value not in ("orthogonal", "lsuv"):
+        return passes
+    decompositions = 4.0 * sum(dense.W.value.size * min(dense.W.value.shape) for dense in net.dense)
+    return decompositions + passes * (LSUV_PASSES if value == "lsuv" else 1)
 
 
 def _drawn_alike(net: Network, other: Network) -> bool:

@@ -133,7 +133,7 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
 def _draws(plan: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
     """Yield new draws of a changed plan's network, each after a pass with one batch; none if the plan is invalid."""
     try:
-        changed, number = plan.changed(config), 0
+        changed, number = plan.changed(config).decided(data.n_classes is not None, len(data.x_train)), 0
         if config.dataset.scaling != plan.config.dataset.scaling:
             data = make_plan(config).load()
         while True:

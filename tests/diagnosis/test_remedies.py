@@ -16,7 +16,7 @@ import bpx
 from bpx.config import make_plan, spawn_rngs
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
-from bpx.diagnosis.remedies import Candidate, find_remedies, other_models, share_apart
+from bpx.diagnosis.remedies import Candidate, find_remedies, option_values, other_models, share_apart
 from bpx.engine import mlp
 from bpx.engine.models import MODELS
 from bpx.runs.networks import FromPlan, build_network, change, command
@@ -306,7 +306,7 @@ def test_a_network_without_a_spec_has_a_cause_and_no_remedies():
     assert f.cause == "weights" and f.remedies == () and "the activation needs ×1.41" in f.sentence
 
 
-def test_no_wide_network_is_drawn_for_minutes():
+def test_no_wide_network_is_drawn_for_minutes(monkeypatch):
     """A network whose draws are worth more than the bound is given up after one, not after ten of each option."""
     import bpx.diagnosis.remedies as remedies
 
@@ -321,11 +321,31 @@ def test_no_wide_network_is_drawn_for_minutes():
 
         return Candidate(f"{key}={value}", nets())
 
-    work, remedies.MAX_WORK = remedies.MAX_WORK, 1.0
-    try:
-        assert find_remedies(net, redraw, []) == () and len(drawn) == 1
-    finally:
-        remedies.MAX_WORK = work
+    monkeypatch.setattr(remedies, "MAX_WORK_FIRST", 1.0)
+    assert find_remedies(net, redraw, []) == () and len(drawn) == 1
+
+
+def test_the_allowed_work_tries_every_option_of_a_large_network():
+    """60 x 300: with LSUV counted as a pass of the whole network per layer, the models came too late to be tried."""
+    import bpx.diagnosis.remedies as remedies
+
+    net = mlp(64, [300] * 60, 10, "tanh", normalization="layer", initializer="zeros").bind(32)
+    values = [value for group in ("initializer", "normalization", "model", "activation") for value in
+              option_values(group)]  # fmt: skip
+    assert sum(remedies.draw_cost(net, value) for value in values) < remedies.MAX_WORK_FIRST
+
+
+def test_a_second_remedy_is_not_looked_for_as_long_as_a_first_one(monkeypatch):
+    import bpx.diagnosis.remedies as remedies
+
+    net, tried = mlp(20, [20] * 5, 3, "tanh"), []
+
+    def redraw(key, value):
+        tried.append(key)
+        return stand_in([0.0] * 4)("normalization", value)
+
+    monkeypatch.setattr(remedies, "MAX_WORK", 1.0)
+    assert len(find_remedies(net, redraw, [])) == 1 and len(tried) == 1
 
 
 @pytest.mark.slow
