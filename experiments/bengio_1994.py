@@ -34,13 +34,13 @@ SETUP = (
 
 
 def measure(s: Study) -> Data:
-    """Follow the gradient of the last step's cost back through networks of several spectral radii."""
+    """Follow a random delta of the last step back through networks of several spectral radii."""
     data: Data = {"norm": {}, "factor": {}, "theory": {}, "profile": {}}
     for kind, words in KINDS.items():
         factor, theory, largest = [], [], []
         for scale in RADII:
             found, predicted, sizes = [], [], []
-            for net, _, _ in s.draws(*SETUP, *words, f"model.recurrent_scale={scale}"):
+            for net, _, _ in s.draws(*SETUP, *words, f"model.recurrent_scale={scale}", random_delta=True):
                 (cell,) = recurrent_layers(net)
                 found.append(np.log10(state_grad_l2(cell)))
                 slope, _ = predicted_time_slope(net, cell)

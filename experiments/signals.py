@@ -25,6 +25,11 @@ def initial_profiles(s: Study, *words: str, seeds: int | None = None) -> Values:
     return np.array([[l2(d) for d in deltas(net)[:-1]] for net, _, _ in drawn])
 
 
+def linear_cost(output: Any, delta: Any) -> Any:
+    """Return the cost (tensor, scalar) whose gradient by the output of a sample is ``delta`` over the batch's size."""
+    return (output * delta).sum() / len(delta)
+
+
 def activations(net: Network) -> list[Values]:
     """Return a of every hidden layer, (batch, n_out) each."""
     return [np.asarray(layer.output.y, np.float64) for layer in weight_layers(net)[:-1]]

@@ -1,7 +1,8 @@
 """Which networks vanish as PyTorch draws them by default?
 
 ``nn.Linear`` and ``nn.Conv2d`` draw their weights from U(±1/√fan_in), whose standard deviation is 1/√(3 fan_in):
-σw² = 1/3 in theory's terms, whatever the activation after them. Needs the extra ``torch``.
+σw² = 1/3 in theory's terms, whatever the activation after them. A random δ is sent back, so that what is measured is
+the network's own. Needs the extra ``torch``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
 from bpx.runs.study_data import Data, percentiles
 from bpx.system.text import counted
+from experiments.signals import linear_cost
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,8 +68,7 @@ def measure(s: Study) -> Data:
             torch.manual_seed(seed)
             model = network(kind)
             shape = (BATCH, 3, SIDE, SIDE) if kind.startswith("Conv2d") else (BATCH, N_IN)
-            x, y = torch.randn(shape), torch.arange(BATCH) % CLASSES
-            given = batch(x, y, torch.nn.functional.cross_entropy, "mean", None, None)
+            given = batch(torch.randn(shape), torch.randn(BATCH, CLASSES), linear_cost, "mean", None, None)
             with measured_pass(model, given) as measured:
                 observation = measured.observation()
                 _, prediction = predict_pass(measured)
