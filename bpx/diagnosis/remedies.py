@@ -237,7 +237,7 @@ def draw_cost(net: Network, value: str) -> float:
     passes = float(net.parameters.n_weights) * (3 * rows + 40) + 1e6 * len(net.dense)
     if value not in ("orthogonal", "lsuv"):
         return passes
-    decompositions = 4.0 * sum(dense.W.value.size * min(dense.W.value.shape) for dense in net.dense)
+    decompositions = 4.0 * float(sum(dense.W.value.size * min(dense.W.value.shape) for dense in net.dense))
     return decompositions + passes * (LSUV_PASSES if value == "lsuv" else 1)
 
 
