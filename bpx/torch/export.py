@@ -61,7 +61,7 @@ def export(model: SavedModel, form: str, path: Path) -> None:
     Parameters
     ----------
     model : SavedModel
-        What ``bpx.engine.load_model`` returns.
+        What ``bpx.engine.model_files.load_model`` returns.
     form : {"onnx", "torch", "safetensors"}
         ``onnx`` and ``torch`` hold the ``Predictor``, with scalers and output function: ONNX takes ``x`` (n, n_in) in
         float64 and computes the network in float32, for which runtimes have every operation. ``safetensors`` holds
