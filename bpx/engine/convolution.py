@@ -15,6 +15,7 @@ from bpx.engine.numbers import require
 from bpx.engine.parameters import ParameterVector
 
 GATHERED = 1 << 18  # numbers of the patches that are held at a time, about: they stay in a core's cache
+SMALL = 10**6  # multiplications up to which OpenBLAS multiplies two matrices where they are, and copies neither
 
 
 @final
@@ -86,7 +87,7 @@ class Convolution(Dense):
         np.copyto(self._inside[: len(x)], x)
         W, z = self.W.value, self.y
         for part in self._pieces(len(x)):
-            np.dot(self._padded.gather(part, self._room), W, out=rows(z[part]))
+            _multiply(self._padded.gather(part, self._room), W, rows(z[part]))
         self.add_bias(z)
         return z
 
@@ -99,15 +100,17 @@ class Convolution(Dense):
             self._turn()
         for part in self._pieces(len(dy)):
             delta = dy[part]
-            np.dot(self._padded.gather(part, self._room).T, rows(delta), out=self._dW)
-            self.W.grad[...] += self._dW
+            patches = self._padded.gather(part, self._room)
+            for some in _small(len(patches), self._dW.size):
+                np.dot(patches[some].T, rows(delta)[some], out=self._dW)
+                self.W.grad[...] += self._dW
             if self.needs_input_grad and self._turns:
                 np.copyto(self._dinside[: len(delta)], delta)
                 patches = self._gradient.gather(slice(0, len(delta)), self._room)
-                np.dot(patches, self._turned, out=rows(self.dx[part]))
+                _multiply(patches, self._turned, rows(self.dx[part]))
             elif self.needs_input_grad:
                 patches = self._room[: len(rows(delta)) * self.n_in].reshape(-1, self.n_in)
-                np.dot(rows(delta), self._turned, out=patches)
+                _multiply(rows(delta), self._turned, patches)
                 self._gradient.add(patches)
                 np.copyto(self.dx[part], self._dinside[: len(delta)])
         return self.dx
@@ -136,6 +139,24 @@ class Convolution(Dense):
 
     def _pieces(self, n: int) -> list[slice]:
         return [slice(start, min(start + self._piece, n)) for start in range(0, n, self._piece)]
+
+
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """Write a b, some rows at a time."""
+    for part in _small(len(a), b.size):
+        np.dot(a[part], b, out=out[part])
+
+
+def _small(n: int, size: int) -> list[slice]:
+    """Return the parts of ``n`` rows that make small products with a matrix of ``size`` numbers; all where it is large.
+
+    Few rows at a time take longer than the copies that are saved.
+    """
+    most = SMALL // size
+    if n <= most or most < 128:
+        return [slice(n)]
+    length = -(-n // -(-n // most))
+    return [slice(start, min(start + length, n)) for start in range(0, n, length)]
 
 
 class _Patches:

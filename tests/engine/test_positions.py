@@ -32,6 +32,7 @@ from bpx.engine import (
     transformer,
 )
 from bpx.engine.activations import ACTIVATIONS, Tanh
+from bpx.engine.convolution import SMALL
 from bpx.engine.initializers import LecunNormal
 from bpx.engine.losses import LOSSES
 from bpx.engine.models import build
@@ -100,6 +101,23 @@ def test_a_convolution_is_the_sum(kernel, stride, padding):
     for h, w in itertools.product(range(z.shape[1]), range(z.shape[2])):
         window = padded[:, h * stride : h * stride + kernel, w * stride : w * stride + kernel]
         np.testing.assert_allclose(z[:, h, w], np.einsum("bijc,ijco->bo", window, W) + net.dense[0].b.value)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_of_many_pixels_is_the_formula(stride):
+    """Where products are made a few rows at a time; dx is the adjoint: <dx, v> = <delta, convolution of v>."""
+    net = network((26, 25, 16), [Positions(), Convolution(16, 3, stride, 1), Flatten(), Dense(2)])
+    x, v = rng(2).standard_normal((2, 3, 26, 25, 16))
+    net.cost(x, np.zeros(3, int))
+    net.backward()
+    layer = net.dense[0]
+    W, delta, dx = layer.W.value, net.blocks[2].dx, layer.dx.copy()
+    assert len(delta.reshape(-1, 16)) > SMALL // W.size
+    patches = layer.inputs().reshape(-1, 144)
+    np.testing.assert_allclose(layer.y.reshape(-1, 16), patches @ W + layer.b.value, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(layer.W.grad, patches.T @ delta.reshape(-1, 16), rtol=1e-10, atol=1e-12)
+    layer.b.value.fill(0)
+    assert np.vdot(dx, v) == pytest.approx(np.vdot(delta, layer.forward(v, train=True)), rel=1e-10)
 
 
 @pytest.mark.parametrize("factor", [1, 100])
