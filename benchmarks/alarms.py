@@ -105,7 +105,7 @@ class Made(NamedTuple):
 
 def alarms(words: tuple[str, ...], seed: int, home: Path, data: Any = None) -> Made:
     """Train one run and return what became of it."""
-    done = train_run(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], data=data, quiet=True)
+    done = train_run(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], load=lambda plan: data, quiet=True)
     final = json.loads((done.directory / "result.json").read_text())["final"]
     said = [f"{alarm['rule']} ({alarm['sentence']})" for alarm in final["alarms"]]
     return Made(said, final["verdict"], done.metrics["accuracy/test"], farthest(done.directory))

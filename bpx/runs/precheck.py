@@ -29,29 +29,37 @@ def check_samples(plan: Plan, data: Dataset) -> None:
         )
 
 
-class Precheck:
-    """Check configurations together with their data, which are loaded once for all that share them."""
+class LoadedOnce:
+    """Load the data of plans, once for all in a row that share them."""
 
     def __init__(self) -> None:
         self._loaded: tuple[object, Dataset] | None = None
 
+    def __call__(self, plan: Plan) -> Dataset:
+        """Return the data of ``plan``; raises UserError where they cannot be had."""
+        key = (OmegaConf.to_container(plan.config.dataset, resolve=True), plan.settings.dtype)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # before others take its place in memory
+            self._loaded = key, plan.load()
+        return self._loaded[1]
+
+
+class Precheck:
+    """Check configurations together with their data, which are loaded once for all that share them."""
+
+    def __init__(self) -> None:
+        self._load = LoadedOnce()
+
     def __call__(self, config: DictConfig) -> Plan:
         """Return the plan of ``config``; raises UserError where it, its data, or both together cannot be used."""
         plan = make_plan(config)
-        data = self._data(plan)
+        log = logging.getLogger("bpx.data")
+        before, log.disabled = log.disabled, True  # each run says it itself
+        try:
+            data = self._load(plan)
+        finally:
+            log.disabled = before
         decided = plan.decided(data.n_classes is not None, len(data.x_train))
         empty_network(decided, data)
         check_samples(decided, data)
         return plan
-
-    def _data(self, plan: Plan) -> Dataset:
-        key = (OmegaConf.to_container(plan.config.dataset, resolve=True), plan.settings.dtype)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # before others take its place in memory
-            log = logging.getLogger("bpx.data")
-            before, log.disabled = log.disabled, True  # each run says it itself
-            try:
-                self._loaded = key, plan.load()
-            finally:
-                log.disabled = before
-        return self._loaded[1]

@@ -122,6 +122,7 @@ def _program() -> str:
     return words[words.index("-m") + 1] if "-m" in words[:-1] else Path(sys.argv[0] or "python").name
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

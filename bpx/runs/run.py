@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import CONF, make_plan, spawn_rngs
+from bpx.config import CONF, Plan, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution
@@ -62,7 +62,7 @@ def train_run(
     parent: Path,
     overrides: Sequence[str],
     *,
-    data: Dataset | None = None,
+    load: Callable[[Plan], Dataset] = Plan.load,
     quiet: bool = False,
     watcher: Watcher | None = None,
     resume_from: Resumed | None = None,
@@ -79,8 +79,8 @@ def train_run(
         Where the run's directory is created.
     overrides : sequence of str
         The words of the command line.
-    data : Dataset, optional
-        The data, if they are loaded already.
+    load : callable, optional
+        Returns the data of a plan, for instance those that were loaded for another run.
     quiet : bool
         Print nothing.
     watcher : Watcher, optional
@@ -107,8 +107,7 @@ def train_run(
                 plan.tracker.claim(resume_from.directory)
                 remove_temporaries(resume_from.directory)
             rngs = spawn_rngs(plan.settings.seed)
-            if data is None:
-                data = plan.load()
+            data = load(plan)
             if resume_from is not None:
                 check_dataset(resume_from.directory, data)
             plan = plan.decided(data.n_classes is not None, len(data.x_train))

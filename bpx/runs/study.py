@@ -136,7 +136,7 @@ class Study:
         config = compose(*words)
         folder = self.directory / "runs" / re.sub(r"[^\w.=]+", "-", label)
         name = f"{self.name}: {label}"
-        trained = train_run(config, name, folder, words, data=self.data(make_plan(config)), quiet=True)
+        trained = train_run(config, name, folder, words, load=self.data, quiet=True)
         cost = f", cost {trained.metrics['cost/train']:.3g}" if "cost/train" in trained.metrics else ""
         self._say(f"{label}, seed {seed}: {trained.outcome}{cost}")
         return trained

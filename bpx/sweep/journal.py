@@ -14,6 +14,8 @@ from bpx.config import UserError
 from bpx.system.files import Json, cut_torn_line, naming
 from bpx.system.text import one_line
 
+REPORT = "intermediate_value"  # is in the record of a report
+
 
 class Journal(JournalFileBackend):
     """The journal at ``path``; what is appended to it is there as whole lines, or not at all.
@@ -36,7 +38,10 @@ class Journal(JournalFileBackend):
             self._turn.release()
 
     def append_logs(self, logs: list[Json]) -> None:
-        """Append records; where they find no space the file stays as it was, and an OSError names it."""
+        """Append records; where they find no space the file stays as it was, and an OSError names it.
+
+        What a trial reports while it runs waits for no disk: if the machine stops, the trial is run again.
+        """
         text = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with naming(self.path):
             self._turn.acquire()
@@ -48,7 +53,8 @@ class Journal(JournalFileBackend):
                         rest = memoryview(text)
                         while rest:
                             rest = rest[file.write(rest) :]
-                        os.fsync(file.fileno())
+                        if any(REPORT not in log for log in logs):
+                            os.fsync(file.fileno())
                     except OSError:
                         file.truncate(end)
                         raise

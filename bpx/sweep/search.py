@@ -105,7 +105,7 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
             "hydra.sweep.subdir=.",
             f"++hydra.sweeper.storage={quoted(storage)}",
             f"++hydra.sweeper.study_name={quoted(name)}",
-            *(f"{k}={v}" for k, v in FOR_TRIALS.items() if not any(o.startswith(f"{k}=") for o in where.fixed)),
+            *(f"{k}={v}" for k, v in for_trials(options).items() if not any(o.startswith(f"{k}=") for o in where.fixed)),
         ]
         if tracker.run_id is not None:
             shared.append(f"tracking.parent={tracker.run_id}")
@@ -114,6 +114,12 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
         return Search(study, options, launcher, results, shared).run()
     finally:
         store.close()
+
+
+def for_trials(options: Options) -> dict[str, str]:
+    """Return what trials are given unless the command line says otherwise: they send of each layer what is searched."""
+    quantities = dict.fromkeys(name.rpartition("/")[0] for name in options.objectives if "/layer_" in name)
+    return FOR_TRIALS | {"tracking.per_layer": f"[{','.join(quantities)}]"}
 
 
 def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:

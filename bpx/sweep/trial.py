@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from bpx.config import UserError
 from bpx.records import Outcome
 from bpx.runs.naming import MAX_NAME, parameters
+from bpx.runs.precheck import LoadedOnce
 from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
 from bpx.sweep.library import trial_of
 from bpx.sweep.objective import MISSING
@@ -30,6 +31,7 @@ from bpx.system.errors import NoAnswerError, WriteError
 
 UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
+LOADED = LoadedOnce()  # a process's trials share their data
 WORST = 1e9  # what a diverged trial is worth where several objectives are searched: Optuna prunes none of them there
 
 
@@ -51,7 +53,7 @@ def _run_trial(config: DictConfig) -> None:
                 config = config.copy()
                 config.seed = seed
             name = trial.name + (f" seed {config.seed}" if trial.options.repeats > 1 else "")
-            done = train_run(config, name, trial.home, words, quiet=True, watcher=trial)
+            done = train_run(config, name, trial.home, words, load=LOADED, quiet=True, watcher=trial)
             trial.ended(done.outcome, done.metrics, done.verdict_final)
     except UpdateFinishedTrialError:
         pass  # another worker held this one for dead and has queued its trial again

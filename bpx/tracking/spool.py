@@ -97,10 +97,10 @@ class Spool:
             self.changed = time.monotonic()
 
     def arrived(self, sent: int) -> None:
-        """Note that the metrics up to byte ``sent`` have arrived."""
+        """Note that the metrics up to byte ``sent`` have arrived; ``save`` writes that."""
         with self._lock:
             self.sent = sent
-            self._save()
+            self.changed = time.monotonic()
 
     def next_lines(self) -> tuple[list[Json], int]:
         """Return some lines of metrics that have not arrived, on the disk by now, and the byte after them.
