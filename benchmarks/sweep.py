@@ -1,6 +1,7 @@
 """What a sweep costs: overhead a trial, two workers beside one, a long study taken up again.
 
 python benchmarks/sweep.py [rounds]     prints a Markdown table: medians over the rounds
+python benchmarks/sweep.py cpu          CPU seconds of a trial and of the same training untracked, in turn, one process
 
 All commands are processes of their own in a directory of their own, as a person would start them. A trial's time is
 its share of the time from the first trial's start to the last one's end, so that asking, composing, tracking and
@@ -48,6 +49,32 @@ for i in range({TRIALS} + 2):
     train_run(config, "direct", Path("direct"), [], quiet=True)
 print((time.perf_counter() - began) / {TRIALS})
 """
+CPU = """
+import statistics, time
+from hydra import compose, initialize_config_dir
+from bpx import train
+from bpx.config import CONF
+from bpx.sweep import search, trial
+with initialize_config_dir(str(CONF), version_base="1.3"):
+    untracked = compose("config", ["tracking=none", "tracking.figures=false", "tracking.model=false"]).tracking
+train_run, take, alone, trials = trial.train_run, search.Search._take, [], []
+def in_turn(config, name, *words, **more):
+    done = train_run(config, name, *words, **more)
+    plain = config.copy()
+    plain.tracking = untracked
+    began = time.process_time()
+    train_run(plain, name, trial.Path("direct"), [], quiet=True)
+    alone.append(time.process_time() - began)
+    return done
+def timed(self):
+    began = time.process_time()
+    take(self)
+    trials.append(time.process_time() - began - alone[-1])
+trial.train_run, search.Search._take = in_turn, timed
+train.main()
+trials, alone = statistics.median(trials[2:]), statistics.median(alone[2:])
+print(f"a trial {trials:.3f} s, untracked {alone:.3f} s, overhead {trials - alone:.3f} s, ratio {trials / alone:.2f}")
+"""
 
 
 def study(home):
@@ -72,6 +99,13 @@ def seconds_a_trial(home, workers):
     trials = study(home).trials
     span = max(t.datetime_complete for t in trials) - min(t.datetime_start for t in trials)
     return span.total_seconds() / len(trials)
+
+
+def cpu():
+    """Return what a trial costs in CPU time, as a line of text."""
+    with tempfile.TemporaryDirectory() as home:
+        words = [sys.executable, "-c", CPU, *SWEEP, *TRAINING, *SPACE, f"hydra.sweeper.n_trials={TRIALS}"]
+        return subprocess.run(words, cwd=home, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
 def resuming(home):
@@ -132,4 +166,7 @@ def main(rounds):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    if sys.argv[1:] == ["cpu"]:
+        print(cpu())
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

@@ -105,7 +105,11 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
             "hydra.sweep.subdir=.",
             f"++hydra.sweeper.storage={quoted(storage)}",
             f"++hydra.sweeper.study_name={quoted(name)}",
-            *(f"{k}={v}" for k, v in for_trials(options).items() if not any(o.startswith(f"{k}=") for o in where.fixed)),
+            *(
+                f"{k}={v}"
+                for k, v in for_trials(options).items()
+                if not any(o.startswith(f"{k}=") for o in where.fixed)
+            ),
         ]
         if tracker.run_id is not None:
             shared.append(f"tracking.parent={tracker.run_id}")

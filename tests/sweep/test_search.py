@@ -74,10 +74,11 @@ def test_a_sweep_is_searched_tracked_and_continued(sweep):
     assert "Best trial" in parent.data.tags["mlflow.note.content"]
     assert {a.path for a in client.list_artifacts(parent.info.run_id)} >= {"figures", "trials.csv", "provenance.json"}
     assert parent.data.tags["mlflow.source.name"]
-    for row in table:  # children draw no figures and log no model
+    for row in table:  # children draw no figures, log no model, and send no curves of layers
         found = {a.path for a in client.list_artifacts(row["run_id"])}
         assert "figures" not in found and "config" in found
         run = client.get_run(row["run_id"])
+        assert not [name for name in run.data.metrics if "/layer_" in name]
         assert run.data.tags["bpx.outcome"] == row["outcome"]
         assert run.info.status == {"finished": "FINISHED", "diverged": "FINISHED", "pruned": "KILLED"}[row["outcome"]]
 

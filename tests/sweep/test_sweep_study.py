@@ -21,6 +21,7 @@ from sqlalchemy.exc import DataError, OperationalError, PendingRollbackError
 from test_space import GIVEN
 
 from bpx.config import UserError, make_plan
+from bpx.runs.precheck import LoadedOnce
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
 from bpx.sweep.library import retry
@@ -28,6 +29,7 @@ from bpx.sweep.library import trial_of as trial_of_number
 from bpx.sweep.objective import LOGGED, check_objectives
 from bpx.sweep.options import parse_options
 from bpx.sweep.progress import SweepProgress
+from bpx.sweep.search import for_trials
 from bpx.sweep.space import space
 from bpx.sweep.storage import RETRIES, JournalStore, open_store, queue_again
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome_of
@@ -438,6 +440,36 @@ def test_a_damaged_journal_is_one_line_that_names_it(damage, place, path):
         study.trials()
         raise UserError("optuna.journal: whatever Optuna makes of it")
     assert "\n" not in str(error.value)
+
+
+def test_reports_wait_for_no_disk_and_how_a_trial_ends_does(path, monkeypatch):
+    study = opened(path)
+    (asked,) = study.ask(1)
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(number) or fsync(number))
+    for step in range(5):
+        asked.report(1.0 - 0.1 * step, step)
+    assert not synced and opened(path).trials()[0].intermediate_values[4] == pytest.approx(0.6)
+    study.study.tell(asked, 0.5)
+    assert synced
+
+
+def test_trials_in_a_row_share_their_data(monkeypatch):
+    load, plans = (
+        LoadedOnce(),
+        [make_plan(compose("dataset=gaussian", *w)) for w in ([], ["seed=3"], ["dtype=float64"])],
+    )
+    first = load(plans[0])
+    assert load(plans[1]) is first
+    assert load(plans[2]).x_train.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "objective, sent", [("cost/val", "[]"), ("grad_norm/layer_01", "[grad_norm]"), ("[a/layer_01,a/layer_02]", "[a]")]
+)
+def test_a_trial_sends_of_single_layers_what_is_searched(objective, sent):
+    options = SimpleNamespace(objectives=objective.strip("[]").split(","))
+    assert for_trials(options)["tracking.per_layer"] == sent
 
 
 def test_what_finds_no_space_leaves_the_journal_as_it_was(path):
