@@ -111,12 +111,14 @@ def word(data: Data) -> str:
     post, pre = (data["exponent"][kind] for kind in KINDS)
     as_published = abs(post) < 0.15 and abs(pre + 0.5) < 0.15
     ratio = data["first_over_last"]
+    shrinks = ratio["post-norm"] < 0.9
+    found = "the largest gradients are at the output, as published" if shrinks else "gradients do not shrink yet"
     return f"""
     {"As published" if as_published else "Not as published"}: the gradient of the last layer's feed-forward weights goes
     with the number of layers as L^{post:.2f} with post-norm (published 0) and as L^{pre:.2f} with pre-norm (published
     −0.5). In {PROFILED} layers the first layer's gradient is ×{ratio["post-norm"]:.2f} of the last one's with
-    post-norm and ×{ratio["pre-norm"]:.2f} with pre-norm: with the norm after it, the layers at the output have the
-    largest gradients, which the paper gives as the reason for a warm-up of the learning rate.
+    post-norm and ×{ratio["pre-norm"]:.2f} with pre-norm. With the norm after it {found}; that they are large at the
+    output is what the paper gives as the reason for a warm-up of the learning rate.
     """
 
 
