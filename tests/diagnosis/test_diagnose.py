@@ -16,6 +16,7 @@ import bpx
 from bpx.diagnosis.redrawn import FromSpec
 from bpx.engine import mlp, residual_mlp, sgd
 from bpx.engine.models import lstm, rnn
+from bpx.engine.recurrent import Recurrent
 
 
 def batch(n=40, n_in=30):
@@ -165,4 +166,6 @@ def test_recurrent_weights_and_gate_biases_are_redrawn_as_they_were(recurrent, m
         else:
             assert np.array_equal(now.value, was.value), was.name
     assert FromSpec(net)("initializer", "orthogonal") is not None
-    assert not list(FromSpec(net)("model", "gru").draws)  # weights of other shapes: at what scale?
+    other = next(FromSpec(net)("model", "gru").draws)  # of other gates: at the one scale, without what it is scaled by
+    was, now = (next(layer for layer in each.layers() if isinstance(layer, Recurrent)) for each in (net, other))
+    assert now.gates == 3 and np.std(now.W.value) == pytest.approx(np.std(was.W.value) / was.scale, rel=0.15)
