@@ -42,7 +42,7 @@ N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return 
 class Measurement:
     """Take in the records of a run: keep every value, name the metrics, judge the first pass and the last record.
 
-    A finding that nobody reads as the run goes (not ``told``) has no remedies, and theory's band only for a figure.
+    A finding that nobody reads as the run goes (not ``told``) has no remedies; theory has its band only for a figure.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Measurement:
         replica = net.replica(net.batch)
         replica.cost(data.x_train[: net.batch], data.y_train[: net.batch])
         replica.loss.backward()
-        self._architecture, _, self._prediction = predict_network(replica, band=told or bool(plan.tracker.figures))
+        self._architecture, _, self._prediction = predict_network(replica, band=bool(plan.tracker.figures))
         self.about = about(net, self._architecture) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
