@@ -9,12 +9,14 @@ as an alarm if any rule of `bpx.diagnosis.rules` speaks at its last record; othe
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from bpx.config import make_plan, spawn_rngs
+from bpx.config import Plan, make_plan, spawn_rngs
+from bpx.data import Dataset
 from bpx.records import read, read_metrics
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
@@ -103,9 +105,9 @@ class Made(NamedTuple):
     far: list[float]
 
 
-def alarms(words: tuple[str, ...], seed: int, home: Path, data: Any = None) -> Made:
+def alarms(words: tuple[str, ...], seed: int, home: Path, load: Callable[[Plan], Dataset] = Plan.load) -> Made:
     """Train one run and return what became of it."""
-    done = train_run(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], load=lambda plan: data, quiet=True)
+    done = train_run(compose(*words, *PLAIN, f"seed={seed}"), "alarms", home, [], load=load, quiet=True)
     final = json.loads((done.directory / "result.json").read_text())["final"]
     said = [f"{alarm['rule']} ({alarm['sentence']})" for alarm in final["alarms"]]
     return Made(said, final["verdict"], done.metrics["accuracy/test"], farthest(done.directory))
@@ -119,7 +121,7 @@ def main(seeds: int) -> None:
         plan = make_plan(compose(*words, *PLAIN))
         data = plan.source.load(spawn_rngs(0)["data"], plan.settings.dtype)
         with tempfile.TemporaryDirectory() as home:
-            made = [alarms(words, seed, Path(home), data) for seed in range(seeds)]
+            made = [alarms(words, seed, Path(home), lambda plan, data=data: data) for seed in range(seeds)]
         every += made
         said = [f"seed {seed}: {', '.join(one.said)}" for seed, one in enumerate(made) if one.said]
         others = ", ".join(one.verdict for one in made if one.verdict != "healthy") or "none"
