@@ -62,7 +62,7 @@ class Execution:
             self.cadence.report_schedule,
             self.outputs.record,
             typed=[*job.flags, *job.overrides],
-            told=not quiet,
+            remedies=not quiet,
             interruptible=stop.interruptible,
         )
         self.training = Training(net, optimizer, batches, Progress(), {"probes": self.measurement.probe_set})

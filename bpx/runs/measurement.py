@@ -42,7 +42,7 @@ N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return 
 class Measurement:
     """Take in the records of a run: keep every value, name the metrics, judge the first pass and the last record.
 
-    A finding that nobody reads as the run goes (not ``told``) has no remedies; theory has its band only for a figure.
+    Theory has its band only for a figure; a finding has ``remedies`` if somebody reads it as the run goes.
 
     Attributes
     ----------
@@ -62,11 +62,11 @@ class Measurement:
         path: Path,
         *,
         typed: Sequence[str] = (),
-        told: bool = True,
+        remedies: bool = True,
         interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.net, self._interruptible = net, interruptible
-        self._redraw = FromPlan(plan, data, typed) if told else None
+        self._redraw = FromPlan(plan, data, typed) if remedies else None
         self.writer = RecordWriter(path)
         context = ProbeContext(net, optimizer, data.x_train[:N_PROBE_SAMPLES], data.y_train[:N_PROBE_SAMPLES])
         self.probe_set = ProbeSet(
