@@ -108,8 +108,8 @@ def fit(
             return
         net.backward()
         looking, reported = probe_set.at(p.step), report(p.step)
-        told = grad if looking else shifts  # of steps that nobody sees, a weight's is told by the update that it makes
-        if not math.isfinite(np.add.reduce(told)) and not np.isfinite(told).all():
+        checked = grad if looking else shifts  # an infinite dW of other steps shows in the next one, by its update
+        if not math.isfinite(np.add.reduce(checked)) and not np.isfinite(checked).all():
             yield record({}, nonfinite=trace(net, optimizer, p.step, J, backward=True))
             return
         p.total += J
