@@ -1,9 +1,5 @@
 """The same training step in JAX, compiled: for one network, and for several seeds of it at once (vmap)."""
 
-import os
-
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
-
 import jax
 import jax.numpy as jnp
 import numpy as np

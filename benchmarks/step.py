@@ -6,7 +6,8 @@ python benchmarks/step.py LSTM GRU   some cases only (cases.py lists them)
 A step takes a batch from the data (shuffled rows), then forward, cost, backward and update. The contenders take turns
 in rounds, so that whatever else the machine does hits all of them; a time is the median over the rounds.
 scikit-learn's MLPClassifier has no public step: its time is the difference of two fits of different length, per step.
-JAX's step is compiled (jit) for one thread, so that it stands in the table of one thread.
+JAX's step is compiled (jit) and stands in the table of one thread: XLA's own options do not hold its products to one
+thread, so all contenders of that table are held to one core.
 """
 
 import argparse
@@ -195,8 +196,10 @@ def main():
     print(machine())
     warnings.filterwarnings("ignore")
     chosen = [case for case in CASES if not options.only or any(word in case.name for word in options.only)]
+    cores = sorted(os.sched_getaffinity(0))
     for threads in options.threads:
         torch.set_num_threads(threads)
+        os.sched_setaffinity(0, cores[:1] if threads == 1 else cores)  # inherited by the threads that XLA starts
         print(f"\n### {threads} thread{'s' * (threads > 1)}\n")
         print("| network | batch | bpx / ms | PyTorch / ms | JAX / ms | scikit-learn / ms | products / ms "
               "| bpx:PyTorch | CPU | bar | bpx:JAX | bpx:scikit-learn | bpx:products | peak / KiB |")  # fmt: skip

@@ -1,7 +1,7 @@
 """What a sweep costs: overhead a trial, two workers beside one, a long study taken up again.
 
 python benchmarks/sweep.py [rounds]     prints a Markdown table: medians over the rounds
-python benchmarks/sweep.py cpu          CPU seconds of a trial and of the same training untracked, in turn, one process
+python benchmarks/sweep.py turns        a trial and the same training untracked, in turn in one process, by both clocks
 
 All commands are processes of their own in a directory of their own, as a person would start them. A trial's time is
 its share of the time from the first trial's start to the last one's end, so that asking, composing, tracking and
@@ -49,7 +49,7 @@ for i in range({TRIALS} + 2):
     train_run(config, "direct", Path("direct"), [], quiet=True)
 print((time.perf_counter() - began) / {TRIALS})
 """
-CPU = """
+TURNS = """
 import statistics, time
 from hydra import compose, initialize_config_dir
 from bpx import train
@@ -58,22 +58,24 @@ from bpx.sweep import search, trial
 with initialize_config_dir(str(CONF), version_base="1.3"):
     untracked = compose("config", ["tracking=none", "tracking.figures=false", "tracking.model=false"]).tracking
 train_run, take, alone, trials = trial.train_run, search.Search._take, [], []
+def timed(call, *args, **kwargs):
+    wall, cpu = time.perf_counter(), time.process_time()
+    done = call(*args, **kwargs)
+    return done, (time.perf_counter() - wall, time.process_time() - cpu)
 def in_turn(config, name, *words, **more):
     done = train_run(config, name, *words, **more)
     plain = config.copy()
     plain.tracking = untracked
-    began = time.process_time()
-    train_run(plain, name, trial.Path("direct"), [], quiet=True)
-    alone.append(time.process_time() - began)
+    alone.append(timed(train_run, plain, name, trial.Path("direct"), [], quiet=True)[1])
     return done
-def timed(self):
-    began = time.process_time()
-    take(self)
-    trials.append(time.process_time() - began - alone[-1])
-trial.train_run, search.Search._take = in_turn, timed
+def take_timed(self):
+    both = timed(take, self)[1]
+    trials.append([b - a for b, a in zip(both, alone[-1])])
+trial.train_run, search.Search._take = in_turn, take_timed
 train.main()
-trials, alone = statistics.median(trials[2:]), statistics.median(alone[2:])
-print(f"a trial {trials:.3f} s, untracked {alone:.3f} s, overhead {trials - alone:.3f} s, ratio {trials / alone:.2f}")
+for i, clock in enumerate(("wall", "CPU")):
+    a_trial, bare = (statistics.median(t[i] for t in times[2:]) for times in (trials, alone))
+    print(f"{clock}: a trial {a_trial:.3f} s, untracked {bare:.3f} s, overhead {a_trial - bare:.3f} s")
 """
 
 
@@ -101,11 +103,12 @@ def seconds_a_trial(home, workers):
     return span.total_seconds() / len(trials)
 
 
-def cpu():
-    """Return what a trial costs in CPU time, as a line of text."""
+def in_turn():
+    """Return what a trial costs beside the same training untracked, in wall and in CPU time, as lines of text."""
     with tempfile.TemporaryDirectory() as home:
-        words = [sys.executable, "-c", CPU, *SWEEP, *TRAINING, *SPACE, f"hydra.sweeper.n_trials={TRIALS}"]
-        return subprocess.run(words, cwd=home, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+        words = [sys.executable, "-c", TURNS, *SWEEP, *TRAINING, *SPACE, f"hydra.sweeper.n_trials={TRIALS}"]
+        output = subprocess.run(words, cwd=home, capture_output=True, text=True, check=True).stdout
+    return "\n".join(output.splitlines()[-2:])
 
 
 def resuming(home):
@@ -166,7 +169,7 @@ def main(rounds):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["cpu"]:
-        print(cpu())
+    if sys.argv[1:] == ["turns"]:
+        print(in_turn())
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
