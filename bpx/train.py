@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bpx import __version__
+from bpx.system.imports import importing
 from bpx.system.interrupts import announce, end_without_traceback
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ from bpx.cli.command import command, exit_process
 
 def train(config: DictConfig) -> None:
     """Train the network that the configuration describes."""
-    from bpx.runs.run import run
+    with importing("bpx.runs.run"):
+        from bpx.runs.run import run
 
     run(config)
 

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from bpx.system.deadline import within
+from bpx.system.imports import importing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +64,8 @@ def create_schema(uri: str) -> None:
 def open_client(uri: str) -> MlflowClient:
     """Return MLflow's client of a store; one of a server waits for an answer for a limited time, and reads as much."""
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri  # MLflow itself would take that of its default store
-    client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=registry)
+    with importing("mlflow.pyfunc"):  # and what the store needs
+        client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=registry)
     return cast("MlflowClient", PatientClient(client)) if uri.startswith(("http://", "https://")) else client
 
 
@@ -170,7 +172,8 @@ def ask_for_experiment(uri: str, name: str, seconds: float) -> tuple[int, str]:
 def _import_core() -> None:
     """Import MLflow itself, its loggers silent and its telemetry off unless the user has set it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads it when it is imported
-    import mlflow  # noqa: F401
+    with importing("mlflow"):
+        import mlflow  # noqa: F401
 
     for name in ("mlflow", "alembic"):  # what they log over a hundred lines, bpx reports in one
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,5 +1,6 @@
 """Atomic files, paths that stay inside, locks, text for people."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from bpx.system.files import inside, remove_temporaries, replaced
+from bpx.system.imports import importing
 from bpx.system.locks import is_held, lock, machine_lock
 from bpx.system.text import masked, one_line, printable
 
@@ -121,3 +123,28 @@ def test_what_steers_a_terminal_is_escaped():
     assert printable("a\x1b]0;title\x07\x9b2J\u202eb\tc\nü×…") == "a\\x1b]0;title\\x07\\x9b2J\\u202eb\tc\nü×…"
     assert one_line(ValueError("\n  http://a:b@c  \x1b[1m\nmore")) == "http://c \\x1b[1m"
     assert one_line(KeyError()) == "KeyError"
+
+
+def test_what_a_library_makes_is_not_searched_for_garbage():
+    frozen = gc.get_freeze_count()
+    try:
+        with importing("no.such.module"):
+            assert not gc.isenabled()
+            with importing("another"):
+                pass
+            assert not gc.isenabled()
+            made = []
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+        assert not any(made is each for each in gc.get_objects())
+        frozen = gc.get_freeze_count()
+        with importing("gc"):  # imported before
+            assert gc.isenabled()
+        gc.disable()
+        with importing("no.such.module"):
+            pass
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.enable()
+        gc.unfreeze()
