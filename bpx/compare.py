@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bpx.system.interrupts import end_without_traceback
+from bpx.system.run_files import OUTPUTS
 
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
@@ -13,10 +14,9 @@ if __name__ == "__main__":
 from bpx.cli.command import exit_process, run_words, terminal
 from bpx.cli.words import format_word, split_words
 from bpx.config import UserError
-from bpx.runs.groups import Group, group_runs, metrics_table
-from bpx.runs.lookup import StoredRun, differences, find_runs
-from bpx.runs.naming import OUTPUTS
-from bpx.runs.provenance import provenance_differences
+from bpx.stored.groups import Group, group_runs, metrics_table
+from bpx.stored.lookup import StoredRun, differences, find_runs
+from bpx.stored.provenance import provenance_differences
 from bpx.system.files import unique_name
 
 FOLDER = OUTPUTS / "compare"

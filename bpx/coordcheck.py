@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpx.system.interrupts import end_without_traceback
+from bpx.system.run_files import OUTPUTS
 
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
@@ -22,7 +23,7 @@ from bpx.engine.mup import MuP
 from bpx.probes import ProbeContext
 
 KEYS = ("z", "change")  # what is measured
-FOLDER = Path("outputs/coordcheck")
+FOLDER = OUTPUTS / "coordcheck"
 WIDTHS = (64, 128, 256, 512, 1024)
 STEPS, SEEDS, ROWS = 4, 4, 128  # optimizer steps, draws of the network, samples whose z is measured
 WIDE = len(WIDTHS) // 2  # exponents are fitted from this width on: narrow networks have terms of their own

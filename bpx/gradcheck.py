@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bpx.system.interrupts import end_without_traceback
+from bpx.system.run_files import OUTPUTS
 
 if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
@@ -19,7 +20,7 @@ from bpx.engine.arrays import Array
 from bpx.probes import trace
 from bpx.system.text import counted
 
-FOLDER = Path("outputs/gradcheck")
+FOLDER = OUTPUTS / "gradcheck"
 ROWS, ENTRIES = 32, 100  # samples, and entries of each tensor, at most: enough for any wrong formula
 MAX_MAGNITUDE = 1e140  # of what a step passes on: norms square it
 

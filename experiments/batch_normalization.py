@@ -8,7 +8,7 @@ from bpx.engine import gradcheck
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 
 FEATURES, ROWS, STEPS = 8, 100, 60

@@ -9,7 +9,8 @@ from bpx.figures.evaluation import draw_confusion, draw_regions
 from bpx.figures.study import band
 from bpx.runs.job import RunResult
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
+from bpx.system.run_files import EVALUATION
 from bpx.system.text import counted
 from experiments.signals import initial_profiles
 
@@ -25,7 +26,7 @@ SETUPS = {
 
 def evaluation(run: RunResult) -> dict[str, np.ndarray]:
     """Return what a run has kept of its decisions."""
-    with np.load(run.directory / "evaluation.npz", allow_pickle=False) as file:
+    with np.load(run.directory / EVALUATION, allow_pickle=False) as file:
         return {key: file[key] for key in file}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bpx.figures.canvas import Picture, colours, figure_legend, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data
+from bpx.stored.study_data import Data
 from bpx.system.text import counted
 
 RATES = (0.1, 0.15, 0.2)

@@ -14,7 +14,7 @@ from bpx.engine.residual import Residual
 from bpx.figures.canvas import Picture, colours, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 
 BRANCHES, DEPTHS = 32, (8, 32, 128)
 KINDS = {

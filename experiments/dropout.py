@@ -7,7 +7,7 @@ import numpy as np
 from bpx.engine import Dropout, Network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, Picture, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data
+from bpx.stored.study_data import Data
 
 RATE, UNITS, ROWS = 0.5, 20, 10
 SETUP = (

@@ -8,7 +8,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, Picture, legend_b
 from bpx.figures.study import band
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 from bpx.theory import slope_verdict
 from experiments.signals import initial_profiles, metric_name

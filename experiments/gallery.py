@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bpx.config import UserError
 from bpx.runs.study import StudyCommand
-from bpx.runs.study_data import FILE, StudyResult
+from bpx.stored.study_data import StudyResult
+from bpx.system.run_files import STUDY
 
 FOLDER = Path(__file__).resolve().parent
 GALLERY = FOLDER.parent / "docs" / "gallery"
@@ -81,7 +82,7 @@ def make_all(words: Sequence[str]) -> None:
             if "--quick" not in rest and "--draw" not in rest:
                 data, figure = published(told.name)
                 shutil.copy(told.figure, figure)
-                shutil.copy(told.figure.with_name(FILE), data)
+                shutil.copy(told.figure.with_name(STUDY), data)
     print(f"{len(names)} studies in {time.perf_counter() - started:.0f} s")
     if "--quick" not in rest:
         write()

@@ -13,7 +13,7 @@ from bpx.figures.canvas import BLUE, GREY, RED, Picture, legend_below, new_figur
 from bpx.figures.study import band
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 
 BIASES = (-3, -2, -1, 0, 1, 2, 3, 4, 5, 6)

@@ -13,7 +13,7 @@ from bpx.engine import Network
 from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 from experiments.signals import activations, deltas, l2, rms
 

@@ -9,7 +9,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, Picture, legend_below, n
 from bpx.figures.gradient_check import gradient_bars
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 
 SETUP = (

@@ -7,7 +7,7 @@ import numpy as np
 
 from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, new_figure
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data
+from bpx.stored.study_data import Data
 from experiments.signals import deltas
 
 SETUP = (

@@ -11,7 +11,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from experiments.signals import initial_profiles
 
 DEPTHS, SHOWN = (10, 20, 30, 40), 30

@@ -12,7 +12,7 @@ from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, RED, Picture, legend_b
 from bpx.figures.study import band
 from bpx.runs.job import RunResult
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 
 SETUP = (

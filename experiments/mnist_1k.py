@@ -13,7 +13,7 @@ from bpx.figures.evaluation import draw_confusion
 from bpx.figures.study import band
 from bpx.runs.job import RunResult
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import BAND, Data, percentiles
+from bpx.stored.study_data import BAND, Data, percentiles
 from bpx.system.text import counted
 from experiments.classification import evaluation
 

@@ -13,7 +13,7 @@ from bpx.figures.canvas import GREEN, RED, Picture, legend_below, new_figure, st
 from bpx.probes.through_time import recurrent_layers
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data
+from bpx.stored.study_data import Data
 from bpx.system.text import counted
 
 STEPS_BACK, START, TARGET = 50, 0.5, 0.7

@@ -14,7 +14,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_fi
 from bpx.figures.study import band
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 
 WIDTH, DEPTHS = 200, (1, 2, 4, 8, 16, 32, 64)
 SETUP = (f"model.width={WIDTH}", "dataset=gaussian", f"dataset.n_in={WIDTH}", "batch_size=2", "dtype=float64",

@@ -12,7 +12,7 @@ from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import GREY, Picture, legend_below, new_figure, shades, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 from bpx.theory import mean_field, phase_diagram
 from bpx.theory.meanfield import Ensemble

@@ -7,7 +7,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, new_figure, style_axes
 from bpx.probes import fit_slope
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data
+from bpx.stored.study_data import Data
 from bpx.system.text import counted
 from experiments.signals import initial_profiles, metric_name
 

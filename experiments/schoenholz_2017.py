@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import RED, Picture, new_figure, style_axes
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data
+from bpx.stored.study_data import Data
 from bpx.system.text import counted
 from bpx.theory import critical_sigma_w, mean_field
 

@@ -12,7 +12,7 @@ import numpy as np
 from bpx.figures.canvas import BLUE, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 
 SIZES = (100, 500, 1000, 5000)

@@ -10,7 +10,7 @@ from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import BLUE, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import BAND, Data, percentiles
+from bpx.stored.study_data import BAND, Data, percentiles
 from bpx.system.text import counted
 from bpx.theory import Architecture, predict
 from experiments.signals import activations, deltas

@@ -11,7 +11,7 @@ from bpx.figures.canvas import BLUE, GREY, ORANGE, RED, Picture, legend_below, n
 from bpx.figures.study import band
 from bpx.records import Outcome
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 from bpx.theory import slope_verdict
 from experiments.signals import deltas, l2

@@ -17,7 +17,7 @@ from bpx.figures.canvas import GREY, Picture, colours, legend_below, new_figure,
 from bpx.figures.study import band
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.system.text import counted
 from experiments.signals import linear_cost
 

@@ -15,7 +15,7 @@ from bpx.engine import ACTIVATIONS
 from bpx.figures.canvas import BLUE, GREEN, GREY, ORANGE, Picture, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.runs.study import Study, StudyCommand
-from bpx.runs.study_data import Data, percentiles
+from bpx.stored.study_data import Data, percentiles
 from bpx.theory import Architecture, predict
 from experiments.signals import initial_profiles
 

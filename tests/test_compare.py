@@ -11,8 +11,8 @@ from bpx import compare
 from bpx.config import UserError
 from bpx.figures.comparison import Compared, comparison
 from bpx.records import Key, RecordWriter, read, read_metrics
-from bpx.runs.groups import group_runs
-from bpx.runs.lookup import differences, find_runs, from_directory
+from bpx.stored.groups import group_runs
+from bpx.stored.lookup import differences, find_runs, from_directory
 
 CONFIG = """\
 model: {{_target_: bpx.engine.models.mlp, depth: {depth}, width: 10}}

@@ -4,8 +4,8 @@ import time
 import numpy as np
 import pytest
 
-from bpx import records
-from bpx.records import Key, RecordWriter, read, read_metrics
+from bpx.records import Key, RecordWriter, parquet, read, read_metrics
+from bpx.records.parquet import COLUMNS
 
 LAYERS = tuple(Key(f"layer_{i:02d}", "", q, 0) for i in (1, 2, 3) for q in ("grad_norm", "delta_rms"))
 BINS = tuple(Key("layer_01", "dense", "histogram", i) for i in range(4))
@@ -134,7 +134,7 @@ def test_a_record_of_another_format_is_refused(tmp_path):
 def long(tmp_path, monkeypatch, rng):
     """Return the same record read at once and by quantity; its file is removed afterwards."""
     path = tmp_path / "r.parquet"
-    monkeypatch.setattr(records, "ROW_GROUP", 20)
+    monkeypatch.setattr(parquet, "ROW_GROUP", 20)
     writer = RecordWriter(path)
     for step in range(10):
         writer.append(step, step / 4, LAYERS, rng.normal(size=len(LAYERS)))
@@ -142,7 +142,7 @@ def long(tmp_path, monkeypatch, rng):
     writer.about = {"dataset": "digits"}
     writer.close()
     short = read(path)
-    monkeypatch.setattr(records, "IN_MEMORY", 10)
+    monkeypatch.setattr(parquet, "IN_MEMORY", 10)
     found = read(path)
     path.unlink()
     return short, found
@@ -166,7 +166,7 @@ def test_a_long_record_gives_the_same_rows(long):
                 for key in LAYERS + BINS
             )
         )
-        for column in records.COLUMNS:
+        for column in COLUMNS:
             np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
     for quantity in ("grad_norm", "delta_rms", "none"):
         (steps, layers, values), (s, n, v) = short.grid(quantity), found.grid(quantity)

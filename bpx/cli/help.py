@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from bpx.config import CONF, load_option, options_of
 from bpx.system.files import Json
+from bpx.system.tree import typed
 
 GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
           "probes", "tracking", "experiment", "sweep")  # fmt: skip
@@ -86,13 +87,6 @@ def keys(node: Json, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from keys(found, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", found
-
-
-def typed(value: object) -> str:
-    """Return a value as it is written on the command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(typed, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _lines(prefix: str, node: Json, notes: Mapping[str, str], given: Mapping[str, str]) -> Iterator[str]:

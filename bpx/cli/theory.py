@@ -15,6 +15,7 @@ from bpx.diagnosis.architecture import branch_scale, fan_in, unanswered
 from bpx.engine import Activation, Residual
 from bpx.engine.initializers import Orthogonal
 from bpx.system.errors import NoAnswerError
+from bpx.system.run_files import OUTPUTS
 from bpx.theory import (
     Architecture,
     MeanField,
@@ -27,7 +28,7 @@ from bpx.theory import (
     slope_verdict,
 )
 
-FOLDER = Path("outputs/theory")
+FOLDER = OUTPUTS / "theory"
 SAME = 1e-6  # sigma_w of layers that differ by rounding alone
 MAX_DEPTH = 100  # up to which a slope is followed
 TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)

@@ -7,17 +7,15 @@ when it is first used: ``--help`` needs the tree of keys alone.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bpx.config.tree import CONF, PACKAGE, RENAMED, flatten, load_option, options_of, walk
 from bpx.system.errors import UserError
+from bpx.system.tree import CONF, PACKAGE, RENAMED, flatten, load_option, options_of, walk
 
 if TYPE_CHECKING:
-    from bpx.config.architecture import DEFAULT_DEPTH, DEFAULT_WIDTH, hidden_widths
+    from bpx.config.architecture import hidden_widths
     from bpx.config.calls import check_call
     from bpx.config.plan import Plan, make_plan, spawn_rngs
 
 _LATER = {
-    "DEFAULT_DEPTH": "architecture",
-    "DEFAULT_WIDTH": "architecture",
     "hidden_widths": "architecture",
     "check_call": "calls",
     "Plan": "plan",
@@ -27,8 +25,6 @@ _LATER = {
 
 __all__ = [
     "CONF",
-    "DEFAULT_DEPTH",
-    "DEFAULT_WIDTH",
     "PACKAGE",
     "RENAMED",
     "Plan",

@@ -9,15 +9,15 @@ from omegaconf import DictConfig
 
 from bpx import engine
 from bpx.config.calls import check_call, construct, number
-from bpx.config.tree import plain
+from bpx.engine.building import DEFAULT_DEPTH, DEFAULT_WIDTH
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
 from bpx.engine.models import MODELS, Model
 from bpx.engine.normalization import NORMALIZATIONS, Normalization, make_normalization
 from bpx.system.errors import NoAnswerError, UserError
 from bpx.system.text import brief
+from bpx.system.tree import plain
 
-DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100
 MAX_LAYERS = 10_000
 SHARED_KEYS = ("_target_", "depth", "width", "hidden")  # of every model
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from omegaconf import DictConfig
 
 from bpx import engine
-from bpx.config.tree import RENAMED, plain
 from bpx.data import SupportsLoad
 from bpx.engine.initializers import Initializer
 from bpx.engine.losses import Loss
@@ -21,6 +20,7 @@ from bpx.engine.optimizers import Optimizer
 from bpx.engine.schedules import LRSchedule
 from bpx.system.errors import UserError
 from bpx.system.text import brief
+from bpx.system.tree import RENAMED, plain
 from bpx.tracking.tracker import Tracker
 
 T = typing.TypeVar("T")

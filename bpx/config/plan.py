@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from bpx import engine
 from bpx.config.architecture import NetworkSettings, architecture, model_of
 from bpx.config.calls import check_call, check_keys, check_kind, construct, target
-from bpx.config.tree import check_resolvable, plain
 from bpx.data import Dataset, SupportsLoad
 from bpx.data.image_source import channels_first
 from bpx.diagnosis.training_state import STOP_RULES
@@ -28,6 +27,7 @@ from bpx.probes import PROBES, Probe, ReportSchedule, parse_schedule
 from bpx.system.errors import UserError
 from bpx.system.files import PICTURE_FORMATS
 from bpx.system.text import brief
+from bpx.system.tree import check_resolvable, plain
 from bpx.tracking.beside import TrackerBeside
 from bpx.tracking.tracker import Tracker
 from bpx.training.checkpoint import CheckpointSettings

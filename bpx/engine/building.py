@@ -24,6 +24,7 @@ from bpx.engine.parts import make
 from bpx.engine.scale import Scale
 from bpx.engine.spec import NetworkSpec
 
+DEFAULT_DEPTH, DEFAULT_WIDTH = 2, 100  # hidden layers and their width, where a configuration gives neither
 Named = str | Mapping[str, object]  # a registered part: its name, or {"name": ..., settings}
 
 

@@ -16,7 +16,8 @@ from bpx.cli.words import format_word, split_words
 from bpx.config import UserError
 from bpx.figures.run import draw_all
 from bpx.figures.sweep import draw_sweep
-from bpx.runs.lookup import CONFIG, find_directory
+from bpx.stored.lookup import find_directory
+from bpx.system.run_files import CONFIG, FIGURES, TRIALS
 
 HELP = """
 RUN is a run directory, the id of a run whose directory is in outputs/, or the directory of a sweep.
@@ -39,10 +40,10 @@ def redraw(words: Sequence[str]) -> None:
     directory = find_directory(names[0])
     if directory is None:
         raise UserError(f"{names[0]} is neither a directory nor the id of a run in outputs/")
-    sweep = (directory / "trials.csv").is_file()
+    sweep = (directory / TRIALS).is_file()
     if not sweep and not (directory / CONFIG).is_file():
-        raise UserError(f"{directory} holds neither a run ({CONFIG}) nor a sweep (trials.csv)")
-    folder = Path(keys.get("out", directory / "figures"))
+        raise UserError(f"{directory} holds neither a run ({CONFIG}) nor a sweep ({TRIALS})")
+    folder = Path(keys.get("out", directory / FIGURES))
     folder.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     out = terminal().print

@@ -14,6 +14,7 @@ from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, new_figu
 from bpx.figures.evaluation import confusion, decision, regression, samples
 from bpx.figures.flow import flow_drawings
 from bpx.records import read, read_metrics
+from bpx.system.run_files import EVALUATION, FIGURES, METRICS, RECORD
 
 LABELS = {"cost/train": "training minibatches", "cost/val": "validation"}
 FROM_ARRAYS: dict[str, tuple[str, Callable[[Arrays], Figure]]] = {
@@ -46,18 +47,18 @@ def draw_all(
     folder
         Where to put them; else ``figures`` in the run's directory.
     """
-    folder = folder or directory / "figures"
+    folder = folder or directory / FIGURES
     folder.mkdir(exist_ok=True)
-    record = directory / "gradient_flow.parquet"
+    record = directory / RECORD
     records = read(record) if record.is_file() else None
     arrays: Arrays = {"name": np.array(records.about.get("dataset", "") if records else "")}
-    if (directory / "evaluation.npz").is_file():  # a run that was stopped has none
-        with np.load(directory / "evaluation.npz", allow_pickle=False) as file:
+    if (directory / EVALUATION).is_file():  # a run that was stopped has none
+        with np.load(directory / EVALUATION, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file}
     name = str(arrays["name"])
     figures: dict[str, Callable[[], Figure | None]] = {}
-    if (directory / "metrics.jsonl").is_file():
-        figures["curves"] = lambda: curves(directory / "metrics.jsonl", name)
+    if (directory / METRICS).is_file():
+        figures["curves"] = lambda: curves(directory / METRICS, name)
     for file_name, (needed, draw) in FROM_ARRAYS.items():
         if needed in arrays and arrays[needed].size:
             figures[file_name] = partial(draw, arrays)

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from bpx.engine.arrays import Values
 from bpx.figures.canvas import literal, power, ranges
 from bpx.records import Outcome
+from bpx.system.run_files import STUDY, TRIALS
 
 LABELS = {
     "optimizer.lr": "learning rate",
@@ -70,10 +71,10 @@ class Trials:
 
 def read_trials(directory: Path) -> Trials:
     """Read what a study has written into its directory."""
-    with (directory / "trials.csv").open(newline="", encoding="utf-8") as file:
+    with (directory / TRIALS).open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names, rows = list(reader.fieldnames or ()), list(reader)
-    about = json.loads((directory / "study.json").read_text(encoding="utf-8"))
+    about = json.loads((directory / STUDY).read_text(encoding="utf-8"))
     return Trials({name: [row[name] or "" for row in rows] for name in names}, about)
 
 

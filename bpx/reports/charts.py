@@ -13,7 +13,7 @@ from bpx.figures.canvas import colours, shades
 from bpx.figures.layers import number
 from bpx.figures.trials import Trials
 from bpx.records import Records, aligned
-from bpx.runs.groups import Group
+from bpx.stored.groups import Group
 from bpx.system.files import Json
 
 DIGITS, MAX_STEPS, MAX_POINTS = 4, 60, 300  # significant digits; steps of a layer's line, points of a metric's

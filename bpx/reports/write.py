@@ -15,12 +15,12 @@ from bpx.figures.trials import best_trial, read_trials
 from bpx.records import Outcome, Records
 from bpx.reports.charts import layers_chart, metrics_chart, trials_chart
 from bpx.reports.page import Section, command, page, paragraph, pictures, table, write_page
-from bpx.runs.groups import Group, metrics_table
-from bpx.runs.lookup import StoredRun, differences, from_directory, written
-from bpx.runs.study_data import StudyResult
+from bpx.stored.groups import Group, metrics_table
+from bpx.stored.lookup import StoredRun, differences, from_directory, written
+from bpx.stored.study_data import StudyResult
+from bpx.system.run_files import FIGURES, OVERRIDES, PROVENANCE, REPORT
 from bpx.system.text import counted
 
-REPORT = "report.html"
 FOR_TRIALS = ("tracking.", "progress=", "checkpoint.")  # what a search adds for its trials
 LAYER_TABLE = ("delta_l2", "grad_norm", "activation_std", "update_ratio")
 
@@ -40,7 +40,7 @@ def write_run_report(directory: Path, outcome: Outcome | None = None) -> Path:
         Section("Layers", "", layers_chart([group])),
         Section("Layers at the start and at the end", _layer_table(run.records), folded=True),
         Section("Last metrics", table({k: [_short(v)] for k, v in run.metrics.items() if "/layer_" not in k})),
-        Section("Figures", pictures(sorted((directory / "figures").glob("*.png"))), folded=True),
+        Section("Figures", pictures(sorted((directory / FIGURES).glob("*.png"))), folded=True),
         *_reproduction(directory, run),
     ]
     subtitle = f"dataset {about.get('dataset', '?')} · {run.outcome}"
@@ -84,7 +84,7 @@ def write_sweep_report(directory: Path) -> Path:
         Section("Finding", paragraph(said)),
         Section("Trials", "", trials_chart(trials) if count else {}),
         Section("Every trial", table(rows, ("", *shown)), folded=True),
-        Section("Figures", pictures(sorted((directory / "figures").glob("*.png"))), folded=True),
+        Section("Figures", pictures(sorted((directory / FIGURES).glob("*.png"))), folded=True),
         Section("Space", table({key: [str(value)] for key, value in about["space"].items()})),
     ]
     if best is not None and columns.get("directory", [""])[best]:
@@ -113,11 +113,11 @@ def write_study_report(result: StudyResult, groups: Sequence[Group], words: Sequ
 def _reproduction(directory: Path, run: StoredRun | None, title: str = "Command") -> list[Section]:
     """Return the command that made a run, where and with what it ran, and its configuration."""
     found = []
-    typed = directory / "config" / "overrides.yaml"
+    typed = directory / OVERRIDES
     if typed.is_file():
         words = [str(word) for word in yaml.safe_load(typed.read_text(encoding="utf-8")) or []]
         found.append(Section(title, command(shlex.join(["python", "-m", "bpx.train", *_alone(words)]))))
-    provenance = directory / "provenance.json"
+    provenance = directory / PROVENANCE
     if provenance.is_file():
         held = json.loads(provenance.read_text(encoding="utf-8"))
         found.append(Section("Provenance", table({str(k): [_text(v)] for k, v in held.items()}), folded=True))

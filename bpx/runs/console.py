@@ -16,6 +16,7 @@ from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.probes.scales import QUANTITIES
 from bpx.runs.measurement import Measurement
+from bpx.system.run_files import FIGURES
 from bpx.system.text import counted
 from bpx.theory import Verdict
 from bpx.tracking import Tracker
@@ -139,7 +140,7 @@ class Console:
         if "cost/test" in final:
             out(f"cost      test {_cost(final['cost/test'])}")
         out(f"training  {final['time/train_seconds']:.1f} s")
-        if (directory / "figures").exists():
+        if (directory / FIGURES).exists():
             out(f"figures   {directory / 'figures'}", soft_wrap=True)
         out(f"record    {directory}", soft_wrap=True)
         if tracker.unsent:

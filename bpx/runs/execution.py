@@ -16,12 +16,13 @@ from bpx.runs.console import Console
 from bpx.runs.job import Job, RunResult, RunState, Watcher
 from bpx.runs.live import LivePictures
 from bpx.runs.measurement import Measurement
-from bpx.runs.naming import PLAIN, parameters
 from bpx.runs.outputs import Outputs
-from bpx.runs.provenance import write_provenance
 from bpx.runs.resume import Resumed
+from bpx.stored.naming import PLAIN, parameters
+from bpx.stored.provenance import write_provenance
 from bpx.system.files import Json
 from bpx.system.interrupts import Stop
+from bpx.system.run_files import CHECKPOINTS
 from bpx.system.text import masked, printable
 from bpx.training import (
     Cadence,
@@ -68,7 +69,7 @@ class Execution:
         self.training = Training(net, optimizer, batches, Progress(), {"probes": self.measurement.probe_set})
         self.recorder = FlightRecorder(self.training)
         self.checkpoints = Checkpoints(
-            job.directory / "checkpoints",
+            job.directory / CHECKPOINTS,
             plan.checkpoint,
             self.training,
             self.measurement.writer,

@@ -16,6 +16,7 @@ from bpx.engine.arrays import Values
 from bpx.engine.network import Network
 from bpx.records import Outcome, Records, read, read_metrics
 from bpx.runs.resume import Resumed
+from bpx.system.run_files import METRICS, RECORD
 
 
 @final
@@ -80,11 +81,11 @@ class RunResult:
 
     def history(self, name: str) -> tuple[NDArray[np.int64], Values]:
         """Return the steps and values of a metric."""
-        return read_metrics(self.directory / "metrics.jsonl")[name]
+        return read_metrics(self.directory / METRICS)[name]
 
     def records(self) -> Records:
         """Return the tidy record of the layers."""
-        return read(self.directory / "gradient_flow.parquet")
+        return read(self.directory / RECORD)
 
 
 @final

@@ -17,9 +17,9 @@ from bpx.engine.network import Network
 from bpx.probes import NonFinite
 from bpx.records import Outcome
 from bpx.runs.log import RunLog
-from bpx.runs.provenance import FILE as PROVENANCE
-from bpx.runs.stored import write_config, write_dataset
+from bpx.stored.config import write_config, write_dataset
 from bpx.system.files import Json, naming, replaced, write_json
+from bpx.system.run_files import CONFIG, EVALUATION, FIGURES, LOG, NONFINITE, OVERRIDES, PROVENANCE, RECORD, RESULT
 from bpx.system.text import masked
 from bpx.tracking import Tracker
 from bpx.training import save_evaluation
@@ -40,23 +40,23 @@ class Outputs:
     """
 
     def __init__(self, directory: Path, tracker: Tracker) -> None:
-        self.directory, self.record, self._tracker = directory, directory / "gradient_flow.parquet", tracker
+        self.directory, self.record, self._tracker = directory, directory / RECORD, tracker
         self._log: RunLog | None = None
 
     def begin(self, config: DictConfig, overrides: Sequence[str], data: Dataset) -> None:
         """Write what a new run is made of: its configuration and the identity of its data."""
         write_dataset(self.directory, data)
         self.write_config(config)
-        with replaced(self.directory / "config" / "overrides.yaml") as file:
+        with replaced(self.directory / OVERRIDES) as file:
             file.write("".join(f"- {masked(word)}\n" for word in overrides).encode())
 
     def write_config(self, config: DictConfig) -> None:
         """Write the configuration."""
-        write_config(self.directory / "config" / "config.yaml", config)
+        write_config(self.directory / CONFIG, config)
 
     def open_log(self) -> None:
         """Begin ``train.log``, or go on with it."""
-        self._log = RunLog(self.directory / "train.log")
+        self._log = RunLog(self.directory / LOG)
         log.setLevel(logging.INFO)
         log.addHandler(self._log)
 
@@ -70,13 +70,13 @@ class Outputs:
 
     def write_nonfinite(self, event: NonFinite, frames: list[Json]) -> None:
         """Write where the first non-finite value came from, and the last steps before it."""
-        path = self.directory / "nonfinite.json"
+        path = self.directory / NONFINITE
         write_json(path, {"event": asdict(event), "frames": frames})
         self._tracker.artifact(path, "")
 
     def write_evaluation(self, net: Network, data: Dataset, metrics: dict[str, float]) -> None:
         """Write what the figures need of the trained network."""
-        save_evaluation(self.directory / "evaluation.npz", net, data, metrics.get("accuracy/test"))
+        save_evaluation(self.directory / EVALUATION, net, data, metrics.get("accuracy/test"))
 
     def draw_figures(self, net: Network) -> dict[str, str]:
         """Draw the figures, and return the errors of those that cannot be drawn: the run is whole without them."""
@@ -89,7 +89,7 @@ class Outputs:
             log.warning("figure %s could not be drawn: %s", name, error)
         if failed:
             self._tracker.tag("bpx.figures_failed", ", ".join(failed))
-        self._tracker.artifact(self.directory / "figures", "figures")
+        self._tracker.artifact(self.directory / FIGURES, FIGURES)
         return failed
 
     def write_report(self, outcome: Outcome) -> str:
@@ -114,7 +114,7 @@ class Outputs:
 
     def hand_over(self) -> None:
         """Give the tracker what the directory holds of the run, whatever its outcome."""
-        for name, folder in (("config", "config"), (PROVENANCE, ""), ("train.log", ""), (self.record.name, "")):
+        for name, folder in (("config", "config"), (PROVENANCE, ""), (LOG, ""), (RECORD, "")):
             self._tracker.artifact(self.directory / name, folder)
 
     def write_result(
@@ -136,8 +136,8 @@ class Outputs:
             "finding": None if finding is None else finding.as_dict(),
             "final": final.as_dict(),
         }
-        write_json(self.directory / "result.json", result)
+        write_json(self.directory / RESULT, result)
 
     def remove_result(self) -> None:
         """Remove the result of a run that goes on."""
-        (self.directory / "result.json").unlink(missing_ok=True)
+        (self.directory / RESULT).unlink(missing_ok=True)

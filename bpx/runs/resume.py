@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from bpx.config import CONF, UserError, flatten, make_plan, walk
 from bpx.engine.parts import is_allowed
 from bpx.records import Outcome
-from bpx.runs.keys import Use, uses
-from bpx.runs.lookup import directories_by_id
-from bpx.runs.stored import read_config
+from bpx.stored.config import read_config
+from bpx.stored.keys import Use, uses
+from bpx.stored.lookup import directories_by_id
 from bpx.system.files import Json, inside
+from bpx.system.run_files import CHECKPOINTS, CONFIG, DELIVERY, METRICS, OUTPUTS, RESULT, RUN_ID
 from bpx.system.text import one_line
-from bpx.tracking.spool import FILE as SPOOL
-from bpx.tracking.spool import METRICS, Spool
+from bpx.tracking.spool import Spool
 from bpx.tracking.tracker import logged
 from bpx.training.cadence import MAX_EVALUATIONS, evaluation_interval
 from bpx.training.checkpoint import newest_facts
@@ -63,7 +63,7 @@ class Resumed:
 def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
     """Return the run that ``resume=word`` means, changed by the other overrides; raises UserError."""
     directory = _directory(word)
-    path = directory / "config" / "config.yaml"
+    path = directory / CONFIG
     wanted = _changes(overrides)
     try:
         inside(directory)
@@ -103,21 +103,19 @@ def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
 
 def _directory(word: str) -> Path:
     directory = _latest() if word == LATEST else Path(word)
-    if (directory / "config" / "config.yaml").is_file():
+    if (directory / CONFIG).is_file():
         return directory
     if re.fullmatch(r"[0-9a-f]{32}", word):
         if found := directories_by_id().get(word):
             return found
-    raise UserError(f"resume={word}: there is no such run directory, and no run of that id under outputs/")
+    raise UserError(f"resume={word}: there is no such run directory, and no run of that id under {OUTPUTS}/")
 
 
 def _latest() -> Path:
     """Return the directory of the run that was begun or resumed last, a search's trials apart; raises UserError."""
-    configs = [
-        path for path in Path("outputs").glob("**/config/config.yaml") if "trial_" not in str(path.parent.parent)
-    ]
+    configs = [path for path in OUTPUTS.rglob(str(CONFIG)) if "trial_" not in str(path.parent.parent)]
     if not configs:
-        raise UserError(f"resume={LATEST}: there is no run under outputs/ in this directory")
+        raise UserError(f"resume={LATEST}: there is no run under {OUTPUTS}/ in this directory")
     return max(configs, key=lambda path: path.stat().st_mtime_ns).parent.parent
 
 
@@ -173,7 +171,7 @@ def _check_epochs(config: DictConfig, before: int, after: int) -> None:
 
 def _check_metrics(directory: Path) -> None:
     """Raise UserError where the metrics are damaged, or shorter than at the newest checkpoint."""
-    path, least = directory / METRICS, newest_facts(directory / "checkpoints").get("metrics", 0)
+    path, least = directory / METRICS, newest_facts(directory / CHECKPOINTS).get("metrics", 0)
     if least or path.exists():
         try:
             logged(path, least)
@@ -184,7 +182,7 @@ def _check_metrics(directory: Path) -> None:
 def _result(directory: Path) -> tuple[Outcome | None, dict[str, float]]:
     """Return the outcome and the last metrics of a run that is over, else None."""
     try:
-        held = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        held = json.loads((directory / RESULT).read_text(encoding="utf-8"))
         return Outcome(held["outcome"]), {str(key): float(value) for key, value in held["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, {}
@@ -192,8 +190,8 @@ def _result(directory: Path) -> tuple[Outcome | None, dict[str, float]]:
 
 def _tracked(directory: Path) -> tuple[str, str]:
     """Return the store's address and the run's id there, empty where it has none; raises UserError."""
-    identity, address = directory / "mlflow_run_id", ""
-    if (directory / SPOOL).is_file():
+    identity, address = directory / RUN_ID, ""
+    if (directory / DELIVERY).is_file():
         with suppress(ValueError):  # a damaged spool is replaced
             address = Spool.load(directory).target["uri"]
     run_id = identity.read_bytes().decode(errors="replace").strip() if identity.is_file() else ""

@@ -22,16 +22,17 @@ from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution
 from bpx.runs.job import Job, RunResult, Watcher
-from bpx.runs.naming import output_folder, run_name
 from bpx.runs.networks import build_network
 from bpx.runs.precheck import check_samples
 from bpx.runs.resume import Resumed, find_run_to_resume
-from bpx.runs.stored import check_dataset
+from bpx.stored.config import check_dataset
+from bpx.stored.naming import output_folder, run_name
 from bpx.system.errors import WriteError
 from bpx.system.files import Json, remove_temporaries, unique_name
 from bpx.system.interrupts import Interrupted, Stop
+from bpx.system.run_files import CHECKPOINTS, CONFIG, DELIVERY, RESULT
 from bpx.tracking.delivery import sync
-from bpx.tracking.spool import FILE as SPOOL
+from bpx.training.checkpoint import checkpoint_paths
 
 GRACE = 1.0  # seconds that an interrupted run waits for its tracking server
 
@@ -131,7 +132,7 @@ def send_rest(resume_from: Resumed) -> dict[str, float]:
     Raises UserError where the tracker does not answer.
     """
     out, directory = terminal().print, resume_from.directory
-    if (directory / SPOOL).is_file():
+    if (directory / DELIVERY).is_file():
         sync(directory)
     more = (
         f"; to train on, give epochs above {resume_from.config.epochs}"
@@ -151,9 +152,9 @@ def _failures_reported(job: Job) -> Iterator[None]:
     except KeyboardInterrupt as error:
         tracker.finish(Outcome.INTERRUPTED, within=GRACE)
         again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
-        if (directory / "result.json").is_file():
+        if (directory / RESULT).is_file():
             text = f"interrupted; {again} sends the rest" if tracker.unsent else "interrupted; the run has ended"
-        elif any((directory / "checkpoints").glob("step-*.bpx")):
+        elif checkpoint_paths(directory / CHECKPOINTS):
             text = f"interrupted; {again} goes on"
         else:
             text = f"interrupted without a checkpoint; {again} starts over"
@@ -210,7 +211,7 @@ def run_directory(parent: Path) -> Path:
     path = parent / unique_name()
     try:
         path.mkdir(parents=True)
-        (path / "config").mkdir()
+        (path / CONFIG.parent).mkdir()
     except OSError as error:
         raise WriteError(f"cannot write the run directory {path}: {error.strerror}") from error
     return path

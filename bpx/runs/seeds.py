@@ -23,10 +23,10 @@ from bpx.config import make_plan
 from bpx.figures.seeds import Band, bands
 from bpx.records import Outcome, aligned, read_metrics
 from bpx.runs.job import RunResult
-from bpx.runs.naming import output_folder, parameters, run_name
-from bpx.runs.provenance import FILE as PROVENANCE
-from bpx.runs.provenance import write_provenance
 from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
+from bpx.stored.naming import output_folder, parameters, run_name
+from bpx.stored.provenance import write_provenance
+from bpx.system.run_files import DATASET, FIGURES, METRICS, PROVENANCE, SEEDS
 from bpx.system.text import counted
 from bpx.tracking import Tracker
 
@@ -59,7 +59,7 @@ class SeedGroup:
     @property
     def dataset(self) -> str:
         """The name of the runs' data."""
-        return str(json.loads((self.runs[0].directory / "dataset.json").read_text(encoding="utf-8"))["name"])
+        return str(json.loads((self.runs[0].directory / DATASET).read_text(encoding="utf-8"))["name"])
 
     def statistics(self) -> dict[str, tuple[float, float]]:
         """Return the mean and the standard deviation of each last metric that every finished run has."""
@@ -70,7 +70,7 @@ class SeedGroup:
 
     def series(self) -> dict[str, Band]:
         """Return, for each metric of the finished runs, mean and standard deviation at the steps that two share."""
-        logged = [read_metrics(run.directory / "metrics.jsonl") for run in self.finished]
+        logged = [read_metrics(run.directory / METRICS) for run in self.finished]
         found = {}
         for name in dict.fromkeys(name for one in logged for name in one if _of_the_result(name)):
             steps, values = aligned([one[name] for one in logged if name in one])
@@ -156,20 +156,20 @@ def _keep(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None
         for group in groups
         for seed, run in zip(group.seeds, group.runs, strict=True)
     ]
-    with (directory / "seeds.csv").open("w", newline="", encoding="utf-8") as file:
+    with (directory / SEEDS).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
-    for kept in ("seeds.csv", PROVENANCE):
+    for kept in (SEEDS, PROVENANCE):
         parent.artifact(directory / kept)
     series = {group.label: group.series() for group in groups}
     if any(series.values()):
-        (directory / "figures").mkdir(exist_ok=True)
+        (directory / FIGURES).mkdir(exist_ok=True)
         save(
             bands(series, f"mean ± std over {counted(len(groups[0].seeds), 'seed')}", groups[0].dataset),
             _figure(directory),
         )
-        parent.artifact(directory / "figures", "figures")
+        parent.artifact(directory / FIGURES, FIGURES)
     if len(groups) == 1:
         _log(groups[0], parent)
     lines = [f"**{group.label or counted(len(group.seeds), 'seed')}**: {', '.join(_words(group))}" for group in groups]
@@ -212,7 +212,7 @@ def _words(group: SeedGroup) -> list[str]:
 
 
 def _figure(directory: Path) -> Path:
-    return directory / "figures" / "seeds.png"
+    return directory / FIGURES / "seeds.png"
 
 
 def _of_the_result(metric: str) -> bool:

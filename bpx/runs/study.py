@@ -34,9 +34,9 @@ from bpx.engine.arrays import Array
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.runs.job import RunResult
 from bpx.runs.networks import empty_network
-from bpx.runs.provenance import FILE as PROVENANCE
-from bpx.runs.provenance import write_provenance
-from bpx.runs.study_data import FILE, Data, StudyResult
+from bpx.stored.provenance import write_provenance
+from bpx.stored.study_data import Data, StudyResult
+from bpx.system.run_files import FIGURES, OUTPUTS, PROVENANCE, STUDY
 from bpx.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ class StudyCommand:
     def __call__(self, words: Sequence[str] = ()) -> StudyResult:
         """Make the study and return what it found; raises UserError."""
         from bpx.reports.write import write_study_report
-        from bpx.runs.groups import trained_groups
         from bpx.runs.run import run_directory
+        from bpx.stored.groups import trained_groups
 
         quick, seeds, overrides = "--quick" in words, None, []
         for word in (w for w in words if w != "--quick"):
@@ -209,18 +209,18 @@ class StudyCommand:
                 overrides.append(word)
         seeds = seeds or (self.quick if quick else self.seeds)
         plan = make_plan(compose(*overrides))
-        directory = run_directory(Path("outputs") / self.name)
+        directory = run_directory(OUTPUTS / self.name)
         params = {"seeds": seeds, "quick": quick, "overrides": " ".join(overrides)}
         tags = {"bpx.study": self.name, **write_provenance(directory)}
         with plan.tracker.begin_study(f"study {self.name}", params, tags, directory) as tracker:
             study = Study(self.name, seeds, quick, plan.settings.progress, tuple(overrides), directory, tracker)
-            data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / FILE
+            data, figure, path = self.measure(study), directory / f"{self.name}.png", directory / STUDY
             StudyResult(self.name, self.question, "", seeds, quick, study.metrics, data, figure).write(path)
             result = self.redraw(path, figure)
             tracker.log(0, 0.0, result.metrics)
             tracker.tag("bpx.finding", result.finding)
             tracker.tag("mlflow.note.content", f"**{result.question}**\n\n{result.finding}")
-            tracker.artifact(figure, "figures")
+            tracker.artifact(figure, FIGURES)
             tracker.artifact(directory / PROVENANCE)
             command = [f"experiments.{self.name}", f"seeds={seeds}", *(["--quick"] if quick else []), *overrides]
             tracker.artifact(write_study_report(result, trained_groups(directory), command))
@@ -240,12 +240,12 @@ class StudyCommand:
 
     def saved(self) -> tuple[Path, Path]:
         """Return the paths of the latest data and their figure: of a study made here, or else of the gallery."""
-        own = sorted((Path("outputs") / self.name).glob(f"*/{FILE}"))
+        own = sorted((OUTPUTS / self.name).glob(f"*/{STUDY}"))
         if own:
             return own[-1], own[-1].with_name(f"{self.name}.png")
         gallery = self.path.parents[1] / "docs" / "gallery"
         if not (gallery / f"{self.name}.json").exists():
-            raise UserError(f"no data of {self.name} here (outputs/{self.name}); python -m experiments.{self.name}")
+            raise UserError(f"no data of {self.name} here ({OUTPUTS}/{self.name}); python -m experiments.{self.name}")
         return gallery / f"{self.name}.json", gallery / f"{self.name}.png"
 
     def main(self) -> int:

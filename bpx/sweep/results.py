@@ -12,11 +12,11 @@ from bpx.cli.command import terminal
 from bpx.config import Plan
 from bpx.config.plan import EXAMPLE
 from bpx.records import Outcome
-from bpx.runs.provenance import FILE as PROVENANCE
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import COUNTED, RESULT, RUN, SPREAD, SweepStudy, outcome_of
 from bpx.system.files import Json, replaced, write_json
+from bpx.system.run_files import FIGURES, PROVENANCE, STUDY, TRIALS
 from bpx.tracking import Tracker
 
 SHOWN = 10  # trials of a Pareto front that the terminal shows
@@ -85,7 +85,7 @@ class Results:
         """Write trials.csv, a row for each trial that has ended, and study.json."""
         rows = [row(trial) for trial in self.study.trials() if trial.state.is_finished()]
         names = list(dict.fromkeys(name for r in rows for name in r))
-        with (self.home / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+        with (self.home / TRIALS).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
@@ -97,7 +97,7 @@ class Results:
             "dataset": next((r["dataset"] for r in rows if r["dataset"]), ""),
             "depth_scale": self._depth_scale(rows),
         }
-        write_json(self.home / "study.json", about)
+        write_json(self.home / STUDY, about)
 
     def _write_best(self, best: list[FrozenTrial]) -> None:
         """Write optimization_results.yaml, with the keys that Hydra's own Optuna sweeper gives it."""
@@ -132,7 +132,7 @@ class Results:
         from bpx.reports.write import write_sweep_report
         from bpx.sweep.plots import draw_plots
 
-        folder = self.home / "figures"
+        folder = self.home / FIGURES
         folder.mkdir(exist_ok=True)
         failed: dict[str, str] = {}
         draw_sweep(self.home, folder, failed)
@@ -142,10 +142,10 @@ class Results:
         if failed:
             self.tracker.tag("bpx.figures_failed", ", ".join(failed))
         if any(folder.iterdir()):
-            self.tracker.artifact(folder, "figures")
+            self.tracker.artifact(folder, FIGURES)
         else:
             folder.rmdir()  # nothing has finished
-        for name in ("trials.csv", "study.json", PROVENANCE):
+        for name in (TRIALS, STUDY, PROVENANCE):
             self.tracker.artifact(self.home / name)
         self.tracker.artifact(write_sweep_report(self.home))
 
@@ -177,7 +177,7 @@ class Results:
             out.print(f"{title:<9} {line(trial, self.options)}", soft_wrap=True)
         if len(best) > SHOWN:
             out.print(f"          and {len(best) - SHOWN} more on the Pareto front, in trials.csv")
-        if (self.home / "figures").exists():
+        if (self.home / FIGURES).exists():
             out.print(f"figures   {self.home / 'figures'}", soft_wrap=True)
         out.print(f"record    {self.home}", soft_wrap=True)
         for text in self.tracker.directions:

@@ -25,9 +25,9 @@ from bpx.cli.command import terminal
 from bpx.cli.overrides import refused_value
 from bpx.config import Plan, UserError, flatten
 from bpx.records import Outcome
-from bpx.runs.naming import output_folder, parameters
 from bpx.runs.precheck import Precheck
-from bpx.runs.provenance import write_provenance
+from bpx.stored.naming import output_folder, parameters
+from bpx.stored.provenance import write_provenance
 from bpx.sweep.composition import TrialComposition
 from bpx.sweep.library import id_of, keep_quiet
 from bpx.sweep.objective import MISSING, check_objectives

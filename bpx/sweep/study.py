@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bpx.config import UserError
 from bpx.records import Outcome
-from bpx.runs.keys import Use, uses
+from bpx.stored.keys import Use, uses
 from bpx.sweep.library import id_of
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 
 from bpx.config import UserError
 from bpx.records import Outcome
-from bpx.runs.naming import MAX_NAME, parameters
 from bpx.runs.precheck import LoadedOnce
 from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
+from bpx.stored.naming import MAX_NAME, parameters
 from bpx.sweep.library import trial_of
 from bpx.sweep.objective import MISSING
 from bpx.sweep.options import Options, parse_options
@@ -28,6 +28,7 @@ from bpx.sweep.repeats import Repeat, Repeats
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN, SEEDS, SPREAD
 from bpx.system.errors import NoAnswerError, WriteError
+from bpx.system.run_files import OUTPUTS
 
 UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope
 NUMBER = "BPX_TRIAL"  # the environment variable that tells a job its trial
@@ -83,7 +84,7 @@ class Trial:
         study = optuna.load_study(study_name=options.study_name, storage=storage, pruner=pruner)
         self.study, self.trial, self.options = study, trial_of(study, number), options
         self.number = number
-        self.home = Path("outputs", options.study_name, f"trial_{number:04d}")
+        self.home = Path(OUTPUTS, options.study_name, f"trial_{number:04d}")
         self.reports = 0
         self.repeats, self.seed = Repeats(options), 0
         self.logged: set[str] = set()  # the objectives that had a value at any record

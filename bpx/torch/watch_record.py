@@ -23,6 +23,7 @@ from bpx.probes.nonfinite import NonFinite
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Outcome, RecordWriter
 from bpx.system.files import leaves, replaced, unique_name, write_json
+from bpx.system.run_files import CONFIG, OUTPUTS, RECORD, RESULT
 from bpx.torch.diagnosis import about, activation_functions
 from bpx.torch.measure import PassMeasurement
 from bpx.torch.preserved import kept_buffers
@@ -30,7 +31,6 @@ from bpx.torch.theory import predict_pass
 from bpx.tracking import ActiveRun, LocalTracker, MLflowTracker, Tracker, run_is_active
 
 log = logging.getLogger(__name__)
-OUTPUTS = Path("outputs") / "torch"
 PER_LAYER = ("grad_norm", "log10_delta_l2", "activation_std", "log10_update_ratio")
 Config = dict[str, Any]  # plain values, nested
 
@@ -51,7 +51,7 @@ class WatchRecord:
 
     def __init__(self, name: str, config: Config, directory: Path | None, tracking: str | Tracker) -> None:
         self.name, self.config, self.tracker = name, config, _tracker(tracking)
-        self.directory = directory or OUTPUTS / unique_name()
+        self.directory = directory or OUTPUTS / "torch" / unique_name()
         self.finding: Finding | None = None
         self.metrics: dict[str, float | Tensor] = {}
         self._costs: list[float | Tensor] = []
@@ -60,10 +60,10 @@ class WatchRecord:
 
     def open(self) -> None:
         """Make the directory, which has to be new, and start the tracker's run."""
-        (self.directory / "config").mkdir(parents=True, exist_ok=False)
-        with replaced(self.directory / "config" / "config.yaml") as file:
+        (self.directory / CONFIG.parent).mkdir(parents=True, exist_ok=False)
+        with replaced(self.directory / CONFIG) as file:
             file.write(json.dumps(self.config, indent=1, default=str).encode())  # JSON is YAML
-        self._writer = RecordWriter(self.directory / "gradient_flow.parquet")
+        self._writer = RecordWriter(self.directory / RECORD)
         self.tracker.connect()
         self.tracker.start(self.name, dict(leaves(self.config)), {}, None, self.directory)
 
@@ -122,7 +122,7 @@ class WatchRecord:
             self._writer.about["nonfinite"] = str(nonfinite)
         self._writer.close()
         result = {"outcome": outcome, "finding": finding, "final": final}
-        write_json(self.directory / "result.json", result)
+        write_json(self.directory / RESULT, result)
         self.tracker.tag("bpx.outcome", outcome)
         if final is not None:
             self.tracker.tag("bpx.verdict_final", str(final["verdict"]))

@@ -19,10 +19,11 @@ import numpy as np
 from bpx.engine.model_files import class_labels
 from bpx.records import Outcome
 from bpx.system.files import inside, remove_temporaries
+from bpx.system.run_files import CONFIG, DELIVERY, RESULT
 from bpx.system.text import one_line
 from bpx.tracking import library, liveness, store
 from bpx.tracking.errors import TrackingError
-from bpx.tracking.spool import FILE, Spool
+from bpx.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,6 @@ SEND_EVERY = 2.0  # seconds
 ATTEMPTS = 2  # to send what is left when a run has ended
 WIDE = 100  # columns without names, beyond which a model takes what is exactly a double, and no int64
 STUCK_AFTER = 300.0  # seconds without a job done; a single request gives up long before
-CONFIG, RESULT = Path("config", "config.yaml"), Path("result.json")  # of a run, and of one that is over
 log = logging.getLogger("bpx")
 
 
@@ -249,8 +249,8 @@ class Sent:
 
 def sync(directory: Path) -> Sent:
     """Send what the run in ``directory`` could not, and end it if its process died; raises TrackingError."""
-    if not (directory / FILE).is_file():
-        raise TrackingError(f"{directory} is not the directory of a tracked run: it has no {FILE}")
+    if not (directory / DELIVERY).is_file():
+        raise TrackingError(f"{directory} is not the directory of a tracked run: it has no {DELIVERY}")
     try:
         inside(directory)
     except ValueError as error:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpx.system.run_files import CONFIG, PROVENANCE, RECORD
 from bpx.system.text import masked
 from bpx.tracking import library, store
 from bpx.tracking.errors import TrackingError
@@ -15,7 +16,7 @@ from bpx.tracking.tracker import Child
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-WANTED = ("config", "gradient_flow.parquet", "provenance.json")
+WANTED = (CONFIG.parent.name, RECORD, PROVENANCE)
 
 
 def download(run_id: str, folder: Path) -> Child | None:

@@ -17,6 +17,7 @@ import numpy as np
 from bpx.engine.features import raw_cells
 from bpx.records import Outcome
 from bpx.system.files import replaced
+from bpx.system.run_files import RUN_ID
 from bpx.system.text import masked
 from bpx.tracking import library, store
 from bpx.tracking.delivery import Delivery
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from bpx.data.dataset import Dataset
 
-IDENTITY = "mlflow_run_id"  # the file that holds the run's id
 OPENED: dict[tuple[str, str, str], Experiment] = {}  # by store, experiment and parent: a parent's children share it
 
 
@@ -145,7 +145,7 @@ class MLflowTracker(Tracker):
             runs.log_params(run_id, {key: value for key, value in params.items() if key not in run.data.params})
             if data is not None and not (run.inputs and run.inputs.dataset_inputs):
                 runs.log_dataset(run_id, data)
-        with replaced(directory / IDENTITY) as file:
+        with replaced(directory / RUN_ID) as file:
             file.write(f"{run_id}\n".encode())
         target = {"uri": self.address, "experiment": self._experiment.id, "run": run_id}
         self._begin_to_send(Spool(directory, target))

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bpx.system.files import Json, inside, write_json
+from bpx.system.run_files import DELIVERY, METRICS
 from bpx.tracking.errors import TrackingError
 
-FILE, METRICS = "delivery.json", "metrics.jsonl"
 ARGUMENTS: dict[str, tuple[type | tuple[type, ...], ...]] = {  # of each kind of job
     "tag": (str, str),
     "artifact": (str, str),
@@ -49,26 +49,26 @@ class Spool:
         Raises ValueError where it is damaged, and TrackingError where it has an unknown job, or a file from outside.
         """
         try:
-            held = json.loads((directory / FILE).read_text(encoding="utf-8"))
+            held = json.loads((directory / DELIVERY).read_text(encoding="utf-8"))
             target, sent, todo = held["target"], held["sent"], held["todo"]
             words = held["format"] == 1 and all(isinstance(target[k], str) for k in ("uri", "experiment", "run"))
             jobs = isinstance(todo, list) and all(isinstance(job, list) and job for job in todo)
             if not words or not jobs or type(sent) is not int or sent < 0:
                 raise ValueError("expected format 1 with target, sent and todo")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{directory / FILE} is damaged: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{directory / DELIVERY} is damaged: {' '.join(str(error).split())}") from error
         for job in todo:
             kind, arguments = job[0], job[1:]
             if kind not in tuple(ARGUMENTS):
-                raise TrackingError(f"{directory / FILE}: unknown job {kind!r}; known are {', '.join(ARGUMENTS)}")
+                raise TrackingError(f"{directory / DELIVERY}: unknown job {kind!r}; known are {', '.join(ARGUMENTS)}")
             expected = ARGUMENTS[kind]
             if len(arguments) != len(expected) or not all(map(isinstance, arguments, expected)):
-                raise ValueError(f"{directory / FILE} is damaged: job {kind!r} has invalid arguments")
+                raise ValueError(f"{directory / DELIVERY} is damaged: job {kind!r} has invalid arguments")
             if kind in ("artifact", "image"):  # an untrusted directory: nothing outside it is sent
                 try:
                     inside(directory, arguments[0])
                 except ValueError as error:
-                    raise TrackingError(f"{directory / FILE}: artifact {error}") from error
+                    raise TrackingError(f"{directory / DELIVERY}: artifact {error}") from error
         spool = cls(directory, target, sent)
         spool.todo = todo
         return spool
@@ -138,7 +138,7 @@ class Spool:
     def _save(self) -> None:
         self.changed = time.monotonic()
         held = {"format": 1, "target": self.target, "sent": self.sent, "todo": self.todo}
-        write_json(self.directory / FILE, held, PRIVATE)
+        write_json(self.directory / DELIVERY, held, PRIVATE)
 
 
 def metric_line(text: bytes) -> Json:

@@ -16,11 +16,12 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from bpx.records import Outcome
 from bpx.system.files import cut_torn_line, naming
+from bpx.system.run_files import METRICS
 from bpx.system.text import one_line
 from bpx.tracking import liveness
 from bpx.tracking.beside import TrackerBeside
 from bpx.tracking.errors import TrackingError
-from bpx.tracking.spool import METRICS, metric_line
+from bpx.tracking.spool import metric_line
 
 if TYPE_CHECKING:
     from bpx.data.dataset import Dataset

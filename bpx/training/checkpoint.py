@@ -59,7 +59,7 @@ class CheckpointSettings:
 
 def newest_facts(folder: Path) -> Json:
     """Return the facts of the newest undamaged checkpoint in a folder, empty if there is none."""
-    for path in _states(folder):
+    for path in checkpoint_paths(folder):
         try:
             return checkpoint_file.read(path)[0]
         except Damaged:
@@ -125,7 +125,7 @@ class Checkpoints:
             return path
         self.folder.mkdir(exist_ok=True)
         if self._resumed_at is not None:
-            for later in (p for p in _states(self.folder) if p > self._state(self._resumed_at)):
+            for later in (p for p in checkpoint_paths(self.folder) if p > self._state(self._resumed_at)):
                 later.unlink(missing_ok=True)
             self._resumed_at = None
         self._write_rows()
@@ -142,7 +142,7 @@ class Checkpoints:
         arrays = state.arrays | add_prefix("past", past.arrays)
         checkpoint_file.write(path, state.facts | self.facts() | own, arrays)
         self._written, self._at = time.monotonic(), step
-        for old in _states(self.folder)[max(1, self.settings.keep) :]:
+        for old in checkpoint_paths(self.folder)[max(1, self.settings.keep) :]:
             old.unlink(missing_ok=True)
         return path
 
@@ -158,7 +158,7 @@ class Checkpoints:
         are empty and the state is as it was.
         """
         start, wrong = self.training.capture(), list[str]()
-        for path in _states(self.folder):
+        for path in checkpoint_paths(self.folder):
             try:
                 facts = self._restore(path, check)
             except ValueError as error:
@@ -213,7 +213,7 @@ class Checkpoints:
         return self.folder / f"rows-{part:06d}.bpx"
 
 
-def _states(folder: Path) -> list[Path]:
+def checkpoint_paths(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, the newest first."""
     return sorted(folder.glob("step-" + 10 * "[0-9]" + ".bpx"), reverse=True)
 

@@ -16,10 +16,10 @@ from bpx.diagnosis.training_state import TrainingState, named
 from bpx.engine import ACTIVATIONS, mlp
 from bpx.probes import Reading
 from bpx.records import read, read_metrics
-from bpx.runs.lookup import from_directory
 from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.stored.lookup import from_directory
 
 PLAIN = ("tracking=none", "tracking.figures=false", "tracking.model=false", "progress=false")
 DEAD = ("optimizer.lr=5", "model.depth=3", "model.width=20", "epochs=3")

@@ -16,7 +16,7 @@ from bpx.data import DataError, idx, npz
 from bpx.engine import mlp
 from bpx.engine.features import Column, Scaler
 from bpx.engine.model_files import load_model, save_model
-from bpx.records import Key, RecordWriter
+from bpx.records import Key, RecordWriter, parquet
 from bpx.system.files import cut_torn_line
 from bpx.tracking import TrackingError, tracker
 from bpx.tracking.spool import Spool
@@ -261,14 +261,14 @@ def test_a_record_that_claims_too_much(tmp_path, monkeypatch):
     writer = RecordWriter(path)
     writer.append(0, 0.0, (Key("layer_01", "", "delta_rms", 0),) * n, np.zeros(n))
     writer.close()
-    monkeypatch.setattr(records, "IN_MEMORY", 100)
+    monkeypatch.setattr(parquet, "IN_MEMORY", 100)
     record = records.read(path)
-    monkeypatch.setattr(records, "MOST_AT_ONCE", n - 1)
+    monkeypatch.setattr(parquet, "MOST_AT_ONCE", n - 1)
     with pytest.raises(ValueError, match=r"parquet cannot be read: it claims more than 262,143 rows of delta_rms"):
         record.select(quantity="delta_rms")
     with pytest.raises(ValueError, match="claims 262,144 rows in one group"):
         records.read(path)
-    monkeypatch.setattr(records, "MOST_ROWS", n - 1)
+    monkeypatch.setattr(parquet, "MOST_ROWS", n - 1)
     with pytest.raises(ValueError, match="claims 262,144 rows"):
         records.read(path)
 
@@ -283,7 +283,7 @@ def test_a_long_record(data, tmp_path):
     writer.close()
     path.write_bytes(data.draw(damaged(path.read_bytes())))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "IN_MEMORY", 0)
+        patch.setattr(parquet, "IN_MEMORY", 0)
         record = read_or_one_line(records.read, path, ValueError)
         if record is not None:
             read_or_one_line(lambda _: record.select(quantity="a").value, path, ValueError)

@@ -14,7 +14,7 @@ from bpx.probes.lost_updates import LostUpdates
 from bpx.probes.probe import ProbeContext
 from bpx.probes.scales import QUANTITIES, Scales
 from bpx.records import read, read_metrics
-from bpx.runs import lookup
+from bpx.stored import lookup
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")

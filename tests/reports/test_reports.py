@@ -13,10 +13,10 @@ from bpx import compare
 from bpx.records import read, read_metrics
 from bpx.reports.page import Section, page
 from bpx.reports.write import write_run_report, write_study_report, write_sweep_report
-from bpx.runs.groups import trained_groups
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
-from bpx.runs.study_data import StudyResult
+from bpx.stored.groups import trained_groups
+from bpx.stored.study_data import StudyResult
 
 WORDS = (
     "tracking=none",

@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from bpx import records
 from bpx.compare import compare
 from bpx.config import CONF, UserError
+from bpx.records.parquet import COLUMNS
 from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import send_rest, train_run
 from bpx.system.interrupts import Interrupted
@@ -48,7 +49,7 @@ def numbers(directory):
                 metrics[record["step"], name] = value
     model = np.load(directory / "model.npz")
     rows = records.read(directory / "gradient_flow.parquet")
-    columns = [getattr(rows, name).tolist() for name in records.COLUMNS[:-1]]
+    columns = [getattr(rows, name).tolist() for name in COLUMNS[:-1]]
     return metrics, {name: model[name].tobytes() for name in model}, columns, rows.value.tobytes(), rows.about
 
 

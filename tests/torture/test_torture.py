@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from bpx import records
+from bpx.records.parquet import COLUMNS
 
 KILLS = int(os.environ.get("BPX_TORTURE", "4"))
 WORDS = [
@@ -55,7 +56,7 @@ def everything(home, directory):
     model = np.load(directory / "model.npz")
     rows = records.read(directory / "gradient_flow.parquet")
     own = {key: value for key, value in local.items() if key[0] != "time/train_seconds"}
-    columns = [getattr(rows, name).tolist() for name in records.COLUMNS[:-1]]
+    columns = [getattr(rows, name).tolist() for name in COLUMNS[:-1]]
     return own, {name: model[name].tobytes() for name in model}, columns, rows.value.tobytes()
 
 

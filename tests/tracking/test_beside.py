@@ -12,8 +12,8 @@ from bpx.config import UserError
 from bpx.records import read_metrics
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.system.run_files import METRICS
 from bpx.tracking import beside
-from bpx.tracking.spool import METRICS
 
 WORDS = ("epochs=3", "checkpoint.keep=0", "tracking.figures=false", "probes=light", "optimizer.lr=0.07")
 BLOCK, WANDB_HEADER = 32768, 7

@@ -11,12 +11,12 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bpx.config import UserError
 from bpx.engine.arrays import Values
+from bpx.system.errors import UserError
 from bpx.system.files import Json, replaced
 
 Data = Json
-FILE, FORMAT = "study.json", 1
+FORMAT = 1  # of the file
 DIGITS = 6  # significant digits of a saved number
 BAND = (10, 50, 90)  # percentiles over the seeds
 

@@ -3,9 +3,9 @@
 import pytest
 
 from bpx.config import CONF, UserError, flatten
-from bpx.runs.keys import EVERYTHING, KEYS, NOTHING, Use, uses
-from bpx.runs.naming import MAX_NAME, OUTPUTS, output_folder, parameters, run_name
 from bpx.runs.study import compose
+from bpx.stored.keys import EVERYTHING, KEYS, NOTHING, Use, uses
+from bpx.stored.naming import MAX_NAME, OUTPUTS, output_folder, parameters, run_name
 
 CHOICES = {
     "activation": "sigmoid",

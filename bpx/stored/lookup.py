@@ -11,15 +11,16 @@ from typing import TypeVar, final
 
 import numpy as np
 
-from bpx.config import DEFAULT_DEPTH, DEFAULT_WIDTH, UserError
+from bpx.engine.building import DEFAULT_DEPTH, DEFAULT_WIDTH
 from bpx.records import Records, Series, read, read_metrics
-from bpx.runs.keys import Use, uses
-from bpx.runs.naming import OUTPUTS, parameters
-from bpx.runs.provenance import read_provenance
-from bpx.runs.stored import read_config
+from bpx.stored.config import read_config
+from bpx.stored.keys import Use, uses
+from bpx.stored.naming import parameters
+from bpx.stored.provenance import read_provenance
+from bpx.system.errors import UserError
 from bpx.system.files import Json
+from bpx.system.run_files import CONFIG, METRICS, OUTPUTS, RECORD, RESULT, RUN_ID
 
-CONFIG = Path("config", "config.yaml")
 T = TypeVar("T")
 
 
@@ -107,8 +108,8 @@ def run_directories(directory: Path, word: str = "") -> list[Path]:
 def from_directory(directory: Path) -> StoredRun:
     """Return the run whose directory this is; raises UserError if it holds no run, or a file is damaged."""
     config, records = _config(directory, str(directory)), _records(directory)
-    result: Json = _whole(directory / "result.json", lambda path: json.loads(path.read_text())) or {}
-    series = _whole(directory / "metrics.jsonl", read_metrics) or {}
+    result: Json = _whole(directory / RESULT, lambda path: json.loads(path.read_text())) or {}
+    series = _whole(directory / METRICS, read_metrics) or {}
     parts = ("finding", "final")
     found = [result.get(part) or (records.about.get(part) if records else None) or {} for part in parts]
     return StoredRun(
@@ -151,7 +152,7 @@ def _search(word: str) -> list[str]:
 
 def directories_by_id() -> dict[str, Path]:
     """Return the directories of the runs in ``outputs`` by their ids in MLflow."""
-    files = sorted(OUTPUTS.rglob("mlflow_run_id"))
+    files = sorted(OUTPUTS.rglob(RUN_ID))
     return {file.read_text(encoding="utf-8", errors="replace").strip(): file.parent for file in files}
 
 
@@ -202,7 +203,7 @@ def _config(directory: Path, name: str) -> Json:
 
 
 def _records(directory: Path) -> Records | None:
-    return _whole(directory / "gradient_flow.parquet", read)
+    return _whole(directory / RECORD, read)
 
 
 def _whole(path: Path, reader: Callable[[Path], T]) -> T | None:

@@ -9,13 +9,14 @@ from typing import cast
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import UserError, walk
 from bpx.data import Dataset
+from bpx.system.errors import UserError
 from bpx.system.files import Json, replaced, write_json
+from bpx.system.run_files import DATASET
 from bpx.system.text import masked, one_line
+from bpx.system.tree import walk
 
 LONGEST_CONFIG = 2**20  # bytes
-DATASET = "dataset.json"
 
 
 def write_config(path: Path, config: DictConfig) -> None:

@@ -68,6 +68,13 @@ def flatten(config: DictConfig) -> Json:
     return found
 
 
+def typed(value: object) -> str:
+    """Return a value as it is written on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def check_resolvable(config: DictConfig) -> None:
     """Raise UserError, naming the key, where a value is missing or refers to a key that does not exist."""
     for name, value in walk(cast(Json, OmegaConf.to_container(config, resolve=False))):

@@ -16,12 +16,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bpx import __version__
-from bpx.config import PACKAGE
 from bpx.system.files import Json, leaves, write_json
+from bpx.system.run_files import PROVENANCE
 from bpx.system.text import masked
+from bpx.system.tree import PACKAGE
 from bpx.training import numerics_fingerprint
 
-FILE = "provenance.json"
 PACKAGES = {"SciPy": "scipy", "MLflow": "mlflow", "Hydra": "hydra-core", "Optuna": "optuna"}
 GIT_WITHIN = 5.0  # seconds
 
@@ -57,14 +57,14 @@ def write_provenance(directory: Path) -> dict[str, str]:
     now, before = provenance(), read_provenance(directory)
     kept = before | {"resumed": [*before.get("resumed", ()), now]} if before else now
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / FILE, kept)
+    write_json(directory / PROVENANCE, kept)
     return source_tags(kept)
 
 
 def read_provenance(directory: Path) -> Json:
     """Return a run's provenance, empty where it has none that can be read."""
     with suppress(OSError, ValueError):
-        held = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        held = json.loads((directory / PROVENANCE).read_text(encoding="utf-8"))
         return held if isinstance(held, dict) else {}
     return {}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.cli.help import typed
-from bpx.config import CONF, UserError, flatten, load_option, options_of
-from bpx.runs.keys import Use, uses
+from bpx.stored.keys import Use, uses
+from bpx.system.errors import UserError
 from bpx.system.files import Json
+from bpx.system.run_files import OUTPUTS
+from bpx.system.tree import CONF, flatten, load_option, options_of, typed
 
-OUTPUTS = Path("outputs")
 MAX_NAME = 40  # characters
 PLAIN = "default"  # the name of a run that changes nothing
 

@@ -8,8 +8,8 @@ import mlflow
 import numpy as np
 
 import bpx
-from bpx.runs import provenance as module
-from bpx.runs.provenance import provenance, provenance_differences, read_provenance, write_provenance
+from bpx.stored import provenance as module
+from bpx.stored.provenance import provenance, provenance_differences, read_provenance, write_provenance
 
 
 def git(folder, *words):

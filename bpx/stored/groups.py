@@ -10,9 +10,9 @@ from typing import final
 
 import numpy as np
 
-from bpx.config import UserError
-from bpx.runs.keys import Use, uses
-from bpx.runs.lookup import StoredRun, differences, from_directory, run_directories, written
+from bpx.stored.keys import Use, uses
+from bpx.stored.lookup import StoredRun, differences, from_directory, run_directories, written
+from bpx.system.errors import UserError
 
 MAX_LABEL = 40  # characters
 

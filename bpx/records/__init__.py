@@ -1,0 +1,20 @@
+"""The tidy record of a run: one row per step, layer, operation, quantity and index, kept as one Parquet file.
+
+Columns: step (int64), epoch (float64), layer, operation, quantity (dictionary-encoded strings), index (int32,
+for histogram bins and spectra, else 0) and value (float64).
+"""
+
+from bpx.records.parquet import (
+    Key,
+    Keys,
+    Outcome,
+    Records,
+    RecordWriter,
+    Rows,
+    Series,
+    aligned,
+    read,
+    read_metrics,
+)
+
+__all__ = ["Key", "Keys", "Outcome", "RecordWriter", "Records", "Rows", "Series", "aligned", "read", "read_metrics"]
