@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bpx.records import Key, RecordWriter, parquet, read, read_metrics
-from bpx.records.parquet import COLUMNS
+from bpx.records.records import COLUMNS
 
 LAYERS = tuple(Key(f"layer_{i:02d}", "", q, 0) for i in (1, 2, 3) for q in ("grad_norm", "delta_rms"))
 BINS = tuple(Key("layer_01", "dense", "histogram", i) for i in range(4))

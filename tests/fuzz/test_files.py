@@ -263,12 +263,12 @@ def test_a_record_that_claims_too_much(tmp_path, monkeypatch):
     writer.close()
     monkeypatch.setattr(parquet, "IN_MEMORY", 100)
     record = records.read(path)
-    monkeypatch.setattr(parquet, "MOST_AT_ONCE", n - 1)
+    monkeypatch.setattr(parquet, "MAX_ROWS_AT_ONCE", n - 1)
     with pytest.raises(ValueError, match=r"parquet cannot be read: it claims more than 262,143 rows of delta_rms"):
         record.select(quantity="delta_rms")
     with pytest.raises(ValueError, match="claims 262,144 rows in one group"):
         records.read(path)
-    monkeypatch.setattr(parquet, "MOST_ROWS", n - 1)
+    monkeypatch.setattr(parquet, "MAX_ROWS", n - 1)
     with pytest.raises(ValueError, match="claims 262,144 rows"):
         records.read(path)
 

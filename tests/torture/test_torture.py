@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bpx import records
-from bpx.records.parquet import COLUMNS
+from bpx.records.records import COLUMNS
 
 KILLS = int(os.environ.get("BPX_TORTURE", "4"))
 WORDS = [
