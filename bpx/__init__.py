@@ -1,10 +1,9 @@
-"""A laboratory for one question: do the gradients of this network vanish or explode, where and why.
+"""Diagnose vanishing and exploding gradients: whether a network has them, where, why, and what would change it.
 
-And: what would change it?
-
-``bpx.diagnose(net, x, y)`` returns the ``Finding`` of any network; ``bpx.engine`` has networks, optimizers, the
-gradient check; ``bpx.theory`` predicts; ``bpx.records`` reads what a run has measured. Names are loaded when they
-are first used: ``diagnose`` draws, and the engine alone needs no matplotlib.
+``bpx.diagnose(net, x, y)`` returns the ``Finding`` for a network of ``bpx.engine``, which holds layers, models,
+losses, optimizers and the gradient check. ``bpx.theory`` predicts the gradients by mean-field theory, ``bpx.probes``
+measures them, and ``bpx.records`` reads the record of a run. Attributes are imported on first access, so that
+``import bpx`` does not load matplotlib.
 """
 
 from importlib import import_module

@@ -29,7 +29,7 @@ def train(config: DictConfig) -> None:
 
 
 def precheck() -> Precheck:
-    """Return what checks the configurations of a multirun, together with their data."""
+    """Return the check that every configuration of a multirun passes, with its data, before the first run."""
     from bpx.runs.precheck import Precheck
 
     return Precheck()

@@ -1,7 +1,7 @@
-"""From a composed configuration to objects, with every check on what the user wrote.
+"""Build checked objects from a composed configuration.
 
-Whatever is wrong is a UserError: one line that says what is wrong and what is allowed. What builds networks is loaded
-when it is first used: ``--help`` needs the tree of keys alone.
+An invalid value raises UserError: one line that names the key, what was expected and what was received. Modules that
+build networks are imported on first access, so that ``--help`` does not load the engine.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The network and the initializer of a configuration, checked and built as far as they can be without data."""
+"""The settings of the network and the initializer of a configuration, checked before the data are loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARED_KEYS = ("_target_", "depth", "width", "hidden")  # of every model
 @final
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The arguments of a model that do not depend on the data; ``settings`` are those that only some models have."""
+    """Arguments of a model that do not depend on the data; ``settings`` holds those that not every model has."""
 
     hidden: list[int]
     activation: engine.ActivationFunction
@@ -36,13 +36,13 @@ class NetworkSettings:
     settings: dict[str, object]
 
     def arguments(self) -> dict[str, object]:
-        """Return all of them by name."""
+        """Return the arguments by name."""
         shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "settings"}
         return shared | self.settings
 
 
 def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[NetworkSettings, Initializer]:
-    """Return the settings of the network, and its initializer; raises UserError."""
+    """Return the settings of the network and its initializer; raises UserError."""
     activation = cast(engine.ActivationFunction, construct("activation", config.activation))
     rate = number("dropout.rate", config.dropout.rate)
     if not 0 <= rate < 1:
@@ -65,7 +65,7 @@ def architecture(config: DictConfig, dtype: str, batch_size: int) -> tuple[Netwo
 
 
 def model_of(node: DictConfig) -> tuple[str, Model]:
-    """Return the name of a model, and what is known of it: as of an mlp where it is not one of bpx."""
+    """Return the name and the properties of a model; those of ``mlp`` for a model that is not part of bpx."""
     name = str(node._target_).rpartition(".")[2]
     return name, MODELS.get(name, MODELS["mlp"])
 

@@ -1,4 +1,4 @@
-"""A group's ``_target_`` called with the group's keys, which are checked by the annotations of what is called."""
+"""Call the ``_target_`` of a group with the group's keys, checked against its annotations."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ TYPE_NAMES = {
 
 
 def construct(group: str, node: DictConfig, **more: object) -> object:
-    """Return what a group describes, an instance of the group's kind; raises UserError."""
+    """Return the object that a group describes, an instance of the group's kind; raises UserError."""
     settings = plain(node)
     settings.pop("_target_", None)  # where it is missing, ``target`` says so
     return check_kind(group, check_call(group, target(group, node), settings, **more))
 
 
 def target(group: str, node: DictConfig) -> Callable[..., object]:
-    """Import what a group's ``_target_`` names; raises UserError."""
+    """Return the class or function that a group's ``_target_`` names; raises UserError."""
     from hydra.utils import get_object
 
     name = node.get("_target_")
@@ -76,7 +76,7 @@ def target(group: str, node: DictConfig) -> Callable[..., object]:
 
 
 def check_kind(group: str, made: object) -> object:
-    """Return what a group's ``_target_`` has made if it is an instance of the group's kind; raises UserError."""
+    """Return ``made`` if it is an instance of the group's kind; raises UserError."""
     kind = KINDS[group]
     if not isinstance(made, kind):
         raise UserError(f"{group}._target_ must build what {kind.__name__} is, got {type(made).__name__}")
@@ -84,7 +84,7 @@ def check_kind(group: str, made: object) -> object:
 
 
 def check_call(group: str, build: Callable[..., T], settings: Mapping[str, object], **more: object) -> T:
-    """Call ``build`` with the keys of a group, checked by its annotations; raises UserError."""
+    """Return ``build(**settings, **more)``, the settings checked against its annotations; raises UserError."""
     check_keys(group, build, settings, tuple(more))
     try:
         return build(**settings, **more)
@@ -96,7 +96,7 @@ def check_call(group: str, build: Callable[..., T], settings: Mapping[str, objec
 def check_keys(
     group: str, build: Callable[..., object], settings: Mapping[str, object], more: Sequence[str] = ()
 ) -> None:
-    """Raise UserError where ``build`` does not take a key of a group, by its annotations; ``more`` is no key."""
+    """Raise UserError for an unknown key or a value of the wrong type; ``more`` names arguments that are not keys."""
     prefix = f"{group}." if group else ""
     parameters = inspect.signature(build).parameters
     hints = typing.get_type_hints(build.__init__ if inspect.isclass(build) else build)
@@ -112,7 +112,7 @@ def check_keys(
 
 
 def check_type(key: str, value: object, hint: object) -> None:
-    """Raise UserError where a value is not of the annotated type, ``int | None`` and the like."""
+    """Raise UserError if a value does not have the annotated type, for instance ``int | None``."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kinds = [typing.get_origin(kind) or kind for kind in allowed]
     if float in kinds and isinstance(value, float) and math.isnan(value):
@@ -123,7 +123,7 @@ def check_type(key: str, value: object, hint: object) -> None:
 
 
 def number(key: str, value: object) -> float:
-    """Return a value that has to be a number; raises UserError."""
+    """Return ``value`` as a float; raises UserError if it is not a number."""
     check_type(key, value, float)
     return float(typing.cast(float, value))
 

@@ -1,4 +1,4 @@
-"""Plan: a checked configuration, and everything of it that can be built before the data are there."""
+"""Plan: a checked configuration, with every object that can be built before the data are loaded."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ STREAMS = ("initialization", "shuffle", "dropout", "data")  # of random numbers
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys outside every group.
+    """The keys that belong to no group.
 
     Attributes
     ----------
     seed
-        The seed of all random numbers of a run.
+        Seed of all random numbers of a run.
     epochs, max_steps
-        When training ends, in passes over the training part and in optimizer steps.
+        Length of the training in passes over the training part, and its limit in optimizer steps.
     batch_size
-        Samples a step.
+        Samples per step.
     dtype
         float32 or float64.
     threads
-        BLAS threads.
+        Number of BLAS threads.
     early_stopping
-        Evaluations without a lower validation cost after which training stops.
+        Number of evaluations without a lower validation cost after which training stops.
     stop_when
         States of the gradients that stop training.
     progress
         Whether progress is shown.
     resume
-        The run that goes on.
+        The run to resume.
     replacement
         Whether batches are drawn with replacement.
     allow
@@ -104,21 +104,21 @@ class Plan:
     Attributes
     ----------
     config : DictConfig
-        The configuration itself.
+        The composed configuration.
     settings : Settings
-        The keys that stand outside every group.
+        The keys that belong to no group.
     source : SupportsLoad
-        Where the data come from.
+        Loads the data.
     probes : dict
-        Every family of probes that is measured, and its schedule.
+        The classes of probes that are measured, and their schedules.
     checkpoint : CheckpointSettings
         When checkpoints are written.
     tracker : Tracker
-        Where the run is recorded.
+        Records the run.
     initializer : Initializer
-        Of the weights.
+        Initializer of the weights.
     notes : tuple of str
-        What the data have changed, a line each.
+        Notes to print: what was changed or is not used.
     """
 
     config: DictConfig
@@ -133,11 +133,11 @@ class Plan:
 
     @property
     def normalization(self) -> Normalization | None:
-        """The normalization of the hidden layers, not yet built."""
+        """Normalization of the hidden layers."""
         return self._network.normalization
 
     def load(self) -> Dataset:
-        """Load the data; raises DataError where they cannot be had."""
+        """Return the data; raises DataError if they cannot be loaded."""
         return self.source.load(spawn_rngs(self.settings.seed)["data"], np.dtype(self.settings.dtype))
 
     @property
@@ -152,10 +152,10 @@ class Plan:
         image_shape: tuple[int, ...] | None = None,
         sequence_shape: tuple[int, int] | None = None,
     ) -> engine.Network:
-        """Build the network between these widths, its weights still zero; raises UserError.
+        """Return the network with zero weights; raises UserError if it does not fit the shape of the samples.
 
-        ``image_shape`` is the height and width of samples that are images, and their channels, one unless given;
-        ``sequence_shape`` the steps and features of those that are sequences.
+        ``image_shape`` is (height, width) or (height, width, channels) of image samples; ``sequence_shape`` is
+        (steps, features) of sequence samples.
         """
         build = target("model", self.config.model)
         name, model = model_of(self.config.model)
@@ -187,24 +187,24 @@ class Plan:
         return cast(engine.Network, check_kind("model", network))
 
     def decided(self, classifies: bool, samples: int) -> Plan:
-        """Return the plan for data of classes, or of numbers, with so many training samples; raises UserError.
+        """Return the plan completed for a task and a number of training samples; raises UserError.
 
-        loss=auto becomes the loss of that task, a default batch_size beyond ``samples`` one batch of all.
+        loss=auto becomes the loss of the task; a default batch_size above ``samples`` becomes ``samples``.
         """
         return self._sized(samples)._with_loss(classifies)
 
     def changed(self, config: DictConfig) -> Plan:
-        """Return the plan with the network and the initializer of another configuration; raises UserError."""
+        """Return the plan with network and initializer from another configuration; raises UserError."""
         network, initializer = architecture(config, self.settings.dtype, self.settings.batch_size)
         return replace(self, config=config, initializer=initializer, _network=network)
 
     def optimizer(self, total_steps: int) -> tuple[Optimizer, LRSchedule]:
-        """Build the optimizer and its schedule for a run of ``total_steps``; raises UserError."""
+        """Return the optimizer and its schedule for a run of ``total_steps``; raises UserError."""
         schedule = cast(LRSchedule, construct("schedule", self.config.schedule, total_steps=total_steps))
         return cast(Optimizer, construct("optimizer", self.config.optimizer, schedule=schedule)), schedule
 
     def bound_optimizer(self, total_steps: int, net: engine.Network) -> Optimizer:
-        """Return the optimizer of a run, bound to its network, with the rates that its initializer asks for."""
+        """Return the optimizer bound to a network, learning rates scaled as the initializer requires."""
         optimizer, _ = self.optimizer(total_steps)
         optimizer.scale_rates(self.initializer.rates(net.parameters, optimizer.adaptive))
         return optimizer.bind(net.parameters)
@@ -229,7 +229,7 @@ class Plan:
 
 
 def make_plan(config: DictConfig) -> Plan:
-    """Check a composed configuration and build what it describes; raises UserError."""
+    """Return the plan of a composed configuration; raises UserError."""
     check_resolvable(config)
     top = [str(key) for key, value in config.items() if not isinstance(value, DictConfig)]
     settings = check_call("", Settings, plain(OmegaConf.masked_copy(config, top)))
@@ -249,18 +249,18 @@ def make_plan(config: DictConfig) -> Plan:
     unseen = [word for word in settings.stop_when if word != "diverging"]
     if unseen and PROBES["scales"] not in plan.probes:
         raise UserError(f"stop_when={unseen[0]} needs probes.scales, which measures every layer: give probes=light")
-    plan.optimizer(1)  # so that a wrong key is reported before the data are read
+    plan.optimizer(1)  # reports an invalid key before the data are loaded
     spec = plan.network(*EXAMPLE).spec
     try:
         if spec is not None:
-            spec.as_dict()  # so that a model that cannot be saved is reported before it is trained
+            spec.as_dict()  # reports a model that cannot be saved before it is trained
     except ValueError as error:
         raise UserError(str(error)) from error
     return plan
 
 
 def _unused(config: DictConfig) -> tuple[str, ...]:
-    """Return a note where the model has an activation of its own and another one is chosen."""
+    """Return a note if the model has a fixed activation and another one is configured."""
     name, model = model_of(config.model)
     if model.activation is None or target("activation", config.activation) is engine.ACTIVATIONS[model.activation]:
         return ()
@@ -268,13 +268,13 @@ def _unused(config: DictConfig) -> tuple[str, ...]:
 
 
 def spawn_rngs(seed: int | tuple[int, ...]) -> dict[str, np.random.Generator]:
-    """Return one independent random stream for each use, all from one seed."""
+    """Return independent random generators by use (initialization, shuffle, dropout, data), from one seed."""
     children = np.random.SeedSequence(seed).spawn(len(STREAMS))
     return {use: np.random.default_rng(child) for use, child in zip(STREAMS, children, strict=True)}
 
 
 def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
-    """Return the tracker, its quantities of every layer known ones; raises UserError."""
+    """Return the tracker, its quantities per layer checked; raises UserError."""
     also: dict[str, object] = {
         str(name): _beside(f"tracking.also.{name}", value) for name, value in (node.get("also") or {}).items()
     }
@@ -294,7 +294,7 @@ def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
 
 
 def _beside(key: str, node: DictConfig) -> TrackerBeside:
-    """Return one of the trackers beside; raises UserError."""
+    """Return one of the additional trackers; raises UserError."""
     settings = plain(node)
     settings.pop("_target_", None)
     made = check_call(key, target(key, node), settings)
@@ -304,7 +304,7 @@ def _beside(key: str, node: DictConfig) -> TrackerBeside:
 
 
 def _probes(node: DictConfig) -> dict[type[Probe], int | str]:
-    """Return every family of probes that is measured, and its schedule; raises UserError."""
+    """Return the classes of probes that are measured, and their schedules; raises UserError."""
     every, found = node.get("every"), {}
     _check_schedule("every", every)
     for key in (str(key) for key in node if key != "every"):
@@ -316,7 +316,7 @@ def _probes(node: DictConfig) -> dict[type[Probe], int | str]:
 
 
 def _probe(key: str, value: DictConfig | int | str | None) -> tuple[type[Probe], int | str | None]:
-    """Return a family and its schedule: one of bpx, or of another module by ``_target_`` and ``schedule``."""
+    """Return a probe class and its schedule: part of bpx, or from ``_target_`` and ``schedule``; raises UserError."""
     if not isinstance(value, DictConfig):
         if key not in PROBES:
             raise UserError(f"unknown key probes.{key}; probes has: every, {', '.join(PROBES)}")

@@ -1,12 +1,13 @@
-"""How runs and trials end."""
+"""Outcomes of runs and trials."""
 
 from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How a run or a trial has ended; running and waiting trials have not, lost ones are those of dead processes.
+    """Outcome of a run or a trial.
 
-    An undefined trial has no answer by design: no such network exists, or it has no such metric.
+    A lost trial is one whose process died. An undefined trial has no value by design: no such network exists, or it
+    has no such metric. Running and waiting trials have not ended.
     """
 
     FINISHED = "finished"

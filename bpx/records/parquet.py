@@ -1,4 +1,4 @@
-"""The record as a file: written whole, read at once or by quantity, checked for damage."""
+"""The record as a Parquet file: written atomically, read whole or by quantity, checked for damage."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MAX_ROWS, MAX_ROWS_AT_ONCE = 10**9, 10**8  # of a record; of one quantity
 
 
 class RecordWriter(Rows):
-    """Rows that become one Parquet file when closed."""
+    """Rows that are written to a Parquet file on ``close``."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
 
     def close(self) -> None:
-        """Write the file, whole or not at all; an OSError names it.
+        """Write the file atomically; an OSError names it.
 
-        Rows of one quantity stand together, and long records are written in groups, quantity by quantity.
+        Rows are sorted by quantity, and long records are written in several row groups.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -57,7 +57,7 @@ class RecordWriter(Rows):
 
 
 def read(path: Path) -> Records:
-    """Return the record in a Parquet file; raises ValueError naming the file if it is damaged or claims too much."""
+    """Return the record in a Parquet file; raises ValueError, naming the file, if it is damaged or too large."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,7 +76,7 @@ def read(path: Path) -> Records:
 
 
 def _on_disk(path: Path, file: ParquetFile, about: Json) -> Records:
-    """Return a record whose rows are read when a quantity is asked for, from the groups that hold it."""
+    """Return a record whose rows are read on access, from the row groups that hold the quantity."""
     import pyarrow as pa
 
     held: list[set[str]] = []
@@ -115,7 +115,7 @@ def _on_disk(path: Path, file: ParquetFile, about: Json) -> Records:
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Turn what a damaged file raises into a ValueError that names it."""
+    """Turn the errors of reading a damaged file into a ValueError that names it."""
     import pyarrow as pa
 
     try:

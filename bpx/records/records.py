@@ -17,7 +17,7 @@ WORDS = ("layer", "operation", "quantity")  # the columns that hold text
 
 
 class Columns(NamedTuple):
-    """Rows as one array a column; those of the words hold places in the lists of ``words``."""
+    """Rows, one array per column; text columns hold indices into the lists of ``words``."""
 
     arrays: Mapping[str, Array]
     words: Mapping[str, list[str]]
@@ -31,28 +31,28 @@ class Columns(NamedTuple):
         return self if mask.all() else Columns({name: array[mask] for name, array in self.arrays.items()}, self.words)
 
     def present(self, word: str) -> list[str]:
-        """Return the different words of a column."""
+        """Return the distinct words of a column."""
         return [self.words[word][i] for i in np.bincount(self.arrays[word]).nonzero()[0]]
 
 
 @final
 class Records:
-    """The rows of a record, one array a column, and what they are about.
+    """The rows of a record, one array per column, and facts about the run.
 
-    Those of a long file stay there, until ``select`` or ``grid`` asks for a quantity or a column is looked at.
+    Rows of a long file are read on access: by ``select`` or ``grid`` those of one quantity, by a column all of them.
 
     Attributes
     ----------
     step, epoch : array
-        When the value was measured.
+        When each value was measured.
     layer, operation, quantity, index : array
-        What the value is of.
+        What each value is of.
     value : array
-        The values, NaN where a quantity did not exist.
+        The values, NaN where a quantity was undefined.
     layers, operations, quantities : frozenset
-        The different words of these columns.
+        The distinct words of these columns.
     about : dict
-        The run: its network, its finding.
+        Facts about the run: its network, its finding.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Records:
 
     @classmethod
     def of(cls, columns: Columns, about: Json) -> Records:
-        """Return the record that the columns hold."""
+        """Return the record with the given columns."""
         return cls(
             lambda quantity: columns if quantity is None else columns.where({"quantity": quantity}),
             {word: columns.present(word) for word in WORDS},

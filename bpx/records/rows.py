@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Values collected by step, in memory; ``about`` says what they are of, in plain JSON."""
+    """Values collected by step, in memory; ``about`` describes the run, as JSON."""
 
     def __init__(self) -> None:
         import pyarrow.parquet  # noqa: F401  (here, so that the end of a run need not wait for it)
@@ -40,7 +40,7 @@ class Rows:
         rows.append(np.array(values, np.float64))
 
     def excerpt(self, steps: Collection[int], about: Json) -> Rows:
-        """Return a copy of the rows of some steps, for whoever reads them while more are appended."""
+        """Return a copy of the rows of some steps, which another thread may read while more are appended."""
         part = Rows()
         part.about = dict(about)
         for keys, (at, epochs, values) in self._groups.items():
@@ -50,13 +50,13 @@ class Rows:
         return part
 
     def records(self) -> Records:
-        """Return what has been collected so far, as ``read`` would from a file."""
+        """Return the rows collected so far, as ``read`` would return them."""
         import pyarrow as pa
 
         return Records.of(to_columns(pa.concat_tables([empty_table(), *self.tables()])), self.about)
 
     def news(self) -> list[tuple[Keys, NDArray[np.int64], Values, Values]]:
-        """Return what was appended since the last call: by keys, the steps (n,), epochs (n,) and values (n, keys)."""
+        """Return the rows appended since the last call: keys, steps (n,), epochs (n,) and values (n, keys)."""
         found = []
         for keys, (steps, epochs, rows) in self._groups.items():
             start = self._told.get(keys, 0)
@@ -67,7 +67,7 @@ class Rows:
         return found
 
     def tables(self) -> Iterator[pyarrow.Table]:
-        """Yield the rows of each quantity, in alphabetical order."""
+        """Yield the rows by quantity, in alphabetical order."""
         parts: dict[str, list[tuple[Keys, list[int]]]] = {}
         for keys in self._groups:
             of: dict[str, list[int]] = {}

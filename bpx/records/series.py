@@ -16,7 +16,7 @@ Series = dict[str, tuple[NDArray[np.int64], Values]]  # the steps and values of 
 
 
 def aligned(runs: Sequence[tuple[NDArray[np.int64], Values]]) -> tuple[NDArray[np.int64], Values]:
-    """Return all steps (n,) of some series, and their values (runs, n), NaN where a run has none."""
+    """Return the union of the steps (n,) of several series, and their values (runs, n), NaN where missing."""
     steps = np.unique(np.concatenate([at for at, _ in runs]))
     values = np.full((len(runs), len(steps)), np.nan)
     for row, (at, own) in zip(values, runs, strict=True):

@@ -23,7 +23,7 @@ class Key(NamedTuple):
     layer, operation, quantity : str
         For instance layer_03, dense and delta_l2; empty for what is of the whole network.
     index : int
-        Of a bin or of a singular value, else 0.
+        Index of a bin or a singular value, else 0.
     """
 
     layer: str
@@ -63,7 +63,7 @@ def empty_table() -> pyarrow.Table:
 
 
 def to_columns(table: pyarrow.Table) -> Columns:
-    """Return the columns of a table as arrays; raises ValueError for what no record holds."""
+    """Return the columns of a table as arrays; raises ValueError for text columns with missing values."""
     table = table.unify_dictionaries()
     arrays: dict[str, Array] = {}
     words: dict[str, list[str]] = {}

@@ -1,1 +1,1 @@
-"""One run, from its configuration to its outputs; studies of many runs."""
+"""A run from its configuration to its output files; multiruns over seeds; studies."""

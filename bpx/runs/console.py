@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress while training, a table at the end."""
+"""Terminal output of a run: progress while training, a table at the end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ LINES = 20  # at most about so many lines where there is no terminal
 
 
 class Console:
-    """Show a run: a live bar in a terminal, a line now and then elsewhere, neither where ``progress`` is false.
+    """Print a run: a progress bar in a terminal, periodic lines elsewhere, neither if ``progress`` is false.
 
-    ``quiet`` keeps the report back too.
+    ``quiet`` suppresses the final report as well.
     """
 
     def __init__(self, progress: bool, steps: int, steps_per_epoch: int, net: Network, quiet: bool = False) -> None:
@@ -72,13 +72,13 @@ class Console:
         self.terminal.print(f"          {DELTA}", style="dim")
 
     def recall(self, metrics: dict[str, float], scales: Values | None) -> None:
-        """Go on with the last metrics and scales (layers, quantities) of a run that was interrupted."""
+        """Restore the last metrics and scales (layers, quantities) of a resumed run."""
         self.latest |= metrics
         if scales is not None:
             self._show_norms(scales)
 
     def show(self, record: Record, metrics: dict[str, float]) -> None:
-        """Take note of a record and draw it."""
+        """Show a record."""
         self.latest |= metrics
         for reading in record.measured:
             if reading.probe == "scales":
@@ -117,7 +117,7 @@ class Console:
         tracker: Tracker,
         diverged: str,
     ) -> None:
-        """Print the layers, the results, and where to look at the run."""
+        """Print the table of layers, the results, and the paths and commands to inspect the run."""
         if self.terminal.quiet:
             return  # to make the table takes as long as to print it
         out = self.terminal.print

@@ -1,4 +1,4 @@
-"""One run while it lasts: it is opened or gone on with, trained, and closed; who is told what, and when."""
+"""The execution of a run: open or resume it, train, evaluate, write the outputs, and close it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ log = logging.getLogger("bpx")
 
 @final
 class Execution:
-    """Train a job, and tell its tracker, its terminal, its log and its watcher what happens.
+    """Train a job, and report to its tracker, terminal, log and watcher.
 
-    Nothing is written before ``execute``.
+    Nothing is written before ``execute`` is called.
     """
 
     def __init__(self, job: Job, stop: Stop, watcher: Watcher | None = None, quiet: bool = False) -> None:
@@ -82,7 +82,7 @@ class Execution:
         self.console.terminal.on_closed = lambda: stop.ask(signal.SIGPIPE)
 
     def execute(self) -> RunResult:
-        """Train, and return how it ended; a stopped run raises KeyboardInterrupt and leaves its record."""
+        """Train and return the result; an interrupted run writes its record and raises KeyboardInterrupt."""
         try:
             self._open()
             self._announce_data()
@@ -92,7 +92,7 @@ class Execution:
                 self.outputs.close_log()
 
     def _open(self) -> None:
-        """Open the run in its directory and in the tracker, or go on with it."""
+        """Open a new run, or reopen a resumed one, in its directory and in the tracker."""
         job, tracker, resume_from = self.job, self.tracker, self.job.resume_from
         if resume_from is None:
             self.outputs.begin(self.plan.config, job.overrides, self.data)
@@ -118,7 +118,7 @@ class Execution:
             self.watcher.started(tracker.run_id, job.directory, self.data.name)
 
     def _go_on(self, resume_from: Resumed) -> None:
-        """Restore the newest checkpoint that is whole, and report it."""
+        """Restore the newest undamaged checkpoint, and print what differs from the interrupted run."""
         facts, wrong = self.checkpoints.resume(self._recall)
         for text in wrong:
             self.console.note(text)
@@ -138,20 +138,20 @@ class Execution:
         log.info("resumed at step %d", step)
 
     def _facts(self) -> Json:
-        """Return, as JSON, what a checkpoint has to know beside the state of training."""
+        """Return what a checkpoint stores besides the state of training, as JSON."""
         own = vars(self.state) | {"seconds": self._seconds()}
         tracked = {"metrics": self.tracker.position, "non_finite": self.tracker.non_finite}
         return self.measurement.facts() | tracked | own
 
     def _recall(self, facts: Json) -> None:
-        """Restore what ``_facts`` returned; raises ValueError, KeyError or TypeError where it is something else."""
+        """Restore what ``_facts`` returned; raises ValueError, KeyError or TypeError for anything else."""
         self.measurement.recall(facts)
         latest, seconds = dict(facts["latest"]), float(facts["seconds"])
         self.state = RunState(latest, bool(facts["pruned"]), str(facts["stopped"]), seconds)
         self.tracker.non_finite = int(facts["non_finite"])
 
     def _announce_data(self) -> None:
-        """Tell which data these are, and where the run is kept."""
+        """Print and log the data and the run directory."""
         log.info("dataset %s: %s", self.data.name, self.data.source)
         log.info("run directory %s", self.job.directory)
         self.console.warn(self.data)
@@ -161,7 +161,7 @@ class Execution:
             self.console.data(line)
 
     def _train(self) -> NonFinite | None:
-        """Train to the end, and return where NaN or infinity began, if it did."""
+        """Train to the end; return the first non-finite value, or None."""
         self.started = time.perf_counter()
         self.live = LivePictures(self.job.directory, self.tracker, self.cadence.total_steps)
         event: NonFinite | None = None
@@ -188,7 +188,7 @@ class Execution:
         )
 
     def _take(self, record: Record) -> None:
-        """Keep a record, and tell the tracker, the terminal and the watcher what it says."""
+        """Store a record, and report its metrics to the tracker, the terminal and the watcher."""
         measurement, judged = self.measurement, self.measurement.finding is not None
         metrics = measurement.take(record)
         if not judged and measurement.finding is not None:
@@ -206,7 +206,7 @@ class Execution:
             self.state.pruned = bool(self.watcher.observed(metrics))  # a pruner may return NumPy's
 
     def _enough(self) -> bool:
-        """Return whether a rule of stop_when ends the run."""
+        """Return whether a rule of ``stop_when`` ends the run."""
         self.state.stopped = self.state.stopped or self.measurement.state.stop(self.plan.settings.stop_when)
         return bool(self.state.stopped)
 
@@ -218,7 +218,7 @@ class Execution:
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
-        """Write the record of a run that is stopped meanwhile, too."""
+        """Write the record also if the run is interrupted inside the context."""
         try:
             yield
         except KeyboardInterrupt:
@@ -230,7 +230,7 @@ class Execution:
         return self.state.seconds + time.perf_counter() - self.started
 
     def _announce_finding(self) -> None:
-        """Tell the finding as soon as it is made."""
+        """Print, log and tag the finding at initialization."""
         finding = self.measurement.finding
         assert finding is not None
         log.info("finding: %s", finding)
@@ -243,7 +243,7 @@ class Execution:
             self.tracker.tag("mlflow.note.content", finding.sentence)
 
     def _close(self, event: NonFinite | None) -> RunResult:
-        """Evaluate and judge the network, leave the outputs, and report."""
+        """Evaluate and judge the trained network, write the outputs, and print the report."""
         state, measurement, tracker = self.state, self.measurement, self.tracker
         step = self.training.progress.step
         final = {"time/train_seconds": self._seconds()}
@@ -270,7 +270,7 @@ class Execution:
         return RunResult(outcome, state.latest | final, self.job.directory, judged.verdict)
 
     def _leave_outputs(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:
-        """Write the figures, the model and the result, pass them to the tracker, and end the run there."""
+        """Write figures, model and result, upload them, and end the run in the tracker."""
         outputs, tracker, measurement, data = self.outputs, self.tracker, self.measurement, self.data
         assert measurement.final is not None
         self.live.close(measurement.writer, measurement.about)

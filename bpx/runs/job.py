@@ -1,4 +1,4 @@
-"""What goes into a run and what comes out of it."""
+"""The input of a run (``Job``), its result (``RunResult``), its resumable state, and who watches it."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from bpx.system.run_files import METRICS, RECORD
 @final
 @dataclass(frozen=True)
 class Job:
-    """What one run trains.
+    """Everything that one run is executed with.
 
     Attributes
     ----------
     plan : Plan
-        The configuration, decided for the data.
+        The configuration, completed for the data.
     data : Dataset
-        What the network is trained on.
+        The data.
     net : Network
-        Initialized and bound.
+        The initialized network.
     rngs : dict of Generator
-        The random streams by use.
+        Random streams by use.
     directory : Path
-        The run's own, which exists.
+        The run directory, which exists.
     name : str
         The run's name without its id.
     overrides : sequence of str
-        The words of the command line.
+        Arguments of the command line, as typed.
     resume_from : Resumed or None
-        The run that goes on, in its own directory.
+        The run to resume, in its own directory; None for a new run.
     flags : sequence of str
-        What else was typed to say where configurations are looked for.
+        Arguments that add or replace configuration directories and files.
     """
 
     plan: Plan
@@ -60,18 +60,18 @@ class Job:
 @final
 @dataclass(frozen=True)
 class RunResult:
-    """A run that is over.
+    """The result of a run.
 
     Attributes
     ----------
     outcome : Outcome
-        How it ended.
+        Finished, diverged or pruned.
     metrics : dict
         The last value of every metric.
     directory : Path
-        Where its record is.
+        The run directory.
     verdict_final : str
-        The state of its gradients after training.
+        State of the gradients after training.
     """
 
     outcome: Outcome
@@ -91,18 +91,18 @@ class RunResult:
 @final
 @dataclass
 class RunState:
-    """What a run that goes on has to know, beside the state of training.
+    """State of a run that checkpoints store besides the state of training.
 
     Attributes
     ----------
     latest : dict
-        The last value of every metric that still exists.
+        The last value of every metric that is still defined.
     pruned : bool
-        Whether the watcher has ended the run.
+        Whether the watcher has pruned the run.
     stopped : str
-        The rule of stop_when that has ended it.
+        The rule of ``stop_when`` that ended the run, else empty.
     seconds : float
-        Of training, in processes that have ended.
+        Training time of the processes before a resume.
     """
 
     latest: dict[str, float] = field(default_factory=dict)
@@ -112,14 +112,14 @@ class RunState:
 
 
 class Watcher(Protocol):
-    """Who follows a run from outside: a sweep its trial."""
+    """An observer of a run; a sweep watches its trials."""
 
     @property
     def tags(self) -> dict[str, str]:
-        """Further tags of the run."""
+        """Additional tags of the run."""
 
     def started(self, run_id: str | None, directory: Path, dataset: str) -> None:
-        """Take note of where the run is kept."""
+        """Note the tracker's id, the directory and the data of a run that was opened."""
 
     def observed(self, metrics: dict[str, float]) -> bool:
-        """Take note of what has just been logged; true ends the run as pruned."""
+        """Note the metrics just logged; True ends the run as pruned."""

@@ -23,14 +23,14 @@ log = logging.getLogger("bpx")
 
 @final
 class LivePictures:
-    """Hand the tracker a picture of all layers now and then, as often as time allows, never two at once.
+    """Upload pictures of all layers while a run trains, one at a time, within the time budget.
 
     Attributes
     ----------
     seconds : float
-        The processor's time that drawing has taken, matplotlib's import included.
+        CPU time of drawing so far, matplotlib's import included.
     count : int
-        The pictures drawn.
+        Number of pictures drawn.
     """
 
     def __init__(self, directory: Path, tracker: Tracker, total_steps: int) -> None:
@@ -45,7 +45,7 @@ class LivePictures:
         self._thread: threading.Thread | None = None
 
     def observe(self, step: int, rows: Rows, about: Json) -> None:
-        """Begin to draw ``step``, at which the layers were measured, if a picture is due and there is time for it."""
+        """Start drawing the layers at ``step`` if a picture is due and the time budget allows it."""
         self._first, self._last = step if self._first is None else self._first, step
         due = self._wanted and step >= self._next and self.count < MAX_PICTURES
         if not due or (self._thread is not None and self._thread.is_alive()):
@@ -61,7 +61,7 @@ class LivePictures:
             self._thread.start()
 
     def close(self, rows: Rows, about: Json) -> None:
-        """Wait for the picture that is being drawn, and add those of the first and the last record."""
+        """Wait for the picture in progress, and draw those of the first and the last record."""
         if self._thread is not None:
             self._thread.join()  # however long it takes: matplotlib cannot draw in two threads at once
             self._thread = None

@@ -13,7 +13,7 @@ from bpx.system.text import masked
 
 @final
 class RunLog(logging.FileHandler):
-    """Write log records to a file, without passwords; a disk that is full is an OSError that names it."""
+    """Write log records to a file, passwords masked; write errors are raised as OSError naming the file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
@@ -21,11 +21,11 @@ class RunLog(logging.FileHandler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
+        """Return a record as one line."""
         return masked(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Raise what writing raised: logging itself would print a traceback and go on."""
+        """Reraise a write error; ``logging`` would print a traceback and continue."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, self.path) from error

@@ -1,4 +1,4 @@
-"""What a run measures of its gradients: the set of probes, rows for the record, metrics, and the finding."""
+"""The measurements of a run: probes, rows of the record, metrics, the finding, the state after training."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ N_PROBE_SAMPLES = 256  # of the training part: the fixed set that probes return 
 
 @final
 class Measurement:
-    """Take in the records of a run: keep every value, name the metrics, judge the first pass and the last record.
+    """Process the records of a run: store every value, derive metrics, judge the first and the last record.
 
-    Theory has its band only for a figure; a finding has ``remedies`` if somebody reads it as the run goes.
+    Theory's band is computed only if figures are drawn; ``remedies`` are searched unless the run is quiet.
 
     Attributes
     ----------
     about : dict
-        What the record is of, as plain JSON, without finding.
+        Facts about the network and the data for the record, as JSON, without the finding.
     gone : frozenset of str
-        The metrics that the record just taken could have given and did not, for they stopped existing.
+        Metrics that the last record should have had, but that are no longer defined.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Measurement:
         self.about = about(net, self._architecture) | {"dataset": data.name}
 
     def take(self, record: Record) -> dict[str, float]:
-        """Keep what a record measured, and return its metrics: those that go to the tracker, if it is reported."""
+        """Store the readings of a record and return its metrics; those of layers only if it is reported."""
         for reading in record.measured:
             self.writer.append(record.step, record.epoch, reading.keys, reading.values)
         scales = next((reading.values for reading in record.measured if reading.probe == "scales"), None)
@@ -120,7 +120,7 @@ class Measurement:
         return record.metrics | metrics
 
     def facts(self) -> Json:
-        """Return, as JSON, what a resumed run has to know of the records so far."""
+        """Return what a resumed run needs of the records so far, as JSON."""
         finding = None if self.finding is None else self.finding.as_dict()
         ends = {"first": self.first, "last": self.last}
         kept = {key: None if a is None else a.tolist() for key, a in ends.items()}
@@ -136,28 +136,28 @@ class Measurement:
         self.first, self.last = (None if facts[k] is None else np.array(facts[k], float) for k in ("first", "last"))
 
     def close(self) -> None:
-        """Write the record, with what it is about."""
+        """Write the record, with the facts about the run in its metadata."""
         finding = None if self.finding is None else self.finding.as_dict()
         final = None if self.final is None else self.final.as_dict()
         self.writer.about = self.about | {"finding": finding, "final": final}
         self.writer.close()
 
     def judge_last(self, outcome: Outcome, metrics: dict[str, float]) -> FinalState:
-        """Judge the last record of a run that has ended, with what was evaluated at its end."""
+        """Judge the last record of a run that has ended with the given outcome and final metrics."""
         self.final = self.state.final(outcome, metrics)
         self._diverged = outcome == Outcome.DIVERGED
         return self.final
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The sentences of the finding: at initialization, and after training; how a run diverged comes first."""
+        """Sentences of the finding: at initialization, then after training; of a diverged run in reverse order."""
         said = ["" if one is None else one.sentence for one in (self.finding, self.final)]
         if self._diverged and all(said):
             return said[1], f"At initialization: {said[0]}"
         return tuple(sentence for sentence in said if sentence)
 
     def _judge(self, record: Record) -> dict[str, float]:
-        """Judge the step whose buffers stand as backward left them."""
+        """Judge the first pass, whose buffers still hold its gradients, and return the finding's metrics."""
         if record.nonfinite is not None:
             text = f"Undetermined: the first pass is not finite ({record.nonfinite})."
             self.finding = Finding(Verdict.UNDETERMINED, len(self._on_path), sentence=text)
@@ -190,7 +190,7 @@ class Measurement:
         return {}
 
     def _per_layer(self, reading: Reading) -> dict[str, float]:
-        """Return the values that tracking.per_layer asks for, named as metrics."""
+        """Return the values of the quantities in ``tracking.per_layer``, named as metrics."""
         if reading.probe not in self._named:
             self._named[reading.probe] = [
                 (i, f"{prefix}{quantity}/{layer}", bool(prefix))
@@ -209,7 +209,7 @@ class Measurement:
 
 
 def _of_the_run(reading: Reading) -> dict[str, float]:
-    """Return the values of the run that are metrics by themselves: sharpness, gradient noise, the tangent kernel's."""
+    """Return the metrics of the whole network: sharpness, gradient noise scale, tangent kernel."""
     pairs = zip(reading.keys, reading.values.tolist(), strict=True)
     return {
         f"{'sharpness' if quantity in SHARPNESS else 'ntk'}/{quantity.removeprefix('ntk_')}": value

@@ -1,4 +1,4 @@
-"""The networks of a plan: the one that a run trains, and new draws with one group option changed."""
+"""The network of a plan, and freshly drawn networks with one change of the configuration."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
 @final
 @dataclass(frozen=True)
 class FromPlan:
-    """Draw the network of a plan again with one change, as a run composed with that change would.
+    """Draw the network of a plan anew with one change of the configuration.
 
-    ``typed`` holds the words of the plan's own command, its flags first.
+    ``typed`` holds the arguments of the plan's own command, flags first.
     """
 
     plan: Plan
@@ -69,7 +69,7 @@ class FromPlan:
     typed: Sequence[str] = ()
 
     def __call__(self, key: str, value: str) -> Candidate | None:
-        """Return the change, with the words that are typed for it after the plan's own command."""
+        """Return a change, with the arguments that add it to the plan's own command."""
         if "." not in key and value.partition(" ")[0] not in options_of(key):
             return None  # registered by a user, in no configuration
         config, words = change(self.plan.config, key, value, self.typed)
@@ -79,7 +79,7 @@ class FromPlan:
 
 
 def command(changed: str, typed: Sequence[str]) -> str:
-    """Return the command to paste: the ``typed`` words that a change leaves, then its own; without passwords."""
+    """Return the command with a change: the ``typed`` arguments that it keeps, then its own, passwords masked."""
     words, _, rest = changed.partition(" (without ")
     left_out = rest.rstrip(")").split(" and ") if rest else []
     new = words.split()
@@ -131,7 +131,7 @@ def change(config: DictConfig, key: str, value: str, typed: Sequence[str] = ()) 
 
 
 def _draws(plan: Plan, config: DictConfig, data: Dataset) -> Iterator[Network]:
-    """Yield new draws of a changed plan's network, each after a pass with one batch; none if the plan is invalid."""
+    """Yield fresh draws of a changed plan's network, each after one pass; none if the plan is invalid."""
     try:
         changed, number = plan.changed(config).decided(data.n_classes is not None, len(data.x_train)), 0
         if config.dataset.scaling != plan.config.dataset.scaling:

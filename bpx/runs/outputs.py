@@ -1,4 +1,4 @@
-"""What a run leaves in its directory: its configuration, log, record, figures, model and result."""
+"""The output files of a run: configuration, log, record, figures, model and result."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ log = logging.getLogger("bpx")
 
 @final
 class Outputs:
-    """Write the files of a run, and pass to the tracker what goes to the store.
+    """Write the files of a run directory, and upload them through the tracker.
 
     Attributes
     ----------
     directory : Path
-        The run's own.
+        The run directory.
     record : Path
-        Where the tidy record of all layers goes.
+        Path of the Parquet record.
     """
 
     def __init__(self, directory: Path, tracker: Tracker) -> None:
@@ -44,7 +44,7 @@ class Outputs:
         self._log: RunLog | None = None
 
     def begin(self, config: DictConfig, overrides: Sequence[str], data: Dataset) -> None:
-        """Write what a new run is made of: its configuration and the identity of its data."""
+        """Write the configuration, the overrides and the checksum of the data of a new run."""
         write_dataset(self.directory, data)
         self.write_config(config)
         with replaced(self.directory / OVERRIDES) as file:
@@ -55,13 +55,13 @@ class Outputs:
         write_config(self.directory / CONFIG, config)
 
     def open_log(self) -> None:
-        """Begin ``train.log``, or go on with it."""
+        """Open ``train.log`` for appending."""
         self._log = RunLog(self.directory / LOG)
         log.setLevel(logging.INFO)
         log.addHandler(self._log)
 
     def close_log(self) -> None:
-        """End ``train.log``; an OSError names it, and a second call does nothing."""
+        """Close ``train.log``; an OSError names it. A second call does nothing."""
         if self._log is not None:
             handler, self._log = self._log, None
             log.removeHandler(handler)
@@ -69,17 +69,17 @@ class Outputs:
                 handler.close()
 
     def write_nonfinite(self, event: NonFinite, frames: list[Json]) -> None:
-        """Write where the first non-finite value came from, and the last steps before it."""
+        """Write the origin of the first non-finite value, and the steps before it."""
         path = self.directory / NONFINITE
         write_json(path, {"event": asdict(event), "frames": frames})
         self._tracker.artifact(path, "")
 
     def write_evaluation(self, net: Network, data: Dataset, metrics: dict[str, float]) -> None:
-        """Write what the figures need of the trained network."""
+        """Write the arrays of the figures of the trained network."""
         save_evaluation(self.directory / EVALUATION, net, data, metrics.get("accuracy/test"))
 
     def draw_figures(self, net: Network) -> dict[str, str]:
-        """Draw the figures, and return the errors of those that cannot be drawn: the run is whole without them."""
+        """Draw the figures; return the error message of each that failed, by name."""
         from bpx.figures import draw_all
 
         failed: dict[str, str] = {}
@@ -93,7 +93,7 @@ class Outputs:
         return failed
 
     def write_report(self, outcome: Outcome) -> str:
-        """Write ``report.html`` from what the directory holds; returns why it cannot be, or an empty text."""
+        """Write ``report.html`` from the files of the directory; return the error message, empty on success."""
         from bpx.figures.canvas import failure
         from bpx.reports.write import write_run_report
 
@@ -107,13 +107,13 @@ class Outputs:
         return ""
 
     def write_model(self, net: Network, data: Dataset) -> None:
-        """Write the network, from raw features on."""
+        """Write the network with its scaler, so that it takes raw features."""
         from bpx.engine.model_files import save_model
 
         save_model(self.directory, net, data.scaler, data.class_names, data.columns, data.target_scaler)
 
     def hand_over(self) -> None:
-        """Give the tracker what the directory holds of the run, whatever its outcome."""
+        """Upload the files that every run has, whatever its outcome."""
         for name, folder in (("config", "config"), (PROVENANCE, ""), (LOG, ""), (RECORD, "")):
             self._tracker.artifact(self.directory / name, folder)
 
@@ -126,7 +126,7 @@ class Outputs:
         finding: Finding | None,
         final: FinalState,
     ) -> None:
-        """Write ``result.json``, which says that the run is over and nothing is left but sending."""
+        """Write ``result.json``, the last file: the run has ended."""
         result = {
             "outcome": outcome,
             "stopped": stopped or None,
@@ -139,5 +139,5 @@ class Outputs:
         write_json(self.directory / RESULT, result)
 
     def remove_result(self) -> None:
-        """Remove the result of a run that goes on."""
+        """Remove the result of a run that is resumed."""
         (self.directory / RESULT).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What can be wrong with a configuration for its data, known before a run, a multirun or a study is begun."""
+"""Checks of configurations together with their data, before a run, a multirun or a study starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bpx.runs.networks import empty_network
 
 
 def check_samples(plan: Plan, data: Dataset) -> None:
-    """Raise UserError where the configuration asks for samples that ``data`` do not have."""
+    """Raise UserError if the data have too few samples for the configuration."""
     s, n = plan.settings, len(data.x_train)
     schedule = plan.optimizer(1)[1]
     asked = {f"schedule={schedule.name}": schedule.follows_cost, "early_stopping": s.early_stopping is not None}
@@ -30,13 +30,13 @@ def check_samples(plan: Plan, data: Dataset) -> None:
 
 
 class LoadedOnce:
-    """Load the data of plans, once for all in a row that share them."""
+    """Load the data of plans; consecutive plans with the same data share one load."""
 
     def __init__(self) -> None:
         self._loaded: tuple[object, Dataset] | None = None
 
     def __call__(self, plan: Plan) -> Dataset:
-        """Return the data of ``plan``; raises UserError where they cannot be had."""
+        """Return the data of ``plan``; raises UserError if they cannot be loaded."""
         key = (OmegaConf.to_container(plan.config.dataset, resolve=True), plan.settings.dtype)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # before others take its place in memory
@@ -45,13 +45,13 @@ class LoadedOnce:
 
 
 class Precheck:
-    """Check configurations together with their data, which are loaded once for all that share them."""
+    """Check configurations together with their data; the same data are loaded once."""
 
     def __init__(self) -> None:
         self._load = LoadedOnce()
 
     def __call__(self, config: DictConfig) -> Plan:
-        """Return the plan of ``config``; raises UserError where it, its data, or both together cannot be used."""
+        """Return the plan of ``config``; raises UserError if it is invalid or does not fit its data."""
         plan = make_plan(config)
         log = logging.getLogger("bpx.data")
         before, log.disabled = log.disabled, True  # each run says it itself

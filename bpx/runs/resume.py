@@ -1,4 +1,4 @@
-"""Resuming: which run is meant, what it was configured with, and which changes it can take."""
+"""Resuming: find the run, read its configuration, and check the changes that the command line makes."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ LATEST = "latest"  # the word for the newest run
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that goes on.
+    """A run to resume.
 
     Attributes
     ----------
     directory
-        Where it is kept.
+        The run directory.
     config
-        Its configuration, with the changes made.
+        Its configuration with the changes of the command line.
     changes
-        The changes as text.
+        The changes, as text.
     address, run_id
-        The store that it is sent to and its id there; empty if it is not tracked.
+        The tracking store and the run's id there; empty if it is not tracked.
     outcome, metrics
-        How it ended and its last metrics, if it is over and nothing is left but sending.
+        Outcome and last metrics of a run that has ended; None and empty otherwise.
     """
 
     directory: Path
@@ -61,7 +61,7 @@ class Resumed:
 
 
 def find_run_to_resume(word: str, overrides: Sequence[str]) -> Resumed:
-    """Return the run that ``resume=word`` means, changed by the other overrides; raises UserError."""
+    """Return the run that ``resume=word`` names, changed by the other overrides; raises UserError."""
     directory = _directory(word)
     path = directory / CONFIG
     wanted = _changes(overrides)
@@ -112,7 +112,7 @@ def _directory(word: str) -> Path:
 
 
 def _latest() -> Path:
-    """Return the directory of the run that was begun or resumed last, a search's trials apart; raises UserError."""
+    """Return the directory of the run started or resumed last, trials of a search excluded; raises UserError."""
     configs = [path for path in OUTPUTS.rglob(str(CONFIG)) if "trial_" not in str(path.parent.parent)]
     if not configs:
         raise UserError(f"resume={LATEST}: there is no run under {OUTPUTS}/ in this directory")
@@ -120,7 +120,7 @@ def _latest() -> Path:
 
 
 def _changes(overrides: Sequence[str]) -> list[tuple[str, object]]:
-    """Return the keys that are to change and their values; raises UserError where a group is to."""
+    """Return the keys to change, with their values; raises UserError for a group."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     found: list[tuple[str, object]] = []
@@ -135,7 +135,7 @@ def _changes(overrides: Sequence[str]) -> list[tuple[str, object]]:
 
 
 def _allowed(wanted: Sequence[tuple[str, object]]) -> list[str]:
-    """Return the modules that the person who resumes allows; raises UserError."""
+    """Return the modules that the command line allows to import; raises UserError."""
     for value in (value for key, value in wanted if key == "allow"):
         if not isinstance(value, list):
             raise UserError(f"allow must be a list, got {value}: for instance allow=[{value}]")
@@ -144,7 +144,7 @@ def _allowed(wanted: Sequence[tuple[str, object]]) -> list[str]:
 
 
 def _check_targets(path: Path, held: Json, allow: Sequence[str]) -> None:
-    """Raise UserError where a configuration would import what is neither a part of bpx nor in a module of ``allow``."""
+    """Raise UserError for a ``_target_`` that is neither part of bpx nor in a module of ``allow``."""
     known = {target for each in CONF.glob("**/*.yaml") for target in re.findall(r"_target_: (\S+)", each.read_text())}
     for here, value in walk(held):
         if here.rpartition(".")[2] == "_target_" and value not in known and not is_allowed(str(value), allow):
@@ -180,7 +180,7 @@ def _check_metrics(directory: Path) -> None:
 
 
 def _result(directory: Path) -> tuple[Outcome | None, dict[str, float]]:
-    """Return the outcome and the last metrics of a run that is over, else None."""
+    """Return the outcome and the last metrics of a run that has ended, else None and no metrics."""
     try:
         held = json.loads((directory / RESULT).read_text(encoding="utf-8"))
         return Outcome(held["outcome"]), {str(key): float(value) for key, value in held["metrics"].items()}
@@ -189,7 +189,7 @@ def _result(directory: Path) -> tuple[Outcome | None, dict[str, float]]:
 
 
 def _tracked(directory: Path) -> tuple[str, str]:
-    """Return the store's address and the run's id there, empty where it has none; raises UserError."""
+    """Return the address of the store and the run's id there, empty if untracked; raises UserError."""
     identity, address = directory / RUN_ID, ""
     if (directory / DELIVERY).is_file():
         with suppress(ValueError):  # a damaged spool is replaced

@@ -1,4 +1,4 @@
-"""One run, from its configuration to its report: data, network, training, record, figures."""
+"""One run: load the data, build the network, train it in a new or a resumed run directory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ GRACE = 1.0  # seconds that an interrupted run waits for its tracking server
 
 
 def run(config: DictConfig) -> dict[str, float]:
-    """Train what ``config`` describes and return the last metrics; raises UserError before anything is begun."""
+    """Train the network of a composed configuration and return the last metrics; raises UserError.
+
+    With ``config.resume`` set, the stored run is resumed, or sent if only that is left.
+    """
     with in_start_directory():
         return _run(config)
 
@@ -68,7 +71,7 @@ def train_run(
     watcher: Watcher | None = None,
     resume_from: Resumed | None = None,
 ) -> RunResult:
-    """Train what a configuration describes.
+    """Train the network of a configuration in a run directory and return the result.
 
     Parameters
     ----------
@@ -79,27 +82,27 @@ def train_run(
     parent : Path
         Where the run's directory is created.
     overrides : sequence of str
-        The words of the command line.
+        Arguments of the command line, as typed.
     load : callable, optional
-        Returns the data of a plan, for instance those that were loaded for another run.
+        Returns the data of a plan; by default they are loaded from the plan's source.
     quiet : bool
         Print nothing.
     watcher : Watcher, optional
-        Who is told of every record, and may prune the run.
+        Notified of every record; may prune the run.
     resume_from : Resumed, optional
-        The run that goes on, in its own directory.
+        The run to resume, in its own directory.
 
     Returns
     -------
     RunResult
-        How it ended.
+        Outcome, last metrics and directory.
 
     Raises
     ------
     UserError
-        Before anything is begun, or a file cannot be written.
+        The configuration is invalid (nothing has been written then), or a file cannot be written.
     Interrupted
-        A signal asked to stop.
+        SIGINT or SIGTERM was received.
     """
     with Stop() as stop:
         plan = make_plan(config)
@@ -127,10 +130,7 @@ def train_run(
 
 
 def send_rest(resume_from: Resumed) -> dict[str, float]:
-    """Send what is left of a run that is over, print that nothing is left to do, and return the run's last metrics.
-
-    Raises UserError where the tracker does not answer.
-    """
+    """Send the rest of a finished run to its tracking server, and return its last metrics; raises UserError."""
     out, directory = terminal().print, resume_from.directory
     if (directory / DELIVERY).is_file():
         sync(directory)
@@ -145,7 +145,7 @@ def send_rest(resume_from: Resumed) -> dict[str, float]:
 
 @contextmanager
 def _failures_reported(job: Job) -> Iterator[None]:
-    """Tell the tracker what breaks a run, and the user how to go on with it."""
+    """Turn an interrupt into Interrupted, which says how to resume, and an OSError into WriteError."""
     tracker, directory = job.plan.tracker, job.directory
     try:
         yield
@@ -165,9 +165,9 @@ def _failures_reported(job: Job) -> Iterator[None]:
 
 @contextmanager
 def in_start_directory() -> Iterator[None]:
-    """Work where the command was started: ``outputs``, MLflow's store and paths of data are relative to it.
+    """Change to the directory in which the command was started: output, data and store paths are relative to it.
 
-    ``hydra.job.chdir=true`` makes a job begin in a directory below.
+    Hydra changes the directory where ``hydra.job.chdir=true``.
     """
     now = Path.cwd()
     os.chdir(get_original_cwd() if HydraConfig.initialized() else now)
@@ -178,12 +178,12 @@ def in_start_directory() -> Iterator[None]:
 
 
 def as_given(overrides: object) -> list[str]:
-    """Return Hydra's list of overrides as they were typed, interpolations unresolved."""
+    """Return Hydra's list of overrides as typed, with interpolations unresolved."""
     return [str(word) for word in cast(list[object], OmegaConf.to_container(overrides, resolve=False))]
 
 
 def config_flags() -> list[str]:
-    """Return the words of the command line that say where configurations are looked for, beside the task's own."""
+    """Return the arguments of the command line that add or replace configuration directories and files."""
     if not HydraConfig.initialized():
         return []
     hydra, home = HydraConfig.get(), Path(get_original_cwd())

@@ -1,4 +1,4 @@
-"""A multirun over seeds: its runs under one parent, with the mean and the spread of what they logged."""
+"""A multirun over seeds: runs under one parent, with mean and standard deviation of their metrics."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ LAST = ("accuracy/test", "cost/test", "rmse/test", "r2/test", "cost/train", "cos
 @final
 @dataclass(frozen=True)
 class SeedGroup:
-    """The runs that differ in the seed alone.
+    """Runs that differ only in the seed.
 
     Attributes
     ----------
     label
-        The other keys that are swept, with this group's values; empty where there are none.
+        Values of the other swept keys; empty if only the seed is swept.
     seeds, runs
-        The seeds as typed, and the run of each.
+        The seeds as typed, and their runs.
     """
 
     label: str
@@ -58,7 +58,7 @@ class SeedGroup:
 
     @property
     def dataset(self) -> str:
-        """The name of the runs' data."""
+        """Name of the data."""
         return str(json.loads((self.runs[0].directory / DATASET).read_text(encoding="utf-8"))["name"])
 
     def statistics(self) -> dict[str, tuple[float, float]]:
@@ -69,7 +69,7 @@ class SeedGroup:
         return {name: _mean_and_std([m[name] for m in metrics]) for name in names}
 
     def series(self) -> dict[str, Band]:
-        """Return, for each metric of the finished runs, mean and standard deviation at the steps that two share."""
+        """Return mean and standard deviation of each metric of the finished runs, at steps that two or more share."""
         logged = [read_metrics(run.directory / METRICS) for run in self.finished]
         found = {}
         for name in dict.fromkeys(name for one in logged for name in one if _of_the_result(name)):
@@ -82,7 +82,7 @@ class SeedGroup:
 
 
 def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfig) -> list[RunResult]:
-    """Train every combination of the overrides' values, seeds last, and summarize the seeds; raises UserError."""
+    """Train every combination of the overrides' values and summarize over the seeds; raises UserError."""
     fixed, swept = _dimensions(arguments, context)
     seeds = swept.pop(KEY)
     combinations = [list(values) for values in product(*swept.values())]
@@ -109,7 +109,7 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
 
 
 def train_seed(config: DictConfig) -> RunResult:
-    """Train one run of the multirun, in the parent's directory."""
+    """Train one run of the multirun in the parent's directory."""
     hydra = HydraConfig.get()
     words = as_given(hydra.overrides.task)
     with in_start_directory():
@@ -117,7 +117,7 @@ def train_seed(config: DictConfig) -> RunResult:
 
 
 def _dimensions(arguments: Sequence[str], context: HydraContext) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the overrides that all runs share, and the words of each key that is swept."""
+    """Return the overrides common to all runs, and the overrides of each swept key."""
     fixed, swept = [], {}
     for override in OverridesParser.create(config_loader=context.config_loader).parse_overrides(list(arguments)):
         if not override.is_sweep_override():
@@ -129,7 +129,7 @@ def _dimensions(arguments: Sequence[str], context: HydraContext) -> tuple[list[s
 
 
 def _shared(parent: Tracker) -> list[str]:
-    """Return the overrides that make a run the parent's child, in the parent's store."""
+    """Return the overrides that make a run a child of the parent in its tracking store."""
     if parent.run_id is None:
         return []
     address = f"++hydra.job.env_set.MLFLOW_TRACKING_URI={in_quotes(parent.address)}"
@@ -147,7 +147,7 @@ def _launch(
 
 
 def _keep(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None:
-    """Write the table of the runs, draw the bands, and put mean and spread on the parent."""
+    """Write the table of runs, draw the bands, and log mean and standard deviation to the parent."""
     from bpx.figures.canvas import save
 
     rows = [
@@ -204,7 +204,7 @@ def _report(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> No
 
 
 def _words(group: SeedGroup) -> list[str]:
-    """Return mean ± standard deviation of what a group's runs have reached, and how many diverged."""
+    """Return mean ± standard deviation of the last metrics of a group, and the number of diverged runs."""
     found = group.statistics()
     lines = [f"{name} {found[name][0]:.4g} ± {found[name][1]:.2g}" for name in LAST if name in found]
     n_diverged = sum(run.outcome == Outcome.DIVERGED for run in group.runs)
@@ -216,7 +216,7 @@ def _figure(directory: Path) -> Path:
 
 
 def _of_the_result(metric: str) -> bool:
-    """Return whether a metric is of a network as a whole, not of a layer, the time or the machine."""
+    """Return whether a metric is of the whole network, not of a layer, the time or the machine."""
     return "/layer_" not in metric and not metric.startswith(("time/", "system/"))
 
 

@@ -1,4 +1,4 @@
-"""The configuration and the identity of the data in a run directory: plain values from an untrusted source."""
+"""The stored configuration and the checksum of the data of a run; what is read is untrusted and checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_CONFIG = 2**20  # bytes
 
 
 def write_config(path: Path, config: DictConfig) -> None:
-    """Write a configuration as plain data: interpolations resolved, no passwords; an OSError names the file."""
+    """Write a configuration, interpolations resolved and passwords masked; an OSError names the file."""
     with replaced(path) as file:
         file.write(masked(OmegaConf.to_yaml(config, resolve=True)).encode())
 
@@ -31,9 +31,9 @@ def read_config(path: Path) -> Json:
     Raises
     ------
     UserError
-        It holds an interpolation, which would be resolved in the reader's environment.
+        A value is an interpolation, which would be resolved in the reader's environment.
     ValueError
-        It is not a configuration.
+        The file is not a configuration.
     """
     if path.stat().st_size > LONGEST_CONFIG:
         raise ValueError(f"expected at most {LONGEST_CONFIG:,} bytes, got {path.stat().st_size:,}")
@@ -50,12 +50,12 @@ def read_config(path: Path) -> Json:
 
 
 def write_dataset(directory: Path, data: Dataset) -> None:
-    """Note which data a run is begun on."""
+    """Write name, checksum and source of the data of a run."""
     write_json(directory / DATASET, {"name": data.name, "sha256": data.sha256, "source": data.source})
 
 
 def check_dataset(directory: Path, data: Dataset) -> None:
-    """Raise UserError where a run was begun on other data than these."""
+    """Raise UserError if the data differ from those that a run was started with."""
     path = directory / DATASET
     try:
         held = json.loads(path.read_text(encoding="utf-8"))

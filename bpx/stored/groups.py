@@ -1,4 +1,4 @@
-"""Runs that differ in the seed alone are one group: what is compared, and what it is called."""
+"""Groups of runs that differ only in the seed, their labels and statistics, for comparisons."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MAX_LABEL = 40  # characters
 @final
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration, each from a seed of its own, and the ``label`` of them all."""
+    """Runs of one configuration with different seeds, and their ``label``."""
 
     label: str
     runs: tuple[StoredRun, ...]
 
     @property
     def metrics(self) -> dict[str, tuple[float, float]]:
-        """The median of every last metric over the runs, and its standard deviation, NaN of one run.
+        """Median and standard deviation (NaN for one run) of every last metric over the runs.
 
-        Those of a layer and of the machine are left out.
+        Metrics of layers and of the machine are excluded.
         """
         known = dict.fromkeys(name for run in self.runs for name in run.metrics)
         names = [name for name in known if "/layer_" not in name and not name.startswith("system/")]
@@ -58,14 +58,14 @@ def group_runs(runs: Sequence[StoredRun], labels: Sequence[str] = ()) -> list[Gr
 
 
 def metrics_table(groups: Sequence[Group]) -> dict[str, list[str]]:
-    """Return the last metrics as text, a value for each group: the median ± the standard deviation; – where none is."""
+    """Return the last metrics as text by name: median ± standard deviation of each group, – where undefined."""
     rows = [group.metrics for group in groups]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_spread(*row[name]) if name in row else "–" for row in rows] for name in names}
 
 
 def trained_groups(directory: Path) -> list[Group]:
-    """Return the runs that a study trained in its ``directory``, a group for each setup."""
+    """Return the runs that a study trained in its ``directory``, one group per setup."""
     folders = sorted(path for path in (directory / "runs").glob("*") if path.is_dir())
     return [Group(f.name, tuple(from_directory(path) for path in run_directories(f))) for f in folders]
 
@@ -75,7 +75,7 @@ def _spread(median: float, std: float) -> str:
 
 
 def _labels(firsts: Sequence[StoredRun]) -> list[str]:
-    """Return what tells the runs apart, in few words: the values of groups' options, ``key=value`` of other keys."""
+    """Return short labels from the keys that differ: values of group options, ``key=value`` of other keys."""
     if len(firsts) == 1:
         return [firsts[0].name]
     rows = differences(firsts)
@@ -87,7 +87,7 @@ def _labels(firsts: Sequence[StoredRun]) -> list[str]:
 
 
 def _word(key: str, value: str) -> str:
-    """Return a key's value as part of a label: an option of a group by its name alone, nothing of what measures."""
+    """Return a key's part of a label: the name of a group option, ``key=value`` of another key, empty for probes."""
     if key.startswith("probes.") or value in ("–", "None", "none"):
         return ""
     plain = key.endswith(".name") or ("." not in key and not _number(value))

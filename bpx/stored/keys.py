@@ -1,4 +1,4 @@
-"""What each key of the configuration is to a run's name, a comparison, a study and a resumed run: one table."""
+"""Which keys of the configuration count for a run's name, a comparison, a search and a resumed run: one table."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from enum import Flag, auto
 
 
 class Use(Flag):
-    """What a key is part of."""
+    """What a key counts for."""
 
-    NAME = auto()  # a run's name says it where the command line gives it
-    COMPARISON = auto()  # bpx.compare lists it where runs differ
-    STUDY = auto()  # all trials of a study have it in common: it changes what is computed
-    RESUMED = auto()  # a resumed run keeps it
+    NAME = auto()  # it is in the run's name if given on the command line
+    COMPARISON = auto()  # bpx.compare lists it if runs differ in it
+    STUDY = auto()  # all processes of a search must agree on it: it changes what is computed
+    RESUMED = auto()  # a resumed run must not change it
 
 
 EVERYTHING = ~Use(0)
@@ -33,7 +33,7 @@ KEYS = {  # a key by itself, or all below it; keys that are not here are part of
 
 
 def uses(key: str) -> Use:
-    """Return what ``key``, with dots or slashes between its parts, is part of: the entry of its longest prefix."""
+    """Return what ``key`` (parts separated by dots or slashes) counts for: the entry of its longest prefix."""
     parts = key.replace("/", ".").split(".")
     prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
     return next((KEYS[prefix] for prefix in prefixes if prefix in KEYS), EVERYTHING)

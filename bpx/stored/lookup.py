@@ -1,4 +1,4 @@
-"""Runs as they are stored, found by what a person types: a directory, an MLflow id, a search in MLflow."""
+"""Find stored runs by directory, by MLflow run id, or by a search in MLflow."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ T = TypeVar("T")
 @final
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as its directory, or MLflow, has it.
+    """A run read from its directory or from MLflow.
 
     Attributes
     ----------
     name : str
-        Its folder and directory, or its name in MLflow.
+        Experiment and unique id, or its name in MLflow.
     config : dict
-        The value of every key of the configuration by its full name, of every group its option.
+        Value of every key of the configuration by full name, and the option of every group.
     outcome : str
-        How it has ended; "not ended".
+        The outcome, or "not ended".
     finding : str
-        The sentences of the finding.
+        Sentences of the finding.
     verdict_final : str
-        The verdict after training; empty where it has not ended.
+        Verdict after training, empty if the run has not ended.
     metrics : dict
-        The last value of every metric.
+        Last value of every metric.
     series : dict
-        The steps and values of every metric; those of a run that MLflow alone has are its last ones.
+        Steps and values of every metric; of a run that only MLflow has, the last value.
     records : Records or None
-        The tidy record, if there is one.
+        The tidy record, if the run has one.
     provenance : dict
-        With which command, code, libraries and machine it was made.
+        Command, code version, libraries and machine.
     """
 
     name: str
@@ -63,18 +63,18 @@ class StoredRun:
 
 
 def find_runs(word: str) -> list[StoredRun]:
-    """Return the runs that ``word`` means.
+    """Return the runs that ``word`` names.
 
     Parameters
     ----------
     word : str
-        A run directory; a directory of several (a trial's, a study's, an experiment's) or its name in ``outputs``; the
-        id of a run in MLflow; a search in MLflow, such as ``params.activation = 'tanh'``.
+        A run directory; a directory with several runs (of a trial, a study or an experiment), or its name in
+        ``outputs``; the id of a run in MLflow; a search in MLflow, such as ``params.activation = 'tanh'``.
 
     Raises
     ------
     UserError
-        There is no such run, or a file of it is damaged.
+        There is no such run, or one of its files is damaged.
     """
     directory = find_directory(word)
     if directory is not None:
@@ -87,7 +87,7 @@ def find_runs(word: str) -> list[StoredRun]:
 
 
 def find_directory(word: str) -> Path | None:
-    """Return the directory that ``word`` is, names in ``outputs``, or is the MLflow id of; None where there is none."""
+    """Return the directory given by its path, its name in ``outputs`` or its MLflow id; None if there is none."""
     if Path(word).is_dir():
         return Path(word)
     if Path(word).name == word:
@@ -96,7 +96,7 @@ def find_directory(word: str) -> Path | None:
 
 
 def run_directories(directory: Path, word: str = "") -> list[Path]:
-    """Return ``directory`` if it is that of a run, else those of the runs in it; raises UserError of none."""
+    """Return ``directory`` if it is a run directory, else the run directories in it; raises UserError if none."""
     if (directory / CONFIG).is_file():
         return [directory]
     found = sorted(path.parent.parent for path in directory.rglob(str(CONFIG)))
@@ -106,7 +106,7 @@ def run_directories(directory: Path, word: str = "") -> list[Path]:
 
 
 def from_directory(directory: Path) -> StoredRun:
-    """Return the run whose directory this is; raises UserError if it holds no run, or a file is damaged."""
+    """Return the run in a run directory; raises UserError if there is none, or a file is damaged."""
     config, records = _config(directory, str(directory)), _records(directory)
     result: Json = _whole(directory / RESULT, lambda path: json.loads(path.read_text())) or {}
     series = _whole(directory / METRICS, read_metrics) or {}
@@ -126,7 +126,7 @@ def from_directory(directory: Path) -> StoredRun:
 
 
 def differences(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
-    """Return the keys whose values are not the same in all runs, with the values; – where a run has no such key."""
+    """Return the keys in which runs differ, with the value of each run, – if it has no such key."""
     keys = dict.fromkeys(key for run in runs for key in run.config if Use.COMPARISON in uses(key))
     values = {key: [written(run.config.get(key, "–")) for run in runs] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
@@ -151,7 +151,7 @@ def _search(word: str) -> list[str]:
 
 
 def directories_by_id() -> dict[str, Path]:
-    """Return the directories of the runs in ``outputs`` by their ids in MLflow."""
+    """Return the run directories in ``outputs`` by MLflow run id."""
     files = sorted(OUTPUTS.rglob(RUN_ID))
     return {file.read_text(encoding="utf-8", errors="replace").strip(): file.parent for file in files}
 
@@ -182,7 +182,7 @@ def _unknown(word: str) -> str:
 
 
 def _existing(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the last metrics without the slope of dead layers, which stopped existing before the last record."""
+    """Return the last metrics without the slope if layers are dead: it is undefined at the last record."""
     if not metrics.get("gradient_flow/zero_layers"):
         return metrics
     stopped = [f"gradient_flow/{name}" for name in ("slope", "abs_slope", "factor", "ratio")]
@@ -207,7 +207,7 @@ def _records(directory: Path) -> Records | None:
 
 
 def _whole(path: Path, reader: Callable[[Path], T]) -> T | None:
-    """Return what ``reader`` reads from a file, None if there is no file; raises UserError if it is damaged."""
+    """Return ``reader(path)``, None if there is no file; raises UserError if it is damaged."""
     if not path.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a run is called: what it changes of the defaults, and its experiment, short."""
+"""The name of a run: the overrides that differ from the defaults, and the experiment."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PLAIN = "default"  # the name of a run that changes nothing
 
 
 def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
-    """Return a run's name: options of groups and ``key=value`` by the key's last part, then the experiment.
+    """Return a run's name: group options and ``key=value`` by the last part of the key, then the experiment.
 
-    ``choices`` are the options that the groups have. What is a default all the same is left out where there is no
-    experiment. What is too long ends with an ellipsis, between two words.
+    ``choices`` maps groups to their options. Overrides equal to the default are left out, unless there is an
+    experiment. A name longer than MAX_NAME is cut between two words and ends with an ellipsis.
     """
     experiment = [str(choices["experiment"])] if choices.get("experiment") else []
     words = []
@@ -40,18 +40,18 @@ def run_name(choices: Mapping[str, object], overrides: Sequence[str]) -> str:
 
 
 def key_group(key: str) -> str:
-    """Return the group that a key belongs to, which may be itself."""
+    """Return the group of a key; that of a group is itself."""
     return key.partition(".")[0]
 
 
 def parameters(config: DictConfig) -> Json:
-    """Return a run's configuration as its parameters: each group's option as it is typed, not the class it builds."""
+    """Return the configuration as a run's parameters: keys by full name, groups by the name of their option."""
     options = {group: option_of(group, config[group]) for group in _groups() if OmegaConf.is_dict(config.get(group))}
     return flatten(config) | {group: name for group, name in options.items() if name}
 
 
 def option_of(group: str, node: DictConfig) -> str | None:
-    """Return the option of a group whose file ``node`` is nearest to; None where it is an option of somebody's own."""
+    """Return the option of a group whose file is closest to ``node``; None for a user's own option."""
     given, built = flatten(node), str(node.get("_target_")).rpartition(".")[2].lower()
     found: dict[str, tuple[int, bool]] = {}
     for name in options_of(group):
@@ -66,7 +66,7 @@ def option_of(group: str, node: DictConfig) -> str | None:
 
 
 def output_folder(key: str, name: str) -> Path:
-    """Return ``outputs/name``; raises UserError where ``key=name`` leads out of it."""
+    """Return ``outputs/name``; raises UserError if it is not inside ``outputs``."""
     path = Path(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
         raise UserError(f"{key} must name a folder inside {OUTPUTS}/, got {name!r}")
@@ -74,7 +74,7 @@ def output_folder(key: str, name: str) -> Path:
 
 
 def _default(key: str, option: str) -> str | None:
-    """Return the default of a key as it is typed, that of its group's ``option``; None where it has none."""
+    """Return the default of a key as written on the command line, from its group's ``option``; None if unknown."""
     main = load_option("", "config")
     if key in _chosen():
         return _chosen()[key]
@@ -96,7 +96,7 @@ def _may_build(group: str, name: str, target: str | None) -> bool:
 
 @cache
 def _values(group: str, name: str) -> Json:
-    """Return the values of an option's file."""
+    """Return the keys and values of an option's file."""
     return flatten(load_option(group, name))
 
 

@@ -1,4 +1,4 @@
-"""Provenance: with which command, code, libraries and machine a run was made, as ``provenance.json`` and as tags."""
+"""Provenance: the command, code version, libraries and machine of a run, in ``provenance.json`` and as tags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GIT_WITHIN = 5.0  # seconds
 
 
 def provenance() -> Json:
-    """Return what a run made by this process came from.
+    """Return the provenance of a run of this process.
 
     Keys: ``command``, ``user``, ``git`` (commit, branch and whether the tree is dirty, of the working tree that holds
     bpx, else of the working directory; absent outside of any), ``bpx``, ``Python``, the libraries' versions, ``BLAS``
@@ -62,7 +62,7 @@ def write_provenance(directory: Path) -> dict[str, str]:
 
 
 def read_provenance(directory: Path) -> Json:
-    """Return a run's provenance, empty where it has none that can be read."""
+    """Return a run's provenance, empty if it cannot be read."""
     with suppress(OSError, ValueError):
         held = json.loads((directory / PROVENANCE).read_text(encoding="utf-8"))
         return held if isinstance(held, dict) else {}
@@ -70,7 +70,7 @@ def read_provenance(directory: Path) -> Json:
 
 
 def source_tags(held: Json) -> dict[str, str]:
-    """Return MLflow's own tags of where a run came from."""
+    """Return MLflow's source and user tags."""
     git = held.get("git", {})
     tags = {
         "mlflow.source.name": _program(),
@@ -84,7 +84,7 @@ def source_tags(held: Json) -> dict[str, str]:
 
 
 def provenance_differences(runs: Sequence[Json]) -> dict[str, list[str]]:
-    """Return what is not the same in all runs' provenance, the command apart; – where a run does not say it."""
+    """Return the entries of provenance in which runs differ, commands excluded; – if a run has no such entry."""
     flat = [
         {key: str(value) for key, value in leaves(run) if key.partition(".")[0] not in ("command", "resumed")}
         for run in runs
@@ -95,10 +95,10 @@ def provenance_differences(runs: Sequence[Json]) -> dict[str, list[str]]:
 
 @cache
 def _git(folder: str) -> Mapping[str, str]:
-    """Return commit, branch and state of the working tree that bpx stands in, else of ``folder``; empty without one."""
+    """Return commit, branch and state of the working tree of bpx, else that of ``folder``; empty without one."""
     for place in (str(PACKAGE), folder):
         if place == str(PACKAGE) and not _ask_git(place, "ls-files", "__init__.py"):
-            continue  # installed, in an environment that may lie in anybody's working tree
+            continue  # bpx is installed, perhaps in an environment inside an unrelated working tree
         commit = _ask_git(place, "rev-parse", "HEAD")
         if commit:
             changed = _ask_git(place, "status", "--porcelain", "--untracked-files=no")
@@ -117,7 +117,7 @@ def _ask_git(folder: str, *words: str) -> str:
 
 
 def _program() -> str:
-    """Return the program that runs: ``bpx.train`` under ``python -m``, else the script's name."""
+    """Return the name of the program: the module under ``python -m``, else the script."""
     words = sys.orig_argv
     return words[words.index("-m") + 1] if "-m" in words[:-1] else Path(sys.argv[0] or "python").name
 

@@ -1,4 +1,4 @@
-"""``study.json``: what a study has measured and found, enough to draw and to word it again without training."""
+"""``study.json``: the data and the finding of a study, from which it is drawn and worded without training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def percentiles(samples: ArrayLike) -> Values:
 @final
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study measured, and what it found: in words, in numbers, and in a picture.
+    """The result of a study: its data, finding, metrics and figure.
 
     ``write`` saves everything but the picture as JSON, ``read`` returns it. The keys of the file are ``format`` (1)
     and the attributes below. Numbers have six significant digits; NaN and Infinity are written so, as Python's
@@ -41,20 +41,20 @@ class StudyResult:
     name : str
         The study: the name of its file in ``experiments/``.
     question : str
-        What it asks.
+        The question.
     finding : str
-        Its answer; empty until it has been worded.
+        The answer; empty until it has been worded.
     seeds : int
-        How often it was repeated.
+        Number of repeats.
     quick : bool
-        Whether it was a first look (``--quick``).
+        Whether it was made with ``--quick``.
     metrics : dict of str to float
-        The numbers that its parent run logs.
+        Metrics of the parent run.
     data : dict
-        What figure and finding are made of, by name: numbers, text, arrays (lists in the file) and dictionaries of
+        Data of the figure and the finding, by name: numbers, text, arrays (lists in the file) and dictionaries of
         these. An array of three rows that is drawn as a band holds the 10th, 50th and 90th percentile over seeds.
     figure : Path
-        Where its picture is.
+        Path of the figure.
     """
 
     name: str
@@ -77,7 +77,7 @@ class StudyResult:
 
     @staticmethod
     def read(path: Path, figure: Path) -> StudyResult:
-        """Return what ``write`` wrote, the lists of numbers as arrays; raises UserError."""
+        """Return the result saved in ``path``, lists of numbers as arrays; raises UserError."""
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["format"] != FORMAT:
@@ -95,7 +95,7 @@ def _line(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON has it, numbers rounded."""
+    """Return a value as JSON types, numbers rounded."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -106,7 +106,7 @@ def _plain(value: object) -> object:
 
 
 def _arrays(value: object) -> object:
-    """Return a value with arrays in place of its lists of numbers."""
+    """Return a value with its lists of numbers as arrays."""
     if isinstance(value, dict):
         return {key: _arrays(item) for key, item in value.items()}
     if isinstance(value, list) and not _has_text(value):

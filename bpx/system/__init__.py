@@ -1,1 +1,1 @@
-"""Ground beneath all: interrupts, atomic files, locks."""
+"""Utilities that every other package may use: errors, interrupts, atomic files, locks, text, trees of keys."""

@@ -1,4 +1,4 @@
-"""An end to waiting: what takes longer than it may is left behind."""
+"""Calls with a timeout."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what ``call`` returns, or raise what it raises, or TimeoutError after so many seconds.
+    """Return ``call()``; raises TimeoutError after so many seconds, else what the call raises.
 
-    The call is made in a thread, which is left behind when it is late: for requests whose answer may never end.
+    The call is made in a daemon thread, which is abandoned on a timeout: for requests whose answer may never end.
     """
     answers: list[T] = []
     errors: list[BaseException] = []

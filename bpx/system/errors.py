@@ -6,20 +6,20 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """Something that the user can correct; its text is one line, ``code`` the exit code of the command."""
+    """An error that the user can correct: one line of text; ``code`` is the exit code of the command."""
 
     code: ClassVar[int] = 2
 
 
 class WriteError(UserError):
-    """A file that cannot be written: the disk is full, or the permissions do not allow it."""
+    """A file cannot be written: the disk is full, or permission is denied."""
 
 
 class NoAnswerError(UserError):
-    """What is asked for does not exist: theory has no critical scale for this activation."""
+    """The requested value does not exist, for instance a critical scale of an activation that has none."""
 
 
 class EveryTrialFailed(UserError):
-    """A search without a trial that could be trained."""
+    """Every trial of a search failed."""
 
     code = 1

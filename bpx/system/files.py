@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and paths that stay inside a folder."""
+"""Atomic writing of files, and paths that stay inside a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 @contextmanager
 def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Give a file to write that takes the place of ``path`` when it is complete: written, synced, renamed.
+    """Open a temporary file that replaces ``path`` on success: written, synced, renamed.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        It always names ``path``; what stood there before is unchanged.
+        It names ``path``; an existing file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with naming(path):
@@ -53,7 +53,7 @@ def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in ``folder`` are on the disk."""
+    """Sync the entries of ``folder`` to the disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -63,7 +63,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make an OSError name ``path``: of a full disk Python does not say where."""
+    """Add ``path`` to an OSError, which does not name the file if the disk is full."""
     try:
         yield
     except OSError as error:
@@ -71,13 +71,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, value: object, mode: int = 0o666) -> None:
-    """Write a value as JSON, whole or not at all; an OSError names ``path``."""
+    """Write a value as JSON, atomically; an OSError names ``path``."""
     with replaced(path, mode) as file:
         file.write(json.dumps(value, indent=1).encode() + b"\n")
 
 
 def leaves(node: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the full name, with dots between the levels, and the value of every key that holds no further keys."""
+    """Yield the full name, with dots between the levels, and the value of every leaf."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")
@@ -86,12 +86,12 @@ def leaves(node: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def unique_name() -> str:
-    """Return a name for a new file or folder: the time, and letters that no other has."""
+    """Return a unique name for a new file or folder: the time and random characters."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def cut_torn_line(file: RawIOBase) -> int:
-    """Cut off what stands after the last newline of a file, and return how many bytes that were."""
+    """Truncate a file after its last newline, and return the number of bytes removed."""
     size = end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - PIECE)

@@ -1,4 +1,4 @@
-"""Stopping: SIGINT and SIGTERM become one exception, raised where nothing is half done."""
+"""Interrupts: SIGINT and SIGTERM as one exception, raised between two steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop; ``number`` is the signal, the text what to tell the person."""
+    """A signal requested a stop; ``number`` is the signal, the text the message for the user."""
 
     def __init__(self, number: int, text: str = "interrupted") -> None:
         super().__init__(text)
@@ -20,16 +20,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def end_without_traceback() -> None:
-    """Let SIGINT end the process as it ends any program while a command imports what it needs.
+    """Let SIGINT end the process without a traceback while a command imports its modules.
 
-    Python's own handler would print a traceback. A handler that somebody has set is kept; ``Stop`` takes over later.
+    A handler set by another module is kept; ``Stop`` replaces it later.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def announce(program: str) -> None:
-    """Say in a terminal that a command has begun: what it imports takes a second or more."""
+    """Print in a terminal that a command has started: its imports take a second or more."""
     if sys.stdout.isatty():
         print(f"{program} is starting …", flush=True)
 
@@ -37,8 +37,8 @@ def announce(program: str) -> None:
 class Stop:
     """As a context: the first signal requests a stop, a second one kills the process.
 
-    Inside ``deferred`` a signal is only noted, for ``check`` to raise; elsewhere it is raised at once. In a thread
-    other than the main one, where Python hears no signals, nothing is changed.
+    Inside ``deferred`` a signal is stored, and raised by ``check``; elsewhere it is raised at once. In a thread
+    other than the main one, where Python handles no signals, nothing is changed.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -70,7 +70,7 @@ class Stop:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Raise a signal at once meanwhile, inside ``deferred`` too: for what may take long and changes no state."""
+        """Raise signals at once inside the context, even inside ``deferred``: for long calls that change no state."""
         self.check()
         waits, self._waits = self._waits, False
         try:
@@ -84,7 +84,7 @@ class Stop:
             raise Interrupted(self.number)
 
     def ask(self, number: int) -> None:
-        """Ask for a stop, as signal ``number`` would."""
+        """Request a stop, as signal ``number`` would."""
         self.number = number
         if not self._waits:
             self.check()

@@ -1,4 +1,4 @@
-"""Locks between processes: the kernel drops them when their holder ends, however it ends."""
+"""File locks between processes; the kernel releases them when the holder ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 
 
 def lock(path: Path, *, shared: bool = False, wait: bool = False) -> IO[str]:
-    """Lock a file, making it if need be, until what is returned is closed or this process ends.
+    """Lock a file, created if missing, until the returned file is closed or this process ends.
 
     Raises
     ------
@@ -34,13 +34,13 @@ def lock(path: Path, *, shared: bool = False, wait: bool = False) -> IO[str]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes out that lock the same file; wait until it is free."""
+    """Hold the lock of a file inside the context; wait until it is free."""
     with lock(path, wait=True):
         yield
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a process holds the lock of a file; false where there is no such file."""
+    """Return whether a process holds the lock of a file; False if there is no such file."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,6 +52,6 @@ def is_held(path: Path) -> bool:
 
 
 def machine_lock(name: str) -> Path:
-    """Return the file by which this user's processes on this machine share a lock called ``name``."""
+    """Return the path of the lock file called ``name`` of this user on this machine."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"bpx-{os.getuid()}-{digest}.lock")

@@ -1,4 +1,4 @@
-"""Text for people: one line, without passwords, without what steers a terminal."""
+"""Text for messages: one line, passwords masked, control characters escaped."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException | str) -> str:
-    """Return the first line of what an error says, masked and printable; its class where it says nothing."""
+    """Return the first line of an error's message, masked and printable; its class name if it has none."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return printable(masked(lines[0])) if lines else type(error).__name__
 
 
 def listed(words: Iterable[str], between: str = ", ", most: int = 20) -> str:
-    """Return words side by side, cut after ``most`` of them."""
+    """Return words joined by ``between``, cut after ``most`` of them."""
     known = list(words)
     rest = [f"… ({len(known) - most} more)"] if len(known) > most else []
     return between.join(known[:most] + rest)
 
 
 def first_few(words: Sequence[str], most: int = 6) -> str:
-    """Return the first words side by side, with an ellipsis where there are more."""
+    """Return the first ``most`` words joined by commas, with an ellipsis if there are more."""
     return ", ".join(words[:most]) + (", …" if len(words) > most else "")
 
 
 def counted(n: int, noun: str) -> str:
-    """Return a count with its noun, in the plural but of one.
+    """Return a count with its noun, plural unless it is 1.
 
     >>> counted(1, "seed"), counted(1200, "test sample")
     ('1 seed', '1,200 test samples')
@@ -66,6 +66,6 @@ def counted(n: int, noun: str) -> str:
 
 
 def brief(value: object) -> str:
-    """Return a value as a message shows it: null for None, cut where it is long."""
+    """Return a value as text for a message: null for None, cut to MAX_SHOWN characters."""
     text = "null" if value is None else " ".join(str(value).split())
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

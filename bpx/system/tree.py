@@ -1,4 +1,4 @@
-"""The composed configuration as a tree of keys: where it is kept, its plain values, its keys by their full names."""
+"""The files of ``conf/`` and trees of configuration keys: options of groups, plain values, full names."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RENAMED = {
 
 @cache
 def options_of(group: str) -> list[str]:
-    """Return the options of a group of bpx, none where there is no such group."""
+    """Return the options of a group, none if there is no such group."""
     folder = CONF / group
     return sorted(path.stem for path in folder.glob("*.yaml")) if group and folder.is_dir() else []
 
 
 @cache
 def load_option(group: str, name: str) -> DictConfig:
-    """Return the keys of an option's file (of no group: of a file of ``conf``), with those that it begins with."""
+    """Return the keys of an option's file, with those of its defaults; of a file of ``conf/`` if group is empty."""
     node = OmegaConf.load(CONF / group / f"{name}.yaml")
     assert isinstance(node, DictConfig)
     shared = [other for other in node.get("defaults", []) if isinstance(other, str) and other != "_self_"]
@@ -46,7 +46,7 @@ def load_option(group: str, name: str) -> DictConfig:
 
 
 def walk(node: Mapping[str, object] | Sequence[object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the full name, with dots between the levels, and the value of every key below a plain node."""
+    """Yield the full name, with dots between the levels, and the value of every key below a node."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         name = f"{prefix}.{key}" if prefix else str(key)
         yield name, value
@@ -60,7 +60,7 @@ def plain(node: DictConfig) -> Json:
 
 
 def flatten(config: DictConfig) -> Json:
-    """Return the value of every key by its full name, and what each group builds by the group's name."""
+    """Return the value of every key by its full name, and the class of each group by the group's name."""
     found: Json = {}
     for name, value in leaves(plain(config)):
         group, _, key = name.rpartition(".")
@@ -76,7 +76,7 @@ def typed(value: object) -> str:
 
 
 def check_resolvable(config: DictConfig) -> None:
-    """Raise UserError, naming the key, where a value is missing or refers to a key that does not exist."""
+    """Raise UserError, naming the key, if a value is missing or refers to a key that does not exist."""
     for name, value in walk(cast(Json, OmegaConf.to_container(config, resolve=False))):
         if isinstance(value, str) and ("${" in value or value == "???"):
             try:

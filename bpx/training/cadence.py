@@ -1,4 +1,4 @@
-"""Cadence: how long a run trains, and how often it is evaluated and reported."""
+"""Cadence: length of the training, intervals of evaluations and of reported records."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def evaluation_interval(epochs: int) -> int:
 @final
 @dataclass(frozen=True)
 class Cadence:
-    """How long a run trains, and how often it is evaluated and reported.
+    """Length of the training, and intervals of evaluations and reported records.
 
     Attributes
     ----------
     epochs : int
-        Passes over the training part, at most.
+        Largest number of passes over the training part.
     steps_per_epoch : int
-        Optimizer steps in each.
+        Optimizer steps per epoch.
     max_steps : int or None
-        Steps after which training ends, wherever the epoch is.
+        Largest number of steps; None: no limit.
     """
 
     epochs: int
@@ -37,15 +37,15 @@ class Cadence:
 
     @property
     def total_steps(self) -> int:
-        """The number of steps of the whole run."""
+        """Number of steps of the run."""
         return min(self.epochs * self.steps_per_epoch, self.max_steps or self.epochs * self.steps_per_epoch)
 
     @property
     def evaluate_every(self) -> int:
-        """The number of epochs between two evaluations."""
+        """Number of epochs between two evaluations."""
         return evaluation_interval(math.ceil(self.total_steps / self.steps_per_epoch))
 
     @property
     def report_schedule(self) -> ReportSchedule:
-        """The steps whose records go to the tracking server."""
+        """Schedule of the records that are sent to the tracking server."""
         return ReportSchedule(self.steps_per_epoch, self.evaluate_every)

@@ -1,7 +1,7 @@
-"""Checkpoints: a run's state in files, so that it can go on after whatever ended it.
+"""Checkpoints: the state of a run in files, from which it is resumed.
 
-``checkpoints/`` in the run directory holds ``step-N.bpx`` (the state after N steps), ``rows-K.bpx`` (what the record
-got between two checkpoints) and ``best.bpx`` (the state with the best value of a metric).
+``checkpoints/`` in the run directory holds ``step-N.bpx`` (the state after N steps), ``rows-K.bpx`` (the rows added
+to the record between two checkpoints) and ``best.bpx`` (the state with the best value of a metric).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class CheckpointSettings:
     Attributes
     ----------
     every, unit
-        Epochs, or steps, between two checkpoints; None writes one whenever ten seconds have passed.
+        Interval of checkpoints in epochs or steps; None: one every ten seconds.
     keep
-        The newest so many are kept; 0 writes none at all.
+        Number of checkpoints kept, the newest; 0 writes none.
     best
-        The metric by which the best one is kept, too.
+        Metric by which the best checkpoint is kept as well; None: no best checkpoint.
     """
 
     every: int | None = None
@@ -58,7 +58,7 @@ class CheckpointSettings:
 
 
 def newest_facts(folder: Path) -> Json:
-    """Return the facts of the newest undamaged checkpoint in a folder, empty if there is none."""
+    """Return the facts of the newest undamaged checkpoint in a folder, empty without one."""
     for path in checkpoint_paths(folder):
         try:
             return checkpoint_file.read(path)[0]
@@ -70,7 +70,7 @@ def newest_facts(folder: Path) -> Json:
 class Checkpoints:
     """The checkpoints of one run: written on schedule, the newest few kept, and the best.
 
-    ``facts`` returns what the caller wants to find again, as JSON; it is written into every checkpoint.
+    ``facts`` returns the caller's own state as JSON, which is written into every checkpoint.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Checkpoints:
         return self.training.progress.step % self._every == 0
 
     def observe(self, metrics: dict[str, float]) -> None:
-        """Keep the present state in memory if its metric is the best so far; it goes to the disk with the next one."""
+        """Copy the state if its metric is the best so far; it is written with the next checkpoint."""
         value = metrics.get(self.settings.best or "", math.nan)
         sign = -1 if self.settings.best == "accuracy/val" else 1
         if self.settings.keep and (sign * value < sign * self._value if self._value is not None else value == value):
@@ -111,11 +111,11 @@ class Checkpoints:
             self._best = State(state.arrays, state.facts | facts)
 
     def write(self, final: bool = False) -> Path | None:
-        """Write a checkpoint of this moment, between two steps; an OSError names the file.
+        """Write a checkpoint between two steps; an OSError names the file.
 
-        One that was written at this step is kept, unless this is the ``final`` one, which is written even where none
-        is to be kept: ``discard`` removes it. What a resumed run found
-        after the step at which it goes on was damaged or of another line: it goes, and pruning need not count it.
+        A checkpoint already written at this step is not written again, unless this is the ``final`` one, which is
+        written even if none are kept, until ``discard`` removes it. Checkpoints later than the step at which a run
+        was resumed are damaged or belong to a discarded continuation: they are removed.
         """
         step = self.training.progress.step
         if not (self.settings.keep or final):
@@ -147,15 +147,15 @@ class Checkpoints:
         return path
 
     def discard(self) -> None:
-        """Remove the checkpoints of a run that is over and has to keep none."""
+        """Remove the checkpoints of a run that has ended and keeps none."""
         if not self.settings.keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def resume(self, check: Callable[[Json], None]) -> tuple[Json, list[str]]:
-        """Put the newest checkpoint that is whole back and return its facts, and what is wrong with newer ones.
+        """Restore the newest undamaged checkpoint; return its facts, and messages about newer, damaged ones.
 
-        ``check`` raises ValueError where the facts do not fit what else there is. Without any checkpoint the facts
-        are empty and the state is as it was.
+        ``check`` raises ValueError if the facts do not fit the run. Without a checkpoint the facts are empty, and
+        the state is unchanged.
         """
         start, wrong = self.training.capture(), list[str]()
         for path in checkpoint_paths(self.folder):
@@ -219,7 +219,7 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 
 def numerics_fingerprint() -> dict[str, str]:
-    """Return what the last bits depend on: the library of the matrix products, its threads, NumPy, the processor."""
+    """Return what the last bits of results depend on: BLAS and its threads, NumPy, the processor."""
     blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
     none: Json = {}
     library = min(blas, key=lambda lib: "numpy" not in lib["filepath"], default=none)  # SciPy brings one of its own

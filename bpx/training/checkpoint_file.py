@@ -1,8 +1,8 @@
-"""Checkpoint files: facts as JSON and plain arrays, under a checksum, whole or not there.
+"""Checkpoint files: JSON facts and plain arrays with a checksum, written atomically.
 
 The first line is ``bpx 1`` and the SHA-256 of all that follows; the second is JSON, ``facts`` and a table of
 (name, dtype, shape); then come the arrays' bytes in the table's order, C-contiguous and little-endian. Reading runs
-no code, and takes no memory that the file's own size does not answer for.
+no code, and allocates no more memory than the size of the file accounts for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Damaged(ValueError):
 
 
 def write(path: Path, facts: Json, arrays: Arrays) -> None:
-    """Write a checkpoint file: under another name, synced to the disk, then renamed. An OSError names the path."""
+    """Write a checkpoint file atomically; an OSError names the path."""
     plain = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
     if unknown := [name for name, a in plain.items() if a.dtype.name not in DTYPES or sys.byteorder != "little"]:
         raise TypeError(f"{unknown[0]} is {plain[unknown[0]].dtype}; a checkpoint file holds {', '.join(DTYPES)}")

@@ -1,4 +1,4 @@
-"""What the figures need of a trained network, as plain arrays."""
+"""Evaluation of a trained network: final metrics, and the arrays of its figures."""
 
 from __future__ import annotations
 

@@ -17,20 +17,20 @@ from bpx.training.state import Training
 
 @dataclass(frozen=True)
 class Record:
-    """What is known at a step.
+    """The metrics and measurements of one step.
 
     Attributes
     ----------
     step, epoch
-        When it is, in optimizer steps and in passes over the training part.
+        Optimizer steps and epochs before the measurement.
     metrics
-        Of the run, by name.
+        Metrics of the run, by name.
     measured
-        What the probes measured.
+        Readings of the probes.
     reported
-        Whether it goes to the tracking server, as a few do, or into the local record alone.
+        Whether it is sent to the tracking server, or kept only in the local record.
     nonfinite
-        Where NaN or infinity began; it ends the run.
+        Origin of the first NaN or infinity, which ends the run; else None.
     """
 
     step: int
@@ -52,29 +52,29 @@ def fit(
     on_step_end: Callable[[], None] = lambda: None,
     interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Record]:
-    """Train and yield a record on schedule: of a step before it is made, and after each evaluation.
+    """Train, and yield records on schedule: of a step before its update, and after each evaluation.
 
     A step is cost, backward, probes of the gradient, propose, probes of the update, apply. A non-finite cost or
-    gradient yields a last record that says where it began, in ``nonfinite``.
+    gradient yields a last record with its origin in ``nonfinite``.
 
     Parameters
     ----------
     training : Training
-        The network, the optimizer, the batches, and the progress from which training goes on.
+        Network, optimizer, batches, and the progress from which training continues.
     cadence : Cadence
         When training ends, and when it is evaluated and reported.
     probe_set : ProbeSet
-        What is measured, and when.
+        Probes and their schedules.
     validation : tuple of arrays (x, y), or None
         The validation part.
     patience : int or None
-        Training stops after so many evaluations without a lower validation cost.
+        Number of evaluations without a lower validation cost after which training stops.
     enough : callable
-        Once it returns true, the step under way is the last one, and is evaluated.
+        When it returns True, the current step is the last one, and is evaluated.
     on_step_end : callable
-        Called after every step; what it raises ends training.
+        Called after every step; an exception ends training.
     interruptible : callable
-        Returns the context in which probes measure: a measurement may take minutes, and changes nothing.
+        Returns the context in which probes measure: a measurement may take minutes, and changes no state.
     """
     net, optimizer, batches, p = training.net, training.optimizer, training.batches, training.progress
     report, total, evaluate_every = cadence.report_schedule, cadence.total_steps, cadence.evaluate_every * len(batches)
@@ -82,7 +82,7 @@ def fit(
     shifts = grad[net.parameters.n_weights :]  # finite only if every delta is
 
     def costs() -> dict[str, float]:
-        """Return the mean cost since the last record, and beside it the one with the penalty of weight decay."""
+        """Return the mean cost since the last record, and the same with the penalty of weight decay."""
         metrics, penalty = p.take(), optimizer.penalty()
         if penalty and "cost/train" in metrics:
             metrics["cost/objective"] = metrics["cost/train"] + penalty
@@ -145,7 +145,7 @@ def fit(
 
 
 def _validate(training: Training, validation: tuple[Array, Array]) -> dict[str, float]:
-    """Evaluate on the validation part, tell the optimizer and the progress, and return the metrics."""
+    """Evaluate on the validation part, notify the optimizer and the progress, and return the metrics."""
     p = training.progress
     cost, accuracy = training.net.evaluate(*validation)
     training.optimizer.on_evaluation(cost)

@@ -1,7 +1,6 @@
-"""The flight recorder: the last steps before a run met NaN or infinity, made again from a state kept in memory.
+"""The flight recorder: replay the last steps before NaN or infinity, from a copy of the state in memory.
 
-Training is deterministic, so nothing need be measured while all goes well: a copy of the state every 64 steps is
-enough to repeat the last steps and to inspect each of them.
+Training is deterministic: a copy of the state every 64 steps is enough to repeat the last steps and inspect them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ FRAMES = 8
 
 @final
 class FlightRecorder:
-    """Keep the state of ``training`` now and then; called after every step."""
+    """Keep copies of the state of ``training``; called after every step."""
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -31,20 +30,20 @@ class FlightRecorder:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was before the present state."""
+        """Discard the copies, and begin with the present state."""
         self._rates.clear()
         self._states.clear()
         self._keep()
 
     def __call__(self) -> None:
-        """Note the step's learning rate, which may follow an evaluation, and copy the state every 64 steps."""
+        """Store the learning rate of the step, which may depend on evaluations, and copy the state every 64 steps."""
         step = self.training.progress.step
         self._rates.append((step - 1, self.training.optimizer.lr))
         if step % EVERY == 0:
             self._keep()
 
     def replay(self, step: int) -> list[Json]:
-        """Return a frame of each of the last steps up to ``step``, which is where training is left, half made."""
+        """Return a frame of each of the last steps up to ``step``; training is left inside that step."""
         t, rates = self.training, dict(self._rates)
         t.restore(self._before(step)[1])
         frames: deque[Json] = deque(maxlen=FRAMES)
@@ -63,12 +62,12 @@ class FlightRecorder:
         return list(frames)
 
     def past(self) -> State:
-        """Return a state from which the steps before this one can be made again, for a checkpoint to keep."""
+        """Return the state from which the steps before this one can be replayed, for a checkpoint."""
         at, state = self._before(self.training.progress.step)
         return State(state.arrays, state.facts | {"step": at, "rates": [list(rate) for rate in self._rates]})
 
     def recall(self, past: State) -> None:
-        """Go on at the present state with what ``past`` returned; raises ValueError or KeyError for anything else."""
+        """Restore what ``past`` returned; raises ValueError or KeyError for anything else."""
         self._rates.clear()
         self._rates.extend((int(step), float(lr)) for step, lr in past.facts["rates"])
         self._states.clear()
@@ -76,7 +75,7 @@ class FlightRecorder:
         self._keep()
 
     def _before(self, step: int) -> tuple[int, State]:
-        """Return the latest state that lies far enough before a step, or the first there is."""
+        """Return the latest copy far enough before a step, or the first one."""
         early = [kept for kept in self._states if kept[0] <= step - FRAMES + 1]
         return early[-1] if early else self._states[0]
 

@@ -1,7 +1,7 @@
 """The state of a training run between two steps: everything that the next step depends on.
 
 ``capture`` copies theta, the running statistics and the optimizer's vectors once; it is cheap enough to be taken
-in memory every few dozen steps. ``restore`` puts a state back, after which training goes on bit for bit as before.
+in memory every few dozen steps. ``restore`` puts a state back, from which training continues bit for bit.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class SupportsStateDict(Protocol):
         """Return copies of the state."""
 
     def load_state_dict(self, state: Arrays) -> None:
-        """Restore what ``state_dict`` returned; raises ValueError where a name, shape or dtype differs."""
+        """Restore what ``state_dict`` returned; raises ValueError if a name, shape or dtype differs."""
 
 
 @dataclass(frozen=True)
 class State:
-    """A moment between two steps: arrays by name (``net/theta``, ``optimizer/0.Adam/m``), and facts that are JSON."""
+    """The state between two steps: arrays by name (``net/theta``, ``optimizer/0.Adam/m``), and facts that are JSON."""
 
     arrays: Arrays
     facts: Json
@@ -77,7 +77,7 @@ class Training:
         return State(arrays, {"generators": generators})
 
     def restore(self, state: State) -> None:
-        """Put a state back; raises ValueError where it is not of a run like this one, which is then half restored."""
+        """Restore a state; raises ValueError if it does not fit this run, which is then partly restored."""
         for name, part in self._parts().items():
             part.load_state_dict(select_prefix(name, state.arrays))
         try:
