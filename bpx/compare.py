@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def compare(words: Sequence[str]) -> None:
-    """Print the runs side by side and save their figure; raises UserError."""
+    """Print a comparison of runs and save its figure; raises UserError."""
     names, keys = split_words("bpx.compare", words, KEYS)
     path = picture_path(keys)
     runs: list[StoredRun] = []
@@ -60,7 +60,7 @@ def compare(words: Sequence[str]) -> None:
 
 
 def picture_path(keys: dict[str, str]) -> Path:
-    """Return the file that ``out=`` and ``format=`` mean; raises UserError where they contradict each other."""
+    """Return the path of the figure from ``out=`` and ``format=``; raises UserError if they contradict each other."""
     suffix = format_word("bpx.compare", keys, "out")
     out = Path(keys.get("out", FOLDER))
     if out.suffix:
@@ -69,7 +69,7 @@ def picture_path(keys: dict[str, str]) -> Path:
 
 
 def report(groups: Sequence[Group]) -> None:
-    """Print names, outcomes and findings, the table of keys that differ, the table of last metrics."""
+    """Print names, outcomes and findings, and the tables of differing keys and last metrics."""
     from rich.table import Table
 
     out = terminal()
@@ -102,7 +102,7 @@ def report(groups: Sequence[Group]) -> None:
 
 
 def draw(groups: Sequence[Group], path: Path) -> Path:
-    """Draw the groups over each other and return the picture's path."""
+    """Draw the groups in common axes and return the path of the figure."""
     from bpx.figures.canvas import save
     from bpx.figures.comparison import Compared, comparison
 

@@ -27,12 +27,12 @@ allow=[MODULE,...]  modules other than bpx that the model may import, for parts 
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Export the model of the run that is named on the command line."""
+    """Export the model of the run named on the command line."""
     return run_words(export_run, words, f"{__doc__}\n{HELP}")
 
 
 def export_run(words: Sequence[str]) -> None:
-    """Write the file and say where it is; raises UserError."""
+    """Write the exported file and print its path; raises UserError."""
     runs, settings = split_words("bpx.export", words, ("format", "out", "allow"))
     if len(runs) != 1 or "format" not in settings:
         got = " ".join(words) or "nothing"

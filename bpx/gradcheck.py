@@ -126,10 +126,10 @@ def verdict(check: GradientCheck) -> tuple[str, str]:
     n, unseen = len(check.tensors), sum(t.relative is None for t in check.tensors)
     if not unseen:
         return "the gradient is correct", "green"
-    seen = f"{n - unseen} of {n} tensors, {unseen} below round-off"
+    measured = f"{n - unseen} of {n} tensors, {unseen} below round-off"
     if unseen == n:
-        return f"the gradient cannot be measured: {seen}", "yellow"
-    return f"the gradient is correct where it can be measured: {seen}", "green"
+        return f"the gradient cannot be measured: {measured}", "yellow"
+    return f"the gradient is correct where it can be measured: {measured}", "green"
 
 
 def relative(t: TensorCheck) -> str:

@@ -20,12 +20,12 @@ DIRECTORY is the run's own, outputs/<experiment>/<id>; sending twice does no har
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Send the rest of a run, given its directory; what has arrived already is not sent again."""
+    """Send the rest of the run in the directory named on the command line."""
     return run_words(send, words, f"{__doc__}\n{HELP}")
 
 
 def send(words: Sequence[str]) -> None:
-    """Send the rest of the run in the directory that is given and say so; raises UserError."""
+    """Send the rest of a run and print what was sent; raises UserError."""
     if len(words) != 1 or words[0].startswith("-"):
         raise UserError("python -m bpx.sync takes one run directory")
     directory = Path(words[0])

@@ -35,7 +35,7 @@ from bpx.training.checkpoint import CheckpointSettings
 AUTO_LOSS = "bpx.engine.losses.default_loss"
 DEFAULT_BATCH_SIZE = 32
 MAX_THREADS = 1024
-LEAST_ONE = ("epochs", "max_steps", "batch_size", "threads", "early_stopping")  # keys that count from 1
+AT_LEAST_ONE = ("epochs", "max_steps", "batch_size", "threads", "early_stopping")  # keys that count from 1
 COPIES = 5  # of the weights that a run holds: theta, the gradient, the optimizer's vectors, a probe's
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 # inputs, outputs, image and sequence of a network that is built before the data are there: any truncation fits into it
@@ -87,7 +87,7 @@ class Settings:
     allow: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for key, least in (("seed", 0), *((key, 1) for key in LEAST_ONE)):
+        for key, least in (("seed", 0), *((key, 1) for key in AT_LEAST_ONE)):
             value = getattr(self, key)
             require(value is None or value >= least, key, f"at least {least}", value)
         require(self.threads <= MAX_THREADS, "threads", f"at most {MAX_THREADS}", brief(self.threads))

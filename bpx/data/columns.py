@@ -14,7 +14,7 @@ from bpx.engine.features import MAX_EXACT_INTEGER, Column
 
 CATEGORICAL = ("error", "onehot")
 GAPS = ("error", "drop", "fill")
-MOST_INPUTS = 100_000  # of a column of words
+MAX_INPUTS = 100_000  # of a column of words
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
@@ -121,9 +121,9 @@ def fit(found: dict[str, Array], train: Array, fills: bool, where: str) -> tuple
             raise DataError(f"{where}: the column {name} has no value in the training part")
         if worded:
             words = OneHotEncoder(dtype=np.float64).fit(part[present]).categories_[0].tolist()
-            if len(words) > MOST_INPUTS:
+            if len(words) > MAX_INPUTS:
                 raise DataError(
-                    f"{where}: the column {name} has {len(words):,} words, at most {MOST_INPUTS:,} are taken"
+                    f"{where}: the column {name} has {len(words):,} words, at most {MAX_INPUTS:,} are taken"
                 )
             fill = (
                 SimpleImputer(missing_values=None, strategy="most_frequent").fit(part).statistics_[0] if fills else None

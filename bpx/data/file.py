@@ -16,7 +16,7 @@ from bpx.data.text import is_text
 from bpx.engine.arrays import Array, DType
 from bpx.engine.features import Column, Scaler, matrix
 
-MOST_CLASSES = 10**5
+MAX_CLASSES = 10**5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +90,8 @@ class File(Source):
             raise DataError(f"dataset.test_size must be a count or a share in [0, 1), got {size}")
         if not 0 <= self.random_state < 2**32:
             raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
-        if self.n_classes is not None and not 2 <= self.n_classes <= MOST_CLASSES:
-            raise DataError(f"dataset.n_classes must be between 2 and {MOST_CLASSES:,}, got {self.n_classes}")
+        if self.n_classes is not None and not 2 <= self.n_classes <= MAX_CLASSES:
+            raise DataError(f"dataset.n_classes must be between 2 and {MAX_CLASSES:,}, got {self.n_classes}")
 
     def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the file's samples; raises DataError naming the file and what is wrong in it."""

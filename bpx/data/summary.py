@@ -11,7 +11,7 @@ from bpx.engine.arrays import Array
 from bpx.engine.features import Column
 from bpx.system.text import counted, first_few
 
-FEWEST_ROWS = 10  # of which a feature is said to number them
+MIN_ROWS = 10  # from which a feature is reported as a row number
 TINY = 1e-30  # features of this size are said: little else in a network works at it
 
 
@@ -60,7 +60,7 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
 def _row_numbers(samples: Samples) -> str:
     """Return which features number the rows of the training part, in words: different integers, one apart."""
     n = len(samples.y) - (samples.n_test or 0)
-    if n < FEWEST_ROWS:
+    if n < MIN_ROWS:
         return ""
     if isinstance(samples.x, dict):
         columns = {name: column[:n] for name, column in samples.x.items() if column.dtype.kind == "f"}

@@ -1,4 +1,4 @@
-"""The rules by which the records of a run in training are judged: quantity, threshold, sentence and source of each."""
+"""The rules that judge the records of a run: quantity, threshold, sentence and source of each."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import final
 from bpx.diagnosis.snapshot import LEARNED_COST_RATIO, Snapshot
 from bpx.engine.arrays import Array, Values
 
-Hits = dict[str, float]  # the value in every layer that a rule speaks of; "" stands for the whole network
+Flagged = dict[str, float]  # value by flagged layer; "" stands for the whole network
 
 MIN_RATE = 0.01  # of the peak learning rate: below it, small updates are what the schedule asks for
 MAX_USUAL_SATURATION = 0.25  # share of z ~ N(0, 1) with a slope near zero; it is 0 for tanh and 1/2 for ReLU
 CLIPPED_STEPS_THRESHOLD = 0.99
-Judge = Callable[[Snapshot, float], Hits]  # what a snapshot and a limit come to
+Judge = Callable[[Snapshot, float], Flagged]  # flags layers of a snapshot, given a limit
 
 
 @final
 @dataclass(frozen=True)
 class Rule:
-    """A rule by which a record is judged.
+    """A rule that judges a record.
 
     Attributes
     ----------
     name : str
-        Its name.
+        Name of the rule.
     quantity : str
-        What it reads.
+        Quantity that it reads.
     limit : float
-        The value from which on it speaks.
+        Limit at which it flags a layer.
     threshold, sentence, source : str
-        What people read: the limit in words, what it says, and where it is from.
-    hits : callable
-        Returns the layers it speaks of, with their values; none where all is well.
+        For people: the limit in words, the sentence of the finding, and the source of the limit.
+    judge : callable
+        Returns the flagged layers with their values.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Rule:
     threshold: str
     sentence: str
     source: str
-    hits: Judge
+    judge: Judge
 
-    def __call__(self, known: Snapshot) -> Hits:
-        """Return the layers that the rule speaks of, with their values."""
-        return self.hits(known, self.limit)
+    def __call__(self, known: Snapshot) -> Flagged:
+        """Return the layers that the rule flags, with their values."""
+        return self.judge(known, self.limit)
 
     def row(self) -> str:
         """Return the rule as a row of the table in docs/concepts.md."""
@@ -55,7 +55,7 @@ class Rule:
         return f"| {self.name} | `{self.quantity}` | {threshold} | {sentence} | {self.source} |"
 
 
-def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Array]) -> Hits:
+def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Array]) -> Flagged:
     if quantity not in known.values:
         return {}
     names, values = known.values[quantity]
@@ -63,7 +63,7 @@ def _layers(known: Snapshot, quantity: str, mask: Callable[[Values], Array]) -> 
 
 
 def _at_least(quantity: str, unless: Callable[[Snapshot], bool] = lambda known: False) -> Judge:
-    """Return the rule that a quantity is at least the limit in a layer, which says nothing where ``unless`` holds."""
+    """Return the rule that flags layers with a quantity of at least the limit, none if ``unless`` holds."""
     return lambda known, limit: {} if unless(known) else _layers(known, quantity, lambda v: v >= limit)
 
 
@@ -75,42 +75,42 @@ def _saturated_anyway(known: Snapshot) -> bool:
     return known.usual_saturation > MAX_USUAL_SATURATION
 
 
-def _dead(known: Snapshot, limit: float) -> Hits:
+def _dead(known: Snapshot, limit: float) -> Flagged:
     return dict.fromkeys(known.stopped, limit)
 
 
-def _dead_units(known: Snapshot, limit: float) -> Hits:
+def _dead_units(known: Snapshot, limit: float) -> Flagged:
     return _layers(known, "dead_units", lambda v: (v >= limit) & (v < 1))
 
 
 def _turned(verdict: str) -> Judge:
-    def hits(known: Snapshot, limit: float) -> Hits:
+    def judge(known: Snapshot, limit: float) -> Flagged:
         if known.learned or known.factor is None or known.verdict != verdict:
             return {}
         return {"": known.factor}
 
-    return hits
+    return judge
 
 
-def _diverging(known: Snapshot, limit: float) -> Hits:
+def _diverging(known: Snapshot, limit: float) -> Flagged:
     grown = known.grown
     return {"": grown} if grown is not None and grown >= limit else {}
 
 
-def _stalled(known: Snapshot, limit: float) -> Hits:
+def _stalled(known: Snapshot, limit: float) -> Flagged:
     ratios = known.of("update_ratio")
     if _resting(known) or known.stopped or not (ratios < limit).all():
         return {}
     return _layers(known, "update_ratio", lambda v: v < limit)
 
 
-def _clipped(known: Snapshot, limit: float) -> Hits:
+def _clipped(known: Snapshot, limit: float) -> Flagged:
     if not (known.of("clipped_steps") >= CLIPPED_STEPS_THRESHOLD).any():
         return {}
     return _layers(known, "clip_coefficient", lambda v: v < limit)
 
 
-def _not_learned(known: Snapshot, limit: float) -> Hits:
+def _not_learned(known: Snapshot, limit: float) -> Flagged:
     return {"": known.grown} if known.learned is False and known.grown is not None else {}
 
 
@@ -122,7 +122,7 @@ _RULES = (
         threshold="exactly {limit:g} in a hidden layer while the loss sends back a delta that is not",
         sentence="delta is exactly zero in {layers} since step {step}",
         source="Lu et al. 2020, section 3",
-        hits=_dead,
+        judge=_dead,
     ),
     Rule(
         name="dead layer",
@@ -131,7 +131,7 @@ _RULES = (
         threshold="{percent:g} % of a layer",
         sentence="every unit of {layers} is dead since step {step}",
         source="Lu et al. 2020, section 3",
-        hits=_at_least("dead_units"),
+        judge=_at_least("dead_units"),
     ),
     Rule(
         name="exploding",
@@ -140,7 +140,7 @@ _RULES = (
         threshold="slope · (hidden layers − 1) above {limit:g}: a decade; not learned",
         sentence="gradients explode, ×{values} per layer",
         source="the rule of the finding",
-        hits=_turned("exploding"),
+        judge=_turned("exploding"),
     ),
     Rule(
         name="vanishing",
@@ -149,7 +149,7 @@ _RULES = (
         threshold="slope · (hidden layers − 1) below {limit:g}: a decade; not learned",
         sentence="gradients vanish, ×{values} per layer",
         source="the rule of the finding",
-        hits=_turned("vanishing"),
+        judge=_turned("vanishing"),
     ),
     Rule(
         name="diverging",
@@ -158,7 +158,7 @@ _RULES = (
         threshold="at least {limit:g} times its start",
         sentence="the cost is {values} times its start",
         source="healthy runs stay below 1.6 (`benchmarks/alarms.py`)",
-        hits=_diverging,
+        judge=_diverging,
     ),
     Rule(
         name="stalled",
@@ -167,7 +167,7 @@ _RULES = (
         threshold="below {limit:g} in every layer, not learned, the learning rate at least 1 % of its peak",
         sentence="the steps are too small to matter (update ratio {values})",
         source="a thousandth of the usual 1e-3 (Karpathy 2015, CS231n)",
-        hits=_stalled,
+        judge=_stalled,
     ),
     Rule(
         name="lost updates",
@@ -176,7 +176,7 @@ _RULES = (
         threshold="at least {percent:g} % of a layer, not learned, the learning rate at least 1 % of its peak",
         sentence="rounding loses {percent} of the updates of {layers}",
         source="Micikevicius et al. 2018, section 3.1",
-        hits=_at_least("lost_updates", unless=_resting),
+        judge=_at_least("lost_updates", unless=_resting),
     ),
     Rule(
         name="clipped",
@@ -185,7 +185,7 @@ _RULES = (
         threshold="below {limit:g}, and `clipped_steps` at least 99 %",
         sentence="clipping shortens every step (coefficient {values})",
         source="Pascanu et al. 2013, section 3.2: the limit is half to ten times the mean norm",
-        hits=_clipped,
+        judge=_clipped,
     ),
     Rule(
         name="clipped entries",
@@ -194,7 +194,7 @@ _RULES = (
         threshold="at least {percent:g} %",
         sentence="clipping cuts {percent} of the gradient's entries",
         source="beyond half of them the gradient is little more than its sign",
-        hits=_at_least("clipped_entries"),
+        judge=_at_least("clipped_entries"),
     ),
     Rule(
         name="saturated",
@@ -203,7 +203,7 @@ _RULES = (
         threshold="at least {percent:g} % of a layer, for activations that show less than 25 % for z ~ N(0, 1)",
         sentence="{percent} of {layers} is saturated",
         source="Glorot & Bengio 2010, section 3",
-        hits=_at_least("saturation", unless=_saturated_anyway),
+        judge=_at_least("saturation", unless=_saturated_anyway),
     ),
     Rule(
         name="dead units",
@@ -212,7 +212,7 @@ _RULES = (
         threshold="at least {percent:g} % of a layer",
         sentence="{percent} of the units of {layers} are dead",
         source="Lu et al. 2020, section 3",
-        hits=_dead_units,
+        judge=_dead_units,
     ),
     Rule(
         name="thrown",
@@ -221,7 +221,7 @@ _RULES = (
         threshold="at least {limit:g} in a layer at any record; said beside dead and saturated units",
         sentence="lr {rate} threw the weights (update ratio {values} at step {step})",
         source="a step as long as the weights; usual is 1e-3 (Karpathy 2015, CS231n)",
-        hits=_at_least("update_ratio"),
+        judge=_at_least("update_ratio"),
     ),
     Rule(
         name="not learned",
@@ -231,7 +231,7 @@ _RULES = (
         "largest class to 1, or R² below 0.05",
         sentence="the network has not learned",
         source="the constant answer reaches as much",
-        hits=_not_learned,
+        judge=_not_learned,
     ),
 )
 RULES = {rule.name: rule for rule in _RULES}

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from bpx.diagnosis.judge import usual_saturation
-from bpx.diagnosis.rules import RULES, Hits
+from bpx.diagnosis.rules import RULES, Flagged
 from bpx.diagnosis.snapshot import Snapshot
 from bpx.engine.activation import ActivationFunction
 from bpx.engine.parts import Json
@@ -31,7 +31,7 @@ _SNAPSHOT_FIELDS = ("cost_start", "cost", "accuracy", "rate")  # of what is know
 @final
 @dataclass(frozen=True)
 class Alarm:
-    """A rule that speaks at the last record: of which layers, with what values, and since which step of the record."""
+    """A rule that flags layers at the last record: which, with what values, and since which step."""
 
     rule: str
     layers: tuple[str, ...]
@@ -138,12 +138,12 @@ class TrainingState:
         known = self.known
         known.accuracy = metrics.get("accuracy/train", known.accuracy)
         known.r2 = metrics.get("r2/train")
-        found = {name: hits for name, rule in RULES.items() if name != "thrown" and (hits := rule(known))}
+        found = {name: flagged for name, rule in RULES.items() if name != "thrown" and (flagged := rule(known))}
         learned = known.learned
         if outcome == Outcome.DIVERGED:
             found.pop("not learned", None)
             learned = False
-        alarms = {name: self._alarm(name, hits) for name, hits in found.items()}
+        alarms = {name: self._alarm(name, flagged) for name, flagged in found.items()}
         verdict, factor = known.verdict, known.factor
         state = ", and ".join(alarms[name].sentence for name in _DEAD_RULES if name in alarms)
         if factor is not None and verdict != Verdict.DEAD:  # dead in a branch, the main path has a slope
@@ -210,16 +210,16 @@ class TrainingState:
             ]
         return self._places[one.probe]
 
-    def _alarm(self, name: str, hits: Hits) -> Alarm:
-        low, high = min(hits.values()), max(hits.values())
-        since = min(self.since.get(name, {}).get(layer, self.judged.get(name, 0)) for layer in hits)
+    def _alarm(self, name: str, flagged: Flagged) -> Alarm:
+        low, high = min(flagged.values()), max(flagged.values())
+        since = min(self.since.get(name, {}).get(layer, self.judged.get(name, 0)) for layer in flagged)
         sentence = RULES[name].sentence.format(
-            layers=named([layer for layer in hits if layer]),
+            layers=named([layer for layer in flagged if layer]),
             percent=f"{_span(f'{100 * low:.0f}', f'{100 * high:.0f}')} %",
             values=_span(f"{low:.2g}", f"{high:.2g}"),
             step=since,
         )
-        return Alarm(name, tuple(hits), tuple(hits.values()), since, sentence)
+        return Alarm(name, tuple(flagged), tuple(flagged.values()), since, sentence)
 
     def _learning(self, learned: bool, part: str) -> str:
         known, numbers = self.known, []

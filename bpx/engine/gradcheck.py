@@ -157,13 +157,13 @@ def gradcheck(
     def difference(direction: Array | float, step: float, index: int | slice = slice(None)) -> Difference:
         kept = theta[index].copy()
 
-        def along(h: float) -> float:
+        def cost_at(h: float) -> float:
             theta[index] = kept + h * direction
             moved = replica.cost(x, y, train)
             theta[index] = kept
             return moved
 
-        return derivative(along, layers, step)
+        return derivative(cost_at, layers, step)
 
     directional = 0.0
     for _ in range(directions):

@@ -105,10 +105,10 @@ def _check(
     for _ in range(_MAX_TRIES):
         v = rng.standard_normal(x.shape)
 
-        def along(step: float, v: Array = v) -> float:
+        def value_at(step: float, v: Array = v) -> float:
             return float(np.vdot(dy, output(x + step * v)))
 
-        slope = derivative(along, layers, h)
+        slope = derivative(value_at, layers, h)
         if slope.smooth:
             off.append(abs(slope.value - float(np.vdot(dx, v))))
             error = max(error, slope.error)

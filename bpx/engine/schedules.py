@@ -41,8 +41,8 @@ class LRSchedule(Stateful, ABC):
 
     def __call__(self, step: int) -> float:
         """Return the multiplier of ``step``."""
-        rise = max(self.warmup_steps - 1, 0)
-        return (step + 1) / self.warmup_steps if step < rise else self.at(step - rise)
+        warmup = max(self.warmup_steps - 1, 0)
+        return (step + 1) / self.warmup_steps if step < warmup else self.at(step - warmup)
 
     @property
     def decay_steps(self) -> int:

@@ -25,7 +25,7 @@ from bpx.records import Outcome
 TRAINABLE = 6  # depth scales: as deep as Schoenholz et al. (2017) could train
 CELLS = 120  # of the interpolated background along each axis
 NEAR = 4  # power of the distance by which a trial's weight falls
-FEWEST, PLACES = 8, 5  # trials, and values of each key, from which an edge is drawn
+MIN_TRIALS, MIN_VALUES = 8, 5  # trials, and values of each key, from which an edge is drawn
 SHADE = "#e3e3e3"  # where networks do not train
 TIME_SLOPE = "gradient_flow/predicted_time_slope"
 KINDS = {"cost": COST, "accuracy": ACCURACY, "slope": SLOPE}
@@ -119,7 +119,7 @@ def _edge(axes: Axes, trials: Trials, at: Values, up: Values) -> None:
     values = sign * trials.numbers(name)
     values = np.where(trials.ended(Outcome.DIVERGED), np.nanmin(values), values)
     known = np.isfinite(values) & np.isfinite(at) & np.isfinite(up)
-    if known.sum() < FEWEST or min(len(np.unique(at[known])), len(np.unique(up[known]))) < PLACES:
+    if known.sum() < MIN_TRIALS or min(len(np.unique(at[known])), len(np.unique(up[known]))) < MIN_VALUES:
         return
     low, high = float(values[known].min()), float(values[known].max())
     if not high > low:

@@ -14,7 +14,7 @@ STEP = "optimizer step"
 CROWDED = 0.25  # share of the records in the first fiftieth of the steps, from which on the axis is logarithmic
 PLAIN = 10_000  # steps up to which a power of ten is written out
 TICKS = 6
-MOST_CELLS = 2_000  # of a heat map along the steps: more than its pixels
+MAX_CELLS = 2_000  # of a heat map along the steps: more than its pixels
 
 
 def logarithmic(steps: Array) -> bool:
@@ -42,10 +42,10 @@ def step_axis(axes: Axes, steps: Array) -> None:
 
 def drawn_steps(steps: Array) -> NDArray[np.intp]:
     """Return the places of the ``steps`` (n,) that a heat map draws: all, or few enough, evenly along the axis."""
-    if len(steps) <= MOST_CELLS:
+    if len(steps) <= MAX_CELLS:
         return np.arange(len(steps))
     at = np.log1p(steps) if logarithmic(steps) else np.asarray(steps, float)
-    return np.unique(np.searchsorted(at, np.linspace(at[0], at[-1], MOST_CELLS)))
+    return np.unique(np.searchsorted(at, np.linspace(at[0], at[-1], MAX_CELLS)))
 
 
 def step_edges(steps: Array) -> Values:

@@ -1,4 +1,4 @@
-"""HTML reports: one file with a finding, tables and interactive charts, which needs no network when it is opened."""
+"""HTML reports: one self-contained file with a finding, tables and interactive charts."""
 
 from bpx.reports.page import Section, page, write_page
 

@@ -1,4 +1,4 @@
-"""The data of a report's charts, as plain JSON: few digits, null for what is not finite, at most so many steps."""
+"""The data of a report's charts, as JSON: rounded, null for non-finite values, a limited number of steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREDICTED = "predicted_"
 
 
 def metrics_chart(groups: Sequence[Group]) -> Json:
-    """Return the chart of every metric that is no layer's, by step: the median over the runs of each group."""
+    """Return the chart of the metrics of the whole network by step: medians over the runs of each group."""
     drawn = [
         {"name": group.label, "colour": colour, "metrics": _metrics(group)}
         for group, colour in zip(groups, colours(len(groups)), strict=True)
@@ -30,7 +30,7 @@ def metrics_chart(groups: Sequence[Group]) -> Json:
 
 
 def layers_chart(groups: Sequence[Group]) -> Json:
-    """Return the chart of every quantity by layer and by step, beside theory: medians over the runs of each group."""
+    """Return the chart of every quantity by layer and step, with theory: medians over the runs of each group."""
     drawn = []
     for group, colour in zip(groups, colours(len(groups)), strict=True):
         records = [run.records for run in group.runs if run.records is not None and run.records.quantities]
@@ -42,7 +42,7 @@ def layers_chart(groups: Sequence[Group]) -> Json:
 
 
 def trials_chart(trials: Trials) -> Json:
-    """Return the chart of a study's trials: any key or metric over any other, in the colour of a third."""
+    """Return the chart of the trials of a search: x, y and colour are any keys or metrics."""
     keys = list(trials.about["space"])
     known = [name for name in trials.columns if np.isfinite(trials.numbers(name)).any()]
     objectives = [name for name in trials.about["objective"] if name in known]
@@ -54,7 +54,7 @@ def trials_chart(trials: Trials) -> Json:
 
 
 def plain(values: ArrayLike) -> list[object] | float | None:
-    """Return an array as lists of numbers of few digits, None for what is not finite."""
+    """Return an array as lists of rounded numbers, None for non-finite values."""
     array = np.asarray(values, float)
     if array.ndim == 0:
         return float(f"{array:.{DIGITS}g}") if np.isfinite(array) else None

@@ -22,13 +22,13 @@ class Section:
     Attributes
     ----------
     title : str
-        Its heading.
+        Heading.
     html : str
-        What stands below the heading, as HTML.
+        Content, as HTML.
     chart : dict or None
         The data of a chart for ``report.js``: ``kind`` is metrics, layers or trials.
     folded : bool
-        Whether it is closed until somebody opens it.
+        Whether it is collapsed at first.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Section:
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return a report as HTML: ``subtitle`` under the title, then the sections that hold anything."""
+    """Return a report as HTML: title, ``subtitle``, and the sections that are not empty."""
     shown = [section for section in sections if section.html or section.chart]
     charts = [section.chart for section in shown if section.chart]
     body = "\n".join(_section(section, charts) for section in shown)
@@ -62,7 +62,7 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write a report, whole or not at all, and return its path."""
+    """Write a report atomically and return its path."""
     with replaced(path) as file:
         file.write(text.encode())
     return path

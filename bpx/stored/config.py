@@ -16,7 +16,7 @@ from bpx.system.run_files import DATASET
 from bpx.system.text import masked, one_line
 from bpx.system.tree import walk
 
-LONGEST_CONFIG = 2**20  # bytes
+MAX_CONFIG = 2**20  # bytes
 
 
 def write_config(path: Path, config: DictConfig) -> None:
@@ -35,8 +35,8 @@ def read_config(path: Path) -> Json:
     ValueError
         The file is not a configuration.
     """
-    if path.stat().st_size > LONGEST_CONFIG:
-        raise ValueError(f"expected at most {LONGEST_CONFIG:,} bytes, got {path.stat().st_size:,}")
+    if path.stat().st_size > MAX_CONFIG:
+        raise ValueError(f"expected at most {MAX_CONFIG:,} bytes, got {path.stat().st_size:,}")
     text = path.read_text(encoding="utf-8")
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
         raise ValueError("it has a YAML alias, which a stored configuration never has")

@@ -42,7 +42,7 @@ from bpx.system.errors import EveryTrialFailed, WriteError
 from bpx.system.interrupts import Interrupted, Stop
 
 POLL = 1.0  # seconds between two looks at what other workers do
-FEWEST = 5  # trials from which on max_failure_rate is a rate
+MIN_TRIALS = 5  # trials from which max_failure_rate is a rate
 MIN_FAILURES = 3  # trials that fail at the start before it is clear that all would
 ONE_BY_ONE = "BasicLauncher"
 FOR_TRIALS = {"tracking.figures": "false", "tracking.model": "false", "progress": "false", "checkpoint.keep": "0"}
@@ -278,7 +278,7 @@ class Search:
         if unlogged or (len(self.ended) >= MIN_FAILURES and set(self.ended) == {Outcome.FAILED}):
             raise kind(last)
         failed = sum(self.ended.count(how) for how in FAILURES)
-        if failed > self.options.max_failure_rate * max(FEWEST, len(self.ended)):
+        if failed > self.options.max_failure_rate * max(MIN_TRIALS, len(self.ended)):
             raise kind(
                 f"{failed} of {len(self.ended)} trials failed or crashed, more than hydra.sweeper.max_failure_rate="
                 f"{self.options.max_failure_rate:g} allows; the last one: {last}"

@@ -19,7 +19,7 @@ from bpx.engine.arrays import Array
 from bpx.theory.gaussian import dphi, phi, rule
 
 ROUNDED_BATCH = 3  # of two samples a unit keeps none of delta, of three one direction: the rest is rounding
-SMALLEST_BATCH = 8  # the mean of 1 / variance and the density below need some samples
+MIN_BATCH = 8  # the mean of 1 / variance and the density below need some samples
 _NODES = np.polynomial.legendre.leggauss(16)
 
 

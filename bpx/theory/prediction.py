@@ -13,7 +13,7 @@ import numpy as np
 from bpx.engine.arrays import Array
 from bpx.engine.numbers import power
 from bpx.theory.architecture import NORMALIZATIONS, Architecture
-from bpx.theory.batchnorm import ROUNDED_BATCH, SMALLEST_BATCH, batch_moments, length_growth
+from bpx.theory.batchnorm import MIN_BATCH, ROUNDED_BATCH, batch_moments, length_growth
 from bpx.theory.finite_width import Ends, finite_width, sent_back
 from bpx.theory.fluctuation import spread
 from bpx.theory.shortcuts import resolves_overlaps
@@ -210,8 +210,8 @@ def _unanswerable(net: Architecture, q1: float) -> str | None:
         return (
             f"batch normalization over {net.batch_size} samples leaves little of the gradient but its float32 rounding"
         )
-    if net.role.over_batch and net.batch_size < SMALLEST_BATCH:
-        return f"batch normalization over fewer than {SMALLEST_BATCH} samples is too noisy for a formula"
+    if net.role.over_batch and net.batch_size < MIN_BATCH:
+        return f"batch normalization over fewer than {MIN_BATCH} samples is too noisy for a formula"
     return None
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 Scalar: TypeAlias = "Tensor | float"
 Values = NDArray[np.float64]
 BLOCK = 4096
-LEAST_NORM = 1e-13  # in float32: squares that underflow are below 1e-38, and 1e12 of them below its square
+MIN_NORM = 1e-13  # in float32: squares that underflow are below 1e-38, and 1e12 of them below its square
 CANCELS = 1e-3  # variance over mean square: below, their difference has lost three digits in float32
 
 
@@ -33,7 +33,7 @@ def norm(x: Tensor) -> Tensor:
         head, tail = _split(x)
         parts = [torch.linalg.vector_norm(head, dim=1).double(), torch.linalg.vector_norm(tail).double().reshape(1)]
         found = torch.linalg.vector_norm(torch.cat(parts))
-        if LEAST_NORM < float(found) < math.inf:
+        if MIN_NORM < float(found) < math.inf:
             return found
     return torch.linalg.vector_norm(x, dtype=torch.float64)
 

@@ -1,4 +1,4 @@
-"""The tracker: MLflow, and the local record that does not depend on it."""
+"""Trackers: the local record of a run, and MLflow."""
 
 from bpx.tracking.active_run import ActiveRun, run_is_active
 from bpx.tracking.errors import TrackingError

@@ -1,4 +1,4 @@
-"""The MLflow run that is active in this process, as a tracker: what is measured goes into the user's own run."""
+"""A tracker that logs to the active MLflow run of the process, which the user has started."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def run_is_active() -> bool:
 
 @final
 class ActiveRun(Tracker):
-    """Log into the active run, beside the local record; the run is the user's, who ends it."""
+    """Log to the active run and keep the local record; the user ends the run."""
 
     def start(
         self, name: str, params: Mapping[str, object], tags: dict[str, str], data: Dataset | None, directory: Path
     ) -> None:
-        """Find the active run, and give it tags, and parameters under ``bpx.``; raises TrackingError."""
+        """Set tags and parameters (prefix ``bpx.``) of the active run; raises TrackingError."""
         import mlflow
 
         super().start(name, params, tags, data, directory)
@@ -45,7 +45,7 @@ class ActiveRun(Tracker):
             self.tag(key, value)
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
-        """Keep the finite ones of ``metrics`` and log them; raises TrackingError."""
+        """Log the finite metrics; raises TrackingError."""
         from mlflow.entities import Metric
 
         finite = super().log(step, epoch, metrics)
@@ -57,12 +57,12 @@ class ActiveRun(Tracker):
         return finite
 
     def tag(self, key: str, value: str) -> None:
-        """Attach a word to the run; raises TrackingError."""
+        """Set a tag of the run; raises TrackingError."""
         with _reported():
             self._client.set_tag(self._id, key, value)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Hand over a file; raises TrackingError."""
+        """Upload a file; raises TrackingError."""
         with _reported():
             self._client.log_artifact(self._id, str(path), folder or None)
 

@@ -1,4 +1,4 @@
-"""Trackers beside the local record and MLflow, ``tracking.also``: each is told the same as these."""
+"""Additional trackers, ``tracking.also``: each receives the same metrics, tags and images as MLflow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bpx.records import Outcome
 
 
 class TrackerBeside(ABC):
-    """Keep what a run tells of itself in the way of another tool.
+    """Log a run with another tool.
 
-    What it raises while a run lasts ends it, not the run.
+    An exception while the run lasts ends this tracker, not the run.
     """
 
     package: ClassVar[str]  # what it needs, an extra of bpx of the same name
@@ -25,20 +25,20 @@ class TrackerBeside(ABC):
 
     @abstractmethod
     def begin(self, directory: Path, name: str, params: Mapping[str, object]) -> None:
-        """Open a run, or go on with it: then ``name`` and ``params`` are empty."""
+        """Open a run; for a resumed one ``name`` and ``params`` are empty."""
 
     @abstractmethod
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep finite metrics at a step."""
+        """Log finite metrics at a step."""
 
     @abstractmethod
     def tag(self, key: str, value: str) -> None:
-        """Attach a word to the run, in place of an earlier one."""
+        """Set a tag of the run."""
 
     @abstractmethod
     def image(self, path: Path, key: str, step: int) -> None:
-        """Keep a picture, a png."""
+        """Log a PNG image."""
 
     @abstractmethod
     def end(self, outcome: Outcome | None) -> None:
-        """Close the run; None where others go on with it."""
+        """Close the run; ``outcome`` None: other processes still write to it."""

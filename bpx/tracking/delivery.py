@@ -1,4 +1,4 @@
-"""Delivery: what waits in a run's spool is sent to MLflow, in order, each thing once."""
+"""Delivery: send the spool of a run to MLflow, in order, each entry once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger("bpx")
 
 
 class Delivery:
-    """Send a run's spool in a thread, every two seconds and when the run ends; what fails is tried again."""
+    """Send a run's spool in a thread, every two seconds and when the run ends; failed attempts are repeated."""
 
     def __init__(self, client: MlflowClient, spool: Spool, name: str) -> None:
         self.client, self.spool, self.name = client, spool, name
@@ -48,7 +48,7 @@ class Delivery:
         self._thread.start()
 
     def finish(self, within: float | None) -> None:
-        """Send what is left and stop; give up when an attempt fails, or nothing arrives any more."""
+        """Send the rest and stop; give up if an attempt fails or makes no progress."""
         self._ending.set()
         start = time.monotonic()
         while self._thread.is_alive():
@@ -73,7 +73,7 @@ class Delivery:
 
 
 def deliver(client: MlflowClient, spool: Spool) -> None:
-    """Send all that waits, and note what has arrived; raises whatever a store that cannot be used raises."""
+    """Send the whole spool and note what has arrived; errors of the store are raised as they are."""
     if spool.empty:
         return
     store.answers(spool.target["uri"])
@@ -88,7 +88,7 @@ def deliver(client: MlflowClient, spool: Spool) -> None:
 
 
 def _send_jobs(client: MlflowClient, spool: Spool) -> None:
-    """Send the tags that are next, or the job that is."""
+    """Send the next job, consecutive tags together."""
     tags = list(takewhile(lambda job: job[0] == "tag", spool.todo))
     if tags:
         _set_tags(client, spool, {key: value for _, key, value in tags})
@@ -128,7 +128,7 @@ def _artifact(client: MlflowClient, spool: Spool, path: str, folder: str) -> Non
 
 
 def _image(client: MlflowClient, spool: Spool, path: str, key: str, step: int, when: int) -> None:
-    """Log a picture at a step, one for each time, however often it is sent."""
+    """Log an image at a step; sending it again has no effect."""
     from PIL import Image
 
     source = inside(spool.directory, path)
@@ -145,7 +145,7 @@ def _end(client: MlflowClient, spool: Spool, status: str, when: int) -> None:
 
 
 def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] | list[list[float]]) -> None:
-    """Log a pyfunc model from raw features to classes or numbers: one in a run, however often sent."""
+    """Log a pyfunc model from raw features to classes or numbers; sending it again has no effect."""
     import mlflow.pyfunc
     import pandas as pd
     import scipy
@@ -203,7 +203,7 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
 
 
 def _logged_model(client: MlflowClient, spool: Spool) -> LoggedModel:
-    """Return the run's model in the store, made and put among its outputs by whichever attempt came so far."""
+    """Return the run's model in the store, created and added to its outputs if an earlier attempt has not."""
     from mlflow.entities import LoggedModelOutput
 
     run = client.get_run(spool.target["run"])
@@ -217,7 +217,7 @@ def _logged_model(client: MlflowClient, spool: Spool) -> LoggedModel:
 
 
 def _register(client: MlflowClient, spool: Spool, name: str) -> None:
-    """Make the run's model a version of the registered model ``name``: one version, however often sent."""
+    """Register the run's model as a version of ``name``; sending it again has no effect."""
     from mlflow.exceptions import MlflowException
 
     logged, run_id = _logged_model(client, spool), spool.target["run"]
@@ -241,14 +241,14 @@ JOBS: dict[str, Callable[..., None]] = {
 
 @dataclass(frozen=True)
 class Sent:
-    """What ``sync`` has sent: the run's id, and whether its process had died before the run came to an end."""
+    """Result of ``sync``: the run's id, and whether its process died before the run ended."""
 
     run: str
     interrupted: bool
 
 
 def sync(directory: Path) -> Sent:
-    """Send what the run in ``directory`` could not, and end it if its process died; raises TrackingError."""
+    """Send the rest of the run in ``directory``, and end it if its process died; raises TrackingError."""
     if not (directory / DELIVERY).is_file():
         raise TrackingError(f"{directory} is not the directory of a tracked run: it has no {DELIVERY}")
     try:

@@ -1,4 +1,4 @@
-"""Download: a run from the store, by its id."""
+"""Download and search runs of the store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WANTED = (CONFIG.parent.name, RECORD, PROVENANCE)
 
 
 def download(run_id: str, folder: Path) -> Child | None:
-    """Bring a run's configuration and record into ``folder`` and return the rest; None if the store has no such run.
+    """Download a run's configuration, record and provenance into ``folder``, and return the run; None if unknown.
 
-    The store is the one that MLFLOW_TRACKING_URI names, else MLflow's default in this directory. Raises
-    TrackingError where it cannot be used.
+    The store is MLFLOW_TRACKING_URI, else MLflow's default in this directory. Raises TrackingError if it cannot be
+    used.
     """
     uri = store.resolve(None, Path.cwd())
     if not store.exists(uri):
@@ -46,7 +46,7 @@ def download(run_id: str, folder: Path) -> Child | None:
 
 @contextmanager
 def _client(uri: str, what: str = "") -> Iterator[MlflowClient]:
-    """Give a client of a store; what goes wrong is a TrackingError that begins with ``what``."""
+    """Yield a client of a store; errors become TrackingError with the prefix ``what``."""
     with store.failures_reported(uri, what):
         store.answers(uri)
         with store.one_at_a_time(uri), library.quietly():
@@ -54,9 +54,9 @@ def _client(uri: str, what: str = "") -> Iterator[MlflowClient]:
 
 
 def search(words: str) -> list[str]:
-    """Return the ids of the runs that a search in MLflow's grammar finds, over all experiments, the oldest first.
+    """Return the ids of the runs that match an MLflow filter, in all experiments, the oldest first.
 
-    Raises TrackingError where there is no store, or it does not understand the search.
+    Raises TrackingError if there is no store, or the filter is invalid.
     """
     uri = store.resolve(None, Path.cwd())
     if not store.exists(uri):

@@ -1,4 +1,4 @@
-"""What goes wrong with a tracking store."""
+"""Errors of tracking stores."""
 
 from bpx.system.errors import UserError
 

@@ -1,4 +1,4 @@
-"""An experiment in MLflow: its runs found, made and marked, by questions that wait for their answer."""
+"""An experiment in MLflow: find, create and tag its runs, by synchronous requests."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ STATUS = {
     Outcome.CRASHED: "FAILED",
 }
 PARAMS_A_BATCH, RUNS_A_PAGE = 100, 1000
-LONGEST_PARAM, LONGEST_TAG, LONGEST_NAME = 6000, 8000, 500
+MAX_PARAM, MAX_TAG, MAX_NAME = 6000, 8000, 500
 
 
 @final
 @dataclass(frozen=True)
 class Experiment:
-    """The runs of one experiment; what the client raises is left to the caller."""
+    """The runs of one experiment; errors of the client are left to the caller."""
 
     client: MlflowClient
     id: str
 
     def run_of(self, directory: Path) -> Run | None:
-        """Return the run that was opened for a directory, None if there is none."""
+        """Return the run of a run directory, None if there is none."""
         place = liveness.liveness_tags(directory)["bpx.run_directory"]
         if "'" in place:
             return None  # MLflow's filters have no way to write it
@@ -51,7 +51,7 @@ class Experiment:
         return found[0] if found else None
 
     def unused_name(self, name: str, parent: str | None) -> str:
-        """Return ``name``, with a counter where a run of the experiment, or of the same parent, has it already."""
+        """Return ``name``, with a counter if a run of the experiment, or of the same parent, has that name."""
         if "'" in name:
             return name  # MLflow's filters have no way to write it
         beside = f" and tags.`mlflow.parentRunId` = '{parent}'" if parent else ""
@@ -72,7 +72,7 @@ class Experiment:
         return counted(free)
 
     def create_run(self, name: str, tags: dict[str, str], directory: Path) -> Run:
-        """Return a new run; where the answer was lost, the one that was made."""
+        """Return a new run; if an earlier answer was lost, the run created then."""
         tags = tags | liveness.liveness_tags(directory)
         short = {key: tag_value(value) for key, value in tags.items()}
         run: Run | None
@@ -85,7 +85,7 @@ class Experiment:
         return run
 
     def mark_running(self, run_id: str, directory: Path) -> None:
-        """Make a run RUNNING, in this process."""
+        """Set a run's status to RUNNING, in this process."""
         self.client.update_run(run_id, status="RUNNING")
         for key, value in liveness.liveness_tags(directory).items():
             self.client.set_tag(run_id, key, tag_value(value))
@@ -94,18 +94,18 @@ class Experiment:
         """Log the parameters of a run, in batches."""
         from mlflow.entities import Param
 
-        pairs = [Param(key, masked(str(value))[:LONGEST_PARAM]) for key, value in params.items()]
+        pairs = [Param(key, masked(str(value))[:MAX_PARAM]) for key, value in params.items()]
         for i in range(0, len(pairs), PARAMS_A_BATCH):
             self.client.log_batch(run_id, params=pairs[i : i + PARAMS_A_BATCH])
 
     def log_dataset(self, run_id: str, data: Dataset) -> None:
-        """Log what a run is trained on."""
+        """Log the dataset of a run."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
         source = json.dumps({"uri": data.source})
         profile = json.dumps({"training samples": len(data.x_train), "test samples": len(data.x_test)})
-        dataset = Dataset(data.name[:LONGEST_NAME], data.sha256[:32], "local", source, profile=profile)
+        dataset = Dataset(data.name[:MAX_NAME], data.sha256[:32], "local", source, profile=profile)
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
         try:
             self.client.log_inputs(run_id, inputs)
@@ -124,7 +124,7 @@ class Experiment:
             return False
 
     def end_abandoned(self) -> list[str]:
-        """End the runs that processes of this machine left RUNNING when they died, and return their names."""
+        """End runs left RUNNING by dead processes of this machine, and return their names."""
         host = liveness.HOST.replace("'", "")
         wanted = f"attributes.status = 'RUNNING' and tags.`bpx.host` = '{host}'"
         ended = []
@@ -164,7 +164,7 @@ class Experiment:
 
 
 def find_experiment(client: MlflowClient, name: str) -> MLflowExperiment:
-    """Return the experiment of a name, made where there is none; raises TrackingError where it has been deleted."""
+    """Return the experiment of a name, created if missing; raises TrackingError if it has been deleted."""
     from mlflow.exceptions import MlflowException
 
     known = client.get_experiment_by_name(name)
@@ -183,5 +183,5 @@ def find_experiment(client: MlflowClient, name: str) -> MLflowExperiment:
 
 
 def tag_value(value: str) -> str:
-    """Return a tag's value as MLflow takes it, without passwords."""
-    return masked(value)[:LONGEST_TAG]
+    """Return a tag's value, passwords masked, cut to MLflow's limit."""
+    return masked(value)[:MAX_TAG]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 60.0  # seconds, of a server
 FILES_WITHIN = 300.0  # seconds, where files are sent or fetched
-LONGEST_FIRST_ANSWER, LONGEST_ANSWER, LONGEST_FILE = 2**16, 2**27, 2**32  # bytes
+MAX_FIRST_ANSWER, MAX_ANSWER, MAX_FILE = 2**16, 2**27, 2**32  # bytes
 FILES = ("log_artifact", "log_artifacts", "log_model_artifacts", "download_artifacts", "log_image")
 TRIED = ("3.17", "4")  # from this version on, below that
 VIEW = "bpx"  # the key of the runs table with these columns, by which MLflow's interface finds it
@@ -129,7 +129,7 @@ def _bound_answers() -> None:
         return
 
     def bound(response: Any, *_: Any, stream: bool = False, **more: Any) -> None:
-        response.raw = BoundedBody(response.raw, LONGEST_FILE if stream else LONGEST_ANSWER)
+        response.raw = BoundedBody(response.raw, MAX_FILE if stream else MAX_ANSWER)
 
     def bounded(*words: Any, **more: Any) -> Any:
         session = session_of(*words, **more)  # type: ignore[no-untyped-call]
@@ -161,9 +161,9 @@ def ask_for_experiment(uri: str, name: str, seconds: float) -> tuple[int, str]:
             stream=True,
         )
         with response:
-            text = next(response.iter_content(LONGEST_FIRST_ANSWER + 1), b"")
-        if len(text) > LONGEST_FIRST_ANSWER:
-            raise ValueError(f"an answer of more than {LONGEST_FIRST_ANSWER:,} bytes")
+            text = next(response.iter_content(MAX_FIRST_ANSWER + 1), b"")
+        if len(text) > MAX_FIRST_ANSWER:
+            raise ValueError(f"an answer of more than {MAX_FIRST_ANSWER:,} bytes")
         return response.status_code, text.decode(errors="replace")
 
     return within(seconds, ask)

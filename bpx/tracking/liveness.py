@@ -1,4 +1,4 @@
-"""Whether the process that writes into a run directory is alive: it holds the lock of a file there."""
+"""Liveness of the process that writes a run directory: it holds a file lock there."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ HOST = platform.node()
 
 
 def lock_run_directory(directory: Path, *, alone: bool) -> IO[str]:
-    """Lock a run directory until the file that is returned is closed, or this process ends.
+    """Lock a run directory until the returned file is closed or this process ends.
 
-    Raises TrackingError where another process holds it and one of the two wants to be alone.
+    Raises TrackingError if another process holds the lock and one of the two needs exclusive access.
     """
     path = directory / LOCK
     try:
@@ -30,7 +30,7 @@ def lock_run_directory(directory: Path, *, alone: bool) -> IO[str]:
 
 
 def is_process_dead(directory: str, pid: str) -> bool:
-    """Return whether the process that wrote into ``directory``, on this machine, is gone."""
+    """Return whether the process that wrote ``directory``, on this machine, has ended."""
     path = Path(directory, LOCK)
     if path.is_file():
         return not is_held(path)
@@ -44,5 +44,5 @@ def is_process_dead(directory: str, pid: str) -> bool:
 
 
 def liveness_tags(directory: Path) -> Json:
-    """Return the tags by which a later process can tell whether this one is alive."""
+    """Return the tags from which another process can determine whether this one is alive."""
     return {"bpx.host": HOST, "bpx.pid": str(os.getpid()), "bpx.run_directory": os.fspath(directory.absolute())}

@@ -1,4 +1,4 @@
-"""MLflow: the run as its parameters, metrics, artifacts and model, sent by a thread in the background."""
+"""MLflow: parameters, metrics, artifacts and model of a run, sent by a background thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bpx.system.text import masked
 from bpx.tracking import library, store
 from bpx.tracking.delivery import Delivery
 from bpx.tracking.errors import TrackingError
-from bpx.tracking.experiment import LONGEST_NAME, STATUS, Experiment, find_experiment, tag_value
+from bpx.tracking.experiment import MAX_NAME, STATUS, Experiment, find_experiment, tag_value
 from bpx.tracking.library import quietly
 from bpx.tracking.spool import Spool
 from bpx.tracking.system_metrics import SystemMetrics
@@ -63,8 +63,8 @@ class MLflowTracker(Tracker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.experiment is not None and not 0 < len(self.experiment.strip()) <= LONGEST_NAME:
-            raise ValueError(f"tracking.experiment must be a name of 1 to {LONGEST_NAME} letters")
+        if self.experiment is not None and not 0 < len(self.experiment.strip()) <= MAX_NAME:
+            raise ValueError(f"tracking.experiment must be a name of 1 to {MAX_NAME} letters")
         if self.register is not None and not (self.register.strip() and set(self.register).isdisjoint("/:'")):
             raise ValueError(f"tracking.register must be a name without / : and ', got {self.register!r}")
         if self.register is not None and not self.model:
@@ -151,7 +151,7 @@ class MLflowTracker(Tracker):
         self._begin_to_send(Spool(directory, target))
 
     def reopen(self, run_id: str, directory: Path) -> None:
-        """Go on with a run that has ended, RUNNING again; raises TrackingError."""
+        """Reopen a run that has ended; raises TrackingError."""
         super().reopen(run_id, directory)
         try:
             spool = Spool.load(directory)
@@ -174,17 +174,17 @@ class MLflowTracker(Tracker):
             return self._experiment.children(str(self.run_id), running)
 
     def end(self, child: Child, outcome: Outcome) -> None:
-        """End a child whose own process cannot do it any more."""
+        """End a child run whose process has died."""
         with self._reported(), quietly():
             self._client.set_tag(child.id, "bpx.outcome", outcome)
             self._client.set_terminated(child.id, STATUS[outcome])
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
-        """Keep the finite ones of ``metrics`` at a step, with the system's where they are due, and return them."""
+        """Log the finite metrics at a step, with system metrics if due, and return them."""
         return super().log(step, epoch, metrics | (self._system.sample() if self._system else {}))
 
     def together(self) -> AbstractContextManager[None]:
-        """Return a context in which what is told goes to the disk at its end, at once."""
+        """Return a context at whose end all jobs added inside are written at once."""
         return nullcontext() if self._spool is None else self._spool.together()
 
     def tag(self, key: str, value: str) -> None:
@@ -193,7 +193,7 @@ class MLflowTracker(Tracker):
         self._add("tag", key, tag_value(value))
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Upload a file or a directory's files under ``folder``; what lies elsewhere is copied into the directory."""
+        """Upload a file, or the files of a directory, to ``folder``; files from elsewhere are copied first."""
         if self._spool is None:
             return
         home = self._spool.directory
@@ -212,7 +212,7 @@ class MLflowTracker(Tracker):
         return True
 
     def image(self, path: Path, key: str, step: int) -> None:
-        """Log a picture of the run's directory under ``key`` at ``step``."""
+        """Log an image in the run directory under ``key`` at ``step``."""
         super().image(path, key, step)
         if self._spool is not None:
             place = str(path.relative_to(self._spool.directory))
@@ -228,7 +228,7 @@ class MLflowTracker(Tracker):
             self._add("register", self.register)
 
     def detach(self) -> None:
-        """Send what waits and let the run go on: others work on it still."""
+        """Send the spool and leave the run open for other processes."""
         if self._delivery is not None:
             self._delivery.finish(None)
             self.unsent = self._delivery.failure
@@ -236,7 +236,7 @@ class MLflowTracker(Tracker):
         super().detach()
 
     def conclude(self, outcome: Outcome) -> None:
-        """Put the run's end, the status of its outcome, into the spool: the first outcome told is the one."""
+        """Add the end of the run with its status to the spool; only the first outcome counts."""
         if self._delivery is None or self._concluded:
             return
         if self.non_finite:
@@ -246,7 +246,7 @@ class MLflowTracker(Tracker):
         self._concluded = True
 
     def finish(self, outcome: Outcome, within: float | None = None) -> None:
-        """Conclude the run unless that has been done, and send what waits; what cannot be sent stays in the spool."""
+        """Conclude the run unless it is concluded, and send the spool; the rest stays there if sending fails."""
         if self._delivery is not None:
             with suppress(OSError):  # a full disk has been said by then, and must not hide what else there is
                 self.conclude(outcome)
@@ -269,7 +269,7 @@ class MLflowTracker(Tracker):
         self._delivery = Delivery(self._client, spool, masked(self.address))
 
     def _open(self) -> MlflowClient:
-        """Open the store: once in a process for all children of a parent."""
+        """Open the store, once per process for all children of a parent."""
         key = (self.address, str(self.experiment), self.parent or "")
         if key in OPENED and store.exists(self.address):
             self._experiment = OPENED[key]
@@ -293,7 +293,7 @@ class MLflowTracker(Tracker):
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """Ask first whether the store answers, and report what goes wrong with it."""
+        """Check that the store answers, and turn its errors into TrackingError."""
         with store.failures_reported(self.address):
             if self._client is not None:
                 store.answers(self.address)

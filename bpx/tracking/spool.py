@@ -1,8 +1,8 @@
-"""Spool: what a run still has to send to its tracking server, on the disk until it has arrived.
+"""Spool: the queue on disk of what a run still has to send to its tracking server.
 
-The metrics wait where they are written anyway, in ``metrics.jsonl``: ``sent`` is how many of its bytes have arrived.
-Everything else (tags, files, the model, the end) waits in ``delivery.json``, in the order in which it was told. Each
-of these can be sent twice without harm, so that a process may die between sending and noting it.
+Metrics are queued in ``metrics.jsonl``, which is written anyway: ``sent`` is the number of its bytes that have arrived.
+Everything else (tags, files, the model, the end) is queued in ``delivery.json`` as jobs, in order. Every job is
+idempotent, so that a process may die between sending it and noting that.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Spool:
 
     @classmethod
     def load(cls, directory: Path) -> Spool:
-        """Return the spool that a run left in ``directory``.
+        """Return the spool of a run directory.
 
-        Raises ValueError where it is damaged, and TrackingError where it has an unknown job, or a file from outside.
+        Raises ValueError if it is damaged, TrackingError for an unknown job or a file outside the directory.
         """
         try:
             held = json.loads((directory / DELIVERY).read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ class Spool:
         return spool
 
     def add(self, *job: object) -> None:
-        """Put a job, a kind and its JSON arguments, at the end."""
+        """Append a job: its kind and JSON arguments."""
         with self._lock:
             self.todo.append(list(job))
             if not self._held:
@@ -82,7 +82,7 @@ class Spool:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Write the jobs that are added meanwhile at once: every write waits for the disk twice."""
+        """Write the jobs added inside the context at once: every write waits for the disk twice."""
         self._held = True
         try:
             yield
@@ -91,21 +91,21 @@ class Spool:
             self.save()
 
     def done(self, n: int) -> None:
-        """Take the first ``n`` jobs off; ``save`` writes that."""
+        """Remove the first ``n`` jobs; ``save`` writes that."""
         with self._lock:
             del self.todo[:n]
             self.changed = time.monotonic()
 
     def arrived(self, sent: int) -> None:
-        """Note that the metrics up to byte ``sent`` have arrived; ``save`` writes that."""
+        """Set the number of bytes of metrics that have arrived; ``save`` writes it."""
         with self._lock:
             self.sent = sent
             self.changed = time.monotonic()
 
     def next_lines(self) -> tuple[list[Json], int]:
-        """Return some lines of metrics that have not arrived, on the disk by now, and the byte after them.
+        """Return lines of metrics that have not been sent, and the position after them.
 
-        Raises TrackingError where a line is damaged.
+        Raises TrackingError if a line is damaged.
         """
         path = self.directory / METRICS
         try:
@@ -142,7 +142,7 @@ class Spool:
 
 
 def metric_line(text: bytes) -> Json:
-    """Return a line of ``metrics.jsonl``; raises ValueError where it is not what a tracker writes."""
+    """Return a line of ``metrics.jsonl`` as JSON; raises ValueError if it is invalid."""
     try:
         line = json.loads(text)
         step, at, metrics = line["step"], line["at"], line["metrics"]

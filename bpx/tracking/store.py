@@ -1,4 +1,4 @@
-"""The store that runs are sent to: which one it is, and whether it can be used, before MLflow is asked."""
+"""The tracking store: its address, and checks that it can be used, before MLflow opens it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def default(home: Path) -> str:
 
 
 def resolve(uri: str | None, home: Path) -> str:
-    """Return ``uri``, else MLFLOW_TRACKING_URI, else the default in ``home``, independent of where we are."""
+    """Return ``uri``, else MLFLOW_TRACKING_URI, else the default in ``home``, as an absolute address."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default(home)
     if uri.startswith(FILE) and not uri.startswith(f"{FILE}/"):
         return f"{FILE}{_quoted(home)}/{uri.removeprefix(FILE)}"
@@ -37,12 +37,12 @@ def resolve(uri: str | None, home: Path) -> str:
 
 
 def is_server(uri: str) -> bool:
-    """Tell whether a tracking server answers at ``uri``, rather than a database or a file."""
+    """Return whether ``uri`` is that of a tracking server, not of a database or a file."""
     return uri.startswith(("http://", "https://"))
 
 
 def check_address(uri: str) -> None:
-    """Raise ValueError where ``uri`` is not a valid address."""
+    """Raise ValueError if ``uri`` is not a valid address."""
     try:
         _ = urlsplit(uri).port
     except ValueError as error:
@@ -50,7 +50,7 @@ def check_address(uri: str) -> None:
 
 
 def moved(uri: str, artifacts: str) -> list[str]:
-    """Return a note where an experiment's artifacts go to a folder that is not beside its store any more.
+    """Return a note if the artifacts of an experiment are not in the folder of its store any more.
 
     The store is a SQLite file, or a folder.
     """
@@ -96,7 +96,7 @@ def check(uri: str) -> None:
 
 
 def connect_args(uri: str) -> dict[str, object]:
-    """Return what keeps a database's driver from waiting for minutes for a server that is not there."""
+    """Return the arguments that limit how long a database driver waits for a server."""
     if not uri.startswith(("postgresql", "mysql")):
         return {}
     name = "timeout" if uri.startswith("postgresql+pg8000:") else "connect_timeout"
@@ -140,7 +140,7 @@ def make(uri: str) -> None:
 
 
 def exists(uri: str) -> bool:
-    """Tell whether there is anything at ``uri`` to read: MLflow itself would make a new database."""
+    """Return whether a store exists at ``uri``; MLflow itself would create a new database."""
     return not uri.startswith(FILE) or _file(uri).exists()
 
 
@@ -174,9 +174,9 @@ def one_at_a_time(uri: str) -> Iterator[None]:
 
 @contextmanager
 def failures_reported(uri: str, what: str = "") -> Iterator[None]:
-    """Make whatever a store that cannot be used raises a TrackingError of one line, which begins with ``what``.
+    """Turn errors of a store into a TrackingError of one line with the prefix ``what``.
 
-    Where its disk is full that is a WriteError: the same attempt succeeds when there is space.
+    A full disk becomes a WriteError: the same attempt succeeds when there is space.
     """
     try:
         yield
@@ -193,7 +193,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def _is_full(error: BaseException) -> bool:
-    """Tell whether an error, or what has caused it, says that the store's disk is full."""
+    """Return whether an error, or its cause, is a full disk."""
     text = str(error)
     if "disk is full" in text or os.strerror(errno.ENOSPC) in text:  # SQLite's words; the system's, and PostgreSQL's
         return True

@@ -1,4 +1,4 @@
-"""Tracker: what a run tells of itself, kept in its directory and, by a subclass, elsewhere."""
+"""Tracker: metrics of a run, stored in its directory and, by subclasses, in a tracking store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("bpx")
 
 @dataclass(frozen=True)
 class Child:
-    """A run of a study as the store has it, its metrics the last ones."""
+    """A run as read from the store, with its last metrics."""
 
     id: str
     name: str
@@ -43,28 +43,28 @@ class Child:
 
 @dataclass
 class Tracker:
-    """Keep the metrics of a run in its directory, one JSON line a record (``metrics.jsonl``).
+    """Store the metrics of a run in its directory, one JSON line per record (``metrics.jsonl``).
 
-    Non-finite values are not kept as metrics but counted.
+    Non-finite values are counted, not stored.
 
     Attributes
     ----------
     per_layer
-        The quantities that become a metric for every layer.
+        Quantities that are logged for every layer.
     figures
         Whether figures are drawn, or their format.
     model
         Whether the model is logged.
     parent
-        The id of the run that this one belongs to.
+        Id of the parent run.
     also
-        Further trackers by name (``bpx.tracking.beside``), which are told the same.
+        Additional trackers by name (``bpx.tracking.beside``).
     run_id
-        The id of the run in the store, None where there is none.
+        Id of the run in the store, None without a store.
     address
-        The store's URI, the same from wherever it is used; empty where there is none.
+        Absolute URI of the store; empty without a store.
     unsent
-        Why something could not be sent, in one line; empty where all has arrived.
+        Why something could not be sent, in one line; empty if everything has arrived.
     """
 
     per_layer: list[str] = field(default_factory=list)
@@ -88,24 +88,24 @@ class Tracker:
 
     @property
     def figure_format(self) -> str:
-        """The format of the figures, png, pdf or svg; empty where none are drawn."""
+        """Format of the figures, png, pdf or svg; empty if none are drawn."""
         return "png" if self.figures is True else str(self.figures or "")
 
     @property
     def directions(self) -> list[str]:
-        """How the run can be looked at, line by line, for the terminal."""
+        """Lines for the terminal that say how to inspect the run."""
         return []
 
     @property
     def to_make(self) -> str:
-        """The store that ``connect`` will make, which takes seconds; empty where it is there."""
+        """Name of the store that ``connect`` will create, which takes seconds; empty if it exists."""
         return ""
 
     def connect(self, address: str = "") -> None:
-        """Reach the store, the one at ``address`` if there is one; raises TrackingError."""
+        """Connect to the store, at ``address`` if given; raises TrackingError."""
 
     def claim(self, directory: Path) -> None:
-        """Keep every other process out of ``directory`` until the run ends; raises TrackingError."""
+        """Lock ``directory`` until the run ends; raises TrackingError if another process holds it."""
         self._lock = liveness.lock_run_directory(directory, alone=True)
 
     def start(
@@ -120,9 +120,9 @@ class Tracker:
     def begin_study(
         self, name: str, params: Mapping[str, object], tags: dict[str, str], directory: Path, run_id: str | None = None
     ) -> Self:
-        """Open a study's run, the parent of others, or go on with ``run_id`` if the store has it.
+        """Open the parent run of a study, or reopen ``run_id`` if the store has it; raises TrackingError.
 
-        As a context it ends the run as finished, interrupted or crashed; raises TrackingError.
+        The context ends the run as finished, interrupted or crashed.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.connect()
@@ -142,21 +142,21 @@ class Tracker:
         self.finish(Outcome.FINISHED if kind is None else Outcome.INTERRUPTED if interrupted else Outcome.CRASHED)
 
     def reopen(self, run_id: str, directory: Path) -> None:
-        """Go on with a run that has ended; raises TrackingError."""
+        """Reopen a run that has ended; raises TrackingError."""
         self._open_files(directory)
         self._begin_beside(directory, "", {})
 
     def compare(self, position: int) -> None:
-        """Do not log again, but compare, what ``metrics.jsonl`` holds: the run goes on from where it had ``position``.
+        """Compare metrics with those already in ``metrics.jsonl``, instead of logging them again, from ``position`` on.
 
-        A run that went on before, from an earlier step, has lines of later steps in front of the position, too.
-        Raises ValueError where the file is shorter than that.
+        A run that was resumed before, from an earlier step, has lines of later steps before ``position`` as well.
+        Raises ValueError if the file is shorter than ``position``.
         """
         self._logged = logged(self._path, position)
 
     @property
     def position(self) -> int:
-        """The number of bytes of ``metrics.jsonl``, all on the disk."""
+        """Number of bytes of ``metrics.jsonl``, all synced to the disk."""
         if self._file is None:
             return 0
         os.fsync(self._file.fileno())
@@ -167,14 +167,14 @@ class Tracker:
         return False
 
     def children(self, running: bool = False) -> list[Child]:
-        """Return the runs (or the ``running`` ones) whose parent this is, the oldest first: none without a store."""
+        """Return the child runs, or only ``running`` ones, the oldest first; none without a store."""
         return []
 
     def end(self, child: Child, outcome: Outcome) -> None:
-        """End a child whose own process cannot do it any more."""
+        """End a child run whose process has died."""
 
     def log(self, step: int, epoch: float, metrics: dict[str, float]) -> dict[str, float]:
-        """Keep the finite ones of ``metrics`` at a step and return them."""
+        """Log the finite metrics at a step and return them."""
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         self.non_finite += len(metrics) - len(finite)
         new = {key: value for key, value in finite.items() if not self._known(step, key, value)}
@@ -190,36 +190,36 @@ class Tracker:
         return finite
 
     def _known(self, step: int, key: str, value: float) -> bool:
-        """Return whether the metric was logged before the run was interrupted, and count it if it was another."""
+        """Return whether a metric was logged before the interruption; count it if its value differed."""
         before = self._logged.get((step, key))
         self.differing += before is not None and before != value and not key.startswith(("time/", "system/"))
         return before is not None
 
     def together(self) -> AbstractContextManager[None]:
-        """Return a context in which what is told goes to the disk at its end, at once."""
+        """Return a context at whose end everything logged inside is written at once."""
         return nullcontext()
 
     def tag(self, key: str, value: str) -> None:
-        """Attach a word to the run."""
+        """Set a tag of the run."""
         self._tell_beside("tag", key, value)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Hand over a file, or a directory's files, to stand under ``folder``."""
+        """Upload a file, or the files of a directory, to ``folder``."""
 
     @property
     def takes_images(self) -> bool:
-        """Whether there is a store that shows images by step."""
+        """Whether the store shows images by step."""
         return bool(self.also)
 
     def image(self, path: Path, key: str, step: int) -> None:
-        """Hand over a picture of the run's directory, to be seen under ``key`` at ``step``."""
+        """Log an image in the run directory under ``key`` at ``step``."""
         self._tell_beside("image", path, key, step)
 
     def save_model(self, directory: Path, data: Dataset) -> None:
-        """Hand over the model files of ``directory``."""
+        """Log the model saved in ``directory``."""
 
     def detach(self) -> None:
-        """Send what waits and let the run go on: others work on it still."""
+        """Send the rest and leave the run open for other processes."""
         self._end_beside(None)
         for file in (self._file, self._lock):
             if file is not None:
@@ -227,12 +227,12 @@ class Tracker:
         self._file = self._lock = None
 
     def conclude(self, outcome: Outcome) -> None:
-        """Tell, as the last thing, how the run has ended, without waiting until it has arrived."""
+        """Log the outcome, after everything else, without waiting for its delivery."""
 
     def finish(self, outcome: Outcome, within: float | None = None) -> None:
-        """Close the run as finished, diverged, pruned, interrupted or crashed; a second call does nothing.
+        """Close the run with its outcome; a second call does nothing.
 
-        ``within`` bounds the seconds that may pass.
+        ``within`` limits the time of the delivery, in seconds.
         """
         self._end_beside(outcome)
         Tracker.detach(self)
@@ -247,7 +247,7 @@ class Tracker:
             self._beside[key] = tracker
 
     def _tell_beside(self, what: str, *words: object) -> None:
-        """Tell the trackers beside; one that fails is told no more, which the log says."""
+        """Notify the additional trackers; one that fails is dropped, with a warning in the log."""
         for key, tracker in list(self._beside.items()):
             try:
                 getattr(tracker, what)(*words)
@@ -270,9 +270,9 @@ class Tracker:
 
 
 def logged(path: Path, least: int) -> dict[tuple[int, str], float]:
-    """Return what the whole lines of ``metrics.jsonl`` hold, by step and name.
+    """Return the metrics of the complete lines of ``metrics.jsonl``, by step and name.
 
-    Raises ValueError, naming the file and the line, where one is damaged or the file has not ``least`` bytes.
+    Raises ValueError, naming the file and the line, if a line is damaged or the file has fewer than ``least`` bytes.
     """
     found: dict[tuple[int, str], float] = {}
     try:

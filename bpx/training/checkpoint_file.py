@@ -20,7 +20,7 @@ from bpx.engine.arrays import Array, Arrays, DType
 from bpx.system.files import Json, replaced
 
 MAGIC = b"bpx 1 "
-LONGEST_HEADER = 2**24  # bytes
+MAX_HEADER = 2**24  # bytes
 DTYPES = ("float32", "float64", "int64", "int32", "bool")
 
 
@@ -59,7 +59,7 @@ def _read(file: BinaryIO, size: int) -> tuple[Json, Arrays]:
     seal = file.readline(len(MAGIC) + 65)
     if not seal.startswith(MAGIC) or not seal.endswith(b"\n"):
         raise ValueError(f"expected it to begin with {MAGIC!r}, got {seal[:16]!r}")
-    line = file.readline(LONGEST_HEADER)
+    line = file.readline(MAX_HEADER)
     if not line.endswith(b"\n"):
         raise ValueError("truncated header")
     digest = hashlib.sha256(line)

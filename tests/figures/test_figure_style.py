@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bpx.figures import regression
 from bpx.figures.canvas import PALETTE, new_figure, save
 from bpx.figures.gradient_check import gradient_bars
-from bpx.figures.steps import MOST_CELLS, drawn_steps, logarithmic, step_axis, step_edges
+from bpx.figures.steps import MAX_CELLS, drawn_steps, logarithmic, step_axis, step_edges
 from bpx.figures.units import usual_saturation
 from bpx.training import save_evaluation
 
@@ -122,8 +122,8 @@ def test_predicted_stands_against_true_in_the_units_of_the_data(tmp_path):
 @pytest.mark.parametrize("steps", [np.arange(100_001), np.unique(np.geomspace(1, 1e6, 90_000).astype(int)) - 1])
 def test_a_heat_map_of_many_records_draws_few_columns_evenly_along_the_axis(steps):
     drawn = drawn_steps(steps)
-    assert 0.6 * MOST_CELLS < len(drawn) <= MOST_CELLS and drawn[0] == 0 and drawn[-1] == len(steps) - 1
+    assert 0.6 * MAX_CELLS < len(drawn) <= MAX_CELLS and drawn[0] == 0 and drawn[-1] == len(steps) - 1
     edges = step_edges(steps[drawn])
     at = np.log1p(edges[1:]) if logarithmic(steps) else edges
     assert np.diff(at).max() < (at[-1] - at[0]) / 15
-    assert drawn_steps(steps[:MOST_CELLS]).tolist() == list(range(MOST_CELLS))
+    assert drawn_steps(steps[:MAX_CELLS]).tolist() == list(range(MAX_CELLS))

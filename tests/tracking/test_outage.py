@@ -321,7 +321,7 @@ def test_an_answer_that_never_ends_is_left_behind_later_too(how, dripping, monke
 def test_every_answer_is_bounded_in_size(dripping, monkeypatch):
     monkeypatch.setattr(Dripping, "how", "endless")
     monkeypatch.setattr(Dripping, "asked", 0)
-    monkeypatch.setattr(library, "LONGEST_ANSWER", 2**20)
+    monkeypatch.setattr(library, "MAX_ANSWER", 2**20)
     client = library.open_client(dripping)
     with library.quietly(), pytest.raises(Exception, match="an answer of more than 1,048,576 bytes"):
         client.get_run("0" * 32)
