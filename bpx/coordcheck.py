@@ -42,7 +42,7 @@ def main(config: DictConfig) -> int:
     """Train the configuration at several widths, as it is and under muP; 1 where its own updates grow."""
     from bpx.figures.canvas import save
     from bpx.figures.coordcheck import coordinate_check
-    from bpx.runs.run import run_directory
+    from bpx.runs.outputs import run_directory
 
     depth = len(hidden_widths(config.model))
     if depth == 0:

@@ -29,7 +29,7 @@ MAX_MAGNITUDE = 1e140  # of what a step passes on: norms square it
 def main(config: DictConfig) -> int:
     """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
     from bpx.runs.networks import build_network
-    from bpx.runs.run import run_directory
+    from bpx.runs.outputs import run_directory
 
     config.dtype = "float64"  # float32 has too few digits to take differences
     plan = make_plan(config)

@@ -18,7 +18,8 @@ from bpx.probes import NonFinite
 from bpx.records import Outcome
 from bpx.runs.log import RunLog
 from bpx.stored.config import write_config, write_dataset
-from bpx.system.files import Json, naming, replaced, write_json
+from bpx.system.errors import WriteError
+from bpx.system.files import Json, naming, replaced, unique_name, write_json
 from bpx.system.run_files import CONFIG, EVALUATION, FIGURES, LOG, NONFINITE, OVERRIDES, PROVENANCE, RECORD, RESULT
 from bpx.system.text import masked
 from bpx.tracking import Tracker
@@ -141,3 +142,14 @@ class Outputs:
     def remove_result(self) -> None:
         """Remove the result of a run that is resumed."""
         (self.directory / RESULT).unlink(missing_ok=True)
+
+
+def run_directory(parent: Path) -> Path:
+    """Make a new run directory under ``parent``, with a folder for the configuration; raises UserError."""
+    path = parent / unique_name()
+    try:
+        path.mkdir(parents=True)
+        (path / CONFIG.parent).mkdir()
+    except OSError as error:
+        raise WriteError(f"cannot write the run directory {path}: {error.strerror}") from error
+    return path

@@ -2,62 +2,53 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_original_cwd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import CONF, Plan, make_plan, spawn_rngs
+from bpx.config import Plan, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution
+from bpx.runs.hydra_job import choices_and_overrides, config_flags, in_start_directory
 from bpx.runs.job import Job, RunResult, Watcher
 from bpx.runs.networks import build_network
+from bpx.runs.outputs import run_directory
 from bpx.runs.precheck import check_samples
 from bpx.runs.resume import Resumed, find_run_to_resume
 from bpx.stored.config import check_dataset
 from bpx.stored.naming import output_folder, run_name
 from bpx.system.errors import WriteError
-from bpx.system.files import Json, remove_temporaries, unique_name
+from bpx.system.files import remove_temporaries
 from bpx.system.interrupts import Interrupted, Stop
-from bpx.system.run_files import CHECKPOINTS, CONFIG, DELIVERY, RESULT
+from bpx.system.run_files import CHECKPOINTS, DELIVERY, RESULT
 from bpx.tracking.delivery import sync
 from bpx.training.checkpoint import checkpoint_paths
 
 GRACE = 1.0  # seconds that an interrupted run waits for its tracking server
 
 
+@in_start_directory()
 def run(config: DictConfig) -> dict[str, float]:
     """Train the network of a composed configuration and return the last metrics; raises UserError.
 
     With ``config.resume`` set, the stored run is resumed, or sent if only that is left.
     """
-    with in_start_directory():
-        return _run(config)
-
-
-def _run(config: DictConfig) -> dict[str, float]:
-    choices, overrides = _hydra()
-    if config.resume is not None:
-        resume_from = find_run_to_resume(str(config.resume), overrides)
-        if resume_from.outcome:
-            return send_rest(resume_from)
-        return train_run(
-            resume_from.config, resume_from.name, resume_from.directory.parent, overrides, resume_from=resume_from
-        ).metrics
-    name = choices.get("experiment") or "default"
-    folder = output_folder("experiment", name)
-    return train_run(config, run_name(choices, overrides), folder, overrides).metrics
+    choices, overrides = choices_and_overrides()
+    if config.resume is None:
+        folder = output_folder("experiment", choices.get("experiment") or "default")
+        return train_run(config, run_name(choices, overrides), folder, overrides).metrics
+    stored = find_run_to_resume(str(config.resume), overrides)
+    if stored.outcome:
+        return send_rest(stored)
+    return train_run(stored.config, stored.name, stored.directory.parent, overrides, resume_from=stored).metrics
 
 
 def train_run(
@@ -151,67 +142,13 @@ def _failures_reported(job: Job) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         tracker.finish(Outcome.INTERRUPTED, within=GRACE)
-        again = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
+        resume = f"`python -m bpx.train resume={shlex.quote(str(directory))}`"
         if (directory / RESULT).is_file():
-            text = f"interrupted; {again} sends the rest" if tracker.unsent else "interrupted; the run has ended"
+            text = f"interrupted; {resume} sends the rest" if tracker.unsent else "interrupted; the run has ended"
         elif checkpoint_paths(directory / CHECKPOINTS):
-            text = f"interrupted; {again} goes on"
+            text = f"interrupted; {resume} goes on"
         else:
-            text = f"interrupted without a checkpoint; {again} starts over"
+            text = f"interrupted without a checkpoint; {resume} starts over"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error
     except OSError as error:
         raise WriteError(f"cannot write {error.filename or directory}: {error.strerror or error}") from error
-
-
-@contextmanager
-def in_start_directory() -> Iterator[None]:
-    """Change to the directory in which the command was started: output, data and store paths are relative to it.
-
-    Hydra changes the directory where ``hydra.job.chdir=true``.
-    """
-    now = Path.cwd()
-    os.chdir(get_original_cwd() if HydraConfig.initialized() else now)
-    try:
-        yield
-    finally:
-        os.chdir(now)
-
-
-def as_given(overrides: object) -> list[str]:
-    """Return Hydra's list of overrides as typed, with interpolations unresolved."""
-    return [str(word) for word in cast(list[object], OmegaConf.to_container(overrides, resolve=False))]
-
-
-def config_flags() -> list[str]:
-    """Return the arguments of the command line that add or replace configuration directories and files."""
-    if not HydraConfig.initialized():
-        return []
-    hydra, home = HydraConfig.get(), Path(get_original_cwd())
-    flags: list[str] = []
-    for source in hydra.runtime.config_sources:
-        path = Path(source.path)
-        if source.provider == "command-line":
-            flags += ["--config-dir", str(path.relative_to(home) if path.is_relative_to(home) else path)]
-        elif source.provider == "main" and path != CONF:
-            flags += ["--config-path", str(path)]
-    if hydra.job.config_name != "config":
-        flags += ["--config-name", str(hydra.job.config_name)]
-    return flags + [word for word in as_given(hydra.overrides.hydra) if word.startswith("hydra.searchpath=")]
-
-
-def _hydra() -> tuple[Json, list[str]]:
-    if not HydraConfig.initialized():
-        return {}, []
-    hydra = HydraConfig.get()
-    return dict(hydra.runtime.choices), as_given(hydra.overrides.task)
-
-
-def run_directory(parent: Path) -> Path:
-    """Make a new run directory under ``parent``, with a folder for the configuration; raises UserError."""
-    path = parent / unique_name()
-    try:
-        path.mkdir(parents=True)
-        (path / CONFIG.parent).mkdir()
-    except OSError as error:
-        raise WriteError(f"cannot write the run directory {path}: {error.strerror}") from error
-    return path

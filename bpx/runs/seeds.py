@@ -22,8 +22,10 @@ from bpx.cli.overrides import in_quotes
 from bpx.config import make_plan
 from bpx.figures.seeds import Band, bands
 from bpx.records import Outcome, aligned, read_metrics
+from bpx.runs.hydra_job import as_given, in_start_directory
 from bpx.runs.job import RunResult
-from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
+from bpx.runs.outputs import run_directory
+from bpx.runs.run import train_run
 from bpx.stored.naming import output_folder, parameters, run_name
 from bpx.stored.provenance import write_provenance
 from bpx.system.run_files import DATASET, FIGURES, METRICS, PROVENANCE, SEEDS

@@ -193,7 +193,7 @@ class StudyCommand:
     def __call__(self, words: Sequence[str] = ()) -> StudyResult:
         """Make the study and return what it found; raises UserError."""
         from bpx.reports.write import write_study_report
-        from bpx.runs.run import run_directory
+        from bpx.runs.outputs import run_directory
         from bpx.stored.groups import trained_groups
 
         quick, seeds, overrides = "--quick" in words, None, []

@@ -17,8 +17,10 @@ from optuna.trial import TrialState
 
 from bpx.config import UserError
 from bpx.records import Outcome
+from bpx.runs.hydra_job import as_given, in_start_directory
+from bpx.runs.outputs import run_directory
 from bpx.runs.precheck import LoadedOnce
-from bpx.runs.run import as_given, in_start_directory, run_directory, train_run
+from bpx.runs.run import train_run
 from bpx.stored.naming import MAX_NAME, parameters
 from bpx.sweep.library import trial_of
 from bpx.sweep.objective import MISSING
