@@ -21,7 +21,9 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
     if class_names:
         what = f"label {samples.key} ({len(class_names)} classes: {first_few(class_names, 1)})"
     else:
-        what = f"target {samples.key} (regression, {y.min():.6g} to {y.max():.6g})"
+        each = y[0].size // (samples.y_steps or 1)
+        several = f"{each} numbers of a {'step' if samples.y_steps else 'row'}, " if each > 1 else ""
+        what = f"target {samples.key} (regression, {several}{y.min():.6g} to {y.max():.6g})"
     inputs = f"{counted(features, 'feature')}{_row_numbers(samples)}"
     if samples.image_shape and (samples.pixels or len(samples.shape) > 2):
         inputs = f"images of shape {' x '.join(map(str, samples.shape))}"

@@ -255,6 +255,17 @@ def test_numbers_at_every_step_from_training_to_the_saved_model(called, tmp_path
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((50,), ""), ((50, 6), ""), ((50, 6, 2), "2 numbers of a step, "), ((50, 5), "5 numbers of a row, ")],
+)
+def test_how_many_numbers_are_learned_is_said(shape, said, tmp_path):
+    """(50, 5) may be meant as labels of the 6 steps: what it was taken for is plain."""
+    y = np.arange(np.prod(shape)).reshape(shape)
+    data = load("file", path=write(tmp_path, RNG.standard_normal((50, 6, 3)), y), target="y")
+    assert data.summary.endswith(f"50 rows, 6 steps of 3 features, target y (regression, {said}0 to {y.max()})")
+
+
 def test_numbers_without_one_at_every_step_need_a_loss_at_the_last(called):
     done = called("bpx.train", *SEQUENCE, "dataset=adding", "model.loss_at=every")
     assert done.code == 2 and "dataset adding has no target at every step: it needs model.loss_at=last" in done.err
