@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from bpx.diagnosis.time_flow import predicted_time_slope
+from bpx.diagnosis.time_theory import predict_time
 from bpx.figures.canvas import GREY, Picture, colours, legend_below, new_figure, style_axes
 from bpx.figures.study import band
 from bpx.probes.through_time import recurrent_layers, state_grad_l2
@@ -43,7 +43,7 @@ def measure(s: Study) -> Data:
             for net, _, _ in s.draws(*SETUP, *words, f"model.recurrent_scale={scale}", random_delta=True):
                 (cell,) = recurrent_layers(net)
                 found.append(np.log10(state_grad_l2(cell)))
-                slope, _ = predicted_time_slope(net, cell)
+                slope = predict_time(net, cell).slope
                 predicted.append(np.nan if slope is None else 10**slope)
                 sizes.append(np.linalg.norm(cell.W.value, 2))
             logs = np.array(found)

@@ -65,6 +65,8 @@ class Finding:
         The verdict on the gradient through time of the last recurrent layer; None where there is none.
     time_slope, time_ratio, predicted_time_slope : float or None
         Its slope in decades a step, signed going backward; the first step's over the last one's; theory's slope.
+    predicted_time_low, predicted_time_high : float or None
+        Theory's 95 % band for it.
     cause_time : str
         The part whose change alone brings the factor per step nearest to 1: recurrent weights, activation or gates.
     remedies_time : tuple of Remedy
@@ -104,6 +106,8 @@ class Finding:
     time_slope: float | None = None
     time_ratio: float | None = None
     predicted_time_slope: float | None = None
+    predicted_time_low: float | None = None
+    predicted_time_high: float | None = None
     cause_time: str = ""
     remedies_time: tuple[Remedy, ...] = ()
     because: str = ""

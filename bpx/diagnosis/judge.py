@@ -73,6 +73,8 @@ def diagnose_pass(
         time_slope=time.slope,
         time_ratio=time.ratio,
         predicted_time_slope=time.predicted_slope,
+        predicted_time_low=None if time.band is None else time.band[0],
+        predicted_time_high=None if time.band is None else time.band[1],
     )
 
 

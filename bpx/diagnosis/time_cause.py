@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 import numpy as np
 
 from bpx.diagnosis.remedies import Redraw, Remedy, first_that_hold, other_models
-from bpx.diagnosis.time_flow import TimeFlow, input_std, time_line
+from bpx.diagnosis.time_flow import TimeFlow, time_line
+from bpx.diagnosis.time_theory import input_std
 from bpx.diagnosis.trials import Causes, needed_gain, root_mean_square, select_causes
 from bpx.engine.activations import Linear
 from bpx.engine.arrays import Array
@@ -41,7 +42,7 @@ def explained(flow: TimeFlow, net: Network, redraw: Redraw | None) -> TimeFlow:
         return replace(flow, because=f"model.truncate={cell.truncate} stops the gradient")
     slopes = {part: _slope(net, change) for part, change in _changes(net, cell)}
     smallest = float(np.finfo(net.dtype).smallest_subnormal)
-    causes = select_causes(-math.inf if flow.slope is None else flow.slope, slopes, flow.n_steps, smallest)
+    causes = select_causes(-math.inf if flow.slope is None else flow.slope, slopes, flow.followed, smallest)
     remedies = find_time_remedies(net, redraw, causes) if redraw and net.spec else ()
     return replace(flow, cause=" and ".join(causes.parts), because=_because(net, cell, causes, flow), remedies=remedies)
 
@@ -63,8 +64,7 @@ def find_time_remedies(net: Network, redraw: Redraw, causes: Causes) -> tuple[Re
     """Return the changes that make the gradient through time healthy, measured as those for depth are."""
 
     def flow(drawn: Network) -> tuple[DepthSlope | None, int]:
-        cells = recurrent_layers(drawn)
-        return (time_line(drawn), cells[-1].shape[0]) if cells else (None, 0)
+        return time_line(drawn) if recurrent_layers(drawn) else (None, 0)
 
     options = dict(_options(net, recurrent_layers(net)[-1], causes.slopes.get(WEIGHTS, math.nan)))
     first = [key for key in KEEP_BIASES if GATES in causes.parts and key in options]
@@ -105,7 +105,7 @@ def _keeping_biases(net: Network, cell: Recurrent) -> list[str]:
     What comes back beside the gate is the factor less the share that it keeps; the gate may have what is missing to 1.
     sigmoid of the other one is 1 - 1 / steps (Tallec & Ollivier 2018, section 2), inputs move the gates below it.
     """
-    share, line = cell.kept_share(), time_line(net)
+    share, (line, _) = cell.kept_share(), time_line(net)
     needed = share + 1 - power(10, line.slope) if line and math.isfinite(line.slope) else 1.0
     now = float(_keep_bias(net, cell).mean())
     biases = [now + math.log(needed / (1 - needed) * (1 - share) / share)] if 0 < needed < 1 and 0 < share < 1 else []
@@ -149,7 +149,7 @@ def _slope(net: Network, change: Change) -> float:
         change(replica, recurrent_layers(replica)[-1])
         replica.cost(x, y)
         replica.backward()
-        line = time_line(replica)
+        line, _ = time_line(replica)
     return math.nan if line is None else line.slope
 
 
@@ -165,7 +165,7 @@ def _because(net: Network, cell: Recurrent, causes: Causes, flow: TimeFlow) -> s
         f"{_blamed(part, net, cell)} ({_CHANGED[part]}: ×{power(10, tried[part]):.3g} per step)"
         for part in causes.parts
     )
-    return said if slope_verdict(tried[best], flow.n_steps) == Verdict.HEALTHY else f"{said}, not enough alone"
+    return said if slope_verdict(tried[best], flow.followed) == Verdict.HEALTHY else f"{said}, not enough alone"
 
 
 _CHANGED = {WEIGHTS: "rescaled to that", ACTIVATION: "linear in its place", GATES: "open"}

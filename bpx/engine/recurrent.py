@@ -19,7 +19,7 @@ RECURRENT: dict[str, Initializer | None] = {"same": None, "orthogonal": Orthogon
 
 
 class StepFactors(NamedTuple):
-    """What backward of a cell with gates multiplies by in its last pass; all (rows, steps, n), by gate (gates, ...).
+    """What backward of a cell multiplies by in its last pass; all (rows, steps, n), by gate (gates, ...).
 
     A state s_t = keep_(t+1) s_(t+1) + enter_t e_t, delta_t = by_state_t s_t + by_source_t e_t, e_(t-1) = delta_t W^T.
     dJ/dh_t is e_t, or s_t where h is what the gates keep.
@@ -60,7 +60,7 @@ class Recurrent(Layer):
     gates: ClassVar[int] = 1
     keep_gate: ClassVar[int | None] = None  # the place of the gate that keeps the state
     states: ClassVar[tuple[str, ...]] = ("h0",)
-    keeps_h: ClassVar[bool] = True  # whether the state that a gate keeps is h itself
+    keeps_h: ClassVar[bool] = True  # whether the state s_t of ``step_factors`` is dJ/dh_t, not e_t
     unpredicted: ClassVar[str] = "recurrent layers"
     W: Parameter
     h0: Parameter
@@ -157,7 +157,7 @@ class Recurrent(Layer):
         return float(self.gate[self.keep_gate].mean())
 
     def step_factors(self) -> StepFactors | None:
-        """Return what backward multiplies by, of a cell with gates; None for others."""
+        """Return what backward multiplies by; None where no formula is known."""
         return None
 
     def finish(self, key: str, carry: Array) -> None:
@@ -182,6 +182,7 @@ class Recurrence(Recurrent, Activation):
     """
 
     kind, display_name = "recurrence", "recurrent weights"
+    keeps_h = False
     output_name, input_grad_name = "h", "delta"
 
     def __init__(
@@ -230,6 +231,13 @@ class Recurrence(Recurrent, Activation):
         self.weight_gradient(self.dgate)
         np.copyto(self.dx, delta.swapaxes(0, 1))
         return self.dx
+
+    def step_factors(self) -> StepFactors:
+        """Return phi'(z_t), what dh_t = e_t is multiplied by: nothing keeps a state."""
+        z, h = (np.ascontiguousarray(a.swapaxes(0, 1), np.float64) for a in (self.gate[0], self.h[1:]))
+        slope, none = np.empty_like(z), np.zeros_like(z)
+        self.function.df(flat(z), flat(h), flat(slope))
+        return StepFactors(none, none, none[None], slope[None])
 
 
 @final

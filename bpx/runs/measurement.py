@@ -23,6 +23,7 @@ from bpx.probes import ProbeContext, ProbeSet, Reading, ReportSchedule, fit_slop
 from bpx.probes.probe import main_path, weight_layers
 from bpx.probes.scales import QUANTITIES
 from bpx.probes.sharpness import Sharpness
+from bpx.probes.through_time import blank_steps
 from bpx.records import Outcome, RecordWriter
 from bpx.runs.networks import FromPlan
 from bpx.system.files import Json
@@ -184,7 +185,8 @@ class Measurement:
         for reading in record.measured:
             if reading.probe == "through_time":
                 last = reading.keys[-1][0]
-                line = fit_slope(reading.values[[key[0] == last for key in reading.keys]])
+                l2 = reading.values[[key[0] == last for key in reading.keys]]
+                line = fit_slope(l2[blank_steps(self.net, l2) :])
                 if line is not None and math.isfinite(line.slope):
                     return {"gradient_flow/time_slope": line.slope, "gradient_flow/time_ratio": line.ratio}
         return {}
