@@ -25,9 +25,9 @@ STEPS, BASELINE, LEARNED = 100, 1 / 6, 0.01
 TRAINED, RATES = ("IRNN", "tanh"), (0.001, 0.01)
 SETUP = (
     "dataset=adding", f"dataset.steps={STEPS}", "model=rnn", "model.depth=1", "model.width=64", "initializer=normal",
-    "initializer.std=0.03", "batch_size=64", "dataset.n_samples=6000", "dataset.val_size=500",
+    "initializer.std=0.03", "batch_size=64", "dataset.n_samples=25000", "dataset.val_size=500",
 )  # fmt: skip
-TRAINING = ("optimizer=adam", "optimizer.clip_norm=1", "epochs=20", "probes=none")
+TRAINING = ("optimizer=adam", "optimizer.clip_norm=1", "epochs=10", "probes=none")
 
 
 def measure(s: Study) -> Data:
@@ -93,7 +93,8 @@ def word(data: Data) -> str:
     with tanh and Gaussian weights (the constant answer has 0.167, below {LEARNED} the problem counts as
     learned; the better of two rates). At initialization a step
     back changes ‖∂J/∂h_t‖ by ×{factor["IRNN"]:.3f} with the identity and by ×{factor["tanh"]:.2g} (tanh) and
-    ×{factor["ReLU"]:.2g} (ReLU) with weights from N(0, 0.03²).
+    ×{factor["ReLU"]:.2g} (ReLU) with weights from N(0, 0.03²). Made smaller than published: {STEPS} steps, 64 units and
+    19,500 sums, not 150 to 400 steps, 100 units and 100,000 sums; Adam and one seed, not descent.
     """
 
 
