@@ -15,7 +15,6 @@ from bpx.engine.network import Network
 from bpx.engine.numbers import power
 from bpx.probes import DepthSlope, fit_slope
 from bpx.probes.through_time import blank_steps, from_last_step, recurrent_layers, state_grad_l2
-from bpx.system.text import counted
 from bpx.theory import Verdict, slope_verdict
 
 
@@ -91,7 +90,8 @@ class TimeFlow:
             change = f"×{self.factor:.3g} per step, ×{self.ratio:.2g} over {self.followed} steps"
             said = f"{start} change {change} ({self._theory})."
         if self.blank:
-            said += f" At the first {counted(self.blank, 'step')} nothing has come in yet, and they have no gradient."
+            first = "step has" if self.blank == 1 else f"{self.blank:,} steps have"
+            said += f" The first {first} no gradient: nothing has come in yet."
         cause = f" Cause: {self.because}." if self.because else ""
         tries = " or ".join(f"{remedy.command} (×{remedy.factor:.3g} per step)" for remedy in self.remedies)
         return said + cause + (f" Try: {tries}." if tries else "")

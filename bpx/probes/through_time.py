@@ -74,14 +74,14 @@ def state_grad_l2(cell: Recurrent) -> Values:
 def blank_steps(net: Network, l2: Values) -> int:
     """Return the first states of the last recurrent layer with no gradient because nothing has come in yet.
 
-    Where input sums and state are zero in all samples (the blank rows above a digit), a ReLU, whose slope at zero is 0,
-    passes nothing back, and there is nothing to learn. ``l2`` (steps,) holds the norms of dJ/dh_t.
+    Where input sums and state are zero in all samples that have a gradient (the blank rows above a digit), a ReLU,
+    whose slope at zero is 0, passes nothing back, and nothing is to learn. ``l2`` (steps,) holds the norms of dJ/dh_t.
     """
     if l2[0] > 0:
         return 0
-    layers = list(net.layers())
-    u = layers[layers.index(recurrent_layers(net)[-1]) - 1].y
-    filled = np.asarray(u).any(axis=(0, 2))
+    layers, cell = list(net.layers()), recurrent_layers(net)[-1]
+    sent = cell.dh[:, -1].any(axis=-1)  # not by a sample that the network is sure of
+    filled = np.asarray(layers[layers.index(cell) - 1].y)[sent].any(axis=(0, 2))
     first = int(filled.argmax())  # 0 where nothing comes in at all
     blank = max(first - 1, 0)  # dJ/dh_t comes through step t + 1
     return 0 if l2[:blank].any() else blank

@@ -166,7 +166,20 @@ def test_steps_before_anything_has_come_in_are_not_followed(recurrent, verdict, 
     np.testing.assert_array_equal(l2 == 0, np.arange(28) < 5)
     flow = time_flow(net)
     assert flow.verdict == verdict and flow.slope == fit_slope(l2[5:]).slope
-    assert "over 23 steps" in flow.sentence and "At the first 5 steps nothing has come in yet" in flow.sentence
+    assert "over 23 steps" in flow.sentence and "The first 5 steps have no gradient: nothing" in flow.sentence
+
+
+def test_what_a_sample_without_a_gradient_holds_does_not_matter(data):
+    """A network that is sure of a sample, and right, learns nothing of it."""
+    x, y = data[0].copy(), data[1].copy()
+    x[1:, :2] = 0
+    x[0] *= 1e4
+    net = rnn((28, 28), [50], 10, "relu", recurrent="identity", initializer="he_normal").bind(64)
+    y[0] = net.predict(x)[0].argmax()
+    flow = time_flow(passed(net, x, y))
+    assert (
+        flow.verdict == Verdict.HEALTHY and "The first step has no gradient: nothing has come in yet" in flow.sentence
+    )
 
 
 def test_dead_units_are_no_blank_steps(data):
