@@ -32,7 +32,7 @@ def send(words: Sequence[str]) -> None:
     sent = sync(directory)
     print(f"all of run {sent.run} has been sent")
     if sent.interrupted:
-        print(f"it has not ended: `python -m bpx.train resume={shlex.quote(str(directory))}` goes on")
+        print(f"it has not ended: `python -m bpx.train resume={shlex.quote(str(directory))}` resumes it")
 
 
 if __name__ == "__main__":

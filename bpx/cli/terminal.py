@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bpx.system.text import printable
 
-WIDE = 10_000  # letters: no table has as many
+WIDE = 10_000  # characters: wider than any table
 
 
 class Terminal(Console):

@@ -52,7 +52,7 @@ class Batches:
     def epoch(self) -> Iterator[tuple[Array, Array]]:
         """Yield (x, y) minibatches, (batch, n_in) and (batch,) or (batch, n_out): the rest of the epoch, or a new one.
 
-        Whoever stops in between goes on from there.
+        An interrupted epoch continues from there.
         """
         if self.position >= len(self.order):
             n = len(self.x)

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: as they are, and scaled to 28 x 28 where MNIST cannot be had."""
+"""scikit-learn's handwritten digits: as they are, and scaled to 28 x 28 where MNIST cannot be loaded."""
 
 from __future__ import annotations
 

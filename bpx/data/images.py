@@ -70,7 +70,7 @@ class _OpenMLImages(ImageSource):
         return self.class_names
 
     def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
-        """Return the images, or loudly the fallback where they cannot be had."""
+        """Return the images, or the fallback, marked as such, if they cannot be loaded."""
         found = self._find()
         if found is None:
             return self._fall_back(dtype)

@@ -70,7 +70,7 @@ def new_figure(name: str, title: str, width: float = 8.0, height: float = 4.2, n
 def literal(text: object, max_chars: int = MAX_LABEL) -> str:
     r"""Return ``text`` for matplotlib to draw as it is: ``$`` starts no formula, what is long is cut.
 
-    Letters that no font of ``rcParams["font.family"]`` has stand as their codes: they would all be the same box.
+    Characters that no font of ``rcParams["font.family"]`` has stand as their codes: they would all be the same box.
 
     >>> literal("$1_$2"), literal("x" * 30, 8), literal("日本")
     ('\\$1_\\$2', 'xxxxxxx…', '\\u65e5\\u672c')
@@ -84,7 +84,7 @@ def literal(text: object, max_chars: int = MAX_LABEL) -> str:
 
 @cache
 def _glyphs(families: tuple[str, ...], sans_serif: tuple[str, ...]) -> frozenset[int]:
-    """Return the codes of all letters that can be drawn in the first of these fonts that has them."""
+    """Return the codes of all characters that at least one of these fonts can draw."""
     found: set[int] = set()
     for family in dict.fromkeys(name for f in families for name in (sans_serif if f == "sans-serif" else (f,))):
         with suppress(ValueError):  # not installed
@@ -94,7 +94,7 @@ def _glyphs(families: tuple[str, ...], sans_serif: tuple[str, ...]) -> frozenset
 
 
 def shortened(text: object, max_chars: int = MAX_LABEL) -> str:
-    """Return ``text`` cut to so many letters, with spaces for what cannot be printed."""
+    """Return ``text`` cut to so many characters, with spaces for what cannot be printed."""
     words = "".join(c if c.isprintable() else " " for c in str(text))
     return words if len(words) <= max_chars else f"{words[: max_chars - 1]}…"
 

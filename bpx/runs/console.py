@@ -54,7 +54,7 @@ class Console:
     def warn(self, data: Dataset) -> None:
         """Print a warning if the data are a fallback, not the data asked for."""
         if data.fallback:
-            text = f"The data asked for cannot be had. This run is on {data.name}: {data.source}."
+            text = f"The requested data cannot be loaded. This run uses {data.name}: {data.source}."
             self.terminal.print(Panel(text, title="NOT THE DATA ASKED FOR", style="bold red", expand=False))
 
     def data(self, text: str) -> None:

@@ -196,5 +196,5 @@ def _tracked(directory: Path) -> tuple[str, str]:
             address = Spool.load(directory).target["uri"]
     run_id = identity.read_bytes().decode(errors="replace").strip() if identity.is_file() else ""
     if run_id and not re.fullmatch(r"[0-9a-f]{32}", run_id):
-        raise UserError(f"{identity} is damaged: expected a run's id of 32 letters, got {run_id[:40]!r}")
+        raise UserError(f"{identity} is damaged: expected a run id of 32 hexadecimal digits, got {run_id[:40]!r}")
     return address, run_id

@@ -146,7 +146,7 @@ def _failures_reported(job: Job) -> Iterator[None]:
         if (directory / RESULT).is_file():
             text = f"interrupted; {resume} sends the rest" if tracker.unsent else "interrupted; the run has ended"
         elif checkpoint_paths(directory / CHECKPOINTS):
-            text = f"interrupted; {resume} goes on"
+            text = f"interrupted; {resume} resumes it"
         else:
             text = f"interrupted without a checkpoint; {resume} starts over"
         raise Interrupted(getattr(error, "number", signal.SIGINT), text) from error

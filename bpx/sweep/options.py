@@ -134,7 +134,7 @@ class Options:
     def sampler_of(self, number: int) -> BaseSampler:
         """Build the sampler of a trial, its random numbers a function of the seed and of the trial's number alone.
 
-        So a study that goes on, or that several processes share, draws new points; raises UserError.
+        A continued study, or one shared by several processes, then draws new points; raises UserError.
         """
         seed, options, more = self.sampler.get("seed"), self, {}
         if seed is not None:

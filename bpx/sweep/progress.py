@@ -1,4 +1,4 @@
-"""What a person sees of a study: how many trials are done, the best so far, the time left."""
+"""Progress of a search in the terminal: trials done, the best so far, the time left."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class SweepProgress:
         return counted(int(self.study.budget), "trial") if math.isfinite(self.study.budget) else "any number of trials"
 
     def begin(self) -> None:
-        """Print what is searched, and whether the study goes on."""
+        """Print the search space, and whether an earlier study is continued."""
         name, done = self.study.study.study_name, self.done_before
         if done:
-            self.console.print(f"the study {name} goes on after {done} of {self.budget}")
+            self.console.print(f"the study {name} continues after {done} of {self.budget}")
         else:
             self.console.print(f"the study {name}: {self.budget}")
         for key, grammar in self.study.space.described().items():
@@ -71,7 +71,7 @@ class SweepProgress:
         if self.study.used() < self.study.budget:
             self.console.print(
                 f"timeout   hydra.sweeper.timeout={self.options.timeout:g} ended the search after "
-                f"{self._done()} of {self.budget}; the same command goes on"
+                f"{self._done()} of {self.budget}; the same command continues it"
             )
 
     def _done(self) -> int:

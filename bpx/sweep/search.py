@@ -212,13 +212,13 @@ class Search:
             if isinstance(error, BrokenPipeError):
                 raise
             number = getattr(error, "number", signal.SIGINT)
-            raise Interrupted(number, "interrupted; the same command goes on with the study") from error
+            raise Interrupted(number, "interrupted; the same command continues the study") from error
         except (OSError, WriteError) as error:
             self._abort(Outcome.INTERRUPTED)
             text = str(error)
             if isinstance(error, OSError):
                 text = f"cannot write {error.filename or self.results.home}: {error.strerror}"
-            raise UserError(f"{text}; the same command goes on") from error
+            raise UserError(f"{text}; the same command continues it") from error
         except BaseException:
             self._abort(Outcome.CRASHED)
             raise
@@ -227,7 +227,7 @@ class Search:
         return value
 
     def _take(self) -> None:
-        """Launch the asked trials, see how they have ended, and decide whether to go on."""
+        """Launch the asked trials, collect their results, and decide whether to continue."""
         new = [trial for trial in self.running if not self.study.repeat(trial)]
         if new:
             with self._beating():
@@ -269,7 +269,7 @@ class Search:
                 self._launch([trial])
 
     def _judge(self, crashes: list[dict[str, str]]) -> None:
-        """Raise UserError where it makes no sense to go on."""
+        """Raise UserError if too many trials fail for the search to continue."""
         if not crashes:
             return
         last = crashes[-1]["error"]

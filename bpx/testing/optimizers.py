@@ -19,8 +19,8 @@ def check_optimizer(build: Callable[..., Optimizer], lr: float = 0.01) -> None:
     """Check an optimizer.
 
     That ``propose`` leaves theta as it is and ``apply`` makes the step factor * u; that the state is of the network's
-    dtype, float32 or float64, and a fresh optimizer given it goes on to the bit; that the cost of a small network
-    falls; a docstring.
+    dtype, float32 or float64, and a fresh optimizer that loads it continues bit for bit; that the cost of a small
+    network falls; a docstring.
 
     Parameters
     ----------

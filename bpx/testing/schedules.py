@@ -40,6 +40,6 @@ def check_schedule(schedule: LRSchedule) -> None:
     schedule.load_state_dict(before)
     expect([schedule(t) for t in steps] == values, f"{name}.state_fields must name all that an evaluation changes")
     schedule.load_state_dict(state)
-    expect([schedule(t) for t in steps] == reached, f"{name} goes on otherwise from a restored state")
+    expect([schedule(t) for t in steps] == reached, f"{name} continues differently from a restored state")
     expect_same_state(schedule.state_dict(), state, f"{name} changes its state when it is restored")
     schedule.load_state_dict(before)

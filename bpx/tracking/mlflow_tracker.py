@@ -64,7 +64,7 @@ class MLflowTracker(Tracker):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.experiment is not None and not 0 < len(self.experiment.strip()) <= MAX_NAME:
-            raise ValueError(f"tracking.experiment must be a name of 1 to {MAX_NAME} letters")
+            raise ValueError(f"tracking.experiment must be a name of 1 to {MAX_NAME} characters")
         if self.register is not None and not (self.register.strip() and set(self.register).isdisjoint("/:'")):
             raise ValueError(f"tracking.register must be a name without / : and ', got {self.register!r}")
         if self.register is not None and not self.model:

@@ -145,7 +145,7 @@ def exists(uri: str) -> bool:
 
 
 def answers(uri: str) -> None:
-    """Raise TrackingError where a store does not answer: MLflow itself would go on asking for four minutes."""
+    """Raise TrackingError where a store does not answer: MLflow itself would retry for four minutes."""
     if not is_server(uri):
         check(uri)
         return

@@ -329,7 +329,7 @@ def test_a_damaged_checkpoint_makes_no_later_one_vanish(keep, whole, kept, tmp_p
         monkeypatch.setattr(Stopper, "seen", 0)
         again = find_run_to_resume(str(directory), [f"resume={directory}", f"checkpoint.keep={keep}"])
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(Interrupted, match="goes on"):
+        with pytest.raises(Interrupted, match="resumes it"):
             train_run(again.config, "", directory.parent, [], resume_from=again, quiet=True, watcher=Stopper())
         left = sorted((directory / "checkpoints").glob("step-*"))
         assert 1 <= len(left) <= keep
@@ -403,14 +403,14 @@ def test_a_signal_stops_within_two_seconds_and_the_run_goes_on(number, code, tmp
     _, said = process.communicate(timeout=30)
     assert time.monotonic() - start < 2
     assert process.returncode == code
-    assert said == f"interrupted; `python -m bpx.train resume={directory.relative_to(tmp_path)}` goes on\n"
+    assert said == f"interrupted; `python -m bpx.train resume={directory.relative_to(tmp_path)}` resumes it\n"
     assert not (directory / "figures").exists() and not (directory / "result.json").exists()
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     run_id = (directory / "mlflow_run_id").read_text().strip()
     run = client.get_run(run_id)
     assert run.info.status == "KILLED" and run.data.tags["bpx.outcome"] == "interrupted"
     done = command("bpx.train", f"resume={run_id}", cwd=tmp_path)
-    assert done.returncode == 0 and "goes on" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "resumes it" not in done.stderr, done.stderr
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["bpx.outcome"] == "finished"
     history = client.get_metric_history(run_id, "cost/val")
@@ -428,7 +428,7 @@ def test_a_reader_that_goes_away_stops_the_run_as_a_signal_does(tmp_path, comman
     directory = the_run(tmp_path)
     assert done.returncode == 141 and done.stdout.count("\n") == 1
     place = directory.relative_to(tmp_path)
-    assert done.stderr == f"interrupted; `python -m bpx.train resume={place}` goes on\n"
+    assert done.stderr == f"interrupted; `python -m bpx.train resume={place}` resumes it\n"
     run = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_run(
         (directory / "mlflow_run_id").read_text().strip()
     )
@@ -470,7 +470,7 @@ class Stopper:
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [(2, "interrupted; `{}` goes on"), (0, "interrupted without a checkpoint; `{}` starts over")],
+    [(2, "interrupted; `{}` resumes it"), (0, "interrupted without a checkpoint; `{}` starts over")],
 )
 def test_a_stopped_run_has_its_record_and_ends_where_the_untouched_one_ends(
     keep, said, whole, tmp_path, resume, monkeypatch
@@ -510,7 +510,7 @@ def test_a_run_stopped_while_it_closes_goes_on_too(place, whole, tmp_path, resum
         act(self, outcome, *more, **options)
 
     monkeypatch.setattr(LocalTracker, place, stopped_at_first)
-    with pytest.raises(Interrupted, match="goes on" if place == "conclude" else "the run has ended"):
+    with pytest.raises(Interrupted, match="resumes it" if place == "conclude" else "the run has ended"):
         train_run(config, "default", Path("outputs/default"), LOCAL, quiet=True)
     assert said[0] == "finished"
     directory = the_run(tmp_path)

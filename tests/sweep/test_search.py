@@ -59,7 +59,7 @@ def test_a_sweep_is_searched_tracked_and_continued(sweep):
     assert made >= {"map_lr_depth_cost", "map_lr_batch_size_cost", "optuna_history", "optuna_slices", "optuna_parallel"}
     assert made >= {"optuna_contour", "optuna_importances"}
     again = sweep(*words, "hydra.sweeper.n_trials=6")
-    assert again.returncode == 0 and "goes on after 4 of 6 trials" in again.stdout
+    assert again.returncode == 0 and "continues after 4 of 6 trials" in again.stdout
     table = rows(sweep.home)
     assert [row["trial"] for row in table] == list("012345") and len({row["directory"] for row in table}) == 6
     client = mlflow.MlflowClient(f"sqlite:///{sweep.home}/mlflow.db")
@@ -289,7 +289,7 @@ def test_after_the_timeout_no_trial_is_begun(sweep):
     trials = sweep.study().trials
     assert done.returncode == 0 and 1 <= len(trials) < 50 and all(t.state.is_finished() for t in trials)
     assert "best      trial" in done.stdout
-    said = f"timeout=0.5 ended the search after {len(trials)} of 1,000 trials; the same command goes on"
+    said = f"timeout=0.5 ended the search after {len(trials)} of 1,000 trials; the same command continues it"
     assert said in done.stdout and "0:00:00 left" in done.stdout
 
 
