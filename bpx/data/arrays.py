@@ -16,7 +16,7 @@ TEST_FEATURES, TEST_TARGETS = ("x_test", "test_images"), ("y_test", "test_labels
 
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays that a file gives: x and y, and where it has them those of the test part.
+    """Arrays of a file: x and y, and those of the test part if it has one.
 
     ``key`` and ``key_test`` are the names of y and y_test, ``unused`` those of the other arrays.
     """

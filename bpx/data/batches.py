@@ -1,4 +1,4 @@
-"""Batches: shuffled minibatches through buffers that are used again."""
+"""Batches: shuffled minibatches in reused buffers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bpx.engine.arrays import Array
 
 
 class Batches:
-    """Every sample once an epoch, in an order drawn anew each time; the last batch may be short.
+    """Minibatches of every sample once per epoch, in a new random order; the last batch may be smaller.
 
     What ``epoch`` yields is valid until the next batch: the buffers are used again. ``position`` counts the
     samples of the epoch that are out already.
@@ -68,11 +68,11 @@ class Batches:
             yield x, y
 
     def state_dict(self) -> dict[str, Array]:
-        """Return the epoch's order and how much of it is out; the generator's state is its owner's to keep."""
+        """Return the order of the epoch and the position in it; the state of the generator is not included."""
         return {"order": self.order, "position": np.array(self.position)}  # no order is written to once it is drawn
 
     def load_state_dict(self, state: dict[str, Array]) -> None:
-        """Go on from a state; raises ValueError where its order is none of these samples."""
+        """Restore a state; raises ValueError if its order does not fit the samples."""
         n = len(self.x)
         try:
             order, position = state["order"], state["position"]

@@ -1,4 +1,4 @@
-"""Dataset: scaled samples in three parts, with what is known of where they came from."""
+"""Dataset: scaled samples in three parts, with their origin."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Raw:
 
 
 class ScaledParts(TypedDict):
-    """What scaling makes of samples, by the names that Dataset has for it."""
+    """Scaled parts and their scalers, named as in Dataset."""
 
     x_train: Array
     y_train: Array
@@ -53,7 +53,7 @@ class ScaledParts(TypedDict):
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains on.
+    """The data of a run.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Dataset:
     summary : str
         What was understood of a file, in one line; empty for data that are known.
     notes : tuple of str
-        What a person should know of the data besides, a line each.
+        Notes on the data to print.
     """
 
     name: str
@@ -140,7 +140,7 @@ class SupportsLoad(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """Where a dataset comes from; the fields are the keys that all sources share.
+    """Base class of data sources; the fields are the keys common to all sources.
 
     Attributes
     ----------
@@ -319,12 +319,12 @@ def split(n: int, test_size: float, seed: int) -> tuple[Array, Array]:
 
 
 def split_80_20(n: int, seed: int) -> tuple[Array, Array]:
-    """Return the rows of ``split`` with a fifth for the test."""
+    """Return the rows of ``split`` with a test part of 20 %."""
     return split(n, 0.2, seed)
 
 
 def digest(*arrays: Array) -> str:
-    """Return the SHA-256 over the bytes of arrays, whatever file they came in."""
+    """Return the SHA-256 of the bytes of arrays."""
     found = hashlib.sha256()
     for a in arrays:
         found.update(np.ascontiguousarray(a).data)

@@ -1,4 +1,4 @@
-"""What is to be learned: classes, whose labels never pass through float64, or numbers."""
+"""Labels and targets: classes, whose labels never pass through float64, or numbers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def values(column: Array) -> Values:
 
 
 def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
-    """Return "classification" or "regression"; raises ValueError where neither is certain.
+    """Return "classification" or "regression"; raises ValueError if the column does not decide it.
 
     Parameters
     ----------

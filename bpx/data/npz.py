@@ -1,4 +1,4 @@
-"""npz files of anybody's: no code is run, and what their headers claim is checked before memory is taken."""
+"""Untrusted npz files: no code is run, and sizes in headers are checked before memory is allocated."""
 
 from __future__ import annotations
 

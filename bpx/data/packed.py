@@ -1,4 +1,4 @@
-"""Files that may be packed: what gzip made is known by its first bytes, whatever the file is called."""
+"""Files that may be compressed: gzip is recognized by its first bytes, not by the file name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FLOOR, RATIO = 2**26, 100  # bytes that a packed file may unpack to, and times i
 
 
 def opened(path: Path) -> gzip.GzipFile | BufferedReader:
-    """Open a file to read its bytes, unpacked where they are gzip; raises OSError."""
+    """Open a file for reading, decompressed if it is gzip; raises OSError."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb")

@@ -35,7 +35,7 @@ class Samples:
     n_test : int or None
         How many samples, after the others, are a test part of their own.
     notes : tuple of str
-        What a person should know of how the file was understood.
+        Notes on how the file was read.
     """
 
     x: dict[str, Array] | Array
@@ -179,7 +179,7 @@ def _together(a: Array, b: Array) -> Array | None:
 
 
 def _samples(path: Path, x: Array, y: Array, key: str) -> Samples:
-    """Return the samples of arrays, x as float64 (rows, features); raises DataError where they are none."""
+    """Return the samples of arrays, x as float64 (rows, features); raises DataError if they are invalid."""
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: x must hold numbers, its type is {x.dtype}")
     if x.ndim < 2 or not x.size:

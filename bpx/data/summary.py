@@ -1,4 +1,4 @@
-"""How a file was understood, in words: said before anything is trained."""
+"""A summary of how a file was read, printed before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = 1e-30  # features of this size are said: little else in a network works a
 
 
 def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str], y: Array) -> str:
-    """Return what was understood of a file, in one line: rows, features, the label or target, the separator."""
+    """Return a summary of a file in one line: rows, features, the label or target, the separator."""
     features = len(samples.names) or n_in
     if class_names:
         what = f"label {samples.key} ({len(class_names)} classes: {first_few(class_names, 1)})"
@@ -40,7 +40,7 @@ def sentence(name: str, samples: Samples, n_in: int, class_names: Sequence[str],
 
 
 def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
-    """Return what is to be known of the training rows ``x`` (rows, inputs): words, constant and tiny features."""
+    """Return notes on the training rows ``x`` (rows, inputs): text columns, constant and tiny features."""
     found = []
     if words := [f"{c.name} ({len(c.categories)})" for c in columns if c.categories is not None]:
         found.append(f"one input for each word of {first_few(words)}")
@@ -60,7 +60,7 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
 
 
 def _row_numbers(samples: Samples) -> str:
-    """Return which features number the rows of the training part, in words: different integers, one apart."""
+    """Return a note on features that look like row numbers: distinct consecutive integers."""
     n = len(samples.y) - (samples.n_test or 0)
     if n < MIN_ROWS:
         return ""

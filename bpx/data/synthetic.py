@@ -18,7 +18,7 @@ NUMBERS = LARGEST // 8  # at most, in float64
 
 @dataclass(frozen=True, kw_only=True)
 class Made(Source):
-    """Samples that are made, split 80/20, with no validation part unless val_size asks for one.
+    """Generated samples, split 80/20, without a validation part unless ``val_size`` is given.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Made(Source):
 
     @property
     def told(self) -> tuple[str, ...]:
-        """What a person should know of the samples, a line each."""
+        """Notes on the samples to print."""
         return ()
 
     @property

@@ -44,7 +44,7 @@ class Table:
     records : array of int
         The record of the text that each row is.
     notes : tuple of str
-        What a person should know of how the text was understood.
+        Notes on how the text was read.
     """
 
     text: Text

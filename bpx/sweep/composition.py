@@ -1,4 +1,4 @@
-"""The composition of a search's trials: Hydra's for the first, with other values for those that differ in values alone.
+"""Composition of the trials of a search: by Hydra for the first, by replacing values for similar ones.
 
 Hydra reads every file of ``conf`` and decides the options again for each trial, 0.1 s a time.
 """
@@ -23,7 +23,7 @@ ENVIRONMENT = "hydra.job.env_set."  # where each trial has its number
 
 
 class TrialComposition(ConfigLoader):
-    """A Hydra config loader that composes trials from the ones before, with the same result.
+    """A Hydra config loader that composes trials from earlier ones, with the same result.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _parsed(word: str) -> Override:
 
 
 def _is_value(override: Override, choices: DictConfig) -> bool:
-    """Tell whether a word sets a plain value: it chooses no option, adds or deletes no key, and is no interpolation."""
+    """Return whether an override sets a plain value: no option, no added or deleted key, no interpolation."""
     key, value = override.key_or_group, override.value()
     if override.is_sweep_override() or override.package is not None or key in choices:
         return False

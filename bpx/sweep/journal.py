@@ -1,4 +1,4 @@
-"""Optuna's journal, a file of JSON lines, kept whole through kills and full disks."""
+"""Optuna's journal, a file of JSON lines, kept valid through kills and full disks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPORT = "intermediate_value"  # is in the record of a report
 
 
 class Journal(JournalFileBackend):
-    """The journal at ``path``; what is appended to it is there as whole lines, or not at all.
+    """The journal at ``path``; records are appended as complete lines or not at all.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Journal(JournalFileBackend):
             self._turn.release()
 
     def append_logs(self, logs: list[Json]) -> None:
-        """Append records; where they find no space the file stays as it was, and an OSError names it.
+        """Append records; on a full disk the file is unchanged, and an OSError names it.
 
         What a trial reports while it runs waits for no disk: if the machine stops, the trial is run again.
         """
@@ -62,7 +62,7 @@ class Journal(JournalFileBackend):
                 self._turn.release()
 
     def read_logs(self, log_number_from: int) -> Generator[Json, None, None]:
-        """Yield the records from a number on; raises UserError where a line is damaged."""
+        """Yield the records from a number on; raises UserError if a line is damaged."""
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:
@@ -70,7 +70,7 @@ class Journal(JournalFileBackend):
 
 
 def open_journal(path: Path) -> tuple[JournalStorage, Journal]:
-    """Return the storage of a journal, which is made if need be; raises UserError where it is damaged."""
+    """Return the storage of a journal, created if missing; raises UserError if it is damaged."""
     journal = Journal(path)
     try:
         return JournalStorage(journal), journal

@@ -24,7 +24,7 @@ RETURNS_WITHIN = 120.0  # seconds that a database may be away
 
 
 def keep_quiet() -> None:
-    """Let Optuna log and warn of nothing that bpx reports itself."""
+    """Silence Optuna's logs and warnings about what bpx reports itself."""
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -32,17 +32,17 @@ def keep_quiet() -> None:
 
 
 def id_of(trial: optuna.Trial | FrozenTrial) -> int:
-    """Return the number by which the storage knows a trial."""
+    """Return the id of a trial in the storage."""
     return trial._trial_id
 
 
 def trial_of(study: optuna.Study, number: int) -> optuna.Trial:
-    """Return the trial of a number in a study, for a process that has not asked for it."""
+    """Return the trial of a number in a study, in a process other than the one that asked for it."""
     return optuna.Trial(study, study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
 
 
 def retry(call: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-    """Call again while the database is away: it may be restarting."""
+    """Repeat the call while the database is unavailable: it may be restarting."""
     deadline, pause = time.monotonic() + RETURNS_WITHIN, 0.2
     while True:
         try:
@@ -64,10 +64,10 @@ def _away(error: BaseException) -> bool:
 
 
 class RetryingStorage(RDBStorage):
-    """Optuna's RDBStorage, whose every transaction is tried again while the database is away."""
+    """Optuna's RDBStorage with every transaction repeated while the database is unavailable."""
 
     def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; a method of TRANSACTIONS as one that is patient."""
+        """Return an attribute; methods in TRANSACTIONS with retries."""
         value = super().__getattribute__(name)
         return partial(retry, value) if name in TRANSACTIONS else value
 

@@ -1,4 +1,4 @@
-"""Whether a run logs what is searched for, as far as it can be known before any run is begun."""
+"""Check, before any run starts, that runs log the objectives of a search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOGGED = (
 
 
 def check_objectives(options: Options, sample: Plan) -> None:
-    """Raise UserError where no run of ``sample`` can log an objective; what its data decide is seen later."""
+    """Raise UserError if no run of ``sample`` can log an objective, as far as known before the data are loaded."""
     validates = _validates(sample.source)
     for name in options.objectives:
         if name.endswith("/val") and name in LOGGED and not validates:
@@ -36,5 +36,5 @@ def check_objectives(options: Options, sample: Plan) -> None:
 
 
 def _validates(source: SupportsLoad) -> bool:
-    """Return whether a source holds samples out, true where only its data or its author know."""
+    """Return whether a source has a validation part; True if only its data can tell."""
     return type(source) not in SOURCES.values() or not isinstance(source, Source) or source.holds_out

@@ -96,16 +96,16 @@ class Options:
 
     @property
     def is_grid(self) -> bool:
-        """Whether every point of the space is tried, once."""
+        """Whether every point of the space is tried once."""
         return "BruteForce" in str(self.sampler.get("_target_"))
 
     @property
     def is_sequence(self) -> bool:
-        """Whether the storage counts the points of one quasi-random sequence, which has one seed in all processes."""
+        """Whether points are from one quasi-random sequence, with one seed in all processes."""
         return "QMC" in str(self.sampler.get("_target_"))
 
     def budget(self, size: int | None) -> float:
-        """Return how many trials a study has, of ``size`` points or (None) endless ones; raises UserError."""
+        """Return the number of trials for a space of ``size`` points, None: unlimited; raises UserError."""
         if size is not None and self.is_grid:
             return min(size, self.n_trials or size)
         if self.n_trials is None and self.timeout is None:
@@ -117,22 +117,22 @@ class Options:
 
     @property
     def objectives(self) -> list[str]:
-        """The metrics that are searched for."""
+        """The metrics to optimize."""
         return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
     @property
     def directions(self) -> list[str]:
-        """Minimize or maximize, one for each objective."""
+        """Minimize or maximize, per objective."""
         return [self.direction] if isinstance(self.direction, str) else list(self.direction)
 
     def seeded(self, seed: int) -> Options:
-        """Return the options with the sampler's seed, which is ``seed`` unless it is given."""
+        """Return the options with the sampler's seed set to ``seed`` unless it is given."""
         if self.sampler.get("seed", seed) is not None:
             return self  # given, or a sampler without a seed
         return replace(self, sampler=self.sampler | {"seed": seed % MAX_SEED})
 
     def sampler_of(self, number: int) -> BaseSampler:
-        """Build the sampler of a trial, its random numbers a function of the seed and of the trial's number alone.
+        """Return the sampler of a trial; its random numbers depend only on the seed and the number of the trial.
 
         A continued study, or one shared by several processes, then draws new points; raises UserError.
         """

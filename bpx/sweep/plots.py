@@ -82,7 +82,7 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
 
 
 def _arrange(figure: Figure, name: str) -> None:
-    """Put the words of a figure where they can be read, and draw them as they are: ``$`` starts no formula."""
+    """Arrange the labels of a figure, drawn literally: ``$`` does not start a formula."""
     _literal(figure)
     for part, arrange in (("slices", _arrange_slices), ("parallel", _arrange_parallel)):
         if name.startswith(part):
@@ -91,7 +91,7 @@ def _arrange(figure: Figure, name: str) -> None:
 
 
 def _literal(figure: Figure) -> None:
-    """Let no text be a formula but the powers of ten along logarithmic axes."""
+    """Draw all text literally, except powers of ten on logarithmic axes."""
     from matplotlib.text import Text
 
     both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]
@@ -121,7 +121,7 @@ def _plots(
 
 
 def _arrange_slices(figure: Figure) -> None:
-    """Give every category room and its word, upright where all of them do not fit side by side."""
+    """Widen the axes of categories, and rotate their labels if they do not fit side by side."""
     from matplotlib.category import StrCategoryFormatter
 
     *panels, _ = figure.axes  # the last is the colour bar
@@ -136,7 +136,7 @@ def _arrange_slices(figure: Figure) -> None:
 
 
 def _arrange_parallel(figure: Figure) -> None:
-    """Set the axes apart, their words on white, and the colour bar behind the words of the last one."""
+    """Space the axes, put their labels on white, and the colour bar to the right of the last labels."""
     first, bar, *others = figure.axes
     figure.set_figwidth(max(figure.get_figwidth(), AXIS_INCHES * len(others) / first.get_position().width))
     for label in first.get_xticklabels():
@@ -153,7 +153,7 @@ def _arrange_parallel(figure: Figure) -> None:
 
 
 def _searched(study: optuna.Study) -> dict[str, Values]:
-    """Return the values of each searched key in the trials that have finished: of a choice none."""
+    """Return the values of each numeric searched key in the finished trials."""
     found: dict[str, list[float]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         for key, value in trial.params.items():
@@ -167,13 +167,13 @@ def _value(i: int) -> Callable[[FrozenTrial], float]:
 
 
 def _best(study: optuna.Study, options: Options) -> FrozenTrial | None:
-    """Return the best trial; None of several objectives, or where none has finished."""
+    """Return the best trial; None for several objectives, or without a finished trial."""
     finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     return study.best_trial if finished and len(options.objectives) == 1 else None
 
 
 def _plain(study: optuna.Study, worst: bool = False) -> optuna.Study:
-    """Return a copy in memory of what has ended, without the stand-in values of diverged trials.
+    """Return a copy in memory of the ended trials, without the substitute values of diverged ones.
 
     With ``worst`` a diverged trial has the worst value of those that have finished.
     """
@@ -195,7 +195,7 @@ def _plain(study: optuna.Study, worst: bool = False) -> optuna.Study:
 
 
 def _cut(trial: FrozenTrial) -> FrozenTrial:
-    """Return a copy of a trial, its choices cut where one is too long to be a label."""
+    """Return a copy of a trial with choices cut to the length of a label."""
     new = deepcopy(trial)
     for key, d in trial.distributions.items():
         if isinstance(d, CategoricalDistribution) and any(len(str(c)) > MAX_CHOICE for c in d.choices):

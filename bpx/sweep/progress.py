@@ -22,7 +22,7 @@ REPORTED = (Outcome.RUNNING, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)
 
 
 class SweepProgress:
-    """A bar in a terminal, and a line for each trial of this process."""
+    """A progress bar in a terminal, and a line for each trial of this process."""
 
     def __init__(self, study: SweepStudy, options: Options) -> None:
         self.study, self.options = study, options
@@ -67,7 +67,7 @@ class SweepProgress:
         self.bar.update(self.task, completed=done, state=share, rest=rest)
 
     def timed_out(self) -> None:
-        """Say that the time is up, unless the budget is used up, too."""
+        """Print that the timeout ended the search, unless the budget is used up as well."""
         if self.study.used() < self.study.budget:
             self.console.print(
                 f"timeout   hydra.sweeper.timeout={self.options.timeout:g} ended the search after "
@@ -100,7 +100,7 @@ class SweepProgress:
 
 
 def line(trial: FrozenTrial, options: Options) -> str:
-    """Return a trial as one line: its parameters, its objectives, and how it ended if it did not finish."""
+    """Return a trial as one line: parameters, objectives, and the outcome unless it finished."""
     params = "  ".join(f"{key.rpartition('.')[2]} {short(value)}" for key, value in trial.params.items())
     result = trial.user_attrs.get(RESULT, {})
     how, metrics = outcome_of(trial), result.get("metrics", {})

@@ -1,4 +1,4 @@
-"""A trial's repeats: the same network trained from several seeds, whose mean or median the trial is worth."""
+"""Repeats of a trial: the network trained from several seeds; the trial's value is their mean or median."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Repeats:
     histories: list[list[float]] = field(default_factory=list)  # of the first objective, by seed
 
     def observe(self, value: float) -> float | None:
-        """Take a value of the seed that runs; return what the seeds so far are worth at this evaluation.
+        """Add a value of the running seed; return the aggregate over the seeds so far at this evaluation.
 
         None where an earlier seed ended before it.
         """
@@ -67,12 +67,12 @@ class Repeats:
 
     @property
     def over(self) -> bool:
-        """Whether nothing that a further seed does can change the outcome."""
+        """Whether further seeds cannot change the outcome."""
         return len(self.ended) >= self.options.repeats or self.outcome in (Outcome.PRUNED, Outcome.DIVERGED)
 
     @property
     def outcome(self) -> Outcome:
-        """How the trial ended, as far as its seeds have."""
+        """Outcome of the trial, from the seeds that have ended."""
         outcomes = [repeat.outcome for repeat in self.ended]
         if Outcome.PRUNED in outcomes:
             return Outcome.PRUNED
@@ -82,7 +82,7 @@ class Repeats:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The mean or median over the seeds of every metric that all of them have that did not diverge."""
+        """Mean or median of every metric that all seeds have that did not diverge."""
         whole = [repeat.metrics for repeat in self.ended if repeat.outcome != Outcome.DIVERGED]
         whole = whole or [repeat.metrics for repeat in self.ended]
         found = {name: [m[name] for m in whole] for name in whole[0] if all(name in m for m in whole)}
@@ -94,19 +94,19 @@ class Repeats:
 
     @property
     def spread(self) -> dict[str, float]:
-        """The standard deviation of each objective over the seeds that have it, where two do."""
+        """Standard deviation of each objective over the seeds, for objectives that two or more have."""
         values = {name: [r.metrics[name] for r in self.ended if name in r.metrics] for name in self.options.objectives}
         finite = {name: [v for v in found if math.isfinite(v)] for name, found in values.items()}
         return {name: float(np.std(found, ddof=1)) for name, found in finite.items() if len(found) > 1}
 
     @property
     def verdict_final(self) -> str:
-        """The states of the seeds' gradients after training, each once."""
+        """Distinct states of the gradients after training of the seeds."""
         return "/".join(dict.fromkeys(repeat.verdict_final for repeat in self.ended if repeat.verdict_final))
 
     @property
     def error(self) -> str:
-        """Why the trial counts as diverged, where a seed does."""
+        """Why the trial is diverged, if a seed is."""
         return next((repeat.error for repeat in self.ended if repeat.error), "")
 
     def _combined(self, values: Sequence[float]) -> float:

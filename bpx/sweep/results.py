@@ -1,4 +1,4 @@
-"""What is kept of a study: a table of its trials, figures, and its best trial on the parent run."""
+"""The results of a search: table of trials, figures, and the best trial on the parent run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SHOWN = 10  # trials of a Pareto front that the terminal shows
 
 
 class Results:
-    """The study's directory and its run in MLflow."""
+    """Write the results of a search to its directory and its run in MLflow."""
 
     def __init__(self, study: SweepStudy, options: Options, tracker: Tracker, home: Path, sample: Plan) -> None:
         self.study, self.options, self.tracker, self.home, self.sample = study, options, tracker, home, sample
 
     def step(self) -> None:
-        """Log how far the study is and its best value, so that the parent's charts show the search."""
+        """Log the number of trials and the best value on the parent run."""
         ended = self.study.counts()
         counts = {f"trials/{how}": float(ended[how]) for how in COUNTED}
         best = self.study.best()
@@ -41,7 +41,7 @@ class Results:
         self.tracker.log(int(sum(counts.values())), 0.0, counts | values)
 
     def close(self) -> float | None:
-        """Write the table, draw the figures, put the best trial on the parent, and return its value.
+        """Write the table, draw the figures, log the best trial on the parent, and return its value.
 
         One worker at a time, for two processes that set the same tag at once fail; of several that come to the
         end together, one draws.
@@ -59,21 +59,21 @@ class Results:
         return best[0].values[0] if best else None
 
     def abandon(self, how: Outcome) -> None:
-        """Keep what there is, and end what runs in MLflow."""
+        """Write the results so far, and end the runs in MLflow."""
         with self.study.store.exclusively():
             self.end_orphans()
             self._write()
             self._leave(how)
 
     def _leave(self, how: Outcome) -> None:
-        """End the parent, unless others still work on the study."""
+        """End the parent run, unless other processes still work on the study."""
         if self.study.counts()[Outcome.RUNNING]:
             self.tracker.detach()
         else:
             self.tracker.finish(how)
 
     def end_orphans(self) -> None:
-        """End the runs that are RUNNING in MLflow while their trials have ended."""
+        """End the runs still RUNNING in MLflow whose trials have ended."""
         trials = self.study.trials()
         for child in self.tracker.children(running=True):
             number = int(child.tags.get("bpx.trial", len(trials)))
@@ -110,7 +110,7 @@ class Results:
             file.write(OmegaConf.to_yaml(OmegaConf.create(found)).encode())
 
     def _depth_scale(self, rows: list[Json]) -> dict[str, list[float]]:
-        """Return theory's xi_c over the searched sigma_w, for the networks that it holds for."""
+        """Return theory's xi_c over the searched sigma_w, for plain networks."""
         import numpy as np
 
         from bpx.theory import mean_field
@@ -185,7 +185,7 @@ class Results:
 
 
 def row(trial: FrozenTrial) -> Json:
-    """Return a trial as a row of trials.csv: what it was, its parameters, its last metrics."""
+    """Return a trial as a row of trials.csv: outcome, parameters, last metrics."""
     result, where = trial.user_attrs.get(RESULT, {}), trial.user_attrs.get(RUN, {})
     return {
         "trial": trial.number,

@@ -1,4 +1,4 @@
-"""The search itself: ask, launch, wait, until the budget is used."""
+"""The search: ask for trials, launch them, and wait, until the budget is used."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
 
 
 def for_trials(options: Options) -> dict[str, str]:
-    """Return what trials are given unless the command line says otherwise: they send of each layer what is searched."""
+    """Return the default overrides of trials; they log per layer only the quantities that are objectives."""
     quantities = dict.fromkeys(name.rpartition("/")[0] for name in options.objectives if "/layer_" in name)
     return FOR_TRIALS | {"tracking.per_layer": f"[{','.join(quantities)}]"}
 
 
 def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
-    """Compose and check a configuration from the middle of the space, and every value of every choice, with their data.
+    """Check, with their data, a configuration from the middle of the space and every value of every choice.
 
     What no trial can do is said at once: a value that fails whatever the other keys are.
     """
@@ -148,7 +148,7 @@ def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
 
 @contextmanager
 def warned_once() -> Iterator[None]:
-    """Show a warning once, however many trials give it."""
+    """Show repeated warnings of trials once."""
     shown, show = set(), warnings.showwarning
 
     def once(
@@ -167,7 +167,7 @@ def warned_once() -> Iterator[None]:
 
 
 def _raise_disk_error(job: JobReturn) -> None:
-    """Raise the OSError that a job ended with: a full disk is no fault of its trial, and the next would meet it."""
+    """Reraise the OSError of a job: a full disk is not a failure of its trial, and affects the next ones."""
     try:
         with redirect_stderr(io.StringIO()):  # Hydra announces an error before it raises it
             job.return_value  # noqa: B018 (a property that raises)
@@ -178,7 +178,7 @@ def _raise_disk_error(job: JobReturn) -> None:
 
 
 class Search:
-    """The part of one process in a study."""
+    """The trials that one process runs of a study."""
 
     def __init__(
         self, study: SweepStudy, options: Options, launcher: Launcher, results: Results, shared: Sequence[str]
@@ -189,7 +189,7 @@ class Search:
         self.ended: list[str] = []  # the outcomes of this process's trials
 
     def run(self) -> float | None:
-        """Run trials until the budget is used and no process runs one, then close the study."""
+        """Run trials until the budget is used and no process runs any, then close the study."""
         deadline = time.monotonic() + (self.options.timeout or float("inf"))
         try:
             with Stop(), self.progress.bar, warned_once():
@@ -289,7 +289,7 @@ class Search:
         return str(errors[-1])
 
     def _requeue_lost(self, always: bool = False) -> None:
-        """Queue again the trials whose process is gone, and end what these have left running in MLflow."""
+        """Requeue the trials of dead processes, and end their runs in MLflow."""
         if self.study.store.lost(self.study.study) or always:
             self.results.end_orphans()
 
@@ -301,7 +301,7 @@ class Search:
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
-        """Keep this process's trials alive for the others, and the display fresh."""
+        """Send heartbeats of this process's trials, and update the display, inside the context."""
         done = threading.Event()
         ids = [id_of(trial) for trial in self.running]
 

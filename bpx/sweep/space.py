@@ -1,4 +1,4 @@
-"""From Hydra's overrides to the space that is searched."""
+"""The search space, from Hydra's overrides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_RANGE = 2.0**53  # beyond, doubles skip integers
 
 @dataclass(frozen=True)
 class Dimension:
-    """One key that is searched: its distribution, and how a value of it is written as an override.
+    """A searched key: its distribution, and its values as overrides.
 
     ``when`` holds the values of other keys beside which it is searched; without any it always is.
     """
@@ -36,11 +36,11 @@ class Dimension:
     when: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
 
     def applies(self, params: Mapping[str, Choice]) -> bool:
-        """Return whether it is searched beside these values of other keys."""
+        """Return whether the key is searched given these values of other keys."""
         return all(params.get(key) in allowed for key, allowed in self.when.items())
 
     def suggest(self, trial: Trial) -> None:
-        """Ask for its value in a trial."""
+        """Return a value suggested for a trial."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             trial.suggest_categorical(self.key, d.choices)
@@ -50,7 +50,7 @@ class Dimension:
             trial.suggest_float(self.key, d.low, d.high, step=d.step, log=d.log)
 
     def holds(self, value: object) -> bool:
-        """Return whether a value is one of its own."""
+        """Return whether the distribution contains a value."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return value in d.choices
@@ -67,7 +67,7 @@ class Dimension:
 
     @property
     def samples(self) -> list[Choice]:
-        """The choices, or the ends and the middle of a range."""
+        """All choices, or the ends and the middle of a range."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return list(d.choices)
@@ -76,7 +76,7 @@ class Dimension:
 
     @property
     def middle(self) -> Choice:
-        """A value that is not at the end."""
+        """A value inside the range."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return d.choices[0]
@@ -87,7 +87,7 @@ class Dimension:
 
     @property
     def size(self) -> int | None:
-        """The number of values, None where there is no end to them."""
+        """Number of values, None if unlimited."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return len(d.choices)
@@ -98,19 +98,19 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched, and the overrides that every trial shares."""
+    """The searched keys, and the overrides common to all trials."""
 
     dimensions: tuple[Dimension, ...]
     fixed: tuple[str, ...]
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Optuna's distributions by key, of the keys that every trial has."""
+        """Optuna's distributions of the unconditional keys."""
         return {d.key: d.distribution for d in self.dimensions if not d.when}
 
     @property
     def size(self) -> int | None:
-        """The number of points, None where there is no end to them."""
+        """Number of points, None if unlimited."""
         sizes = {d.key: d.size for d in self.dimensions}
         if None in sizes.values():
             return None
@@ -122,7 +122,7 @@ class Space:
         return total
 
     def suggest(self, trial: Trial) -> None:
-        """Ask for the values of the keys that are searched beside what the trial has."""
+        """Suggest the values of the conditional keys that apply to the trial."""
         for d in self.dimensions:
             if d.when and d.applies(trial.params):
                 d.suggest(trial)
@@ -132,11 +132,11 @@ class Space:
         return [*self.fixed, *(d.override(params[d.key]) for d in self.dimensions if d.applies(params))]
 
     def described(self) -> dict[str, str]:
-        """Return each key with its part of the space, in the words in which it was given."""
+        """Return the grammar of each key, as given."""
         return {d.key: d.grammar for d in self.dimensions}
 
     def check(self, params: Mapping[str, object], place: str) -> None:
-        """Raise UserError where given parameters are no point, or part of one, of the space."""
+        """Raise UserError if parameters are not (part of) a point of the space."""
         known = {d.key: d for d in self.dimensions}
         for key, value in params.items():
             if key not in known:
@@ -149,7 +149,7 @@ class Space:
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` as Hydra's grammar takes it, whatever is in it."""
+    """Return ``text`` quoted for Hydra's grammar."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
@@ -193,7 +193,7 @@ def space(params: Mapping[str, object], arguments: Iterable[str], loader: Config
 
 
 def _conditions(params: Mapping[str, object]) -> tuple[dict[str, object], dict[str, dict[str, object]]]:
-    """Return the grammar of every key, and the conditions of those that have some."""
+    """Return the grammar of every key, and the conditions of conditional keys."""
     grammars, conditions = dict(params), {}
     for key, given in params.items():
         if isinstance(given, Mapping):
@@ -208,7 +208,7 @@ def _conditions(params: Mapping[str, object]) -> tuple[dict[str, object], dict[s
 
 
 def _attach(key: str, when: Mapping[str, object], open_: dict[str, Dimension], fixed: Mapping[str, str]) -> None:
-    """Add the conditions to a dimension; where a fixed key settles one, it is dropped, or the dimension is."""
+    """Return a dimension with its conditions; a condition on a fixed key drops itself or the dimension."""
     needed: dict[str, tuple[Choice, ...]] = {}
     for other, value in when.items():
         allowed = cast(list[Choice], value if isinstance(value, list) else [value])

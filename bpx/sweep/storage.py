@@ -1,4 +1,4 @@
-"""Where a study is kept: Optuna's journal on one machine, a database for many.
+"""Storage of a study: Optuna's journal on one machine, a database for several.
 
 Beyond Optuna's own storage it keeps two processes from creating the study at once, and detects trials whose process
 has died.
@@ -37,7 +37,7 @@ LOCK_KEY = 0x627078  # of PostgreSQL's advisory lock
 
 
 class Store(ABC):
-    """Optuna's storage and who works on it."""
+    """An Optuna storage, with the liveness of its workers."""
 
     def __init__(self, storage: BaseStorage) -> None:
         self.storage = storage
@@ -46,18 +46,18 @@ class Store(ABC):
 
     @abstractmethod
     def exclusively(self) -> AbstractContextManager[None]:
-        """Return a context that one process at a time is in."""
+        """Return a context that only one process can be in."""
 
     @abstractmethod
     def beat(self, trial_ids: Iterable[int]) -> None:
-        """Say that these trials are alive."""
+        """Record that these trials are alive."""
 
     @abstractmethod
     def _orphaned(self, study: optuna.Study) -> list[FrozenTrial]:
         """Fail and queue again the running trials whose process has shown itself once and is gone."""
 
     def lost(self, study: optuna.Study) -> list[FrozenTrial]:
-        """Fail the running trials whose process is gone, queue them again, and return them.
+        """Fail and requeue the running trials of dead processes, and return them.
 
         A trial is asked for and marked by one process at a time: one without a mark has lost the process that asked.
         """
@@ -98,11 +98,11 @@ class JournalStore(Store):
         self._pulse: IO[str] | None = None
 
     def exclusively(self) -> AbstractContextManager[None]:
-        """Return a context that one process at a time is in."""
+        """Return a context that only one process can be in."""
         return locked(self.path.with_name(f"{self.path.name}.turn"))
 
     def beat(self, trial_ids: Iterable[int]) -> None:
-        """Hold the worker's lock, from the first time on."""
+        """Lock the worker's file on the first call, and hold it."""
         if self._pulse is None:
             self._pulse = lock(self._file(self.worker), wait=True)  # another may be looking whether it is held
 
@@ -112,7 +112,7 @@ class JournalStore(Store):
         return [trial for t in gone for trial in self._requeue(study, t)]
 
     def close(self) -> None:
-        """Give the worker's lock back."""
+        """Release the worker's lock."""
         if self._pulse is not None:
             self._file(self.worker).unlink(missing_ok=True)
             self._pulse.close()
@@ -152,7 +152,7 @@ class DatabaseStore(Store):
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keep every other process out, on whatever machine it runs."""
+        """Exclude all other processes, on any machine."""
         if self._engine.dialect.name != "postgresql":
             with locked(machine_lock(self.url)):
                 yield
@@ -199,7 +199,7 @@ def _unmarked(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def queue_again(study: optuna.Study, trial: FrozenTrial, most: int | None = None) -> None:
-    """Queue a trial's parameters again, ``most`` times at most.
+    """Requeue a trial's parameters, at most ``most`` times.
 
     Its attributes stay behind: with the mark of the worker that is gone, the new trial would count as lost until its
     own worker has marked it.
@@ -217,7 +217,7 @@ def queue_again(study: optuna.Study, trial: FrozenTrial, most: int | None = None
 
 @lru_cache(maxsize=4)
 def open_store(storage: str, heartbeat: int) -> Store:
-    """Open a storage once in a process: a URL is a database, anything else the file of a journal."""
+    """Return the storage at a URL (a database) or a path (a journal), opened once per process."""
     library.keep_quiet()
     if "://" in storage:
         return DatabaseStore(storage, heartbeat)

@@ -1,4 +1,4 @@
-"""A study in Optuna's storage: opened or continued, its trials asked for and counted."""
+"""A study in Optuna's storage: create or continue it, ask for trials, count them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNTED = (Outcome.FINISHED, Outcome.PRUNED, Outcome.DIVERGED, *WITHOUT_VALUE)  
 
 
 class SweepStudy:
-    """Optuna's study with what bpx keeps in it."""
+    """An Optuna study with the attributes that bpx stores in it."""
 
     def __init__(self, study: optuna.Study, store: Store, space: Space, budget: float, options: Options) -> None:
         self.study, self.store, self.space, self.budget, self.options = study, store, space, budget, options
@@ -36,7 +36,7 @@ class SweepStudy:
 
     @property
     def parent(self) -> str | None:
-        """The id of the study's run in MLflow."""
+        """Id of the parent run in MLflow."""
         return self.study.user_attrs.get(PARENT)
 
     @parent.setter
@@ -44,11 +44,11 @@ class SweepStudy:
         self.study.set_user_attr(PARENT, run_id)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the trials in these states, all where none is named."""
+        """Return the trials in the given states, by default all."""
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def counts(self) -> Counter[Outcome]:
-        """Return the number of trials of each outcome; one that has ended is looked at once, however many there are."""
+        """Return the number of trials by outcome; ended trials are counted once and cached."""
         trials = self.trials()
         fresh = range(len(self._outcomes), len(trials))
         self._outcomes += [Outcome.WAITING] * len(fresh)
@@ -58,14 +58,14 @@ class SweepStudy:
         return Counter(self._outcomes)
 
     def used(self) -> int:
-        """Return how much of the budget is used: lost and interrupted trials are queued again and do not count."""
+        """Return the number of trials that count towards the budget: not the lost and interrupted, requeued ones."""
         return sum(
             t.state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) or outcome_of(t) in WITHOUT_VALUE
             for t in self.trials()
         )
 
     def best(self) -> list[FrozenTrial]:
-        """Return the best trial, of several objectives the Pareto front, nothing before a trial has finished."""
+        """Return the best trial, or the Pareto front of several objectives; empty without a finished trial."""
         if not any(outcome_of(t) == Outcome.FINISHED for t in self.trials(TrialState.COMPLETE)):
             return []
         if len(self.study.directions) == 1:
@@ -73,12 +73,12 @@ class SweepStudy:
         return [t for t in self.study.best_trials if outcome_of(t) == Outcome.FINISHED]
 
     def without_value(self) -> bool:
-        """Return whether trials have ended, and none of them with a value or diverged."""
+        """Return whether trials have ended, all of them without a value and not diverged."""
         ended = self.counts().keys() - {Outcome.RUNNING, Outcome.WAITING, Outcome.LOST, Outcome.INTERRUPTED}
         return bool(ended) and ended <= set(WITHOUT_VALUE)
 
     def first_to_close(self) -> bool:
-        """Return whether no process has drawn the study as it stands now; call it exclusively."""
+        """Return whether no process has drawn the study in its present state; call it inside ``exclusively``."""
         ended = sum(t.state.is_finished() for t in self.trials())
         if self.study.user_attrs.get(CLOSED) == ended:
             return False
@@ -86,7 +86,7 @@ class SweepStudy:
         return True
 
     def ask(self, most: int) -> list[optuna.Trial]:
-        """Return new trials, no more than ``most`` and than the budget has left; none at all if it is used up.
+        """Return new trials, at most ``most`` and the rest of the budget.
 
         One process asks at a time: that keeps the budget, and two workers from the same point of a grid, and makes the
         next trial's number known.
@@ -103,7 +103,7 @@ class SweepStudy:
         return trials
 
     def repeat(self, trial: optuna.Trial) -> bool:
-        """Tell the result of an earlier trial of the same parameters, if there is one: it would be the same again."""
+        """Report the result of an earlier trial with the same parameters, if there is one, without running it."""
         ended = self.trials(TrialState.COMPLETE, TrialState.PRUNED)
         equal = [t for t in ended if t.params == trial.params and t.number < trial.number and RESULT in t.user_attrs]
         if not equal:
@@ -120,11 +120,11 @@ class SweepStudy:
         return True
 
     def under_way(self, trial: optuna.Trial) -> bool:
-        """Return whether a trial has not been told its end."""
+        """Return whether a trial has not ended."""
         return not self.store.storage.get_trial(id_of(trial)).state.is_finished()
 
     def fail(self, trial: optuna.Trial, how: Outcome, error: str = "") -> None:
-        """Tell that a trial has crashed, or was interrupted and shall run again, unless it has told its end itself."""
+        """End a trial as crashed, or as interrupted and requeued, unless it has reported its end."""
         if not self.under_way(trial):
             return
         trial.set_user_attr(RESULT, {"outcome": how, "metrics": {}, "error": error})
@@ -135,14 +135,14 @@ class SweepStudy:
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome:
-    """Return how a trial ended: finished, diverged, pruned, failed, crashed, interrupted or lost; else its state."""
+    """Return the outcome of a trial, or its state if it has not ended."""
     if not trial.state.is_finished():
         return Outcome(trial.state.name.lower())
     return Outcome(trial.user_attrs.get(RESULT, {}).get("outcome", Outcome.LOST))
 
 
 def open_study(options: Options, name: str, space: Space, store: Store, config: Json) -> SweepStudy:
-    """Create the study ``name`` or continue it; raises UserError where it was begun with something else."""
+    """Create the study ``name`` or continue it; raises UserError if its configuration differs."""
     budget = options.budget(space.size)
     pruner = options.make("pruner")
     if len(options.objectives) > 1:
@@ -181,13 +181,13 @@ def open_study(options: Options, name: str, space: Space, store: Store, config: 
 
 
 def _empty(study: optuna.Study) -> bool:
-    """Return whether nothing would be lost with the study: no trial has come to an end or is under way."""
+    """Return whether no trial of the study has ended or is running."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     return not study.get_trials(deepcopy=False, states=states)
 
 
 def _changes(before: Json, now: Json) -> Iterable[str]:
-    """Say how a study was begun where it differs from ``now``: with this, not that; with this; without it."""
+    """Return the differences between the configuration of a study and ``now``, in words."""
     was, wanted = (
         " and ".join(f"{name} ({direction})" for name, direction in definition.get("objective", {}).items())
         for definition in (before, now)

@@ -1,4 +1,4 @@
-"""One trial, in whatever process Hydra's launcher has put it: trained, reported, pruned, told."""
+"""One trial, in the process that Hydra's launcher has started: trained, reported, pruned, ended."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORST = 1e9  # what a diverged trial is worth where several objectives are searc
 
 
 def run_trial(config: DictConfig) -> None:
-    """Train what the trial's configuration describes; how it ended stands in Optuna's storage and nowhere else."""
+    """Train the network of the trial's configuration; its outcome is stored in Optuna's storage only."""
     with in_start_directory():
         _run_trial(config)
 
@@ -77,7 +77,7 @@ def _run_trial(config: DictConfig) -> None:
 
 
 class Trial:
-    """What a run has to say to Optuna; ``bpx.runs.job.Watcher`` is the other side of it."""
+    """The ``bpx.runs.job.Watcher`` that reports a run to Optuna."""
 
     def __init__(self, options: Options, number: int) -> None:
         assert options.storage is not None and options.study_name is not None
@@ -93,30 +93,30 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """The name of the trial's run: its parameters and its number."""
+        """Name of the trial's run: its parameters and number."""
         params = self.study.get_trials(deepcopy=False)[self.number].params
         words = [f"{key.rpartition('.')[2]}={short(value)}" for key, value in params.items()]
         return f"{' '.join(words)[:MAX_NAME]} trial {self.number}"
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags of the trial's run."""
+        """Tags of the trial's run."""
         return {"bpx.study": self.study.study_name, "bpx.trial": str(self.number)}
 
     def next_seed(self, base: int) -> int:
-        """Return the next of the trial's seeds, which count from ``base`` on."""
+        """Return the next seed of the trial, counted from ``base``."""
         self.seed = base + len(self.repeats.ended)
         return self.seed
 
     def started(self, run_id: str | None, directory: Path, dataset: str) -> None:
-        """Note where the trial runs: the first of its seeds."""
+        """Store where the first seed of the trial runs."""
         if self.repeats.ended:
             return
         where = {"run_id": run_id, "directory": os.fspath(directory.absolute()), "dataset": dataset}
         self.trial.set_user_attr(RUN, where)
 
     def record(self, config: DictConfig, outcome: Outcome, error: str) -> None:
-        """Open and end a run in the store, if the trial came to none: the study's runs shall be all of its trials."""
+        """Record a trial without a run as a run in the store, so that every trial has one."""
         if RUN in self.trial.user_attrs:
             return
         with suppress(Exception):  # what has ended the trial may stop this, too, and is what has to be told
@@ -131,7 +131,7 @@ class Trial:
                     tracker.finish(outcome)
 
     def observed(self, metrics: dict[str, float]) -> bool:
-        """Report the objective if it is among the metrics; true where the pruner wants the trial to end."""
+        """Report the objective if it is among the metrics; return whether the pruner ends the trial."""
         self.logged.update(name for name in self.options.objectives if name in metrics)
         value = metrics.get(self.options.objectives[0])
         if value is None or not math.isfinite(value) or len(self.options.objectives) > 1:
@@ -144,7 +144,7 @@ class Trial:
         return self.trial.should_prune()
 
     def ended(self, outcome: Outcome, metrics: dict[str, float], verdict_final: str = "") -> None:
-        """Take the end of a seed, and tell Optuna that of the trial with the last; raises UserError.
+        """Note the end of a seed, and with the last one report that of the trial; raises UserError.
 
         It raises where an objective was never logged. One that stopped existing (a slope of dead layers) has no final
         value: the seed counts as diverged.
@@ -165,7 +165,7 @@ class Trial:
             self._tell()
 
     def _tell(self) -> None:
-        """Tell Optuna what the trial's seeds are worth together."""
+        """Report the aggregate over the seeds to Optuna."""
         repeats = self.repeats
         outcome, metrics = repeats.outcome, repeats.metrics
         kept = {k: v for k, v in metrics.items() if "/layer_" not in k and math.isfinite(v)}
@@ -183,6 +183,6 @@ class Trial:
             self.study.tell(self.trial, state=TrialState.PRUNED)
 
     def failed(self, outcome: Outcome, error: str) -> None:
-        """Tell Optuna that the trial has ``failed`` or ``crashed``, or is ``undefined``: it has no value."""
+        """Report to Optuna that the trial ``failed``, ``crashed`` or is ``undefined``: it has no value."""
         self.trial.set_user_attr(RESULT, {"outcome": outcome, "metrics": {}, "error": error})
         self.study.tell(self.trial, state=TrialState.FAIL)
