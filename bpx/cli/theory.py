@@ -14,6 +14,7 @@ from bpx.config.plan import EXAMPLE
 from bpx.diagnosis.architecture import branch_scale, fan_in, unanswered
 from bpx.engine import Activation, Residual
 from bpx.engine.initializers import Orthogonal
+from bpx.engine.recurrent import Recurrent
 from bpx.system.errors import NoAnswerError
 from bpx.system.run_files import OUTPUTS
 from bpx.theory import (
@@ -78,9 +79,10 @@ def architecture(checked: Plan) -> Architecture:
     std = [initializer.weight_std(dense.n_in, dense.n_out) for dense in net.dense]
     if not all(std):
         raise UserError(f"theory has no answer for initializer {initializer.name}: its weights have no random scale")
-    if what := unanswered(net):
-        raise NoAnswerError(f"theory has no answer for {what}")
     layers, norm, hidden = list(net.layers()), checked.normalization, net.dense[:-1]
+    recurrent = next((layer.unpredicted for layer in layers if isinstance(layer, Recurrent)), "")
+    if what := unanswered(net) or recurrent:
+        raise NoAnswerError(f"theory has no answer for {what}")
     return Architecture(
         activation=next(layer.function for layer in layers if isinstance(layer, Activation)),
         fans=fans,

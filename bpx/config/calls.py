@@ -42,6 +42,7 @@ TYPE_NAMES = {
     bool: "true or false",
     types.NoneType: "null",
     list: "a list",
+    Sequence: "a list",
     dict: "keys with values",
 }
 

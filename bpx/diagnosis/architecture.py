@@ -15,6 +15,7 @@ from bpx.engine.dropout import Dropout
 from bpx.engine.layer import Layer, flat, rows
 from bpx.engine.network import Network
 from bpx.engine.normalization import Normalization
+from bpx.engine.pooling import MeanPositions
 from bpx.engine.residual import Residual
 from bpx.engine.scale import Scale
 from bpx.theory import Architecture, Ends, Prediction, predict
@@ -106,10 +107,20 @@ def network_ends(net: Network) -> Ends:
     """Return what a pass forward and backward has left at both ends of ``net``."""
     last = net.dense[-1]
     bias = 0.0 if last.b is None else last.b.value
-    return pass_ends(net.dense[0].y, last.x, last.y - bias, net.loss.dx, _rms(np.asarray(last.W.value, np.float64)))
+    std = _rms(np.asarray(last.W.value, np.float64))
+    return pass_ends(net.dense[0].y, last.x, last.y - bias, net.loss.dx, std, last_activations(net))
 
 
-def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -> Ends:
+def last_activations(net: Network) -> Array:
+    """Return the activations of the last hidden layer, (batch, n) or (batch, *positions, n) before their mean."""
+    layers = list(net.layers())
+    mean = [layer for layer in layers[layers.index(net.dense[-1]) - 1 :] if isinstance(layer, MeanPositions)]
+    return mean[0].x if mean else net.dense[-1].x
+
+
+def pass_ends(
+    z: Array, a: Array, out: Array, delta: Array, weight_std: float, activations: Array | None = None
+) -> Ends:
     """Return what a pass shows at both ends of a network.
 
     Parameters
@@ -120,8 +131,11 @@ def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -
         Input of the output layer, its output without the bias, and its delta at any scale.
     weight_std : float
         Root mean square of the output layer's weights.
+    activations : ndarray (batch, *positions, n), optional
+        Those of the last hidden layer where ``a`` is their mean over the positions.
     """
-    z, a, out, delta = (flat(np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES]) for v in (z, a, out, delta))
+    last = a if activations is None else activations
+    z, a, out, delta, last = (flat(np.asarray(v, np.float64)[:MAX_PAIRED_SAMPLES]) for v in (z, a, out, delta, last))
     with np.errstate(all="ignore"):
         delta = delta / np.abs(delta).max(initial=0.0)
         lengths = np.einsum("ij,ij->i", delta, delta)
@@ -138,7 +152,7 @@ def pass_ends(z: Array, a: Array, out: Array, delta: Array, weight_std: float) -
         pairwise = (unit @ unit.T)[np.triu_indices(len(z), 1)]
         centred = z - z.mean(axis=0)
         covariance = centred @ centred.T
-        length = float(np.mean(a * a))
+        length = float(np.mean(last * last))
         rank = float(np.trace(covariance) ** 2 / (covariance * covariance).sum())
     found = {"kappa": kappa, "alike": alike, "uneven": uneven, "rank": rank, "length_variance": length_variance}
     found["length"] = length

@@ -4,6 +4,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import typing
 from importlib import import_module
 
 import pytest
@@ -13,7 +14,8 @@ import bpx
 from bpx.__main__ import main
 from bpx.cli import overrides
 from bpx.cli.help import GROUPS, help_page
-from bpx.config import UserError, flatten
+from bpx.config import UserError, flatten, load_option, options_of
+from bpx.config.calls import KINDS, check_type, target
 from bpx.runs.study import compose
 
 
@@ -158,6 +160,20 @@ def test_the_quoting_that_is_shown_works_when_it_is_pasted(text):
         overrides.parse(f"dataset.path={text}")
     (word,) = shlex.split(str(error.value).partition("needs quotes: ")[2])
     assert overrides.parse(word).value() == text
+
+
+def test_the_expected_type_of_every_key_is_said_in_words():
+    options = [(group, load_option(group, option)) for group in GROUPS for option in options_of(group)]
+    for group, node in options:
+        if group not in KINDS or "_target_" not in node:
+            continue
+        build = target(group, node)
+        hints = typing.get_type_hints(build.__init__ if isinstance(build, type) else build)
+        for key in set(hints) & set(node):
+            if hints[key] is not typing.Any:
+                with pytest.raises(UserError, match=r" must be [a-z ]+, got") as raised:
+                    check_type(key, object(), hints[key])
+                assert "<class" not in str(raised.value).partition(", got")[0]
 
 
 def test_quotes_that_a_choice_needs_are_kept():

@@ -7,6 +7,10 @@ from conftest import call
 from matplotlib.image import imread
 
 from bpx.cli.command import terminal
+from bpx.cli.theory import architecture
+from bpx.config import make_plan, options_of
+from bpx.runs.study import compose
+from bpx.system.errors import NoAnswerError
 
 
 def theory(directory, *overrides):
@@ -36,6 +40,16 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, override, text):
     done = theory(tmp_path, override)
     assert done.code == 2
     assert len(done.err.strip().splitlines()) == 1 and text in done.err
+
+
+@pytest.mark.parametrize("model", options_of("model"))
+def test_theory_of_one_layer_is_an_answer_or_one_line(model):
+    plan = make_plan(compose(f"model={model}", "model.hidden=[8]"))
+    try:
+        assert architecture(plan).hidden == (8,)
+    except NoAnswerError as error:
+        assert str(error).startswith("theory has no answer for ")
+        assert model in ("convnet", "gru", "lstm", "rnn", "transformer")
 
 
 def test_one_layer_has_no_slope(capsys):

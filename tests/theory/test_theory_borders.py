@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from bpx.diagnosis.architecture import architecture
+from bpx.diagnosis.architecture import architecture, network_ends
 from bpx.engine.convolution import Convolution
 from bpx.engine.models import plain_conv, residual_conv
+from bpx.engine.pooling import MeanPositions
 from bpx.theory.borders import shares_inside
 
 
@@ -39,6 +40,16 @@ def test_drawn_networks_lose_what_is_predicted(make):
     assert last / first == pytest.approx(math.prod(beside + share for share in forward), rel=0.12)
     assert back / start == pytest.approx(math.prod(beside + share for share in backward), rel=0.12)
     assert math.prod(beside + share for share in forward) < 0.6 * math.prod(beside + 1.0 for _ in forward)
+
+
+@pytest.mark.parametrize("make", [plain_conv, residual_conv])
+def test_the_last_length_is_that_before_the_mean_over_the_pixels(make, rng):
+    net = make((5, 5, 1), [6] * 3, 3, dtype="float64", seed=0).bind(4)
+    net.cost(rng.standard_normal((4, 25)), np.array([0, 1, 2, 0]))
+    net.backward()
+    (a,) = (layer.x for layer in net.layers() if isinstance(layer, MeanPositions))
+    assert network_ends(net).length == pytest.approx(np.mean(a * a))
+    assert network_ends(net).length > 1.2 * np.mean(net.dense[-1].x ** 2)
 
 
 def convolves(layer):
