@@ -3,6 +3,8 @@
 Published: a recurrent network of ReLU units whose recurrent weights start as the identity and whose biases start at 0
 (IRNN) learns the adding problem over 150 to 300 steps, where tanh networks with Gaussian weights stay at the error of
 the constant answer (section 4.1, figure 1). With small inputs every step keeps state and gradient as they are.
+Measured apart (one seed): over 150 steps with 100 units, the least that was published, the identity comes to 0.0036 in
+as many steps at a rate of 0.0003, and diverges at 0.001.
 """
 
 import sys
