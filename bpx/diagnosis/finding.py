@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from bpx.diagnosis.remedies import Remedy
 from bpx.engine.numbers import power
@@ -127,6 +127,10 @@ class Finding:
 
     def __str__(self) -> str:
         return self.sentence
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show the sentence in IPython."""
+        printer.text(self.sentence)
 
     def _repr_html_(self) -> str:
         """Show the sentence and the profile in a notebook."""

@@ -62,6 +62,9 @@ class FinalState:
     alarms: tuple[Alarm, ...]
     sentence: str
 
+    def __str__(self) -> str:
+        return self.sentence
+
     def as_dict(self) -> Json:
         """Return everything as plain JSON."""
         return asdict(self)
@@ -73,7 +76,7 @@ class TrainingState:
 
     ``functions`` are the network's activations, ``inside`` the names of its layers inside residual branches;
     ``largest_class`` is the share of the largest class in the training part, None for numbers as targets;
-    ``peak`` the highest learning rate that is foreseen.
+    ``peak`` the highest learning rate that is foreseen, ``rate_key`` what whoever trains writes to set it.
     """
 
     def __init__(
@@ -82,10 +85,11 @@ class TrainingState:
         peak: float,
         largest_class: float | None,
         inside: frozenset[str] = frozenset(),
+        rate_key: str = "optimizer.lr",
     ) -> None:
         saturation = max((usual_saturation(function) for function in functions), default=0.0)
         self.known = Snapshot(largest_class=largest_class, usual_saturation=saturation, inside=inside)
-        self.peak = peak
+        self.peak, self.rate_key = peak, rate_key
         self.judged: dict[str, int] = {}  # by rule: the step of the last record that could show it
         self.since: dict[str, dict[str, int]] = {}  # by rule and layer: the first record of those without a gap
         self.thrown: tuple[float, int, float] | None = None  # largest update ratio, its step, its learning rate
@@ -161,7 +165,7 @@ class TrainingState:
             ratio, lr = self.first
             rate = min(lr * USUAL_LARGEST_RATIO / ratio, lr / 2)
             clauses.append(
-                f"the first step had an update ratio of {ratio:.2g} at lr {lr:g}: try optimizer.lr={rate:.1g}"
+                f"the first step had an update ratio of {ratio:.2g} at lr {lr:g}: try {self.rate_key}={rate:.1g}"
             )
         if learned is not None and outcome != Outcome.DIVERGED:
             clauses.append(self._learning(learned, "training" if "accuracy/train" in metrics else "validation"))

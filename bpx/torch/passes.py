@@ -51,7 +51,21 @@ class Batch:
             output = model(**self.x)
         else:
             output = model(*self.x) if isinstance(self.x, (tuple, list)) else model(self.x)
+        if self.loss is nn.functional.cross_entropy:
+            _check_classes(output)
         return self.loss(output, self.y)
+
+
+def _check_classes(output: object) -> None:
+    """Raise ValueError where an output has no cross-entropy, or one that is always zero."""
+    if not isinstance(output, torch.Tensor):
+        kind = type(output).__name__
+        raise ValueError(f"loss: cross_entropy takes a tensor, but the model returns a {kind}; give loss or closure")
+    if output.dim() > 1 and output.shape[1] == 1:
+        raise ValueError(
+            "loss: cross_entropy of a single output is always 0; give another, for instance "
+            "nn.functional.mse_loss for numbers or binary_cross_entropy_with_logits for two classes"
+        )
 
 
 def scalar(cost: object, name: str) -> Tensor:
@@ -75,10 +89,13 @@ def batch(
     """Return a Batch, ``n`` being the length of the first tensor in x where it is None; raises ValueError."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected {' or '.join(REDUCTIONS)}, got {reduction!r}")
+    if closure is None and not callable(loss):
+        raise ValueError(f"loss: expected a function of output and targets, got {loss!r}")
     if n is None:
         first = next((t for t in tensors(x) if t.dim() > 0), None)
         if first is None:
-            raise ValueError("x: expected a tensor, or several in a tuple or a mapping; none has a first dimension")
+            kind = type(x).__name__
+            raise ValueError(f"x: expected a tensor of samples, or several in a tuple or a mapping, got {kind}")
         n = len(first)
     if n < 1:
         raise ValueError(f"x: expected at least one sample, got {n}")

@@ -16,7 +16,7 @@ from bpx.diagnosis.finding import Finding
 from bpx.diagnosis.judge import measured_finding
 from bpx.diagnosis.rows import predicted
 from bpx.diagnosis.sentence import sentence
-from bpx.diagnosis.training_state import TrainingState
+from bpx.diagnosis.training_state import FinalState, TrainingState
 from bpx.diagnosis.trials import Causes
 from bpx.probes import Reading, fit_slope
 from bpx.probes.nonfinite import NonFinite
@@ -45,6 +45,8 @@ class WatchRecord:
         Where config, record, metrics and result are.
     finding : Finding or None
         Of the first measured step.
+    final : FinalState or None
+        Of the last measured step, once the record is closed.
     metrics : dict of str to float or Tensor
         What is kept for the next step that is measured.
     """
@@ -53,6 +55,7 @@ class WatchRecord:
         self.name, self.config, self.tracker = name, config, _tracker(tracking)
         self.directory = directory or OUTPUTS / "torch" / unique_name()
         self.finding: Finding | None = None
+        self.final: FinalState | None = None
         self.metrics: dict[str, float | Tensor] = {}
         self._costs: list[float | Tensor] = []
         self._state: TrainingState | None = None
@@ -87,7 +90,7 @@ class WatchRecord:
         self._about = about(measured, known) | {"dataset": f"of {self.name}"}
         self._writer.append(step, epoch, *measured.gains())
         self._writer.append(step, epoch, *predicted(prediction, observation))
-        self._state = TrainingState(activation_functions(measured), rate, None)
+        self._state = TrainingState(activation_functions(measured), rate, None, rate_key="lr")
         self.tracker.tag("bpx.verdict", self.finding.verdict)
         self.tracker.tag("bpx.finding", self.finding.sentence)
         self.metrics |= self.finding.metrics()
@@ -116,16 +119,16 @@ class WatchRecord:
     def close(self, outcome: Outcome, nonfinite: NonFinite | None) -> None:
         """Write the record and the result, and end the tracker's run."""
         finding = None if self.finding is None else self.finding.as_dict()
-        final = None if self._state is None else self._state.final(outcome, {}).as_dict()
-        self._writer.about = self._about | {"finding": finding, "final": final}
+        self.final = None if self._state is None else self._state.final(outcome, {})
+        last = None if self.final is None else self.final.as_dict()
+        self._writer.about = self._about | {"finding": finding, "final": last}
         if nonfinite is not None:
             self._writer.about["nonfinite"] = str(nonfinite)
         self._writer.close()
-        result = {"outcome": outcome, "finding": finding, "final": final}
-        write_json(self.directory / RESULT, result)
+        write_json(self.directory / RESULT, {"outcome": outcome, "finding": finding, "final": last})
         self.tracker.tag("bpx.outcome", outcome)
-        if final is not None:
-            self.tracker.tag("bpx.verdict_final", str(final["verdict"]))
+        if self.final is not None:
+            self.tracker.tag("bpx.verdict_final", self.final.verdict)
         self.tracker.artifact(self._writer.path)
         self._write_report()
         self.tracker.finish(outcome)

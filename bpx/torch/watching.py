@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from bpx.diagnosis.finding import Finding
+from bpx.diagnosis.training_state import FinalState
 from bpx.probes import ReportSchedule, parse_schedule
 from bpx.probes.nonfinite import NonFinite
 from bpx.records import Outcome
@@ -43,8 +44,9 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         The model that is trained. A compiled one is refused: give the module that was compiled.
     optimizer : Optimizer
         Its optimizer.
-    every : "epoch", "log", "sparse" or int
-        When a step is measured: the first of each epoch, steps 0, 1, 2, 4, 8, ..., both (sparse), or every so many.
+    every : "epoch", "log", "sparse" or int, optional
+        When a step is measured: the first of each epoch, steps 0, 1, 2, 4, 8, ..., both (sparse), or every so many; by
+        default ``epoch`` where ``steps_per_epoch`` is given, else ``log``.
     steps_per_epoch : int, optional
         Needed by ``epoch`` and ``sparse``; with it the record's epochs are right.
     probes : "light" or "standard"
@@ -79,7 +81,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        every: int | str = "epoch",
+        every: int | str | None = None,
         *,
         steps_per_epoch: int | None = None,
         probes: str = "standard",
@@ -91,6 +93,8 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         config: dict[str, object] | None = None,
         check_finite: bool = True,
     ) -> None:
+        if every is None:
+            every = "log" if steps_per_epoch is None else "epoch"
         if every in ("epoch", "sparse") and steps_per_epoch is None:
             raise ValueError(f"steps_per_epoch: expected a number of steps, as every={every!r} needs it, got None")
         for key, value, names in (("probes", probes, PROBES), ("reduction", reduction, REDUCTIONS)):
@@ -106,7 +110,10 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self.model, self.optimizer, self.steps_per_epoch = model, optimizer, steps_per_epoch
         self.standard, self.reduction, self.scaler = probes == "standard", reduction, scaler
         self.accumulate = accumulate
-        self._due = parse_schedule(every, ReportSchedule(steps_per_epoch or 1, 1))
+        try:
+            self._due = parse_schedule(every, ReportSchedule(steps_per_epoch or 1, 1))
+        except ValueError as error:
+            raise ValueError(f"every: {error}") from None
         known = {"model": type(model).__name__, "optimizer": _optimizer(optimizer)} | (config or {})
         known |= {"watch": {"every": every, "probes": probes}}
         self._record = WatchRecord(type(model).__name__, known, Path(directory) if directory else None, tracking)
@@ -231,6 +238,11 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
     def finding(self) -> Finding | None:
         """The finding of the first measured step, without cause and remedies, which ``diagnose`` looks for."""
         return self._record.finding
+
+    @property
+    def final(self) -> FinalState | None:
+        """What the last measured step shows, once the record is closed: verdict, alarms, and a sentence."""
+        return self._record.final
 
     @property
     def _epoch(self) -> float:

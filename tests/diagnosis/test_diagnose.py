@@ -5,6 +5,7 @@ import html
 import io
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def test_any_network_on_any_batch(model, normalization, dtype):
 
 def test_a_notebook_shows_the_sentence_once_and_the_figure_alone_as_a_picture():
     f = bpx.diagnose(mlp(30, [20] * 12, 5, "sigmoid"), *batch())
-    shown = f._repr_html_()
+    shown, said = f._repr_html_(), []
+    f._repr_pretty_(SimpleNamespace(text=said.append), cycle=False)
+    assert said == [f.sentence]
     assert shown.count(html.escape(f.sentence)) == 1
     drawn = " ".join(text.get_text() for text in f.figure.findobj(Text))
     assert "layer, from the input" in drawn and "per layer" not in drawn

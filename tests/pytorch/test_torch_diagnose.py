@@ -130,6 +130,14 @@ class Overwritten(nn.Sequential):
     pass
 
 
+class Pair(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(20, 3)
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
 @pytest.mark.parametrize(
     ("model", "more", "message"),
     [
@@ -142,6 +150,9 @@ class Overwritten(nn.Sequential):
         ),
         (Broken(""), {"loss": lambda z, y: F.cross_entropy(z, y).item()}, "scalar tensor, got float"),
         (Broken(""), {"loss": lambda z, y: F.cross_entropy(z, y).detach()}, "detached"),
+        (Broken(""), {"loss": "mse"}, "^loss: expected a function of output and targets, got 'mse'"),
+        (Pair(), {}, "^loss: cross_entropy takes a tensor, but the model returns a tuple; give loss or closure"),
+        (nn.Linear(20, 1), {}, "^loss: cross_entropy of a single output is always 0"),
         (Broken(""), {"reduction": "none"}, "^reduction: expected mean or sum, got 'none'"),
         (Overwritten(nn.Linear(20, 3), nn.Sigmoid(), nn.ReLU(inplace=True)), {}, "^1: its output is overwritten"),
         (Broken("functions in place"), {}, "^after first a tensor is overwritten in place"),
@@ -168,6 +179,12 @@ def test_parameters_that_have_no_numbers_or_complex_ones(model, message):
     with pytest.raises(ValueError, match=message):
         bpx.torch.diagnose(model, x.to(torch.complex64) if "complex" in message else x, y, closure=absolute)
     assert hooks(model) == before
+
+
+def test_inputs_that_are_no_tensors_are_named():
+    x, y = batch()
+    with pytest.raises(ValueError, match=r"^x: expected a tensor of samples.*got ndarray"):
+        bpx.torch.diagnose(nn.Linear(20, 3), x.numpy(), y)
 
 
 def test_what_is_no_model_is_one_clear_line():
