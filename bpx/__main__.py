@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def main(words: list[str]) -> int:
-    """Do the command that the first word names, with the others; without one print which there are."""
+    """Run the command named by the first argument; without one, list the commands."""
     if "--version" in words:
         print(f"bpx {__version__}")
         return 0
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
 
 
 def _complete(words: list[str]) -> int:
-    """Answer the shell: the commands, and after one of them what Hydra knows of groups, options and keys."""
+    """Print shell completions: commands, and after one of them Hydra's groups, options and keys."""
     line = os.environ.get("COMP_LINE", "")
     typed = line.split(" ")
     if words[-1].startswith("query") and (len(typed) < 3 or typed[1] not in COMMANDS):

@@ -27,7 +27,7 @@ MAX_MAGNITUDE = 1e140  # of what a step passes on: norms square it
 
 @command
 def main(config: DictConfig) -> int:
-    """Check the configuration's network as it is built, in float64; 1 where a derivative is wrong."""
+    """Check the gradient of the configured network in float64; return 1 if a derivative is wrong."""
     from bpx.runs.networks import build_network
     from bpx.runs.outputs import run_directory
 
@@ -38,7 +38,7 @@ def main(config: DictConfig) -> int:
     net = build_network(plan, data, rngs)
     rows = min(ROWS, net.batch)
     x, y = data.x_train[:rows], data.y_train[:rows]
-    look(net, x, y)
+    check_magnitudes(net, x, y)
     try:
         check = gradcheck(net, x, y, entries=ENTRIES)
     except ValueError as error:
@@ -49,8 +49,8 @@ def main(config: DictConfig) -> int:
     return 0 if check.passed else 1
 
 
-def look(net: Network, x: Array, y: Array) -> None:
-    """Raise UserError where a step on (x, y) makes numbers of which no difference can be taken, naming the first."""
+def check_magnitudes(net: Network, x: Array, y: Array) -> None:
+    """Raise UserError, naming the first, if a step on (x, y) makes values not finite or too large to square."""
     replica = net.replica(len(x))
     with np.errstate(all="ignore"):
         cost = replica.cost(x, y)
@@ -70,7 +70,7 @@ def look(net: Network, x: Array, y: Array) -> None:
 
 
 def draw(check: GradientCheck, directory: Path, name: str) -> Path:
-    """Record the check in ``gradcheck.npz`` and draw the figure from it; returns the picture's path."""
+    """Save the check in ``gradcheck.npz``, draw it, and return the path of the figure."""
     from bpx.figures.canvas import save
     from bpx.figures.gradient_check import gradient_check, read
 
@@ -120,7 +120,7 @@ def report(check: GradientCheck, picture: Path) -> None:
 
 
 def verdict(check: GradientCheck) -> tuple[str, str]:
-    """Return what the check shows, and how much of the network it could see; and the color of it."""
+    """Return the verdict of the check, with the number of tensors measured, and its color."""
     if not check.passed:
         return "the gradient is WRONG", "red"
     n, unseen = len(check.tensors), sum(t.relative is None for t in check.tensors)

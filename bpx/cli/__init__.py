@@ -1,1 +1,1 @@
-"""What every command shares: composition, one-line errors, exit codes; and the theory command."""
+"""Command line: composition, checks, one-line errors and exit codes of all commands; the theory command."""

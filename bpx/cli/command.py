@@ -1,4 +1,4 @@
-"""What every command shares: Hydra's composition, its console, errors of the user in one line with exit code 2."""
+"""Run the task of a command: composed by Hydra, errors of the user in one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PIPE = 128 + signal.SIGPIPE  # the exit code after a closed pipe
 
 
 class Answered(Exception):
-    """The command line asked for what has been printed."""
+    """The command line asked for help or the version, which has been printed."""
 
 
 def command(
     task: Callable[[DictConfig], object], check: Checks | None = None, seed_sweeper: str | None = None
 ) -> Callable[[], int]:
-    """Make a task on a composed configuration a command that returns its exit code: the task's, if it is a number.
+    """Return a command that composes the configuration, runs ``task`` on it and returns the exit code.
 
-    ``check`` returns what the configurations of a multirun are checked with before it begins, ``make_plan`` unless
-    given; ``seed_sweeper`` names the Hydra sweeper of a multirun over seeds.
+    An integer returned by ``task`` is the exit code. ``check`` returns the check that configurations of a multirun pass
+    before it starts, by default ``make_plan``; ``seed_sweeper`` names the Hydra sweeper of a multirun over seeds.
     """
 
     def run() -> int:
@@ -54,7 +54,7 @@ def command(
         except UserError as error:
             print(f"error: {explain(error)}", file=sys.stderr)
             return 2
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here rather than being printed over ten lines
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
         errors: list[BaseException] = []
         code, composed = 0, False
 
@@ -68,7 +68,7 @@ def command(
             except (UserError, OSError, MemoryError, HydraException, OmegaConfBaseException) as error:
                 if full or _unforeseen(error):
                     raise
-                errors.append(error)  # Hydra would print a line too
+                errors.append(error)  # not raised: Hydra would print it as well
                 return None
 
         try:
@@ -98,7 +98,7 @@ def command(
 
 
 def run_words(task: Callable[[Sequence[str]], object], words: Sequence[str] | None, text: str) -> int:
-    """Do a task on the words of the command line, or print the help ``text`` they ask for; return the exit code."""
+    """Run a task on the arguments of the command line, or print the help ``text``; return the exit code."""
     given = sys.argv[1:] if words is None else words
     if set(given) & {"-h", "--help"}:
         print(text)
@@ -107,7 +107,7 @@ def run_words(task: Callable[[Sequence[str]], object], words: Sequence[str] | No
 
 
 def run_cli(task: Callable[[], object]) -> int:
-    """Do a task and return the exit code: what the user got wrong is one line, and 2."""
+    """Run a task and return the exit code: 2 for an error of the user, printed in one line."""
     accept_any_text()
     try:
         _check_process()
@@ -126,13 +126,13 @@ def run_cli(task: Callable[[], object]) -> int:
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
-    """Say what an interrupt says and return its exit code: 130, or 143 after SIGTERM."""
+    """Print the message of an interrupt and return its exit code: 130, or 143 after SIGTERM."""
     print(str(error) or "interrupted", file=sys.stderr)
     return int(128 + getattr(error, "number", signal.SIGINT))
 
 
 def exit_process(code: int) -> NoReturn:
-    """End the process: at once after an interrupt, when unloading the libraries would take a second or two."""
+    """Exit; after an interrupt at once, without the seconds that unloading libraries takes."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -144,21 +144,21 @@ def exit_process(code: int) -> NoReturn:
 
 
 def terminal(quiet: bool = False) -> Terminal:
-    """Return the console: where stdout is no terminal nothing is wrapped or cut, however narrow COLUMNS is."""
+    """Return the console; if stdout is not a terminal, lines are neither wrapped nor cut."""
     from bpx.cli import terminal as module  # rich takes its time
 
     return module.Terminal(quiet)
 
 
 def accept_any_text() -> None:
-    """Let stdout and stderr write what their encoding has no letters for as escapes, rather than raise."""
+    """Make stdout and stderr escape characters that their encoding does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _check_process() -> None:
-    """Raise UserError where no command can do anything: too little address space, or no working directory."""
+    """Raise UserError if no command can run: too little address space, or no working directory."""
     _check_address_space()
     try:
         os.getcwd()
@@ -167,9 +167,9 @@ def _check_process() -> None:
 
 
 def _check_address_space() -> None:
-    """Raise UserError where ``ulimit -v`` leaves less than the libraries need: they abort where they get no thread.
+    """Raise UserError if ``ulimit -v`` is below what the libraries need, which would abort.
 
-    Where there is a limit, Arrow's allocator does not reserve a gigabyte at once.
+    With a limit, Arrow's allocator is set to one that does not reserve a gigabyte.
     """
     try:
         import resource
@@ -190,12 +190,12 @@ def _plan_check() -> Callable[[DictConfig], object]:
 
 
 def _unforeseen(error: Exception) -> bool:
-    """Tell whether an error names nothing that the user could put right."""
+    """Return whether an error is not one that the user can correct: an OSError without a file."""
     return isinstance(error, OSError) and not error.filename
 
 
 def _from_hydra(error: BaseException) -> bool:
-    """Tell whether no code of bpx took part in an error but this file."""
+    """Return whether an error comes from Hydra: no code of bpx but this file is in its traceback."""
     import traceback
 
     files = {os.path.realpath(frame.filename) for frame in traceback.extract_tb(error.__traceback__)}
@@ -204,9 +204,9 @@ def _from_hydra(error: BaseException) -> bool:
 
 
 def _look_over(task: Callable[[DictConfig], object], check: Checks, seed_sweeper: str | None) -> None:
-    """Check the command line's words and put them in the order in which Hydra takes them.
+    """Check the arguments of the command line, and put them in the order that Hydra expects in ``sys.argv``.
 
-    Raises UserError, and Answered where the words ask for help or the version.
+    Raises UserError, and Answered if they ask for help or the version.
     """
     from hydra._internal.utils import get_args_parser  # private: tried with HYDRA
 

@@ -1,4 +1,4 @@
-"""What an error says, in one line that names the key and what is allowed."""
+"""Messages of errors, in one line that names the key and what is allowed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bpx.system.text import listed, masked, printable
 
 
 def explain(error: BaseException) -> str:
-    """Return what an error says in one line, masked and printable: Hydra's own run over seven to ten."""
+    """Return the message of an error in one line, masked and printable; those of Hydra have up to ten lines."""
     return printable(masked(_explanation(error)))
 
 
@@ -48,7 +48,7 @@ def _explanation(error: BaseException) -> str:
 
 
 def similar(key: str) -> str:
-    """Return a hint at the keys that look like ``key``, from the plain configuration."""
+    """Return a hint at keys similar to ``key``, from the default configuration."""
     import difflib
 
     from hydra import compose, initialize_config_dir

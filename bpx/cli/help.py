@@ -28,7 +28,7 @@ EXAMPLES = (
 
 
 def help_page(about: str, words: Sequence[str]) -> str:
-    """Return the page of a command, of the options that ``words`` (``group=option``) choose."""
+    """Return the help page of a command, with the options that ``words`` (``group=option``) choose."""
     given = dict(word.lstrip("+").partition("=")[::2] for word in words)
     main, said = option_of("", "config")
     chosen = {group: given.get(group, option) for group, option in default_options(main).items()}
@@ -57,7 +57,7 @@ def default_options(main: Json) -> dict[str, str]:
 
 
 def option_of(group: str, option: str) -> tuple[Json, dict[str, str]]:
-    """Return the keys of an option and the comments on them, with those of the options that it begins with."""
+    """Return the keys of an option and the comments on them, with those of its defaults."""
     own = cast(Json, OmegaConf.to_container(load_option(group, option)))
     notes = comments((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
     for base in (entry for entry in own.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"):

@@ -1,4 +1,4 @@
-"""The words of a command line, checked and put in order before Hydra composes them; each message names its key."""
+"""The overrides of a command line, checked and normalized before Hydra composes them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ WITHOUT_EFFECT = {
 def prepared(
     words: Sequence[str], multirun: bool, extended: bool, check: Checks, config_dir: str | None = None
 ) -> list[str]:
-    """Return the overrides as Hydra takes them; raises UserError.
+    """Return the overrides as Hydra expects them; raises UserError.
 
-    A key of a group that is swept becomes a choice of one value, so that Hydra looks for it in the option that is
-    chosen and not in the default one. ``extended`` says that further folders may hold options; ``config_dir`` is one of
-    them.
+    A key of a swept group becomes a sweep of one value: Hydra then looks it up in each swept option, not in the default
+    one. ``extended``: other folders may hold options as well, ``config_dir`` for instance.
     """
     from hydra.core.override_parser.types import IntervalSweep
 
@@ -74,14 +73,14 @@ def prepared(
 
 
 def _with_record(word: str) -> str:
-    """Return ``tracking=[tensorboard,...]`` with ``none``, the local record, where neither it nor MLflow is named."""
+    """Return ``tracking=[tensorboard,...]`` with ``none``, the local record, added unless it or MLflow is named."""
     left, _, value = word.partition("=")
     names = [name.strip() for name in value.strip("[] ").split(",")]
     return f"{left}=[none,{','.join(names)}]" if BESIDE.issuperset(names) else word
 
 
 def parse(word: str) -> Override:
-    """Return Hydra's override of a word; raises UserError, with the quoting that works where there is one."""
+    """Return an argument parsed as Hydra's override; raises UserError, with the correct quoting if there is one."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -145,7 +144,7 @@ def at_home(word: str) -> str:
 
 
 def number_of_values(sweep: object) -> int | None:
-    """Return how many values a sweep has, without listing them; None where there is no end to them."""
+    """Return the number of values of a sweep, without listing them; None if unlimited."""
     from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 
     if isinstance(sweep, ChoiceSweep):
@@ -206,7 +205,7 @@ def check_values(words: Sequence[str], check: Checks, config_dir: str | None = N
 
 
 def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]], object]) -> UserError | None:
-    """Return why a value of a sweep can never run: it fails beside every value of the other keys, one at a time."""
+    """Return why a value of a sweep can never run: it fails with every value of each other key."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -234,7 +233,7 @@ def refused_value(dimensions: dict[str, list[str]], check: Callable[[list[str]],
 
 
 def conditional(text: str, chosen: Sequence[str]) -> str:
-    """Return the message of a key that another option has, with the way to write it."""
+    """Return the message for a key that only another option of the group has, with the way to write it."""
     for word in chosen:
         group, _, option = word.lstrip("+").partition("=")
         key = text.removeprefix("unknown key ").partition(";")[0]
@@ -251,7 +250,7 @@ def conditional(text: str, chosen: Sequence[str]) -> str:
 
 
 def sweeps_seeds(words: Sequence[str]) -> bool:
-    """Return whether a multirun gives the seed several values and no sweeper of its own."""
+    """Return whether a multirun sweeps the seed and names no sweeper."""
     parsed = {o.key_or_group: o for o in map(parse, words)}
     seed = parsed.get("seed")
     elsewhere = any(key in ("hydra/sweeper", "sweep", "resume") or key.startswith("hydra.sweeper.") for key in parsed)
@@ -259,7 +258,7 @@ def sweeps_seeds(words: Sequence[str]) -> bool:
 
 
 def _check_options(override: Override, extended: bool) -> None:
-    """Raise UserError where a group is set to what is no option of it."""
+    """Raise UserError if a group is set to an unknown option."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
     group, known = override.key_or_group, options_of(override.key_or_group)

@@ -1,4 +1,4 @@
-"""The terminal: what is printed is plain text, and a closed pipe is handled as a signal."""
+"""The terminal: plain text output; a closed pipe is handled as a signal."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WIDE = 10_000  # characters: wider than any table
 
 
 class Terminal(Console):
-    """rich's console for plain text; nothing is wrapped where stdout is no terminal.
+    """rich's console for plain text; lines are not wrapped if stdout is not a terminal.
 
-    Text may be untrusted: brackets and colons in it are not markup or emoji, and control characters are escaped.
-    What is styled is styled whole, by ``style``.
+    Text may be untrusted: brackets and colons are not markup or emoji, and control characters are escaped. Styles apply
+    to whole texts, by ``style``.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Terminal(Console):
         self.on_closed: Callable[[], None] | None = None
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a text as it is shown."""
+        """Return a text as rendered."""
         return super().render_str(printable(text), **options)
 
     def on_broken_pipe(self) -> None:
-        """Print nothing any more, and do ``on_closed``."""
+        """Discard further output, and call ``on_closed``."""
         self.quiet = True
         silence(sys.stdout)
         if self.on_closed is None:
@@ -47,7 +47,7 @@ class Terminal(Console):
 
 
 def silence(stream: TextIO) -> None:
-    """Let what is written to a stream from now on go nowhere."""
+    """Discard everything that is written to a stream from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

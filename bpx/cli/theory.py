@@ -37,7 +37,7 @@ TRAINABLE = 6  # depths up to 6 xi_c train (Schoenholz et al. 2017)
 
 @command
 def main(config: DictConfig) -> None:
-    """Print what theory says of the configuration's network, and save the phase diagram of a plain one."""
+    """Print theory's prediction for the configured network, and save the phase diagram if it is a plain one."""
     checked = make_plan(config)
     net = architecture(checked)
     console = terminal()
@@ -145,7 +145,7 @@ def _verdict(prediction: Prediction) -> str:
 
 
 def draw(net: Architecture, sigma_w: float) -> Path:
-    """Draw the plane around the network's point, and return the picture's path."""
+    """Draw the phase diagram around the network's point, and return the path of the figure."""
     from bpx.figures.canvas import save
     from bpx.figures.phase import phase
 

@@ -1,4 +1,4 @@
-"""The words of a command that takes runs: names of runs, and ``key=value``."""
+"""Arguments of commands that take runs: names of runs, and ``key=value``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bpx.system.files import PICTURE_FORMATS
 
 
 def split_words(command: str, words: Sequence[str], keys: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the words that name runs, and the values of those ``keys`` that are given; raises UserError.
+    """Return the names of runs, and the values of the given ``keys``; raises UserError.
 
-    A word with spaces is a search, whatever stands in it.
+    An argument with spaces is a search in MLflow.
     """
     names: list[str] = []
     values: dict[str, str] = {}
@@ -30,9 +30,9 @@ def split_words(command: str, words: Sequence[str], keys: Collection[str]) -> tu
 
 
 def format_word(command: str, values: Mapping[str, str], out: str) -> str:
-    """Return the picture format that ``format=`` and the suffix of the file at the key ``out`` ask for; else png.
+    """Return the image format from ``format=`` or the suffix of the file given by the key ``out``; default png.
 
-    Raises UserError where it is unknown, or they differ.
+    Raises UserError if it is unknown, or they differ.
     """
     suffix = Path(values.get(out, "")).suffix.removeprefix(".")
     asked = values.get("format", suffix or "png")

@@ -1,4 +1,4 @@
-"""What would change it: candidates, one change of a group option each, drawn anew and measured."""
+"""Remedies: candidates, each one change of a group option, drawn anew and measured."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Remedy(NamedTuple):
 
 
 class Redraw(Protocol):
-    """What knows how networks like the diagnosed one are drawn: a run's configuration, or the network itself."""
+    """Draws networks like the diagnosed one: from a run's configuration, or from the network itself."""
 
     def __call__(self, key: str, value: str) -> Candidate | None:
         """Return the change of an option, ``key=value``; None where that changes nothing."""
@@ -170,7 +170,7 @@ def other_models(name: str) -> list[str]:
 
 
 def _options(net: Network, key: str) -> Sequence[str]:
-    """Return the values of ``key`` that are worth a try, the most promising first."""
+    """Return the candidate values of ``key``, the most promising first."""
     assert net.spec is not None
     spec = net.spec
     if key == "initializer":

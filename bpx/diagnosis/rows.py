@@ -1,4 +1,4 @@
-"""What a record holds of a diagnosis: facts about the network, theory's line and band as rows."""
+"""A diagnosis as part of a record: facts about the network, theory's line and band as rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREDICTED = (
 
 
 def about(net: Network, known: Architecture | None) -> Json:
-    """Return what a record says of its network, as plain JSON: enough to draw its figures."""
+    """Return the facts about the network that figures need, as JSON."""
     facts: Json = {
         "batch_size": len(net.dense[0].y),
         "dtype": str(net.dtype),
@@ -36,7 +36,7 @@ def about(net: Network, known: Architecture | None) -> Json:
 
 
 def architecture_facts(known: Architecture | None) -> Json:
-    """Return what a record says of an architecture, as plain JSON; nothing of one that theory does not know."""
+    """Return the facts about an architecture, as JSON; empty for one that theory does not know."""
     if known is None:
         return {}
     return {

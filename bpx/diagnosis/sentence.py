@@ -29,7 +29,7 @@ VERBS = {Verdict.VANISHING: "vanish", Verdict.EXPLODING: "explode", Verdict.HEAL
 
 
 def sentence(f: Finding, observation: Observation) -> str:
-    """Say what was found."""
+    """Return the finding in words."""
     if not observation.finite:
         return "Undetermined: the first backward pass is not finite."
     if not observation.loss_gradient_nonzero:
@@ -48,7 +48,7 @@ def sentence(f: Finding, observation: Observation) -> str:
 
 
 def because(f: Finding, blamed: Callable[[str], str]) -> str:
-    """Say what the trials showed of the cause; ``blamed`` names a part, with the number that makes it the cause."""
+    """Return the cause in words; ``blamed`` names a part, with the number that makes it the cause."""
     if not f.trials:
         return "no single part: with each taken out nothing comes through"
     best = min(f.trials, key=lambda part: abs(math.log(f.trials[part])))
@@ -62,7 +62,7 @@ def because(f: Finding, blamed: Callable[[str], str]) -> str:
 
 
 def blamed_part(part: str, f: Finding, net: Network) -> str:
-    """Name a part, with the number that makes it the cause."""
+    """Return the name of a part, with the number that makes it the cause."""
     spec = net.spec
     if part == "weights" and f.weights_gain is not None and f.needed_gain is not None:
         name = spec.activation.name if spec else "the activation"

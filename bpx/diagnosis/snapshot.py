@@ -1,4 +1,4 @@
-"""What is known of a network in training at a record, and what follows from it: whether it learned, how delta flows."""
+"""A network in training at one record: measured values, whether it learned, the slope of delta."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEARNED_LITTLE = 0.5  # of the way to 1, of accuracy and of R2: below it a netwo
 @final
 @dataclass
 class Snapshot:
-    """What is known of a network in training at a record.
+    """A network in training at one record.
 
     Attributes
     ----------

@@ -72,7 +72,7 @@ class FinalState:
 
 @final
 class TrainingState:
-    """Take in the records of a run, and judge the last one.
+    """Process the records of a run, and judge the last one.
 
     ``functions`` are the network's activations, ``inside`` the names of its layers inside residual branches;
     ``largest_class`` is the share of the largest class in the training part, None for numbers as targets;
@@ -98,7 +98,7 @@ class TrainingState:
         self._places: dict[str, list[tuple[str, tuple[str, ...], list[int]]]] = {}
 
     def take(self, step: int, lr: float, metrics: Mapping[str, float], measured: Sequence[Reading]) -> None:
-        """Take in a record: the metrics of the run, and what the probes measured."""
+        """Process a record: the metrics of the run and the readings of the probes."""
         known = self.known
         self.peak = max(lr, self.peak)
         known.rate = lr / self.peak if self.peak > 0 else 1.0
@@ -178,7 +178,7 @@ class TrainingState:
         return FinalState(verdict, step, factor, learned, tuple(alarms.values()), sentence)
 
     def facts(self) -> Json:
-        """Return, as JSON, what a resumed run has to know of the records so far."""
+        """Return what a resumed run needs of the records so far, as JSON."""
         known = self.known
         values = {name: [list(layers), found.tolist()] for name, (layers, found) in known.values.items()}
         ends = {key: getattr(known, key) for key in _SNAPSHOT_FIELDS}
@@ -193,7 +193,7 @@ class TrainingState:
         return own | ends | {"values": values}
 
     def recall(self, facts: Json) -> None:
-        """Take what ``facts`` returned."""
+        """Restore what ``facts`` returned."""
         self.peak, self.judged, self.since = float(facts["peak"]), dict(facts["judged"]), dict(facts["since"])
         self.thrown = None if facts["thrown"] is None else tuple(facts["thrown"])
         self.first = None if facts.get("first") is None else tuple(facts["first"])
@@ -238,7 +238,7 @@ class TrainingState:
 
 
 def named(layers: Sequence[str]) -> str:
-    """Return ``layers``, in order, as people say it: layer_01, layer_03 to layer_05 and layer_07."""
+    """Return ``layers``, in order, as text: layer_01, layer_03 to layer_05 and layer_07."""
     runs: list[list[str]] = []
     for layer in layers:
         if runs and int(layer.rpartition("_")[2]) == int(runs[-1][-1].rpartition("_")[2]) + 1:

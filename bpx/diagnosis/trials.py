@@ -109,7 +109,7 @@ def geometric_mean(factors: Sequence[float]) -> float | None:
 
 
 def without(net: Network, part: str) -> None:
-    """Take a ``part`` out of ``net``: dropout, normalization or shortcuts, of which the blocks' branches are left."""
+    """Remove a ``part`` of ``net``: dropout, normalization or shortcuts, of which the blocks' branches are left."""
 
     def kept(layers: Sequence[Layer]) -> list[Layer]:
         found: list[Layer] = []

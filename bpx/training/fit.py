@@ -107,23 +107,23 @@ def fit(
             yield record({}, nonfinite=trace(net, optimizer, p.step, J))
             return
         net.backward()
-        looking, reported = probe_set.at(p.step), report(p.step)
-        checked = grad if looking else shifts  # an infinite dW of other steps shows in the next one, by its update
+        active, reported = probe_set.at(p.step), report(p.step)
+        checked = grad if active else shifts  # an infinite dW of other steps shows in the next one, by its update
         if not math.isfinite(np.add.reduce(checked)) and not np.isfinite(checked).all():
             yield record({}, nonfinite=trace(net, optimizer, p.step, J, backward=True))
             return
         p.total += J
         p.count += 1
-        if looking:
+        if active:
             with interruptible():
-                for probe in looking:
+                for probe in active:
                     probe.on_gradient(p.step)
         optimizer.propose()
-        if looking:
+        if active:
             with interruptible():
-                for probe in looking:
+                for probe in active:
                     probe.on_update(optimizer)
-        if reported or looking:
+        if reported or active:
             metrics = {"lr": optimizer.lr} if reported else {}
             if reported and (p.step == 0 or p.step > p.evaluated):  # at an evaluation's step, the mean is out already
                 metrics |= costs()
