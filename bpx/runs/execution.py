@@ -56,16 +56,9 @@ class Execution:
         self.cadence = Cadence(settings.epochs, len(batches), settings.max_steps)
         optimizer = plan.bound_optimizer(self.cadence.total_steps, net)
         self.measurement = Measurement(
-            plan,
-            data,
-            net,
-            optimizer,
-            self.cadence.report_schedule,
-            self.outputs.record,
-            typed=[*job.flags, *job.overrides],
-            remedies=not quiet,
-            interruptible=stop.interruptible,
-        )
+            plan, data, net, optimizer, self.cadence.report_schedule, self.outputs.record,
+            typed=[*job.flags, *job.overrides], remedies=not quiet, interruptible=stop.interruptible,
+        )  # fmt: skip
         self.training = Training(net, optimizer, batches, Progress(), {"probes": self.measurement.probe_set})
         self.recorder = FlightRecorder(self.training)
         self.checkpoints = Checkpoints(
@@ -111,13 +104,13 @@ class Execution:
         if resume_from is not None:
             if tracker.address:
                 self.console.note(f"tracked in {masked(tracker.address)}")
-            self._go_on(resume_from)
+            self._resume(resume_from)
             self.outputs.write_config(self.plan.config)
             self.outputs.remove_result()
         if self.watcher:
             self.watcher.started(tracker.run_id, job.directory, self.data.name)
 
-    def _go_on(self, resume_from: Resumed) -> None:
+    def _resume(self, resume_from: Resumed) -> None:
         """Restore the newest undamaged checkpoint, and print what differs from the interrupted run."""
         facts, wrong = self.checkpoints.resume(self._recall)
         for text in wrong:
@@ -223,7 +216,7 @@ class Execution:
             yield
         except KeyboardInterrupt:
             self.measurement.close()
-            self.outputs.hand_over()
+            self.outputs.upload()
             raise
 
     def _seconds(self) -> float:
@@ -260,7 +253,7 @@ class Execution:
             self.outputs.write_nonfinite(event, self.recorder.replay(event.step))
         if stopped:
             tracker.tag("bpx.stopped", stopped)
-        self._leave_outputs(outcome, final, stopped)
+        self._write_outputs(outcome, final, stopped)
         diverged = "" if event is None else str(event)
         self.console.report(self.data, final, measurement, self.job.directory, tracker, diverged)
         if stopped:
@@ -269,7 +262,7 @@ class Execution:
             self.console.note(f"{tracker.differing} metrics differ from those logged before the interruption")
         return RunResult(outcome, state.latest | final, self.job.directory, judged.verdict)
 
-    def _leave_outputs(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:
+    def _write_outputs(self, outcome: Outcome, final: dict[str, float], stopped: str) -> None:
         """Write figures, model and result, upload them, and end the run in the tracker."""
         outputs, tracker, measurement, data = self.outputs, self.tracker, self.measurement, self.data
         assert measurement.final is not None
@@ -290,7 +283,7 @@ class Execution:
                 ended = f"{outcome}, stopped for it is {stopped}" if stopped else outcome
                 tracker.tag("bpx.finding", " ".join(measurement.sentences))
                 tracker.tag("mlflow.note.content", "\n\n".join([*measurement.sentences, f"Outcome: {ended}."]))
-            outputs.hand_over()
+            outputs.upload()
             if tracker.model:
                 tracker.save_model(self.job.directory, data)
             tracker.conclude(outcome)

@@ -113,7 +113,7 @@ class Outputs:
 
         save_model(self.directory, net, data.scaler, data.class_names, data.columns, data.target_scaler)
 
-    def hand_over(self) -> None:
+    def upload(self) -> None:
         """Upload the files that every run has, whatever its outcome."""
         for name, folder in (("config", "config"), (PROVENANCE, ""), (LOG, ""), (RECORD, "")):
             self._tracker.artifact(self.directory / name, folder)
