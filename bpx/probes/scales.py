@@ -39,7 +39,7 @@ Z, A = slice(7, 11), slice(11, 15)
 
 @final
 class Scales(Probe):
-    """Measure every weight layer from the buffers that a training step leaves behind.
+    """Measure every weight layer from the buffers of a training step.
 
     (Signals, gradients and saturation by layer: Glorot & Bengio 2010, sections 3 and 4.2.)
 

@@ -201,8 +201,8 @@ def _unmarked(study: optuna.Study) -> list[FrozenTrial]:
 def queue_again(study: optuna.Study, trial: FrozenTrial, most: int | None = None) -> None:
     """Requeue a trial's parameters, at most ``most`` times.
 
-    Its attributes stay behind: with the mark of the worker that is gone, the new trial would count as lost until its
-    own worker has marked it.
+    Attributes are not copied: with the mark of the dead worker, the new trial would count as lost until its own worker
+    has marked it.
     """
     history = [*trial.system_attrs.get("retry_history", []), trial.number]
     if most is not None and len(history) > most:

@@ -263,7 +263,7 @@ def _forward(net: Architecture, q: Sequence[float], steps: Sequence[Step], ends:
 def _grown_length(net: Architecture, q: float, length: float | None) -> float | None:
     """Return ln of the measured mean square of the last activations beside that of ``q``; None where it tells nothing.
 
-    Behind a normalization only the last layer's own noise is in it.
+    After a normalization it holds only the noise of the last layer.
     """
     if net.normalizes or length is None or not length > 0:
         return None
