@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpx.config import Plan, make_plan, spawn_rngs
+from bpx.config.plan import Plan, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.records import read, read_metrics
 from bpx.runs.run import train_run

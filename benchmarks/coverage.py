@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from bpx.config import spawn_rngs
+from bpx.config.plan import spawn_rngs
 from bpx.diagnosis import observe, predict_network
 from bpx.engine import mlp, residual_mlp
 
@@ -38,7 +38,7 @@ TWO_SIDED_95 = 1.96
 @cache
 def mnist():
     """Return the first 4,096 training images, scaled as runs scale them, and their labels."""
-    from bpx.config import make_plan
+    from bpx.config.plan import make_plan
     from bpx.runs.study import compose
 
     plan = make_plan(compose("dataset=mnist", "dataset.train_size=4096", "dataset.fallback=null"))

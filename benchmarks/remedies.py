@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bpx.config import UserError, make_plan, spawn_rngs
+from bpx.config.plan import make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
@@ -32,6 +32,7 @@ from bpx.engine.models import MODELS
 from bpx.engine.network import Network
 from bpx.runs.networks import FromPlan, build_network, change
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
 from bpx.theory import slope_verdict
 
 DRAWN = 10

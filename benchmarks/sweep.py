@@ -39,7 +39,7 @@ DIRECT = f"""
 import sys, time
 from pathlib import Path
 from hydra import compose, initialize_config_dir
-from bpx.config import CONF
+from bpx.system.tree import CONF
 from bpx.runs.run import train_run
 with initialize_config_dir(str(CONF), version_base="1.3"):
     config = compose("config", sys.argv[1:] + ["progress=false"])
@@ -53,7 +53,7 @@ TURNS = """
 import statistics, time
 from hydra import compose, initialize_config_dir
 from bpx import train
-from bpx.config import CONF
+from bpx.system.tree import CONF
 from bpx.sweep import search, trial
 with initialize_config_dir(str(CONF), version_base="1.3"):
     untracked = compose("config", ["tracking=none", "tracking.figures=false", "tracking.model=false"]).tracking

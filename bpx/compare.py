@@ -13,10 +13,10 @@ if __name__ == "__main__":
 
 from bpx.cli.command import exit_process, run_words, terminal
 from bpx.cli.words import format_word, split_words
-from bpx.config import UserError
 from bpx.stored.groups import Group, group_runs, metrics_table
 from bpx.stored.lookup import StoredRun, differences, find_runs
 from bpx.stored.provenance import provenance_differences
+from bpx.system.errors import UserError
 from bpx.system.files import unique_name
 
 FOLDER = OUTPUTS / "compare"

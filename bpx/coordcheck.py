@@ -15,12 +15,14 @@ import numpy as np
 from omegaconf import DictConfig
 
 from bpx.cli.command import command, exit_process, terminal
-from bpx.config import UserError, hidden_widths, make_plan, spawn_rngs
+from bpx.config.architecture import hidden_widths
+from bpx.config.plan import make_plan, spawn_rngs
 from bpx.data import Batches, Dataset
 from bpx.engine.arrays import Values
 from bpx.engine.initializer import Initializer, Scaled
 from bpx.engine.mup import MuP
 from bpx.probes import ProbeContext
+from bpx.system.errors import UserError
 
 KEYS = ("z", "change")  # what is measured
 FOLDER = OUTPUTS / "coordcheck"

@@ -13,9 +13,9 @@ if __name__ == "__main__":
 
 from bpx.cli.command import exit_process, run_words
 from bpx.cli.words import split_words
-from bpx.config import UserError
 from bpx.engine.model_files import load_model
 from bpx.stored.lookup import find_directory
+from bpx.system.errors import UserError
 
 HELP = """
 RUN is a run's directory, any that holds model.json and model.npz, or the id of a run in MLflow that ran here.

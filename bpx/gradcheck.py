@@ -14,10 +14,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from bpx.cli.command import command, exit_process, terminal
-from bpx.config import UserError, make_plan, spawn_rngs
+from bpx.config.plan import make_plan, spawn_rngs
 from bpx.engine import GradientCheck, Network, TensorCheck, gradcheck
 from bpx.engine.arrays import Array
 from bpx.probes import trace
+from bpx.system.errors import UserError
 from bpx.system.text import counted
 
 FOLDER = OUTPUTS / "gradcheck"

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     end_without_traceback()  # the imports below take a second
 
 from bpx.cli.command import exit_process, run_words
-from bpx.config import UserError
+from bpx.system.errors import UserError
 from bpx.tracking.delivery import sync
 
 HELP = """

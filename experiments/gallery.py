@@ -10,9 +10,9 @@ from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-from bpx.config import UserError
 from bpx.runs.study import StudyCommand
 from bpx.stored.study_data import StudyResult
+from bpx.system.errors import UserError
 from bpx.system.run_files import STUDY
 
 FOLDER = Path(__file__).resolve().parent

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from bpx.config import CONF
+from bpx.system.tree import CONF
 from bpx.tracking import library
 
 pytest_plugins = ["sweeping"]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bpx import compare
-from bpx.config import UserError
 from bpx.figures.comparison import Compared, comparison
 from bpx.records import Key, RecordWriter, read, read_metrics
 from bpx.stored.groups import group_runs
 from bpx.stored.lookup import differences, find_runs, from_directory
+from bpx.system.errors import UserError
 
 CONFIG = """\
 model: {{_target_: bpx.engine.models.mlp, depth: {depth}, width: 10}}

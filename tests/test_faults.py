@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from bpx.config import CONF, UserError
 from bpx.runs import run as running
 from bpx.system import files
+from bpx.system.errors import UserError
+from bpx.system.tree import CONF
 from bpx.training import checkpoint_file
 
 QUICK = ["dataset=classification", "epochs=3", "tracking=none", "tracking.figures=false", "progress=false"]

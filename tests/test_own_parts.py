@@ -11,7 +11,7 @@ import pytest
 from conftest import write_own_parts
 
 import bpx
-from bpx.config import UserError, make_plan
+from bpx.config.plan import make_plan
 from bpx.engine import mlp
 from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.features import Scaler
@@ -20,6 +20,7 @@ from bpx.engine.parts import describe
 from bpx.engine.rectifiers import ELU
 from bpx.records import read
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
 
 DIRECTORY = ("--config-dir", "conf")
 NETWORK = ("activation=sine", "initializer=triangular", "normalization=absolute", "loss=squared_hinge",

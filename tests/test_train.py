@@ -12,9 +12,10 @@ import yaml
 from conftest import DATA, ROOT, composed, thinned
 
 from bpx import records
-from bpx.config import CONF, UserError, make_plan
-from bpx.config.plan import EXAMPLE
+from bpx.config.plan import EXAMPLE, make_plan
 from bpx.runs.console import Console
+from bpx.system.errors import UserError
+from bpx.system.tree import CONF
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 

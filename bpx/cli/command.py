@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 from bpx import __version__
 from bpx.cli.errors import explain, similar
 from bpx.cli.overrides import Checks, prepared, sweeps_seeds
-from bpx.config import CONF, PACKAGE, UserError
+from bpx.system.errors import UserError
 from bpx.system.interrupts import Stop
+from bpx.system.tree import CONF, PACKAGE
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -184,7 +185,7 @@ def _check_address_space() -> None:
 
 
 def _plan_check() -> Callable[[DictConfig], object]:
-    from bpx.config import make_plan  # the engine, theory and SciPy: not for --help
+    from bpx.config.plan import make_plan  # the engine, theory and SciPy: not for --help
 
     return make_plan
 

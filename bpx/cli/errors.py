@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 
-from bpx.config import CONF, RENAMED, flatten, load_option, options_of
 from bpx.system.text import listed, masked, printable
+from bpx.system.tree import CONF, RENAMED, flatten, load_option, options_of
 
 
 def explain(error: BaseException) -> str:

@@ -11,9 +11,8 @@ from typing import cast
 
 from omegaconf import OmegaConf
 
-from bpx.config import CONF, load_option, options_of
 from bpx.system.files import Json
-from bpx.system.tree import typed
+from bpx.system.tree import CONF, load_option, options_of, typed
 
 GROUPS = ("model", "activation", "initializer", "normalization", "dropout", "dataset", "loss", "optimizer", "schedule",
           "probes", "tracking", "experiment", "sweep")  # fmt: skip

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from bpx.cli.errors import explain
-from bpx.config import CONF, UserError, load_option, options_of
+from bpx.system.errors import UserError
 from bpx.system.text import listed
+from bpx.system.tree import CONF, load_option, options_of
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

@@ -9,13 +9,13 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from bpx.cli.command import command, terminal
-from bpx.config import Plan, UserError, hidden_widths, make_plan
-from bpx.config.plan import EXAMPLE
+from bpx.config.architecture import hidden_widths
+from bpx.config.plan import EXAMPLE, Plan, make_plan
 from bpx.diagnosis.architecture import branch_scale, fan_in, unanswered
 from bpx.engine import Activation, Residual
 from bpx.engine.initializers import Orthogonal
 from bpx.engine.recurrent import Recurrent
-from bpx.system.errors import NoAnswerError
+from bpx.system.errors import NoAnswerError, UserError
 from bpx.system.run_files import OUTPUTS
 from bpx.theory import (
     Architecture,

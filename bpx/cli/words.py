@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from bpx.config import UserError
+from bpx.system.errors import UserError
 from bpx.system.files import PICTURE_FORMATS
 
 

@@ -13,10 +13,10 @@ if __name__ == "__main__":
 
 from bpx.cli.command import exit_process, run_words, terminal
 from bpx.cli.words import format_word, split_words
-from bpx.config import UserError
 from bpx.figures.run import draw_all
 from bpx.figures.sweep import draw_sweep
 from bpx.stored.lookup import find_directory
+from bpx.system.errors import UserError
 from bpx.system.run_files import CONFIG, FIGURES, TRIALS
 
 HELP = """

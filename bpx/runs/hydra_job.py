@@ -12,8 +12,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_original_cwd
 from omegaconf import OmegaConf
 
-from bpx.config import CONF
 from bpx.system.files import Json
+from bpx.system.tree import CONF
 
 
 @contextmanager

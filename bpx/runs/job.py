@@ -10,7 +10,7 @@ from typing import Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpx.config import Plan
+from bpx.config.plan import Plan
 from bpx.data import Dataset
 from bpx.engine.arrays import Values
 from bpx.engine.network import Network

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from bpx.config import Plan
+from bpx.config.plan import Plan
 from bpx.data import Dataset
 from bpx.diagnosis import Finding, diagnose_pass, observe, predict_network
 from bpx.diagnosis.architecture import activation_functions

@@ -10,12 +10,14 @@ from typing import final
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import Plan, UserError, load_option, make_plan, options_of, spawn_rngs
+from bpx.config.plan import Plan, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.diagnosis.remedies import Candidate
 from bpx.engine.lsuv import scale_to_unit_variance
 from bpx.engine.network import Network
+from bpx.system.errors import UserError
 from bpx.system.text import masked
+from bpx.system.tree import load_option, options_of
 
 COMMAND = "python -m bpx.train"
 CARRIED = ("bias_std", "bias", "depth", "width", "hidden", "loss_at")  # keys that a new option of the group takes over

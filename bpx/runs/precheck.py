@@ -6,9 +6,10 @@ import logging
 
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import Plan, UserError, make_plan
+from bpx.config.plan import Plan, make_plan
 from bpx.data import Dataset
 from bpx.runs.networks import empty_network
+from bpx.system.errors import UserError
 
 
 def check_samples(plan: Plan, data: Dataset) -> None:

@@ -11,15 +11,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bpx.config import CONF, UserError, flatten, make_plan, walk
+from bpx.config.plan import make_plan
 from bpx.engine.parts import is_allowed
 from bpx.records import Outcome
 from bpx.stored.config import read_config
 from bpx.stored.keys import Use, uses
 from bpx.stored.lookup import directories_by_id
+from bpx.system.errors import UserError
 from bpx.system.files import Json, inside
 from bpx.system.run_files import CHECKPOINTS, CONFIG, DELIVERY, METRICS, OUTPUTS, RESULT, RUN_ID
 from bpx.system.text import one_line
+from bpx.system.tree import CONF, flatten, walk
 from bpx.tracking.spool import Spool
 from bpx.tracking.tracker import logged
 from bpx.training.cadence import MAX_EVALUATIONS, evaluation_interval

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
 from bpx.cli.command import terminal
-from bpx.config import Plan, make_plan, spawn_rngs
+from bpx.config.plan import Plan, make_plan, spawn_rngs
 from bpx.data import Dataset
 from bpx.records import Outcome
 from bpx.runs.execution import Execution

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bpx.cli.command import terminal
 from bpx.cli.overrides import in_quotes
-from bpx.config import make_plan
+from bpx.config.plan import make_plan
 from bpx.figures.seeds import Band, bands
 from bpx.records import Outcome, aligned, read_metrics
 from bpx.runs.hydra_job import as_given, in_start_directory

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, final
 
 from omegaconf import DictConfig
 
-from bpx.config import CONF, Plan, UserError, make_plan, spawn_rngs
+from bpx.config.plan import Plan, make_plan, spawn_rngs
 from bpx.data import Dataset, SupportsLoad
 from bpx.engine import Network
 from bpx.engine.arrays import Array
@@ -36,7 +36,9 @@ from bpx.runs.job import RunResult
 from bpx.runs.networks import empty_network
 from bpx.stored.provenance import write_provenance
 from bpx.stored.study_data import Data, StudyResult
+from bpx.system.errors import UserError
 from bpx.system.run_files import FIGURES, OUTPUTS, PROVENANCE, STUDY
+from bpx.system.tree import CONF
 from bpx.tracking import Tracker
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from bpx.config import UserError
+from bpx.system.errors import UserError
 from bpx.system.files import Json, cut_torn_line, naming
 from bpx.system.text import one_line
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from bpx.config import Plan, UserError
+from bpx.config.plan import Plan
 from bpx.data import SOURCES, Source, SupportsLoad
 from bpx.sweep.options import Options
+from bpx.system.errors import UserError
 
 MISSING = "hydra.sweeper.objective: this run logs no"
 LOGGED = (

@@ -16,9 +16,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 
-from bpx.config import UserError, check_call
-from bpx.config.calls import check_type, target
+from bpx.config.calls import check_call, check_type, target
 from bpx.engine.numbers import require
+from bpx.system.errors import UserError
 from bpx.system.files import Json
 from bpx.system.text import brief
 

@@ -9,8 +9,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
 from bpx.cli.command import terminal
-from bpx.config import Plan
-from bpx.config.plan import EXAMPLE
+from bpx.config.plan import EXAMPLE, Plan
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short

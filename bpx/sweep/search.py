@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
 from bpx.cli.overrides import refused_value
-from bpx.config import Plan, UserError, flatten
+from bpx.config.plan import Plan
 from bpx.records import Outcome
 from bpx.runs.precheck import Precheck
 from bpx.stored.naming import output_folder, parameters
@@ -38,8 +38,9 @@ from bpx.sweep.space import Space, quoted, space
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, WITHOUT_VALUE, SweepStudy, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
-from bpx.system.errors import EveryTrialFailed, WriteError
+from bpx.system.errors import EveryTrialFailed, UserError, WriteError
 from bpx.system.interrupts import Interrupted, Stop
+from bpx.system.tree import flatten
 
 POLL = 1.0  # seconds between two looks at what other workers do
 MIN_TRIALS = 5  # trials from which max_failure_rate is a rate

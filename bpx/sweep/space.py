@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from bpx.config import UserError
+from bpx.system.errors import UserError
 
 Choice = str | int | float | bool | None  # a value as Optuna keeps it
 MAX_RANGE = 2.0**53  # beyond, doubles skip integers

@@ -23,9 +23,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from bpx.config import UserError
 from bpx.sweep import library
 from bpx.sweep.journal import open_journal
+from bpx.system.errors import UserError
 from bpx.system.locks import is_held, lock, locked, machine_lock
 from bpx.system.text import masked, one_line
 from bpx.tracking.store import connect_args

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from bpx.config import UserError
 from bpx.records import Outcome
 from bpx.stored.keys import Use, uses
 from bpx.sweep.library import id_of
 from bpx.sweep.options import Options
 from bpx.sweep.space import Space
 from bpx.sweep.storage import WORKER, Store, queue_again
+from bpx.system.errors import UserError
 from bpx.system.files import Json
 
 RUN, RESULT = "bpx.run", "bpx.result"  # a trial's attributes: where it runs, how it ended

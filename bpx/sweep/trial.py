@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from bpx.config import UserError
 from bpx.records import Outcome
 from bpx.runs.hydra_job import as_given, in_start_directory
 from bpx.runs.outputs import run_directory
@@ -29,7 +28,7 @@ from bpx.sweep.progress import short
 from bpx.sweep.repeats import Repeat, Repeats
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import RESULT, RUN, SEEDS, SPREAD
-from bpx.system.errors import NoAnswerError, WriteError
+from bpx.system.errors import NoAnswerError, UserError, WriteError
 from bpx.system.run_files import OUTPUTS
 
 UNDEFINED = "gradient_flow/"  # what some networks have none of: no gradient, no slope

@@ -14,9 +14,10 @@ import bpx
 from bpx.__main__ import main
 from bpx.cli import overrides
 from bpx.cli.help import GROUPS, help_page
-from bpx.config import UserError, flatten, load_option, options_of
 from bpx.config.calls import KINDS, check_type, target
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
+from bpx.system.tree import flatten, load_option, options_of
 
 
 @pytest.mark.parametrize(

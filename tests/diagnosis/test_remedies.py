@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, composed, thinned
 
 import bpx
-from bpx.config import make_plan, spawn_rngs
+from bpx.config.plan import make_plan, spawn_rngs
 from bpx.diagnosis import diagnose_pass, observe, predict_network
 from bpx.diagnosis.observation import hidden_slope
 from bpx.diagnosis.remedies import Candidate, find_remedies, option_values, other_models, share_apart

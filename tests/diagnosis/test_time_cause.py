@@ -8,7 +8,7 @@ import pytest
 from test_remedies import composed, finding
 
 import bpx
-from bpx.config import make_plan, spawn_rngs
+from bpx.config.plan import make_plan, spawn_rngs
 from bpx.diagnosis.redrawn import FromSpec
 from bpx.diagnosis.time_cause import explained
 from bpx.diagnosis.time_flow import time_flow, time_line

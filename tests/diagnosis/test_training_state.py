@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bpx.config import UserError
 from bpx.diagnosis.architecture import activation_functions
 from bpx.diagnosis.rules import RULES, table
 from bpx.diagnosis.snapshot import Snapshot
@@ -20,6 +19,7 @@ from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
 from bpx.stored.lookup import from_directory
+from bpx.system.errors import UserError
 
 PLAIN = ("tracking=none", "tracking.figures=false", "tracking.model=false", "progress=false")
 DEAD = ("optimizer.lr=5", "model.depth=3", "model.width=20", "epochs=3")

@@ -2,10 +2,11 @@
 
 import pytest
 
-from bpx.config import UserError, make_plan
+from bpx.config.plan import make_plan
 from bpx.figures.__main__ import main
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
 
 
 @pytest.fixture

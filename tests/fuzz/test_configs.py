@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from bpx import records
-from bpx.config import CONF, flatten
-from bpx.system.tree import load_option
+from bpx.system.tree import CONF, flatten, load_option
 
 GROUPS = {
     folder.name: sorted(p.stem for p in folder.glob("*.yaml"))

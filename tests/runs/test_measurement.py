@@ -8,8 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from bpx import records
-from bpx.config import CONF, make_plan
+from bpx.config.plan import make_plan
 from bpx.probes import PROBES
+from bpx.system.tree import CONF
 
 LIGHT = {"scales", "clipping", "through_time"}
 STANDARD = LIGHT | {"gains", "attention", "units", "updates", "coherence", "histograms"}

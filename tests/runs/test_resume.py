@@ -18,11 +18,12 @@ from hydra import compose, initialize_config_dir
 
 from bpx import records
 from bpx.compare import compare
-from bpx.config import CONF, UserError
 from bpx.records.records import COLUMNS
 from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import send_rest, train_run
+from bpx.system.errors import UserError
 from bpx.system.interrupts import Interrupted
+from bpx.system.tree import CONF
 from bpx.tracking import LocalTracker
 
 WORDS = [

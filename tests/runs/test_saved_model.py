@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpx.config import UserError
 from bpx.data import SOURCES
 from bpx.data.dataset import split_80_20
 from bpx.engine import mlp
@@ -17,6 +16,7 @@ from bpx.engine.features import Column, Scaler
 from bpx.engine.model_files import load_model, save_model
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
 
 F32 = np.dtype("float32")
 PROBABILITIES = {"output": "probabilities"}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from bpx.config import UserError
 from bpx.figures.canvas import new_figure
 from bpx.runs.study import StudyCommand
 from bpx.stored.study_data import StudyResult, percentiles
+from bpx.system.errors import UserError
 
 SMALL = ("dataset=classification", "model.width=4", "epochs=2")
 

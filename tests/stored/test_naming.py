@@ -2,10 +2,11 @@
 
 import pytest
 
-from bpx.config import CONF, UserError, flatten
 from bpx.runs.study import compose
 from bpx.stored.keys import EVERYTHING, KEYS, NOTHING, Use, uses
 from bpx.stored.naming import MAX_NAME, OUTPUTS, output_folder, parameters, run_name
+from bpx.system.errors import UserError
+from bpx.system.tree import CONF, flatten
 
 CHOICES = {
     "activation": "sigmoid",

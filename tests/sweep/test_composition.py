@@ -7,8 +7,8 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from bpx.config import CONF
 from bpx.sweep.composition import TrialComposition
+from bpx.system.tree import CONF
 
 
 @pytest.fixture

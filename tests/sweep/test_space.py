@@ -4,9 +4,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from bpx.config import UserError
 from bpx.sweep.options import parse_options
 from bpx.sweep.space import quoted, space
+from bpx.system.errors import UserError
 
 
 @pytest.mark.parametrize(

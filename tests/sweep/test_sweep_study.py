@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DataError, OperationalError, PendingRollbackError
 from test_space import GIVEN
 
-from bpx.config import UserError, make_plan
+from bpx.config.plan import make_plan
 from bpx.runs.precheck import LoadedOnce
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
@@ -34,6 +34,7 @@ from bpx.sweep.space import space
 from bpx.sweep.storage import RETRIES, JournalStore, open_store, queue_again
 from bpx.sweep.study import RESULT, WORKER, open_study, outcome_of
 from bpx.sweep.trial import WORST, Trial
+from bpx.system.errors import UserError
 from bpx.system.locks import is_held, lock
 
 SPACE = {"optimizer.lr": "tag(log, interval(1e-3,1))"}

@@ -14,9 +14,9 @@ import requests
 from hydra import compose, initialize_config_dir
 from sweeping import answers, ended, free_port
 
-from bpx.config import CONF
 from bpx.runs.resume import find_run_to_resume
 from bpx.runs.run import train_run
+from bpx.system.tree import CONF
 from bpx.tracking import MLflowTracker, TrackingError, delivery, library
 from bpx.tracking.delivery import deliver, sync
 from bpx.tracking.spool import Spool

@@ -17,9 +17,9 @@ from conftest import call
 from hydra import compose, initialize_config_dir
 from test_closing import OUTCOMES, WORDS, Pruner, everything, server, sqlite
 
-from bpx.config import CONF
 from bpx.runs.execution import Execution
 from bpx.runs.run import train_run
+from bpx.system.tree import CONF
 from bpx.tracking import MLflowTracker, library
 
 __all__ = ["server", "sqlite"]  # fixtures

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bpx.config import UserError
 from bpx.records import read_metrics
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
 from bpx.system.run_files import METRICS
 from bpx.tracking import beside
 

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpx.config import UserError
 from bpx.runs.run import train_run
 from bpx.runs.study import compose
+from bpx.system.errors import UserError
 from bpx.tracking import library
 
 # MLflow's own

@@ -18,10 +18,10 @@ import pytest
 from conftest import ROOT
 from sweeping import ended
 
-from bpx.config import UserError
 from bpx.engine import model_files
 from bpx.engine.features import Scaler
 from bpx.sweep.storage import open_store
+from bpx.system.errors import UserError
 from bpx.tracking import MLflowTracker, TrackingError, store
 from bpx.tracking.delivery import SEND_EVERY
 from bpx.tracking.experiment import STATUS, Experiment
@@ -197,7 +197,8 @@ def network(tmp_path):
     """Model files and a dataset as the training leaves them: 4 raw features, 3 classes."""
     from hydra import compose, initialize_config_dir
 
-    from bpx.config import CONF, make_plan
+    from bpx.config.plan import make_plan
+    from bpx.system.tree import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         plan = make_plan(compose("config", overrides=["model.depth=1", "model.width=5"]))
