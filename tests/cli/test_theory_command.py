@@ -8,9 +8,10 @@ from matplotlib.image import imread
 
 from bpx.cli.command import terminal
 from bpx.cli.theory import architecture
-from bpx.config import make_plan, options_of
+from bpx.config.plan import make_plan
 from bpx.runs.study import compose
 from bpx.system.errors import NoAnswerError
+from bpx.system.tree import options_of
 
 
 def theory(directory, *overrides):
