@@ -9,8 +9,9 @@ kappa = E (z . delta)**2 / (q E |delta|**2) measures it: 1 where delta is random
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import final
 
 import numpy as np
@@ -19,9 +20,9 @@ from bpx.engine.activation import ActivationFunction
 from bpx.engine.arrays import Array
 from bpx.theory.architecture import Architecture
 from bpx.theory.batch_rank import batch_drift
-from bpx.theory.fluctuation import CORRELATIONS, LayerNoise, Moments, layer_covariance, moments
+from bpx.theory.fluctuation import CORRELATIONS, Alone, LayerNoise, Moments, layer_covariance, moments, unit_variance
 from bpx.theory.gaussian import dphi, expectation, phi, resolved, rule, second_moment, second_moment_slope, slope_moment
-from bpx.theory.shortcuts import overlaps, resolves_overlaps
+from bpx.theory.shortcuts import lifts, overlaps, resolves_overlaps
 from bpx.theory.steps import Step, log_slope
 
 
@@ -77,15 +78,19 @@ class FiniteWidth:
         of epsilon_f and epsilon_b.
     grown: float or None
         ln of the output's measured length beside the line.
+    alone : Alone or None
+        The noise of one sample of a net with shortcuts.
     """
 
     noise: list[LayerNoise]
     along: float
     between: Array
     grown: float | None
+    alone: Alone | None = None
 
 
 _SMALL_GAIN = 0.5  # above which a layer is so narrow that chance along z is not followed to first order
+_LASTING = 0.5  # share of the lengths in the noise of the output's, from which on it tells of delta
 _CHANCE_STDS = 6.0  # standard deviations within which a length may be beside the line by chance
 _OUTPUT = Step(
     q=1.0, factor=1.0, backward_share=1.0, dln_q=0.0, forward_share=1.0, dln_chi=0.0
@@ -112,11 +117,14 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
     held = net.role.holds_length  # the length of z, for every sample
     kappa, weight = ends.kappa, min(ends.uneven / B, 1.0)
     r2 = 1 / max(net.fans[-1] - 1, 1) if ends.alike is None else ends.alike
+    if net.role.over_batch:  # backward takes out what the samples of a batch share
+        r2 = min(r2, 1 / max(net.fans[-1] - 1, 1))
     known = _known(net, q)
     drift = batch_drift(net, q, steps, ends.rank, ends.length_variance) if net.role.over_batch else None
     beside, grown = _length_noise(net, q, steps, forward, _grown_length(net, q[-1], ends.length))
     follows = net.residual and L > 1 and resolves_overlaps(net, q)
-    lined_up = overlaps(net, q, steps, kappa, grown) if follows else None
+    lined_up = overlaps(net, q, steps, kappa) if follows else None
+    second_order = lined_up is not None and not net.normalizes  # whose means ``spread`` takes from ``alone``
     noise, along, pulled = [], lined_up.along if lined_up else 0.0, 0.0
     for layer in reversed(range(L)):
         at, n = forward[layer], net.hidden[layer]
@@ -125,6 +133,8 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         back = length * second_moment_slope(f, length) / A  # d ln A / d ln q: what z . delta keeps on its way back
         s = steps[layer] if layer < L - 1 else _OUTPUT
         share, dln_chi = s.backward_share, -1.0 if held else s.dln_chi
+        if layer == L - 1 and not net.normalizes:
+            dln_chi = log_slope(f, length)
         excess = s.forward_share * (kappa - 1)
         comes_back = (m.AD / net.keep_prob - (back * back * A / (length * D) if held else 0.0)) * excess / n
         lost = scaled / (D * n) if held else 0.0  # the part along z, which the normalization's backward takes out
@@ -152,7 +162,7 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         if drift is not None:
             shift += share * float(drift.shift[layer])
         parted = at.single - at.mean  # variance of ln q over the samples
-        curved = 0.5 * (dln_chi * dln_chi - dln_chi) * parted
+        curved = 0.5 * (dln_chi * dln_chi - dln_chi) * parted * (not second_order)
         if held:
             kept = (q[0] / q[layer]) ** 2 if net.residual else float(layer == 0)  # q1 is measured
             curved += (2 - alike) * (1 - kept) / n
@@ -161,8 +171,8 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
                 curved += net.role.holds_mean / n
                 cross += share * share * weight * ends.length_variance
         pulled = s.dln_q * pulled if layer < L - 1 else 0.0  # d ln |delta_(l+1)|**2 / d ln q_l of a sample
-        curved += dln_chi * pulled * parted  # long deltas belong to samples of some lengths
-        pulled += share * (dln_chi if layer < L - 1 or held else log_slope(f, length) * (not net.normalizes))
+        curved += dln_chi * pulled * parted * (not second_order)  # long deltas belong to samples of some lengths
+        pulled += share * dln_chi
         noise.append(
             LayerNoise(
                 layer_covariance(
@@ -199,13 +209,61 @@ def finite_width(net: Architecture, q: Sequence[float], steps: Sequence[Step], e
         passed = 1 - share + share * net.keep_prob * m.D11 / D
         mixed = share * share * m.D22 + 2 * share * (1 - share) * masked
         r2 = min(r2 * passed * passed + (1 - r2) * mixed / n, 1.0)  # random weights align the rest
-    between = _between(net, q, forward)
+    between, own = _between(net, q, forward)
     if drift is not None:
-        between[2] = drift.length
+        between[2] = own[2] = drift.length
+    alone = None
     if lined_up:
         samples = np.sqrt([at.weight + (1 - at.weight) * at.rms * at.rms for at in forward[:-1]])
         between[3, :-1, :-1] = np.outer(samples, samples) * lined_up.noise
-    return FiniteWidth(noise[::-1], along, between, beside)
+        own[3, :-1, :-1] = np.diag(np.diag(lined_up.noise))
+        alone = _alone(net, q, steps, forward, own, lined_up.masked, ends.length_variance)
+    return FiniteWidth(noise[::-1], along, between, beside, alone)
+
+
+def _alone(
+    net: Architecture,
+    q: Sequence[float],
+    steps: Sequence[Step],
+    forward: Sequence[_Forward],
+    between: Array,
+    masked: Array,
+    length_variance: float,
+) -> Alone:
+    f, n, known = net.activation, np.array(net.hidden), _known(net, q)
+    scales = [net.activation_variance(v) for v in q]
+    cov = [
+        layer_covariance(
+            at.m, int(width), 1.0, 1.0,
+            keep_prob=net.keep_prob, orthogonal=net.orthogonal, held=_held(net, scale, known=float(share)),
+        )
+        for at, width, scale, share in zip(forward, n, scales, known, strict=True)
+    ]  # fmt: skip
+    share = np.array([s.backward_share for s in steps])
+    cross = np.append(4 * share * (1 - share) * masked / n[:-1], 0.0)
+    if net.normalizes:
+        return Alone(np.array(cov), cross, between)
+    bend = np.array([_bend(f, float(f"{v:.2g}")) for v in q])
+    lift = np.zeros((len(q), 2))
+    lengths = np.array(q)
+    table = lifts(f, unit_variance(f, float(f"{math.exp(float(np.log(lengths).mean())):.2g}")))
+    sent = np.array([s.forward_share * s.q for s in steps]) / n[:-1]
+    for i in range(1, len(q)):
+        rho = np.sqrt(lengths[:i] / lengths[i])
+        lift[i] = [sent[:i] @ np.interp(rho, CORRELATIONS, t) / lengths[i] for t in table]
+    return Alone(np.array(cov), cross, between, length_variance, 2 / n[0], bend, lift)
+
+
+@lru_cache(maxsize=1024)
+def _bend(f: ActivationFunction, q: float) -> tuple[float, float]:
+    """Return q**2 A'' / 2A and q**2 D'' / 2D at q."""
+    h = 0.1
+
+    def bend(moment: Callable[[ActivationFunction, float], float]) -> float:
+        low, middle, high = (moment(f, q * t) for t in (1 - h, 1.0, 1 + h))
+        return (low - 2 * middle + high) / (2 * h * h * max(middle, 1e-300))
+
+    return bend(second_moment), bend(slope_moment)
 
 
 def sent_back(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float) -> tuple[Array, float]:
@@ -283,18 +341,21 @@ def _length_noise(
     last = forward[-1]
     passed = q[-1] * second_moment_slope(net.activation, q[-1]) / second_moment(net.activation, q[-1])
     added = last.weight * (last.m.A4 / net.keep_prob - 1) + (1 - last.weight) * (last.m.A22 - 1)
-    total = passed * passed * last.mean + added / net.hidden[-1]
+    total, passed_last = passed * passed * last.mean + added / net.hidden[-1], passed * passed
     shared = []  # covariances of ln q_l with that of the output
     for at, following in zip(reversed(forward), [None, *reversed(steps)], strict=True):
         passed *= following.dln_q if following else 1.0
         shared.append(at.mean * passed)
-    if not 0 < grown * grown < _CHANCE_STDS * _CHANCE_STDS * total:
+    lasting = passed_last * last.mean / total  # what is the lengths', not the last layer's own noise
+    if lasting < _LASTING or not 0 < grown * grown < _CHANCE_STDS * _CHANCE_STDS * total:
         return None, [0.0] * (len(q) + 1)
     return grown, [*(grown * c / total for c in reversed(shared)), grown]
 
 
-def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> Array:
+def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward]) -> tuple[Array, Array]:
+    """Return the covariances (5, L, L) between different layers, of a batch's mean and of one sample."""
     L, n, found = len(q), np.array(net.hidden, float), np.zeros((5, len(q), len(q)))
+    single = np.zeros_like(found)
     held, lengths = net.role.holds_length, np.array(q)
     weight, rms = (np.array([getattr(at, key) for at in forward]) for key in ("weight", "rms"))
     earlier = np.minimum.outer(np.arange(L), np.arange(L))
@@ -305,9 +366,9 @@ def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward])
     both = np.outer(known, known)
     if held:
         alike = (weight + (1 - weight) * rms * rms)[earlier]
-        found[2] = 2 * alike * (rho * rho - both) / n
+        found[2] = single[2] = 2 * alike * (rho * rho - both) / n
     if not net.residual:
-        return found
+        return found, single
     length = net.activation_variance(math.exp(float(np.log(lengths).mean())))
     tables = [moments(net.activation, length, c) for c in CORRELATIONS]
     out = _held(net, length)
@@ -321,8 +382,10 @@ def _between(net: Architecture, q: Sequence[float], forward: Sequence[_Forward])
             for c in (np.ones((L, L)), rms[earlier])
         )
         found[at] = (weight[earlier] * own + (1 - weight[earlier]) * pair) / n[earlier]
+        single[at] = own / n[earlier]
         np.fill_diagonal(found[at], 0.0)
-    return found
+        np.fill_diagonal(single[at], 0.0)
+    return found, single
 
 
 def _known(net: Architecture, q: Sequence[float]) -> Array:

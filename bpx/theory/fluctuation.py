@@ -113,6 +113,38 @@ def _moments(function: ActivationFunction, q: float, c: float) -> Moments:
 
 @final
 @dataclass(frozen=True)
+class Alone:
+    """The noise of one sample in a net with shortcuts, beside that of the batch's mean: by layers.
+
+    Attributes
+    ----------
+    cov : ndarray (L, 2, 2)
+        Covariance of (epsilon_f, epsilon_b).
+    cross_variance : ndarray (L,)
+        Variance of ``cross``.
+    between : ndarray (5, L, L)
+        Covariances between different layers.
+    length_variance : float
+        Variance of ln of a sample's length in the first layer.
+    length_noise : float
+        What of it is the noise of the units.
+    bend : ndarray (L, 2), or None
+        q**2 A'' / 2A and q**2 D'' / 2D: what unequal lengths add to the means; None where a normalization holds them.
+    lift : ndarray (L, 2), or None
+        What E[phi**2] / A and E[phi'**2] / D have beyond 1 as a unit is among those that make the length.
+    """
+
+    cov: Array
+    cross_variance: Array
+    between: Array
+    length_variance: float = 0.0
+    length_noise: float = 0.0
+    bend: Array | None = None
+    lift: Array | None = None
+
+
+@final
+@dataclass(frozen=True)
 class LayerNoise:
     """How one hidden layer's noise enters ln q of the next layer, and ln ||delta||**2 here.
 
@@ -167,7 +199,7 @@ def layer_covariance(
     r2: float,
     *,
     keep_prob: float,
-    weights: tuple[float, float],
+    weights: tuple[float, float] = (1.0, 1.0),
     orthogonal: bool,
     held: Array,
 ) -> Array:
@@ -205,7 +237,12 @@ class Spread:
     q_variance: Array
 
 
-def spread(layers: Sequence[LayerNoise], between: Array | None = None, grown: float | None = None) -> Spread:
+def spread(
+    layers: Sequence[LayerNoise],
+    between: Array | None = None,
+    grown: float | None = None,
+    alone: Alone | None = None,
+) -> Spread:
     """Return the noise of ln ||delta_l||**2 and of ln q_l.
 
     A mean of squares is taken as a gamma variable of the same relative variance v, so that
@@ -215,48 +252,111 @@ def spread(layers: Sequence[LayerNoise], between: Array | None = None, grown: fl
     noise are correlated, so that it tells of delta.
     """
     L = len(layers)
-    mean_e, cov_e = np.zeros(4 * L), np.zeros((4 * L, 4 * L))  # epsilon_f, epsilon_b, length, cross
-    for i, layer in enumerate(layers):
-        v = np.maximum(np.diag(layer.cov), 1e-9)
-        mean_e[[i, L + i]] = digamma(1 / v) + np.log(v)
-        variance = polygamma(1, 1 / v)
-        rho = float(np.clip(layer.cov[0, 1] / math.sqrt(v[0] * v[1]), -1, 1))
-        cov_e[i, i], cov_e[L + i, L + i] = variance
-        cov_e[i, L + i] = cov_e[L + i, i] = rho * math.sqrt(variance[0] * variance[1])
-        cov_e[3 * L + i, 3 * L + i] = layer.cross_variance
+    cov = np.array([layer.cov for layer in layers], float)
+    crosses = np.array([layer.cross_variance for layer in layers])
+    v = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 1e-9)
+    std = np.sqrt(polygamma(1, 1 / v))
+    rho = np.clip(cov[:, 0, 1] / np.sqrt(v[:, 0] * v[:, 1]), -1, 1)
+    logs = std[:, :, None] * std[:, None, :] * np.where(np.eye(2) > 0, 1.0, rho[:, None, None])
+    cov_e, mean_e = _joint(logs, crosses, between), np.zeros(4 * L + 1)
+    mean_e[: 2 * L] = (digamma(1 / v) + np.log(v)).T.ravel()
+    steps, lengths = _responses(layers)
+    first = steps[-1].copy()  # of ln S_L, where the line starts
+    steps[-1] = 0.0
+    x, own = lengths[-1], lengths  # what is left of the lengths' noise where the output's is known
+    if (known := float(x @ cov_e @ x)) > 0 and grown is not None and alone is None:
+        own = lengths - np.outer(lengths @ cov_e @ x / known, x)
+    grows, kappa = steps.copy(), np.zeros(4 * L + 1)
+    for i in reversed(range(L)):
+        layer = layers[i]
+        grows[i] += layer.kappa_gain * kappa * (i < L - 1)
+        kappa = layer.kappa_kept * (kappa + layer.kappa * (own[i + 1] - own[i] - grows[i]))
+    shift = np.cumsum([0.0, *(layer.mean_shift for layer in layers[-2::-1])])[::-1]
+    profile = np.cumsum(grows[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
+    variance = ((lengths[:-1] @ cov_e) * lengths[:-1]).sum(axis=1) + [layer.q_variance for layer in layers]
+    variance[0] = 0.0  # where the line starts
+    mean, q_mean, covariance = profile @ mean_e, lengths @ mean_e, profile @ cov_e @ profile.T
+    if alone is not None:
+        pairs, single = _joint(cov, crosses, between), _joint(alone.cov, alone.cross_variance, alone.between)
+        single[-1, -1] = alone.length_variance
+        if alone.bend is None or alone.lift is None:
+            mean = mean + _parted(single - pairs, steps)
+        else:
+            mean, q_mean = _second_order(layers, alone, single, pairs, steps, lengths, first)
+    if grown is not None and known > 0:
+        shared = profile @ cov_e @ x
+        mean = mean + shared / known * (grown - q_mean[-1])
+        covariance = covariance - np.outer(shared, shared) / known
+    return Spread(mean + shift, covariance, q_mean[:-1], variance)
+
+
+def _joint(cov: Array, cross_variance: Array, between: Array | None) -> Array:
+    """Return the covariance of epsilon_f, epsilon_b, length and cross of all layers, and of the first length, 0."""
+    L = len(cov)
+    joint = np.zeros((4 * L + 1, 4 * L + 1))
+    blocks = [slice(i * L, (i + 1) * L) for i in range(4)]
+    for i in range(2):
+        for j in range(2):
+            joint[blocks[i], blocks[j]] = np.diag(cov[:, i, j])
+    joint[blocks[3], blocks[3]] = np.diag(cross_variance)
     if between is not None:
-        cov_e[:L, :L] += between[0]
-        cov_e[L : 2 * L, L : 2 * L] += between[1]
-        cov_e[2 * L : 3 * L, 2 * L : 3 * L] = between[2]
-        cov_e[3 * L :, 3 * L :] += between[3]
-        cov_e[:L, L : 2 * L] += between[4]
-        cov_e[L : 2 * L, :L] += between[4]
-    x, steps, lengths = np.zeros(4 * L), np.zeros((L, 4 * L)), np.zeros((L + 1, 4 * L))
+        for block, of in zip(blocks, between, strict=False):
+            joint[block, block] += of
+        joint[blocks[0], blocks[1]] += between[4]
+        joint[blocks[1], blocks[0]] += between[4]
+    return joint
+
+
+def _responses(layers: Sequence[LayerNoise]) -> tuple[Array, Array]:
+    """Return what the noises of ``_joint`` do: (L, :) to ln of a step's ||delta||**2, (L + 1, :) to ln q."""
+    L = len(layers)
+    steps, lengths = np.zeros((L, 4 * L + 1)), np.zeros((L + 1, 4 * L + 1))
+    lengths[0, -1] = 1.0
     for i, layer in enumerate(layers):
-        steps[i] = layer.backward_share * layer.dln_chi * x
+        steps[i] = layer.backward_share * layer.dln_chi * lengths[i]
         steps[i, L + i] += layer.backward_share
         steps[i, 2 * L + i] = -layer.backward_share
         steps[i, 3 * L + i] = 1
-        x = layer.dln_q * x
-        x[i] += layer.forward_share
-        lengths[i + 1] = x
-    steps[-1] = 0.0  # where the line starts
-    own = lengths  # what is left of the lengths' noise where the output's is known
-    if (known := float(x @ cov_e @ x)) > 0 and grown is not None:
-        own = lengths - np.outer(lengths @ cov_e @ x / known, x)
-    kappa = np.zeros(4 * L)
-    for i in reversed(range(L)):
-        layer = layers[i]
-        steps[i] += layer.kappa_gain * kappa * (i < L - 1)
-        kappa = layer.kappa_kept * (kappa + layer.kappa * (own[i + 1] - own[i] - steps[i]))
-    lengths = lengths[:-1]
-    shift = np.cumsum([0.0, *(layer.mean_shift for layer in layers[-2::-1])])[::-1]
-    profile = np.cumsum(steps[::-1], axis=0)[::-1]  # ln S_l - ln S_L adds up the steps from l on
-    variance = ((lengths @ cov_e) * lengths).sum(axis=1) + [layer.q_variance for layer in layers]
-    variance[0] = 0.0  # where the line starts
-    mean, covariance = profile @ mean_e + shift, profile @ cov_e @ profile.T
-    if grown is not None and known > 0:
-        shared = profile @ cov_e @ x
-        mean = mean + shared / known * (grown - float(x @ mean_e))
-        covariance = covariance - np.outer(shared, shared) / known
-    return Spread(mean, covariance, lengths @ mean_e, variance)
+        lengths[i + 1] = layer.dln_q * lengths[i]
+        lengths[i + 1, i] += layer.forward_share
+    return steps, lengths
+
+
+def _parted(apart: Array, steps: Array) -> Array:
+    """Return what ln of the batch's mean ||delta_l||**2 has (L,) as a sample's steps are correlated by ``apart``."""
+    profile = np.cumsum(steps[::-1], axis=0)[::-1]
+    own = np.cumsum(((steps @ apart) * steps).sum(axis=1)[::-1])[::-1]
+    return np.asarray((((profile @ apart) * profile).sum(axis=1) - own) / 2)
+
+
+def _second_order(
+    layers: Sequence[LayerNoise],
+    alone: Alone,
+    single: Array,
+    pairs: Array,
+    steps: Array,
+    lengths: Array,
+    first: Array,
+) -> tuple[Array, Array]:
+    """Return E ln ||delta_l||**2 (L,) and E ln q_l (L + 1,) beside the line, to order 1/n.
+
+    S_l is the mean over the samples of prod_k (1 + s_k). Steps are correlated over the layers, as a unit keeps part of
+    its z, most of all those of one sample, whose delta grows the longer for it:
+
+        E ln S_l = sum_k E s_k + sum_(k < m) Cov(s_k, s_m) of one sample - 1/2 Var(sum_k s_k) of the batch's mean.
+    """
+    assert alone.bend is not None and alone.lift is not None
+    squares = ((lengths @ single) * lengths).sum(axis=1)  # E (q_i / q - 1)**2 over the samples
+    squares -= alone.length_noise * lengths[:, -1] ** 2
+    own, q_mean = np.zeros(len(layers)), np.zeros(len(layers) + 1)
+    for i, layer in enumerate(layers):
+        q_mean[i + 1] = layer.dln_q * q_mean[i]
+        q_mean[i + 1] += layer.forward_share * (alone.bend[i, 0] * squares[i] + alone.lift[i, 0])
+    for i, layer in enumerate(layers[:-1]):
+        v = max(layer.backward_share**2 * layer.cov[1, 1], 1e-9)  # narrow layers': beyond -v/2
+        own[i] = float(digamma(1 / v)) + math.log(v) + v / 2
+        own[i] += layer.backward_share * (layer.dln_chi * q_mean[i] + alone.bend[i, 1] * squares[i] + alone.lift[i, 1])
+    own -= ((steps @ pairs) * steps).sum(axis=1) / 2
+    profile = np.cumsum(steps[::-1], axis=0)[::-1]
+    mean = np.cumsum(own[::-1])[::-1] + _parted(single - pairs, steps) + profile @ (single - pairs) @ first
+    return mean, q_mean - ((lengths @ pairs) * lengths).sum(axis=1) / 2

@@ -165,7 +165,7 @@ def predict(architecture: Architecture, q1: float, *, band: bool = True, ends: E
     if band and 1 < L <= MAX_BAND_LAYERS:
         finite = finite_width(architecture, q, steps, known)
         along = finite.along
-        noise = spread(finite.noise, finite.between, finite.grown)
+        noise = spread(finite.noise, finite.between, finite.grown, finite.alone)
         covariance = noise.covariance + _unknown(architecture, measured=ends is not None)
         shift, half = noise.mean, _TWO_SIDED_95 * np.sqrt(np.maximum(np.diag(covariance), 0))
         give = _TWO_SIDED_95 * math.sqrt(max(float(weights @ covariance @ weights), 0.0))

@@ -103,21 +103,15 @@ def resolves_overlaps(net: Architecture, q: Sequence[float]) -> bool:
     return resolved(net.activation, length) == length
 
 
-def overlaps(
-    net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float, grown: Sequence[float]
-) -> Overlaps:
-    """Follow the overlaps from the output, where E (z . delta)**2 is ``kappa`` times that of a random delta.
-
-    ``grown`` (L + 1,) is what ln q has beside the line.
-    """
+def overlaps(net: Architecture, q: Sequence[float], steps: Sequence[Step], kappa: float) -> Overlaps:
+    """Follow the overlaps from the output, where E (z . delta)**2 is ``kappa`` times that of a random delta."""
     n, L = net.hidden[0], len(q)
-    beside = np.exp(np.clip(grown, -50, 50))
-    lengths = np.array(q) * beside[:-1]
+    lengths = np.array(q)
     scale = net.activation_variance(float(f"{np.exp(np.log(lengths).mean()):.2g}"))
     scale = unit_variance(net.activation, scale)  # whose tables are these too, and no number overflows
     t = _tables(net.activation, scale, net.role)
     chi = np.array([*(s.factor - 1 for s in steps), 1.0])  # of a branch; of the output layer, but for its scale
-    std = np.sqrt(np.array([*(s.forward_share * s.q for s in steps), t.level * q[-1]]) * beside[1:])  # of y
+    std = np.sqrt([*(s.forward_share * s.q for s in steps), t.level * q[-1]])  # of y
     relative = std / np.sqrt(lengths)
     rho = np.sqrt(np.minimum.outer(lengths, lengths) / np.maximum.outer(lengths, lengths))
     psi_psi = np.interp(rho, CORRELATIONS, t.pp) * np.outer(relative, relative)  # of psi std / A, as all that follows
@@ -149,3 +143,24 @@ def overlaps(
         stood[k] = passed * stood[k] + chi[layer] * np.interp(rho[layer, k], CORRELATIONS, t.masks)
         stood[k] /= passed + chi[layer]
     return Overlaps(growth, masked, np.outer(std_growth, std_growth) * rho[:-1, :-1], returned, along)
+
+
+@lru_cache(maxsize=64)
+def lifts(function: ActivationFunction, q: float) -> tuple[Array, Array]:
+    """Return 1/2 E[(phi(z1)**2 / A - 1) f''(z2)] for f = phi**2 / A and phi'**2 / D, by CORRELATIONS; z of variance 1.
+
+    A unit with a large phi**2 makes the length of what is added to it: it has more of phi**2 later on.
+    """
+    scale = math.sqrt(q)
+    _, z, w = rule(q, function.kinks)
+    A, D = (float(w @ v(function, scale * z) ** 2) for v in (phi, dphi))
+    found = []
+    for c in CORRELATIONS:
+        rho = min(c, _NEARLY_ONE)
+        u1, w1, u2, w2 = pair_rule(q, rho, function.kinks)
+        excess = w1 * (phi(function, u1) ** 2 / A - 1)
+        z2 = (u2 - rho * u1[:, None]) / scale
+        weights = w2 * (z2 * z2 / (1 - rho * rho) - 1) / (2 * (1 - rho * rho))  # integrates f'' by parts
+        found.append([excess @ np.sum(weights * v(function, u2) ** 2, axis=1) for v in (phi, dphi)])
+    forward, backward = np.array(found, float).T
+    return forward / A, backward / D
