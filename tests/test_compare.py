@@ -11,7 +11,7 @@ from bpx import compare
 from bpx.figures.comparison import Compared, comparison
 from bpx.records import Key, RecordWriter, read, read_metrics
 from bpx.stored.groups import group_runs
-from bpx.stored.lookup import differences, find_runs, from_directory
+from bpx.stored.lookup import StoredRun, differences, find_runs, from_directory
 from bpx.system.errors import UserError
 
 CONFIG = """\
@@ -190,6 +190,19 @@ def with_seed(directory, seed, cost):
         json.dumps({"step": 9, "epoch": 0, "time": 0, "metrics": {"cost/train": cost}}) + "\n"
     )
     return directory
+
+
+def test_a_label_holds_no_defaults_of_an_option_that_it_names():
+    configs = [
+        {"model": "mlp", "optimizer.name": "SGD", "optimizer.lr": 0.1},
+        {"model": "residual_mlp", "model.branch_scale": "one", "optimizer.name": "SGD", "optimizer.lr": 0.1},
+        {"model": "mlp", "optimizer.name": "Adam", "optimizer.lr": 0.01, "optimizer.eps": 1e-8},
+    ]
+    runs = [
+        StoredRun(name, config, "finished", "", "", {}, {}, None) for name, config in zip("abc", configs, strict=True)
+    ]
+    labels = [group.label for group in group_runs(runs)]
+    assert labels == ["mlp SGD lr=0.1", "residual_mlp SGD lr=0.1", "mlp Adam lr=0.01"]
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_group_with_median_and_band(make, capsys):

@@ -271,6 +271,7 @@ def test_divergence_is_a_result(tmp_path, command):
         (["batch_size=1000000"], "at most the 1437 training samples"),
         (["dataset=mnist", "dataset.path=/nonexistent"], "holds no mnist files"),
         (["dataset=file", "dataset.path=nope.csv"], "there is no such file"),
+        (["dataset=file", "dataset.path=."], r"dataset.path=. is a folder: expected a file"),
         (["schedule=plateau"], "schedule=plateau follows cost/val, and dataset digits has no validation part"),
         (["early_stopping=3"], "early_stopping follows cost/val, and dataset digits has no validation part"),
         (["normalization=batch", "batch_size=4"], "1437 training samples leave a last batch of 1 at batch_size=4"),

@@ -175,6 +175,8 @@ class File(Source):
 
 def _existing(key: str, given: str) -> Path:
     path = Path(given).expanduser()
+    if path.is_dir():
+        raise DataError(f"dataset.{key}={path} is a folder: expected a file, npz or delimited text")
     if not path.is_file():
         raise DataError(f"dataset.{key}={path}: there is no such file")
     return path

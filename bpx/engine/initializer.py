@@ -64,12 +64,12 @@ class Initializer(ABC):
         return kind(**{name: getattr(self, name) for name in shared} | own)
 
     def of_biases(self) -> Initializer | None:
-        """Return the initializer that ``bias`` names; raises ValueError where there is none of that name."""
+        """Return the initializer that ``bias`` names; raises ValueError where there is no such one."""
         if self.bias is None:
             return None
         try:
             return make("initializer", INITIALIZERS, self.bias)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"initializer.bias must be a name or keys with a name, got {self.bias}: {error}"
             ) from error

@@ -22,7 +22,7 @@ class Part(Protocol):
 def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[str, object]) -> T:
     """Return an object of a registry: as given, by its name, or by a mapping of its name and settings.
 
-    Raises ValueError where the name is unknown.
+    Raises ValueError where the name, or a setting, is unknown.
     """
     if not isinstance(given, (str, Mapping)):
         return given
@@ -30,7 +30,12 @@ def make(kind: str, registry: Mapping[str, type[T]], given: T | str | Mapping[st
     name = settings.pop("name")
     if name not in registry:
         raise ValueError(f"unknown {kind} {name!r}: known are {', '.join(registry)}")
-    return registry[name](**settings)
+    cls = registry[name]
+    known = inspect.signature(cls).parameters
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"{kind} {name} has no setting {key!r}: known are {', '.join(known) or 'none'}")
+    return cls(**settings)
 
 
 def describe(part: Part, registry: Mapping[str, type]) -> Json:

@@ -194,8 +194,8 @@ def _log(group: SeedGroup, parent: Tracker) -> None:
 def _report(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None:
     out = terminal()
     for group in groups:
-        seeds = f"({counted(len(group.seeds), 'seed')})"
-        out.print(f"seeds     {' '.join(filter(None, (group.label, seeds)))}", style="bold")
+        seeds = counted(len(group.seeds), "seed")
+        out.print(f"seeds     {f'{group.label} ({seeds})' if group.label else seeds}", style="bold")
         for line in _words(group):
             out.print(f"          {line}")
     if _figure(directory).exists():

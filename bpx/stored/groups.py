@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -80,10 +80,18 @@ def _labels(firsts: Sequence[StoredRun]) -> list[str]:
         return [firsts[0].name]
     rows = differences(firsts)
     rows.pop("seed", None)
+    rows = {key: values for key, values in rows.items() if not _comes_along(key, values, rows)}
     named = [[_word(key, values[i]) for key, values in rows.items()] for i in range(len(firsts))]
     words = [" ".join(filter(None, parts)) for parts in named]
     short = [word if len(word) <= MAX_LABEL else f"{word[: MAX_LABEL - 1]}…" for word in words]
     return [word if word and short.count(word) == 1 else run.name for word, run in zip(short, firsts, strict=True)]
+
+
+def _comes_along(key: str, values: Sequence[str], rows: Collection[str]) -> bool:
+    """Return whether a key is there with some options of its group alone, which differ, and always with one value."""
+    group = key.partition(".")[0]
+    option = next((name for name in (group, f"{group}.name") if name in rows and name != key), None)
+    return option is not None and "–" in values and len(set(values) - {"–"}) == 1
 
 
 def _word(key: str, value: str) -> str:

@@ -286,6 +286,7 @@ def test_short_batches_and_many_samples(rng):
         (lambda: mlp(3, 4, 2), "list the widths"),
         (lambda: mlp(3, [4], 2, "rellu"), "known are linear"),
         (lambda: mlp(3, [4], 2, normalization="group"), "known are none"),
+        (lambda: mlp(3, [4], 2, initializer={"name": "normal", "sd": 1}), "normal has no setting 'sd': known are"),
         (lambda: mlp(3, [4], 2, dropout=1.0), r"\[0, 1\)"),
         (lambda: residual_mlp(3, [4, 5], 2), "keep its width"),
         (lambda: OPTIMIZERS["sgd"](lr=-1), "lr must be positive"),
