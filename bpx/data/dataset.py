@@ -27,6 +27,28 @@ class DataError(UserError, ValueError):
         super().__init__(" ".join(text.split()))  # what a library said may run over several
 
 
+def require(allowed: bool, key: str, expected: str, value: object) -> None:
+    """Raise DataError, "dataset.key must be expected, got value", unless the value is ``allowed``."""
+    if not allowed:
+        raise DataError(f"dataset.{key} must be {expected}, got {value}")
+
+
+def require_choice(key: str, known: Sequence[object], value: object) -> None:
+    """Raise DataError unless a value is one of those that are ``known``."""
+    require(value in known, key, f"one of {', '.join(str(k) for k in known)}", value)
+
+
+def require_size(key: str, size: float) -> None:
+    """Raise DataError unless ``size`` is a share of the samples or their number."""
+    count = 1 <= size < math.inf and size == int(size)
+    require(0 <= size < 1 or count, key, "a count or a share in [0, 1)", size)
+
+
+def require_random_state(seed: int) -> None:
+    """Raise DataError unless NumPy takes a seed."""
+    require(0 <= seed < 2**32, "random_state", "at least 0 and below 2**32", seed)
+
+
 @dataclass(frozen=True)
 class Raw:
     """Samples before scaling: features (n, n_in), what is to be learned as in Dataset, and the parts' row numbers."""
@@ -161,18 +183,14 @@ class Source(ABC):
     divide: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scaling not in SCALINGS:
-            raise DataError(f"dataset.scaling must be one of {', '.join(SCALINGS)}, got {self.scaling}")
-        if (self.scaling == "divide") != (self.divide is not None):
-            wanted = "be a number with" if self.divide is None else "be null without"
-            raise DataError(f"dataset.divide must {wanted} dataset.scaling=divide, got {self.divide}")
-        if self.divide is not None and not (0 < self.divide < math.inf):
-            raise DataError(f"dataset.divide must be positive and finite, got {self.divide}")
-        if self.train_size is not None and self.train_size < 1:
-            raise DataError(f"dataset.train_size must be at least 1, got {self.train_size}")
-        size = self.val_size
-        if size is not None and not (0 <= size < 1 or (1 <= size < math.inf and size == int(size))):
-            raise DataError(f"dataset.val_size must be a count or a share in [0, 1), got {self.val_size}")
+        require_choice("scaling", SCALINGS, self.scaling)
+        wanted = "a number with" if self.divide is None else "null without"
+        fits = (self.scaling == "divide") == (self.divide is not None)
+        require(fits, "divide", f"{wanted} dataset.scaling=divide", self.divide)
+        require(self.divide is None or 0 < self.divide < math.inf, "divide", "positive and finite", self.divide)
+        require(self.train_size is None or self.train_size >= 1, "train_size", "at least 1", self.train_size)
+        if self.val_size is not None:
+            require_size("val_size", self.val_size)
 
     @property
     def holds_out(self) -> bool:
@@ -185,18 +203,13 @@ class Source(ABC):
 
     def held_out(self, train: Array, default: int) -> tuple[Array, Array]:
         """Return the rows to train on and those to validate on, the last ones of ``train``."""
-        size = default if self.val_size is None else self.val_size
-        n = int(size) if size >= 1 or size == 0 else math.ceil(size * len(train))
-        if n >= len(train):
-            raise DataError(f"dataset.val_size must be below the {len(train)} training samples, got {self.val_size}")
+        held = default if self.val_size is None else self.val_size
+        n = int(held) if held >= 1 or held == 0 else math.ceil(held * len(train))
+        require(n < len(train), "val_size", f"below the {len(train)} training samples", self.val_size)
         rest, val = train[: len(train) - n], train[len(train) - n :]
-        if self.train_size is not None:
-            if self.train_size > len(rest):
-                raise DataError(
-                    f"dataset.train_size must be at most the {len(rest)} training samples, got {self.train_size}"
-                )
-            rest = rest[: self.train_size]
-        return rest, val
+        size = len(rest) if self.train_size is None else self.train_size
+        require(size <= len(rest), "train_size", f"at most the {len(rest)} training samples", size)
+        return rest[:size], val
 
     def scaled(
         self,

@@ -10,7 +10,18 @@ from typing import ClassVar
 import numpy as np
 
 from bpx.data import columns, labels, summary
-from bpx.data.dataset import DataError, Dataset, Raw, Source, fitted, split
+from bpx.data.dataset import (
+    DataError,
+    Dataset,
+    Raw,
+    Source,
+    fitted,
+    require,
+    require_choice,
+    require_random_state,
+    require_size,
+    split,
+)
 from bpx.data.samples import Samples, from_npz, from_text, joined
 from bpx.data.text import is_text
 from bpx.engine.arrays import Array, DType
@@ -75,23 +86,15 @@ class File(Source):
         super().__post_init__()
         if self.label is not None and self.target is not None:
             raise DataError("give dataset.label or dataset.target, not both")
-        for key, known in (
-            ("task", labels.TASKS),
-            ("header", ("auto", True, False)),
-            ("categorical", columns.CATEGORICAL),
-            ("missing", columns.GAPS),
-            ("scale_target", ("standard", "unit", "none")),
-        ):
-            if getattr(self, key) not in known:
-                allowed = ", ".join(str(k).lower() for k in known)
-                raise DataError(f"dataset.{key} must be one of {allowed}, got {getattr(self, key)}")
-        size = self.test_size
-        if not (0 <= size < 1 or (size >= 1 and size == int(size))):
-            raise DataError(f"dataset.test_size must be a count or a share in [0, 1), got {size}")
-        if not 0 <= self.random_state < 2**32:
-            raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
-        if self.n_classes is not None and not 2 <= self.n_classes <= MAX_CLASSES:
-            raise DataError(f"dataset.n_classes must be between 2 and {MAX_CLASSES:,}, got {self.n_classes}")
+        require_choice("task", labels.TASKS, self.task)
+        require(self.header in ("auto", True, False), "header", "one of auto, true, false", self.header)
+        require_choice("categorical", columns.CATEGORICAL, self.categorical)
+        require_choice("missing", columns.GAPS, self.missing)
+        require_choice("scale_target", ("standard", "unit", "none"), self.scale_target)
+        require_size("test_size", self.test_size)
+        require_random_state(self.random_state)
+        n = self.n_classes
+        require(n is None or 2 <= n <= MAX_CLASSES, "n_classes", f"between 2 and {MAX_CLASSES:,}", n)
 
     def load(self, rng: np.random.Generator, dtype: DType) -> Dataset:
         """Return the file's samples; raises DataError naming the file and what is wrong in it."""

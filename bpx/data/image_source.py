@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from bpx.data.dataset import DataError, Source
+from bpx.data.dataset import Source, require_choice
 from bpx.engine.arrays import Array
 
 SEQUENCES = ("rows", "pixels", "permuted")
@@ -52,8 +52,7 @@ class ImageSource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sequence not in SEQUENCES:
-            raise DataError(f"dataset.sequence must be one of {', '.join(SEQUENCES)}, got {self.sequence}")
+        require_choice("sequence", SEQUENCES, self.sequence)
 
     def arranged(self, x: Array, height: int, width: int) -> tuple[Array, Arranged]:
         """Return images (n, height * width), their pixels in the order of ``sequence``, and how they may be read.

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import DataError, Dataset, Raw, digest, split_80_20
+from bpx.data.dataset import DataError, Dataset, Raw, digest, require, require_choice, split_80_20
 from bpx.data.digits import DIGITS, large_digits
 from bpx.data.image_source import ImageSource
 from bpx.data.openml import cache, download
@@ -49,10 +49,8 @@ class _OpenMLImages(ImageSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fallback not in (None, "digits28"):
-            raise DataError(f"dataset.fallback must be digits28 or null, got {self.fallback}")
-        if self.subset is not None and self.subset < 10:
-            raise DataError(f"dataset.subset must be at least 10, got {self.subset}")
+        require(self.fallback in (None, "digits28"), "fallback", "digits28 or null", self.fallback)
+        require(self.subset is None or self.subset >= 10, "subset", "at least 10", self.subset)
 
     @property
     def holds_out(self) -> bool:
@@ -223,8 +221,7 @@ class EMNIST(_OpenMLImages):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split not in SPLITS:
-            raise DataError(f"dataset.split must be one of {', '.join(SPLITS)}, got {self.split}")
+        require_choice("split", tuple(SPLITS), self.split)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bpx.data.dataset import DataError
+from bpx.data.dataset import require
 from bpx.data.synthetic import Made
 from bpx.engine.arrays import Array
 
@@ -34,7 +34,7 @@ class Adding(Made):
     steps: int = 100
 
     def __post_init__(self) -> None:
-        _require_steps("dataset.steps", self.steps, 2)
+        _require_steps("steps", self.steps, 2)
         super().__post_init__()
 
     @property
@@ -88,10 +88,9 @@ class Copying(Made):
     symbols: int = 8
 
     def __post_init__(self) -> None:
-        _require_steps("dataset.delay", self.delay, 1)
-        _require_steps("dataset.length", self.length, 1)
-        if not 2 <= self.symbols <= 1000:
-            raise DataError(f"dataset.symbols must be between 2 and 1,000, got {self.symbols:,}")
+        _require_steps("delay", self.delay, 1)
+        _require_steps("length", self.length, 1)
+        require(2 <= self.symbols <= 1000, "symbols", "between 2 and 1,000", f"{self.symbols:,}")
         super().__post_init__()
 
     @property
@@ -128,5 +127,4 @@ class Copying(Made):
 
 
 def _require_steps(key: str, value: int, least: int) -> None:
-    if not least <= value <= MAX_STEPS:
-        raise DataError(f"{key} must be between {least} and {MAX_STEPS:,}, got {value:,}")
+    require(least <= value <= MAX_STEPS, key, f"between {least} and {MAX_STEPS:,}", f"{value:,}")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bpx.data.dataset import DataError, Dataset, Raw, Source, digest, split_80_20
+from bpx.data.dataset import Dataset, Raw, Source, digest, require, require_random_state, split_80_20
 from bpx.data.npz import LARGEST
 from bpx.engine.arrays import Array, DType
 
@@ -34,12 +34,10 @@ class Made(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_samples < 10:
-            raise DataError(f"dataset.n_samples must be at least 10, got {self.n_samples}")
-        if self.n_samples * self.columns > NUMBERS:
-            raise DataError(f"dataset.n_samples must be at most {NUMBERS // self.columns:,}, got {self.n_samples:,}")
-        if not 0 <= self.random_state < 2**32:
-            raise DataError(f"dataset.random_state must be at least 0 and below 2**32, got {self.random_state}")
+        most = NUMBERS // self.columns
+        require(self.n_samples >= 10, "n_samples", "at least 10", self.n_samples)
+        require(self.n_samples <= most, "n_samples", f"at most {most:,}", f"{self.n_samples:,}")
+        require_random_state(self.random_state)
 
     @property
     def columns(self) -> int:
@@ -115,8 +113,7 @@ class Moons(Made):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.noise < 0:
-            raise DataError(f"dataset.noise must be at least 0, got {self.noise}")
+        require(self.noise >= 0, "noise", "at least 0", self.noise)
 
     def make(self) -> tuple[Array, Array]:
         """Return features (n, 2) and labels."""
@@ -147,10 +144,9 @@ class Spirals(Made):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 2 <= self.arms <= self.n_samples:
-            raise DataError(f"dataset.arms must be between 2 and dataset.n_samples={self.n_samples}, got {self.arms}")
-        if self.noise < 0:
-            raise DataError(f"dataset.noise must be at least 0, got {self.noise}")
+        most = self.n_samples
+        require(2 <= self.arms <= most, "arms", f"between 2 and dataset.n_samples={most}", self.arms)
+        require(self.noise >= 0, "noise", "at least 0", self.noise)
 
     def make(self) -> tuple[Array, Array]:
         """Return features (n, 2) and labels."""
@@ -179,8 +175,8 @@ class Gaussian(Made):
 
     def __post_init__(self) -> None:
         for key in ("n_in", "n_out"):
-            if not 1 <= getattr(self, key) <= WIDEST:
-                raise DataError(f"dataset.{key} must be between 1 and {WIDEST:,}, got {getattr(self, key):,}")
+            value = getattr(self, key)
+            require(1 <= value <= WIDEST, key, f"between 1 and {WIDEST:,}", f"{value:,}")
         super().__post_init__()
 
     @property
