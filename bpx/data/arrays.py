@@ -15,7 +15,7 @@ TEST_FEATURES, TEST_TARGETS = ("x_test", "test_images"), ("y_test", "test_labels
 
 
 @dataclass(frozen=True)
-class Arrays:
+class FileArrays:
     """Arrays of a file: x and y, and those of the test part if it has one.
 
     ``key`` and ``key_test`` are the names of y and y_test, ``unused`` those of the other arrays.
@@ -30,7 +30,7 @@ class Arrays:
     unused: tuple[str, ...] = ()
 
 
-def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
+def read(path: Path, x_key: str | None, y_key: str | None) -> FileArrays:
     """Return the arrays, by their keys or by the spellings of NumPy's, Keras's and scikit-learn's users.
 
     Raises DataError where an array is lacking, or could be one of several.
@@ -45,8 +45,8 @@ def read(path: Path, x_key: str | None, y_key: str | None) -> Arrays:
     arrays = npz.read(path, tuple(wanted))
     unused = tuple(key for key in held if key not in wanted)
     if x_test is None or y_test is None:
-        return Arrays(arrays[x], arrays[y], y, None, None, unused=unused)
-    return Arrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test], y_test, unused)
+        return FileArrays(arrays[x], arrays[y], y, None, None, unused=unused)
+    return FileArrays(arrays[x], arrays[y], y, arrays[x_test], arrays[y_test], y_test, unused)
 
 
 def _key(path: Path, held: tuple[str, ...], given: str | None, known: tuple[str, ...], setting: str) -> str:

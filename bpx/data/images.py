@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from bpx.data import idx
-from bpx.data.dataset import DataError, Dataset, Raw, digest, require, require_choice, split_80_20
+from bpx.data.dataset import DataError, Dataset, Raw, ScaledParts, digest, require, require_choice, split_80_20
 from bpx.data.digits import DIGITS, large_digits
-from bpx.data.image_source import ImageSource
+from bpx.data.image_source import Arranged, ImageSource
 from bpx.data.openml import cache, download
-from bpx.engine.arrays import DType
+from bpx.engine.arrays import Array, DType
 
 log = logging.getLogger("bpx.data")
 MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of its training labels
@@ -75,16 +75,8 @@ class _OpenMLImages(ImageSource):
         images, where = found
         self._check(images, where)
         pixels = np.concatenate([images[0], images[2]]).reshape(-1, idx.SIDE**2)
-        x, how = self.arranged(pixels, idx.SIDE, idx.SIDE)
         y = np.concatenate([images[1], images[3]]).astype(np.int64)
-        n_train = len(images[0])
-        if self.subset is None:
-            default = 5000 if n_train > 10000 else n_train // 12
-            train, val = self.held_out(np.arange(n_train), default)
-            test = np.arange(n_train, len(x))
-        else:
-            rows, test = split_80_20(min(self.subset, len(x)), seed=42)
-            train, val = self.held_out(rows, 0)
+        how, parts = self._parts(pixels, y, len(images[0]), dtype)
         return Dataset(
             name=self.name,
             n_classes=len(self.names),
@@ -93,8 +85,20 @@ class _OpenMLImages(ImageSource):
             source=where,
             notes=() if self.sha256 else (f"{self.name} is checked by its form alone; its checksum is recorded",),
             **how,
-            **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0)),
+            **parts,
         )
+
+    def _parts(self, pixels: Array, y: Array, n_train: int, dtype: DType) -> tuple[Arranged, ScaledParts]:
+        """Return images of which the first ``n_train`` are to train on, or a subset of them, in parts."""
+        x, how = self.arranged(pixels, idx.SIDE, idx.SIDE)
+        if self.subset is None:
+            default = 5000 if n_train > 10000 else n_train // 12
+            train, val = self.held_out(np.arange(n_train), default)
+            test = np.arange(n_train, len(x))
+        else:
+            rows, test = split_80_20(min(self.subset, len(x)), seed=42)
+            train, val = self.held_out(rows, 0)
+        return how, self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0))
 
     def _check(self, images: idx.Images, where: str) -> None:
         """Raise DataError where images of the right form are damaged, or are another data set."""
@@ -133,24 +137,16 @@ class _OpenMLImages(ImageSource):
             self.name,
         )
         pixels, y = large_digits()
-        x, how = self.arranged(pixels, idx.SIDE, idx.SIDE)
-        rows = np.arange(min(self.subset or len(x), len(x)))
-        if self.subset is None:
-            n_train = len(x) * 6 // 7
-            train, val = self.held_out(rows[:n_train], n_train // 12)
-            test = rows[n_train:]
-        else:
-            rows, test = split_80_20(len(rows), seed=42)
-            train, val = self.held_out(rows, 0)
+        how, parts = self._parts(pixels, y, len(pixels) * 6 // 7, dtype)
         return Dataset(
             name="digits28 (fallback)",
             n_classes=10,
             class_names=DIGITS,
-            sha256=digest(x, y),
+            sha256=digest(pixels, y),
             source="scikit-learn's digits, scaled to 28x28",
             fallback=True,
             **how,
-            **self.scaled(Raw(x, y, train, val, test), dtype, unit=(0.0, 255.0)),
+            **parts,
         )
 
 

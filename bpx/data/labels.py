@@ -7,8 +7,9 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 
-from bpx.data.table import INTEGER, WRITTEN
+from bpx.data.table import INTEGER, WRITTEN, numbers
 from bpx.engine.arrays import Array
+from bpx.engine.features import exact
 
 TASKS = ("auto", "classification", "regression")
 FEW = 20  # whole numbers written with a point may be classes if so few differ, or
@@ -175,14 +176,8 @@ def _order(key: str) -> tuple[int, Decimal, str]:
 
 def target_numbers(column: Array) -> Array:
     """Return the numbers of a target as float64 (rows, outputs); raises ValueError where one is none."""
-    from bpx.data.table import numbers
-    from bpx.engine.features import exact
-
     found = numbers(column) if column.dtype.kind == "O" else exact(column)
     if not np.isfinite(found).all():
         row = int(np.argwhere(~np.isfinite(found))[0][0])
         raise ValueError(f"the target has NaN or Inf, first in sample {row}")
     return found.reshape(len(found), -1)
-
-
-__all__ = ["TASKS", "Values", "classes", "one_hot", "target_numbers", "task", "values"]
