@@ -52,8 +52,10 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
     from matplotlib import pyplot
 
     try:
-        best = _best(plain, options)
+        best = plain.best_trial if len(options.objectives) == 1 else None
+        minimize, searched = options.directions[0] == "minimize", _searched(plain)
         for name, draw in _plots(plain, _plain(study, worst=True), options):
+            path = folder / f"optuna_{name}.png"
             with warnings.catch_warnings(), matplotlib.rc_context():  # Optuna sets a style for the whole process
                 warnings.simplefilter("ignore")
                 try:
@@ -64,17 +66,17 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
                 first: Axes = axes.flat[0] if isinstance(axes, np.ndarray) else axes
                 figure = cast("Figure", first.figure)
                 try:
-                    restyle(figure, name, best, options.directions[0] == "minimize", _searched(plain))
+                    restyle(figure, name, best, minimize, searched)
                     _arrange(figure, name)
-                    figure.savefig(folder / f"optuna_{name}.png", dpi=DPI, bbox_inches="tight")
+                    figure.savefig(path, dpi=DPI, bbox_inches="tight")
                 except OSError:
                     raise
                 except Exception as error:
                     if failed is None:
                         raise
-                    failed[f"optuna_{name}"] = failure(error)
+                    failed[path.stem] = failure(error)
                     continue
-            drawn.append(folder / f"optuna_{name}.png")
+            drawn.append(path)
     finally:
         pyplot.close("all")
         matplotlib.use(before)
@@ -164,12 +166,6 @@ def _searched(study: optuna.Study) -> dict[str, Values]:
 
 def _value(i: int) -> Callable[[FrozenTrial], float]:
     return lambda trial: float(trial.values[i])
-
-
-def _best(study: optuna.Study, options: Options) -> FrozenTrial | None:
-    """Return the best trial; None for several objectives, or without a finished trial."""
-    finished = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    return study.best_trial if finished and len(options.objectives) == 1 else None
 
 
 def _plain(study: optuna.Study, worst: bool = False) -> optuna.Study:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bpx.sweep import library
 from bpx.sweep.journal import open_journal
 from bpx.system.errors import UserError
-from bpx.system.locks import is_held, lock, locked, machine_lock
+from bpx.system.locks import is_held, lock, machine_lock
 from bpx.system.text import masked, one_line
 from bpx.tracking.store import connect_args
 
@@ -45,7 +45,7 @@ class Store(ABC):
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     @abstractmethod
-    def exclusively(self) -> AbstractContextManager[None]:
+    def exclusively(self) -> AbstractContextManager[object]:
         """Return a context that only one process can be in."""
 
     @abstractmethod
@@ -97,9 +97,9 @@ class JournalStore(Store):
                     left.unlink(missing_ok=True)  # of a process that was killed
         self._pulse: IO[str] | None = None
 
-    def exclusively(self) -> AbstractContextManager[None]:
+    def exclusively(self) -> AbstractContextManager[object]:
         """Return a context that only one process can be in."""
-        return locked(self.path.with_name(f"{self.path.name}.turn"))
+        return lock(self.path.with_name(f"{self.path.name}.turn"), wait=True)
 
     def beat(self, trial_ids: Iterable[int]) -> None:
         """Lock the worker's file on the first call, and hold it."""
@@ -154,7 +154,7 @@ class DatabaseStore(Store):
     def exclusively(self) -> Iterator[None]:
         """Exclude all other processes, on any machine."""
         if self._engine.dialect.name != "postgresql":
-            with locked(machine_lock(self.url)):
+            with lock(machine_lock(self.url), wait=True):
                 yield
             return
         connection = library.retry(self._lock)

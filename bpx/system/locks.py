@@ -6,8 +6,6 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -30,13 +28,6 @@ def lock(path: Path, *, shared: bool = False, wait: bool = False) -> IO[str]:
         file.close()
         raise
     return file
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file inside the context; wait until it is free."""
-    with lock(path, wait=True):
-        yield
 
 
 def is_held(path: Path) -> bool:
