@@ -27,7 +27,7 @@ from bpx.probes import PROBES, Probe, ReportSchedule, parse_schedule
 from bpx.system.errors import UserError
 from bpx.system.files import PICTURE_FORMATS
 from bpx.system.text import brief
-from bpx.system.tree import check_resolvable, plain
+from bpx.system.tree import check_resolvable, plain, without
 from bpx.tracking.beside import TrackerBeside
 from bpx.tracking.tracker import Tracker
 from bpx.training.checkpoint import CheckpointSettings
@@ -278,7 +278,7 @@ def _tracker(node: DictConfig, probes: Iterable[type[Probe]]) -> Tracker:
     also: dict[str, object] = {
         str(name): _beside(f"tracking.also.{name}", value) for name, value in (node.get("also") or {}).items()
     }
-    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "also"])
+    own = without(node, "also")
     tracker = cast(Tracker, construct("tracking", own, also=also))
     known = sorted({quantity for probe in (*PROBES.values(), *probes) for quantity in probe.layer_quantities})
     if tracker.figures not in (True, False, *PICTURE_FORMATS):

@@ -12,8 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_original_cwd
 from omegaconf import OmegaConf
 
+from bpx.cli.overrides import in_quotes
 from bpx.system.files import Json
 from bpx.system.tree import CONF
+from bpx.tracking import Tracker
 
 
 @contextmanager
@@ -41,6 +43,14 @@ def choices_and_overrides() -> tuple[Json, list[str]]:
 def as_given(overrides: object) -> list[str]:
     """Return Hydra's list of overrides as typed, with interpolations unresolved."""
     return [str(word) for word in cast(list[object], OmegaConf.to_container(overrides, resolve=False))]
+
+
+def child_overrides(parent: Tracker) -> list[str]:
+    """Return the overrides that make a run a child of the run of ``parent`` in its tracking store."""
+    if parent.run_id is None:
+        return []
+    address = f"++hydra.job.env_set.MLFLOW_TRACKING_URI={in_quotes(parent.address)}"
+    return [f"tracking.parent={parent.run_id}", address]
 
 
 def config_flags() -> list[str]:

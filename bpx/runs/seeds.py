@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +14,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from bpx.cli.command import terminal
 from bpx.cli.overrides import in_quotes
 from bpx.config.plan import make_plan
 from bpx.figures.seeds import Band, bands
 from bpx.records import Outcome, aligned, read_metrics
-from bpx.runs.hydra_job import as_given, in_start_directory
+from bpx.runs.hydra_job import as_given, child_overrides, in_start_directory
 from bpx.runs.job import RunResult
 from bpx.runs.outputs import run_directory
 from bpx.runs.run import train_run
 from bpx.stored.naming import output_folder, parameters, run_name
 from bpx.stored.provenance import write_provenance
+from bpx.system.files import write_csv
 from bpx.system.run_files import DATASET, FIGURES, METRICS, PROVENANCE, SEEDS
 from bpx.system.text import counted
+from bpx.system.tree import without
 from bpx.tracking import Tracker
 
 KEY = "seed"
@@ -90,14 +91,14 @@ def run_seeds(arguments: Sequence[str], context: HydraContext, config: DictConfi
     combinations = [list(values) for values in product(*swept.values())]
     folder = output_folder("experiment", config.hydra.runtime.choices.get("experiment") or "default")
     sample = context.config_loader.load_sweep_config(config, [*fixed, *combinations[0], seeds[0]])
-    sample = OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"])
+    sample = without(sample, "hydra")
     plan, directory = make_plan(sample), run_directory(folder)
     name = f"{run_name(config.hydra.runtime.choices, fixed)} {counted(len(seeds), 'seed')}".strip()
     params = {key: value for key, value in parameters(sample).items() if key not in (KEY, *swept)}
     params |= {key: ",".join(word.partition("=")[2] for word in words) for key, words in (*swept.items(), (KEY, seeds))}
     tags = {"bpx.seeds": str(len(seeds)), **write_provenance(directory)}
     with plan.tracker.begin_study(name, params, tags, directory) as parent:
-        jobs = [[*fixed, *values, seed, *_shared(parent)] for values in combinations for seed in seeds]
+        jobs = [[*fixed, *values, seed, *child_overrides(parent)] for values in combinations for seed in seeds]
         done = iter(_launch(jobs, directory, context, config))
         groups = [
             SeedGroup(
@@ -130,14 +131,6 @@ def _dimensions(arguments: Sequence[str], context: HydraContext) -> tuple[list[s
     return fixed, swept
 
 
-def _shared(parent: Tracker) -> list[str]:
-    """Return the overrides that make a run a child of the parent in its tracking store."""
-    if parent.run_id is None:
-        return []
-    address = f"++hydra.job.env_set.MLFLOW_TRACKING_URI={in_quotes(parent.address)}"
-    return [f"tracking.parent={parent.run_id}", address]
-
-
 def _launch(
     jobs: Sequence[Sequence[str]], directory: Path, context: HydraContext, config: DictConfig
 ) -> list[RunResult]:
@@ -158,10 +151,7 @@ def _keep(groups: Sequence[SeedGroup], parent: Tracker, directory: Path) -> None
         for group in groups
         for seed, run in zip(group.seeds, group.runs, strict=True)
     ]
-    with (directory / SEEDS).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(directory / SEEDS, rows)
     for kept in (SEEDS, PROVENANCE):
         parent.artifact(directory / kept)
     series = {group.label: group.series() for group in groups}

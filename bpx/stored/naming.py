@@ -12,7 +12,7 @@ from bpx.stored.keys import Use, uses
 from bpx.system.errors import UserError
 from bpx.system.files import Json
 from bpx.system.run_files import OUTPUTS
-from bpx.system.tree import CONF, flatten, load_option, options_of, typed
+from bpx.system.tree import CONF, flatten, load_option, options_of, typed, without
 
 MAX_NAME = 40  # characters
 PLAIN = "default"  # the name of a run that changes nothing
@@ -80,7 +80,7 @@ def _default(key: str, option: str) -> str | None:
         return _chosen()[key]
     group, _, name = key.partition(".")
     node = load_option(group, option) if name and option in options_of(group) else main
-    values = flatten(OmegaConf.masked_copy(node, [str(k) for k in node if k != "defaults"]))
+    values = flatten(without(node, "defaults"))
     place = name if node is not main else key
     if place not in values:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -14,7 +13,7 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.progress import line, short
 from bpx.sweep.study import COUNTED, RESULT, RUN, SPREAD, SweepStudy, outcome_of
-from bpx.system.files import Json, replaced, write_json
+from bpx.system.files import Json, replaced, write_csv, write_json
 from bpx.system.run_files import FIGURES, PROVENANCE, STUDY, TRIALS
 from bpx.tracking import Tracker
 
@@ -83,11 +82,7 @@ class Results:
     def _write(self) -> None:
         """Write trials.csv, a row for each trial that has ended, and study.json."""
         rows = [row(trial) for trial in self.study.trials() if trial.state.is_finished()]
-        names = list(dict.fromkeys(name for r in rows for name in r))
-        with (self.home / TRIALS).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.home / TRIALS, rows)
         about = {
             "name": self.study.study.study_name,
             "objective": self.options.objectives,

@@ -18,13 +18,14 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from optuna.trial import TrialState
 
 from bpx.cli.command import terminal
-from bpx.cli.overrides import refused_value
+from bpx.cli.overrides import in_quotes, refused_value
 from bpx.config.plan import Plan
 from bpx.records import Outcome
+from bpx.runs.hydra_job import child_overrides
 from bpx.runs.precheck import Precheck
 from bpx.stored.naming import output_folder, parameters
 from bpx.stored.provenance import write_provenance
@@ -34,13 +35,13 @@ from bpx.sweep.objective import MISSING, check_objectives
 from bpx.sweep.options import Options, parse_options
 from bpx.sweep.progress import SweepProgress
 from bpx.sweep.results import Results
-from bpx.sweep.space import Space, quoted, space
+from bpx.sweep.space import Space, space
 from bpx.sweep.storage import open_store
 from bpx.sweep.study import FAILURES, RESULT, WITHOUT_VALUE, SweepStudy, open_study, outcome_of
 from bpx.sweep.trial import NUMBER, run_trial
 from bpx.system.errors import EveryTrialFailed, UserError, WriteError
 from bpx.system.interrupts import Interrupted, Stop
-from bpx.system.tree import flatten
+from bpx.system.tree import flatten, without
 
 POLL = 1.0  # seconds between two looks at what other workers do
 MIN_TRIALS = 5  # trials from which max_failure_rate is a rate
@@ -72,7 +73,7 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
     for i, params in enumerate(options.enqueue):
         where.check(params, f"hydra.sweeper.enqueue[{i}]")
     launcher = Plugins.instance().instantiate_launcher(context, run_trial, config)
-    base = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    base = without(config, "hydra")
     sample = _sample(context, config, where)
     check_objectives(options, sample)
     if where.size is None and options.is_grid:
@@ -102,19 +103,17 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
             if tracker.run_id is not None:
                 study.parent = tracker.run_id
         shared = [
-            f"hydra.sweep.dir={quoted(str(home))}",
+            f"hydra.sweep.dir={in_quotes(str(home))}",
             "hydra.sweep.subdir=.",
-            f"++hydra.sweeper.storage={quoted(storage)}",
-            f"++hydra.sweeper.study_name={quoted(name)}",
+            f"++hydra.sweeper.storage={in_quotes(storage)}",
+            f"++hydra.sweeper.study_name={in_quotes(name)}",
             *(
                 f"{k}={v}"
                 for k, v in for_trials(options).items()
                 if not any(o.startswith(f"{k}=") for o in where.fixed)
             ),
+            *child_overrides(tracker),
         ]
-        if tracker.run_id is not None:
-            shared.append(f"tracking.parent={tracker.run_id}")
-            shared.append(f"++hydra.job.env_set.MLFLOW_TRACKING_URI={quoted(tracker.address)}")
         results = Results(study, options, tracker, home, sample)
         return Search(study, options, launcher, results, shared).run()
     finally:
@@ -136,7 +135,7 @@ def _sample(context: HydraContext, config: DictConfig, where: Space) -> Plan:
 
     def composed(chosen: Sequence[str]) -> Plan:
         sample = context.config_loader.load_sweep_config(config, [*where.fixed, *chosen])
-        return check(OmegaConf.masked_copy(sample, [str(key) for key in sample if key != "hydra"]))
+        return check(without(sample, "hydra"))
 
     for when in [{}, *(d.when for d in where.dimensions if d.when)]:
         parts = [d for d in where.dimensions if d.when in ({}, when)]

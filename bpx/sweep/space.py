@@ -11,13 +11,14 @@ from typing import cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
 from bpx.system.errors import UserError
 
 Choice = str | int | float | bool | None  # a value as Optuna keeps it
+Distribution = CategoricalDistribution | IntDistribution | FloatDistribution
 MAX_RANGE = 2.0**53  # beyond, doubles skip integers
 
 
@@ -30,7 +31,7 @@ class Dimension:
 
     key: str
     element: str  # the key with Hydra's prefix, as in +key
-    distribution: BaseDistribution
+    distribution: Distribution
     grammar: str  # as it was given
     texts: Mapping[Choice, str] = field(default_factory=dict)
     when: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Dimension:
             trial.suggest_categorical(self.key, d.choices)
         elif isinstance(d, IntDistribution):
             trial.suggest_int(self.key, d.low, d.high, step=d.step, log=d.log)
-        elif isinstance(d, FloatDistribution):
+        else:
             trial.suggest_float(self.key, d.low, d.high, step=d.step, log=d.log)
 
     def holds(self, value: object) -> bool:
@@ -54,10 +55,10 @@ class Dimension:
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return value in d.choices
-        assert isinstance(d, (IntDistribution, FloatDistribution))
-        if isinstance(value, bool) or not isinstance(value, int if isinstance(d, IntDistribution) else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        assert isinstance(value, (int, float))
+        if isinstance(d, IntDistribution) and not isinstance(value, int):
+            return False
         steps = 0.0 if d.step is None else (value - d.low) / d.step
         return bool(d.low <= value <= d.high and abs(steps - round(steps)) < 1e-8)
 
@@ -71,7 +72,6 @@ class Dimension:
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return list(d.choices)
-        assert isinstance(d, (IntDistribution, FloatDistribution))
         return [self.middle, d.low, d.high]
 
     @property
@@ -80,7 +80,6 @@ class Dimension:
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return d.choices[0]
-        assert isinstance(d, (IntDistribution, FloatDistribution))
         if isinstance(d, IntDistribution):
             return d.low + (d.high - d.low) // (2 * d.step) * d.step
         return math.sqrt(d.low * d.high) if d.log else (d.low + d.high) / 2
@@ -91,9 +90,7 @@ class Dimension:
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return len(d.choices)
-        if isinstance(d, (IntDistribution, FloatDistribution)) and d.step is not None:
-            return round((d.high - d.low) / d.step) + 1
-        return None
+        return None if d.step is None else round((d.high - d.low) / d.step) + 1
 
 
 @dataclass(frozen=True)
@@ -146,11 +143,6 @@ class Space:
             for other, allowed in known[key].when.items():
                 if params.get(other) not in allowed:
                     raise UserError(f"{place}: {key} needs {other}={' or '.join(map(str, allowed))}")
-
-
-def quoted(text: str) -> str:
-    """Return ``text`` quoted for Hydra's grammar."""
-    return QuotedString(text, Quote.single).with_quotes()
 
 
 def space(params: Mapping[str, object], arguments: Iterable[str], loader: ConfigLoader | None = None) -> Space:
@@ -240,7 +232,7 @@ def _dimension(override: Override) -> Dimension:
     if tags - {"log"}:
         raise UserError(f"{key}: unknown tag {', '.join(sorted(tags - {'log'}))}; known is log")
     texts: dict[Choice, str] = {}
-    distribution: BaseDistribution
+    distribution: Distribution
     try:
         if isinstance(sweep, IntervalSweep):
             assert sweep.start is not None and sweep.end is not None
@@ -265,7 +257,7 @@ def _dimension(override: Override) -> Dimension:
     return Dimension(key, override.get_key_element(), distribution, grammar, texts)
 
 
-def _range(sweep: RangeSweep, log: bool) -> BaseDistribution:
+def _range(sweep: RangeSweep, log: bool) -> Distribution:
     assert sweep.start is not None and sweep.stop is not None
     n = math.ceil((sweep.stop - sweep.start) / sweep.step) if sweep.step else 0
     if n < 1:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from io import RawIOBase
@@ -74,6 +76,16 @@ def write_json(path: Path, value: object, mode: int = 0o666) -> None:
     """Write a value as JSON, atomically; an OSError names ``path``."""
     with replaced(path, mode) as file:
         file.write(json.dumps(value, indent=1).encode() + b"\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV with a column for each of their keys, whole or not at all; an OSError names ``path``."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    with replaced(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def leaves(node: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:

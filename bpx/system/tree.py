@@ -37,12 +37,17 @@ def load_option(group: str, name: str) -> DictConfig:
     node = OmegaConf.load(CONF / group / f"{name}.yaml")
     assert isinstance(node, DictConfig)
     shared = [other for other in node.get("defaults", []) if isinstance(other, str) and other != "_self_"]
-    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"]) if "hydra" in node else node
+    own = without(node, "hydra") if "hydra" in node else node
     if not shared:
         return own
     merged = OmegaConf.merge(*(load_option(group, other) for other in shared), own)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def without(node: DictConfig, key: str) -> DictConfig:
+    """Return a copy of a node without one of its keys."""
+    return OmegaConf.masked_copy(node, [str(other) for other in node if other != key])
 
 
 def walk(node: Mapping[str, object] | Sequence[object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -4,8 +4,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from bpx.cli.overrides import in_quotes
 from bpx.sweep.options import parse_options
-from bpx.sweep.space import quoted, space
+from bpx.sweep.space import space
 from bpx.system.errors import UserError
 
 
@@ -132,7 +133,7 @@ def test_a_point_outside_the_space_is_one_line(point, words):
 
 @pytest.mark.parametrize("text", ["a", "it's", "back\\", "b\\'q", "postgresql+psycopg://u:p'w@h/d?x=1", "a b,c=[d]"])
 def test_any_text_can_be_quoted(text):
-    assert OverridesParser.create().parse_override(f"key={quoted(text)}").value() == text
+    assert OverridesParser.create().parse_override(f"key={in_quotes(text)}").value() == text
 
 
 GIVEN = {
