@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bpx.diagnosis.trials import needed_gain
+from bpx.engine.activations import ACTIVATIONS
 from bpx.torch.calls import Call
 from bpx.torch.convert import activation_module
 from bpx.torch.measure import PassMeasurement
@@ -57,7 +58,7 @@ def hidden_layers(measured: PassMeasurement, branches: int) -> list[Hidden]:
     blocks = {id(c) for op in measured.capture.calls if op.residual for c in inside(op)}
     for i in measured.hidden:
         call = measured.layers[i]
-        if not isinstance(call.module, DRAWN) or own_weight(call.module) is None:
+        if not can_be_drawn(call.module):
             continue
         after = measured.capture.activation(call)
         known = None if after is None else function(after.module)
@@ -67,6 +68,11 @@ def hidden_layers(measured: PassMeasurement, branches: int) -> list[Hidden]:
             need = needed_gain(known, float(f"{bias:.2g}")) / math.sqrt(branches if id(call) in blocks else 1)
         found.setdefault(names[call.module], Hidden(names[call.module], gain(call.module), need))
     return list(found.values())
+
+
+def can_be_drawn(module: nn.Module) -> bool:
+    """Return whether a module is a Linear or a convolution whose weight is a parameter of its own."""
+    return isinstance(module, DRAWN) and own_weight(module) is not None
 
 
 def gain(module: nn.Module) -> float:
@@ -116,6 +122,11 @@ def without_dropout(model: nn.Module, batch: Batch) -> Batch:
     return batch
 
 
+def has(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
+    """Return whether a model has a module of one of some kinds."""
+    return any(isinstance(module, kinds) for module in model.modules())
+
+
 def drops(model: nn.Module) -> bool:
     """Return whether a model has dropout."""
     rates = [m.p if isinstance(m, DROPOUTS) else getattr(m, "dropout", 0.0) for m in model.modules()]
@@ -152,15 +163,15 @@ def standardize_inputs(model: nn.Module, batch: Batch) -> Batch:
     return replace(batch, x=(batch.x - batch.x.mean(0)) / torch.where(std > 0, std, 1))
 
 
-def draw(layers: list[Hidden], init: Callable[[Tensor, Hidden], None]) -> Change:
+def draw(layers: list[Hidden], init: Callable[[Tensor], object]) -> Change:
     """Return the change that draws the weights of the hidden layers by ``init``, those of others at their scale."""
-    by_name = {layer.name: layer for layer in layers}
+    hidden = {layer.name for layer in layers}
 
     def change(model: nn.Module, batch: Batch) -> Batch:
         for name, module in model.named_modules():
-            if name in by_name:
-                init(module.weight, by_name[name])
-            elif isinstance(module, DRAWN) and own_weight(module) is not None:
+            if name in hidden:
+                init(module.weight)
+            elif can_be_drawn(module):
                 redraw(module)
         return batch
 
@@ -177,7 +188,7 @@ def redrawn(change: Change) -> Change:
 
     def both(model: nn.Module, batch: Batch) -> Batch:
         for module in model.modules():
-            if isinstance(module, DRAWN) and own_weight(module) is not None:
+            if can_be_drawn(module):
                 redraw(module)
         return change(model, batch)
 
@@ -199,7 +210,6 @@ def normalize(layers: list[Hidden], kind: str) -> Change:
 
 def activate(name: str) -> Change:
     """Return the change that puts another activation in the place of every one that the engine knows."""
-    from bpx.engine.activations import ACTIVATIONS
 
     def change(model: nn.Module, batch: Batch) -> Batch:
         made = activation_module(ACTIVATIONS[name]())

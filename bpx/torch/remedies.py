@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -91,7 +92,7 @@ def find_causes(s: TrialContext) -> Causes:
         slopes["weights"] = min(tried, key=lambda v: (not math.isfinite(v), abs(v)))
     if changes.drops(s.model):
         slopes["dropout"] = changed_slope(s.model, s.given, changes.without_dropout)
-    if any(isinstance(m, NORMS) for m in s.model.modules()):
+    if changes.has(s.model, NORMS):
         slopes["normalization"] = changed_slope(s.model, s.given, changes.without_normalization)
     if s.blocks:
         slopes["shortcuts"] = changed_slope(s.model, s.given, changes.without_shortcuts(s.blocks, s.names))
@@ -175,7 +176,7 @@ def _replaced(made: str, kinds: str) -> str:
 def _without_dropout(model: nn.Module) -> str:
     """Return the code that sets every rate of dropout to 0: of its modules, and of attention and recurrent layers."""
     found = []
-    if any(isinstance(m, DROPOUTS) for m in model.modules()):
+    if changes.has(model, DROPOUTS):
         kinds = _kinds(model, DROPOUTS)
         found.append(f"for m in filter(lambda m: isinstance(m, {kinds}), model.modules()): m.p = 0.0")
     if any(isinstance(getattr(m, "dropout", None), float) for m in model.modules()):
@@ -186,39 +187,34 @@ def _without_dropout(model: nn.Module) -> str:
 
 def _kinds(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> str:
     """Return those of ``kinds`` that a model has, as the second argument of isinstance."""
-    held = [kind.__name__ for kind in kinds if any(isinstance(m, kind) for m in model.modules())]
+    held = [kind.__name__ for kind in kinds if changes.has(model, kind)]
     return "(" + ", ".join(f"nn.{name}" for name in held) + ",)"
 
 
-def _initializers(s: TrialContext) -> list[tuple[str, Callable[[Tensor, Hidden], None]]]:
+def _initializers(s: TrialContext) -> list[tuple[str, Callable[[Tensor], object]]]:
     """Return code for the hidden layers m and what it does, the nearest to the gain needed first."""
     need = geometric_mean([layer.need for layer in s.layers if layer.need is not None])
-    init, found = nn.init, []
-    for gain, code, does in (
-        (math.sqrt(2), "kaiming_normal_(m.weight, nonlinearity='relu')", _kaiming("relu")),
-        (1.0, "xavier_normal_(m.weight)", lambda W, h: init.xavier_normal_(W)),
-        (1.0, "kaiming_normal_(m.weight, nonlinearity='linear')", _kaiming("linear")),
-        (5 / 3, "kaiming_normal_(m.weight, nonlinearity='tanh')", _kaiming("tanh")),
-    ):
-        found.append((gain, code, does))
+    init = nn.init
+    relu, linear, tanh = (
+        (gain, f"kaiming_normal_(m.weight, nonlinearity='{name}')", partial(init.kaiming_normal_, nonlinearity=name))
+        for gain, name in ((math.sqrt(2), "relu"), (1.0, "linear"), (5 / 3, "tanh"))
+    )
+    found: list[tuple[float, str, Callable[[Tensor], object]]]
+    found = [relu, (1.0, "xavier_normal_(m.weight)", init.xavier_normal_), linear, tanh]
     if need is not None:
         value = float(f"{need:.3g}")
         std = f"normal_(m.weight, std={value:g} * m.weight[0].numel() ** -0.5)"
-        found.append((need, std, lambda W, h: init.normal_(W, std=value * W[0].numel() ** -0.5)))
+        found.append((need, std, lambda W: init.normal_(W, std=value * W[0].numel() ** -0.5)))
         code = f"orthogonal_(m.weight, gain={value:g})"
-        found.append((need, code, lambda W, h: init.orthogonal_(W, gain=value)))
+        found.append((need, code, partial(init.orthogonal_, gain=value)))
         found.sort(key=lambda one: round(abs(math.log(one[0] / need)), 1))
     now = geometric_mean([layer.gain for layer in s.layers])
     new = [one for one in found if now is None or abs(math.log(one[0] / now)) > SAME_SCALE]
     return [(f"nn.init.{code}", does) for _, code, does in new]
 
 
-def _kaiming(nonlinearity: str) -> Callable[[Tensor, Hidden], None]:
-    return lambda W, h: nn.init.kaiming_normal_(W, nonlinearity=nonlinearity)
-
-
 def _normalizations(s: TrialContext) -> Iterator[tuple[str, str, Change]]:
-    if any(isinstance(m, NORMS) for m in s.model.modules()):
+    if changes.has(s.model, NORMS):
         code = _replaced("nn.Identity()", _kinds(s.model, NORMS))
         yield "nn.Identity() in place of every normalization", code, changes.redrawn(changes.without_normalization)
         return

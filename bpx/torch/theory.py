@@ -25,6 +25,11 @@ CONVOLVES = "convolution's borders, pooled samples and shared weights are not in
 class NoTheory(Exception):
     """Why theory has no answer."""
 
+    @classmethod
+    def for_module(cls, call: Call, where: str = "") -> NoTheory:
+        """Return the reason that a module is none that theory knows."""
+        return cls(f"there is no formula for {call.name} ({type(call.module).__name__}){where}")
+
 
 @final
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def architecture(measured: PassMeasurement) -> tuple[Architecture, list[Call]]:
         if op.role == "block":
             shortcuts += 1
             if pending or not layers or not op.residual or inner[-1].role != "weights":
-                raise NoTheory(f"there is no formula for {op.name} ({type(op.module).__name__})")
+                raise NoTheory.for_module(op)
         for part in inner:
             if part.role != "weights":
                 pending.append(part)
@@ -87,7 +92,7 @@ def architecture(measured: PassMeasurement) -> tuple[Architecture, list[Call]]:
         raise NoTheory("there is no formula for shortcuts around some layers only")
     for call in layers:
         if not isinstance(call.module, (nn.Linear, *CONVOLUTIONS)):
-            raise NoTheory(f"there is no formula for {call.name} ({type(call.module).__name__})")
+            raise NoTheory.for_module(call)
     return _architecture(measured, layers, units[0], residual=bool(shortcuts)), layers
 
 
@@ -122,11 +127,10 @@ def _unit(parts: list[Call]) -> Unit:
     roles = [part.role for part in parts]
     if sorted(roles, key=["norm", "activation", "dropout", "block"].index) != roles or len(set(roles)) < len(roles):
         odd = next((p for p in parts if p.role == "block"), parts[-1])
-        raise NoTheory(f"there is no formula for {odd.name} ({type(odd.module).__name__}) there")
+        raise NoTheory.for_module(odd, " there")
     by_role = dict(zip(roles, parts, strict=True))
     if "block" in by_role:
-        odd = by_role["block"]
-        raise NoTheory(f"there is no formula for {odd.name} ({type(odd.module).__name__})")
+        raise NoTheory.for_module(by_role["block"])
     if "activation" not in by_role:
         raise NoTheory("the model has weight layers with no activation module between them")
     module = by_role["activation"].module
@@ -144,7 +148,7 @@ def _normalization(call: Call) -> str:
     kind = type(call.module).__name__.rstrip("123d")
     scale, shift = getattr(call.module, "weight", None), getattr(call.module, "bias", None)
     if kind not in NORMALIZATIONS or (kind != "BatchNorm" and call.module.normalized_shape != call.y.shape[-1:]):
-        raise NoTheory(f"there is no formula for {call.name} ({type(call.module).__name__})")
+        raise NoTheory.for_module(call)
     if (scale is not None and not (scale == 1).all()) or (shift is not None and not (shift == 0).all()):
         raise NoTheory(f"the scales and shifts of {call.name} are not 1 and 0")
     return NORMALIZATIONS[kind]
