@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 import numpy as np
-from matplotlib import rc_context, rcParams
+from matplotlib import colormaps, rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -232,6 +232,4 @@ def colours(n: int) -> list[str]:
 
 def shades(n: int, name: str = "viridis") -> list[str]:
     """Return ``n`` colours from a map, first to last."""
-    from matplotlib import colormaps
-
     return [to_hex(c) for c in colormaps[name](np.linspace(0, 0.9, n))]

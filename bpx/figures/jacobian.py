@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bpx.engine.arrays import Values
 from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, log_y, positive, style_axes
-from bpx.figures.layers import MOMENTS, record_figure, step_label
+from bpx.figures.layers import MOMENTS, by_index, record_figure, step_label
 from bpx.figures.steps import STEP, step_axis
 from bpx.records import Records
 
@@ -45,9 +45,5 @@ def jacobian_spectrum(records: Records) -> Figure:
 
 def spectra_of(records: Records) -> tuple[NDArray[np.int64], Values]:
     """Return the steps and the singular values, (steps, samples, rank), largest first."""
-    rows = records.select(quantity="jacobian_singular_value")
-    steps, at = np.unique(rows.step, return_inverse=True)
-    k = int(records.about["jacobian_rank"])
-    flat = np.full((len(steps), int(rows.index.max()) + 1), np.nan)
-    flat[at, rows.index] = rows.value
-    return steps, flat.reshape(len(steps), -1, k)
+    steps, flat = by_index(records.select(quantity="jacobian_singular_value"))
+    return steps, flat.reshape(len(steps), -1, int(records.about["jacobian_rank"]))

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bpx.engine.arrays import Array, Values
 from bpx.figures.canvas import (
@@ -60,6 +60,14 @@ def number(layer: str) -> int:
 def depth(records: Records) -> int:
     """Return the number of layers."""
     return max(number(layer) for layer in records.layers if layer)
+
+
+def by_index(rows: Records) -> tuple[NDArray[np.int64], Values]:
+    """Return the steps of the rows of one quantity and its values (steps, index), NaN where there is none."""
+    steps, at = np.unique(rows.step, return_inverse=True)
+    values = np.full((len(steps), int(rows.index.max()) + 1), np.nan)
+    values[at, rows.index] = rows.value
+    return steps, values
 
 
 def first_and_last(axes: Axes, records: Records, quantity: str, prefix: str, style: str) -> Values:

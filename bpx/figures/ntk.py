@@ -6,17 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bpx.figures.canvas import BLUE, dots, legend_below, log_y, positive, style_axes
-from bpx.figures.layers import MOMENTS, record_figure, step_label
+from bpx.figures.layers import MOMENTS, by_index, record_figure, step_label
 from bpx.figures.steps import STEP, step_axis
 from bpx.records import Records
 
 
 def tangent_kernel(records: Records) -> Figure:
     """Draw the eigenvalues at the first and the last record, and the kernel's change over the steps."""
-    rows, changes = (records.select(quantity=name) for name in ("ntk_eigenvalue", "ntk_change"))
-    steps, at = np.unique(rows.step, return_inverse=True)
-    spectra = np.full((len(steps), int(rows.index.max()) + 1), np.nan)
-    spectra[at, rows.index] = rows.value
+    steps, spectra = by_index(records.select(quantity="ntk_eigenvalue"))
+    changes = records.select(quantity="ntk_change")
     figure = record_figure(records, "neural tangent kernel, mean over the outputs")
     left, right = figure.subplots(1, 2)
     rank = np.arange(1, spectra.shape[1] + 1)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bpx.engine.activation import ActivationFunction
 from bpx.engine.activations import ACTIVATIONS
 from bpx.engine.parts import restore
-from bpx.figures.canvas import new_figure, style_axes
+from bpx.figures.canvas import legend_below, new_figure, style_axes
 from bpx.records import Records
 from bpx.theory import PhaseDiagram, phase_diagram_around
 
@@ -46,7 +46,7 @@ def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[s
     axes.set_ylim(b[0], b[-1])
     style_axes(axes, "σw", "σb")
     axes.grid(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8, frameon=False)
+    legend_below(axes, 3)
     return figure
 
 

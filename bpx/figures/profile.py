@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Values
 from bpx.figures.canvas import GREY, Picture, legend_below, log_y, positive, style_axes
-from bpx.figures.layers import DEPTH, first_and_last, heat_map, number, record_figure
+from bpx.figures.layers import DEPTH, by_index, first_and_last, heat_map, number, record_figure
 from bpx.records import Records
 
 THEORY = "#222222"
@@ -63,11 +63,9 @@ def time_heatmap(records: Records) -> Figure:
     figure = record_figure(records, "‖∂J/∂h‖₂ by time and step", 8.2, finding=True)
     rows = records.select(quantity="state_grad_l2")
     rows = rows.select(layer=max(rows.layers, key=lambda name: (len(name), name)))
-    steps, at = np.unique(rows.step, return_inverse=True)
-    values = np.full((int(rows.index.max()), len(steps)), np.nan)
-    values[rows.index - 1, at] = rows.value
+    steps, values = by_index(rows)
     axes = figure.subplots()
-    heat_map(figure, axes, steps, values, "log10 of ‖∂J/∂h‖₂")
+    heat_map(figure, axes, steps, values[:, 1:].T, "log10 of ‖∂J/∂h‖₂")
     axes.set_ylabel("step of the sequence")
     return figure
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from bpx.figures.canvas import BLUE, GREY, RED, literal, new_figure, save_all, style_axes
+from bpx.figures.canvas import BLUE, GREY, RED, legend_below, literal, new_figure, save_all, style_axes
 from bpx.figures.maps import map_values, trainable_depth, trial_map
 from bpx.figures.trials import (
     ACCURACY,
@@ -87,7 +87,7 @@ def repeats(trials: Trials, x: str) -> Figure | None:
             axes.plot(at[lost], np.full(lost.sum(), 0.98), "x", color=RED, transform=axes.get_xaxis_transform())
             axes.plot([], [], "x", color=RED, label="diverged")
         style_axes(axes, label(x), label(name))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8, frameon=False)
+        legend_below(axes, 3)
     return figure
 
 
