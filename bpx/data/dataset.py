@@ -234,15 +234,14 @@ class Source(ABC):
         positions : int
             The steps of a sequence, or the pixels of an image: a feature is scaled alike at all of them.
         """
-        names: list[str] | list[int] = [c.name for c in columns for _ in c.categories or ("",)] or list(
-            range(raw.x.shape[1])
-        )
+        named: list[object] = [c.name for c in columns for _ in range(c.width)]
+        names = named or list(range(raw.x.shape[1]))
         fitting = raw.x[raw.train]
         width = fitting.shape[1] // positions
         scaler = fitted(fitting.reshape(-1, width), self.scaling, names, unit, self.divide)
         if positions > 1:
             scaler = Scaler(np.tile(scaler.shift, positions), np.tile(scaler.scale, positions))
-        words = np.array([c.categories is not None for c in columns for _ in c.categories or ("",)], bool)
+        words = np.array([c.categories is not None for c in columns for _ in range(c.width)], bool)
         if words.any():
             scaler = Scaler(np.where(words, 0.0, scaler.shift), np.where(words, 1.0, scaler.scale))
 

@@ -46,7 +46,7 @@ def notes(columns: Sequence[Column], x: Array) -> tuple[str, ...]:
         found.append(f"one input for each word of {first_few(words)}")
     names = [c.name for c in columns if c.categories is None] if columns else [str(k) for k in range(x.shape[1])]
     if columns:
-        x = x[:, [c.categories is None for c in columns for _ in c.categories or ("",)]]
+        x = x[:, [c.categories is None for c in columns for _ in range(c.width)]]
     constant = [names[k] for k in np.flatnonzero((x == x[0]).all(axis=0))]
     if constant and len(constant) == len(names) and not words:
         found.append("every feature is constant in the training part: the inputs carry nothing")

@@ -54,6 +54,11 @@ class Column:
     categories: tuple[str, ...] | None = None
     fill: float | str | None = None
 
+    @property
+    def width(self) -> int:
+        """The number of its inputs."""
+        return 1 if self.categories is None else len(self.categories)
+
     def inputs(self, cells: object) -> Array:
         """Return float64 (rows, inputs) for the raw ``cells`` (rows,); raises ValueError naming the column."""
         cells = np.asarray(cells)
@@ -143,13 +148,9 @@ def raw_cells(columns: Sequence[Column], numbers: Array) -> dict[str, list[objec
     found: dict[str, list[object]] = {}
     at = 0
     for column in columns:
-        words = column.categories
-        if words is None:
-            found[column.name] = numbers[:, at].tolist()
-        else:
-            inputs = numbers[:, at : at + len(words)]
-            found[column.name] = [words[k] for k in inputs.argmax(axis=1)]
-        at += 1 if words is None else len(words)
+        inputs, words = numbers[:, at : at + column.width], column.categories
+        found[column.name] = inputs[:, 0].tolist() if words is None else [words[k] for k in inputs.argmax(axis=1)]
+        at += column.width
     return found
 
 

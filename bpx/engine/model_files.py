@@ -169,7 +169,7 @@ def load_model(directory: str | Path, allow: Collection[str] = ()) -> SavedModel
             for key, value in check_state(tensors, state).items():
                 tensors[key][...] = value
         columns = tuple(_column(entry) for entry in description.get("columns", ()))
-        if columns and sum(1 if c.categories is None else len(c.categories) for c in columns) != net.n_in:
+        if columns and sum(column.width for column in columns) != net.n_in:
             raise ValueError(f"the columns do not make {net.n_in} inputs")
         return SavedModel(
             net,
