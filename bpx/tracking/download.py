@@ -41,7 +41,7 @@ def download(run_id: str, folder: Path) -> Child | None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in there.intersection(WANTED):
             client.download_artifacts(run_id, path, str(folder))
-    return Child(run_id, run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags)
+    return Child.of(run)
 
 
 @contextmanager

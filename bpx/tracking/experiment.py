@@ -157,10 +157,7 @@ class Experiment:
             token = page.token
             if not token:
                 break
-        return [
-            Child(r.info.run_id, r.info.run_name, r.info.status, r.data.params, r.data.metrics, r.data.tags)
-            for r in runs
-        ]
+        return [Child.of(run) for run in runs]
 
 
 def find_experiment(client: MlflowClient, name: str) -> MLflowExperiment:
