@@ -28,6 +28,7 @@ from bpx.tracking.spool import Spool
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
 
 METRICS_A_BATCH = 1000
 SEND_EVERY = 2.0  # seconds
@@ -149,28 +150,9 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
     import mlflow.pyfunc
     import pandas as pd
     import scipy
-    from mlflow.models import Model, infer_signature
-    from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import AnyType
+    from mlflow.models import Model
 
     features: Any = pd.DataFrame(example) if isinstance(example, dict) else np.array(example)
-    # from the files alone: the network may have parts of the user's own, which a delivery imports no module for
-    description = json.loads((spool.directory / "model.json").read_text(encoding="utf-8"))
-    spec, classes = description["spec"], class_labels(description["class_names"])
-    with np.load(spool.directory / "model.npz", allow_pickle=False) as arrays:
-        dtype = "float64" if "target_scale" in arrays else spec["dtype"]
-    every_step = spec.get("settings", {}).get("loss_at") == "every"
-    positions = tuple(spec["n_in"][:-1]) if every_step else ()
-    if len(classes):
-        answer = np.broadcast_to(classes[:1], (1, *positions))
-        signature = infer_signature(features, answer, {"output": "classes"})  # or probabilities
-    else:
-        width = (spec["n_out"],) if spec["n_out"] > 1 else ()
-        signature = infer_signature(features, np.zeros((1, *positions, *width), dtype))
-    # MLflow refuses int64 where a column is double, and is slow where it may be anything: pixels are of smaller types
-    names = list(example) if isinstance(example, dict) else [None] * features.shape[1]
-    kind: Any = "double" if not isinstance(example, dict) and len(names) > WIDE else AnyType()  # type: ignore[no-untyped-call]
-    signature.inputs = Schema([ColSpec(kind, name) for name in names])
     package, run_id = Path(__file__).resolve().parent.parent, spool.target["run"]
     with tempfile.TemporaryDirectory() as scratch:
         files = Path(scratch, "network")
@@ -193,13 +175,43 @@ def _model(client: MlflowClient, spool: Spool, example: dict[str, list[object]] 
             mlflow_model=logged_as,
             python_model=str(package / "tracking" / "pyfunc_model.py"),
             artifacts={"network": str(files)},
-            signature=signature,
+            signature=_signature(spool.directory, features),
             input_example=features,
             model_config={"allow": []},  # only a key that is here can be set where the model is loaded
             pip_requirements=[f"numpy=={np.__version__}", f"scipy=={scipy.__version__}"],
         )
         client.log_model_artifacts(logged.model_id, str(Path(scratch, "model")))
         client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _signature(directory: Path, features: Any) -> ModelSignature:
+    """Return what the model in a run's directory takes and gives, for ``features``, a data frame or an array.
+
+    It is read from the files alone: the network may have parts of the user's own, which a delivery imports no module
+    for.
+    """
+    from mlflow.models import infer_signature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    description = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+    spec, classes = description["spec"], class_labels(description["class_names"])
+    with np.load(directory / "model.npz", allow_pickle=False) as arrays:
+        dtype = "float64" if "target_scale" in arrays else spec["dtype"]
+    every_step = spec.get("settings", {}).get("loss_at") == "every"
+    positions = tuple(spec["n_in"][:-1]) if every_step else ()
+    if len(classes):
+        answer = np.broadcast_to(classes[:1], (1, *positions))
+        signature = infer_signature(features, answer, {"output": "classes"})  # or probabilities
+    else:
+        width = (spec["n_out"],) if spec["n_out"] > 1 else ()
+        signature = infer_signature(features, np.zeros((1, *positions, *width), dtype))
+    # MLflow refuses int64 where a column is double, and is slow where it may be anything: pixels are of smaller types
+    unnamed = isinstance(features, np.ndarray)
+    names = [None] * features.shape[1] if unnamed else list(features)
+    kind: Any = "double" if unnamed and len(names) > WIDE else AnyType()  # type: ignore[no-untyped-call]
+    signature.inputs = Schema([ColSpec(kind, name) for name in names])
+    return signature
 
 
 def _logged_model(client: MlflowClient, spool: Spool) -> LoggedModel:
