@@ -56,34 +56,17 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
     context = HydraContext(config_loader=TrialComposition(context.config_loader), callbacks=context.callbacks)
     options = parse_options(given)
     where = space(options.params, arguments, context.config_loader)
-    if options.repeats > 1 and "seed" in where.distributions:
-        raise UserError(
-            f"seed cannot be searched with hydra.sweeper.repeats={options.repeats}, which counts from seed on"
-        )
     choices = config.hydra.runtime.choices
     name = options.study_name or f"{choices.get('experiment') or 'default'}-{choices.get('sweep') or 'sweep'}"
     home = output_folder("hydra.sweeper.study_name", name)
-    if options.n_jobs > 1 and str(config.hydra.launcher._target_).endswith(ONE_BY_ONE):
-        raise UserError(
-            f"hydra.sweeper.n_jobs={options.n_jobs} needs a launcher that runs jobs side by side: give "
-            f"hydra/launcher=joblib, or start this command {options.n_jobs} times"
-        )
+    _check(options, where, str(config.hydra.launcher._target_))
     with open_dict(config):
         config.hydra.sweep.dir, config.hydra.sweep.subdir = str(home), "."
-    for i, params in enumerate(options.enqueue):
-        where.check(params, f"hydra.sweeper.enqueue[{i}]")
     launcher = Plugins.instance().instantiate_launcher(context, run_trial, config)
     base = without(config, "hydra")
     sample = _sample(context, config, where)
     check_objectives(options, sample)
-    if where.size is None and options.is_grid:
-        endless = next(d for d in where.dimensions if d.size is None)
-        raise UserError(
-            f"hydra/sweeper/sampler=grid needs values that can be listed, not {endless.key}={endless.grammar}: "
-            "give choice(…) or range(…), or another sampler"
-        )
     options = options.seeded(sample.settings.seed)
-    options.budget(where.size)
     options.try_out(where.distributions)
     storage = options.storage or str(Path(home, "optuna.journal"))
     storage = storage if "://" in storage else os.path.abspath(storage)
@@ -102,22 +85,41 @@ def search(given: DictConfig, arguments: list[str], context: HydraContext, confi
             )
             if tracker.run_id is not None:
                 study.parent = tracker.run_id
+        typed = {override.partition("=")[0] for override in where.fixed}
         shared = [
             f"hydra.sweep.dir={in_quotes(str(home))}",
             "hydra.sweep.subdir=.",
             f"++hydra.sweeper.storage={in_quotes(storage)}",
             f"++hydra.sweeper.study_name={in_quotes(name)}",
-            *(
-                f"{k}={v}"
-                for k, v in for_trials(options).items()
-                if not any(o.startswith(f"{k}=") for o in where.fixed)
-            ),
+            *(f"{key}={value}" for key, value in for_trials(options).items() if key not in typed),
             *child_overrides(tracker),
         ]
         results = Results(study, options, tracker, home, sample)
         return Search(study, options, launcher, results, shared).run()
     finally:
         store.close()
+
+
+def _check(options: Options, where: Space, launcher: str) -> None:
+    """Raise UserError where the options do not go together with the space, or with the ``launcher``."""
+    if options.repeats > 1 and "seed" in where.distributions:
+        raise UserError(
+            f"seed cannot be searched with hydra.sweeper.repeats={options.repeats}, which counts from seed on"
+        )
+    if options.n_jobs > 1 and launcher.endswith(ONE_BY_ONE):
+        raise UserError(
+            f"hydra.sweeper.n_jobs={options.n_jobs} needs a launcher that runs jobs side by side: give "
+            f"hydra/launcher=joblib, or start this command {options.n_jobs} times"
+        )
+    for i, params in enumerate(options.enqueue):
+        where.check(params, f"hydra.sweeper.enqueue[{i}]")
+    endless = next((d for d in where.dimensions if d.size is None), None)
+    if endless is not None and options.is_grid:
+        raise UserError(
+            f"hydra/sweeper/sampler=grid needs values that can be listed, not {endless.key}={endless.grammar}: "
+            "give choice(…) or range(…), or another sampler"
+        )
+    options.budget(where.size)
 
 
 def for_trials(options: Options) -> dict[str, str]:
