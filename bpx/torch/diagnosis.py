@@ -17,16 +17,13 @@ from bpx.diagnosis.rows import architecture_facts, predicted
 from bpx.diagnosis.sentence import PART_NAMES, because, sentence, shortcuts_blamed
 from bpx.diagnosis.trials import Causes, geometric_mean
 from bpx.engine.activation import ActivationFunction
-from bpx.probes.probe import per_layer
-from bpx.probes.scales import QUANTITIES
 from bpx.records import Rows
 from bpx.theory import Architecture, Prediction
-from bpx.torch.measure import AGREEMENT, PassMeasurement
+from bpx.torch.measure import PassMeasurement
 from bpx.torch.modules import NORMS, function
 from bpx.torch.passes import batch, measured_pass
 from bpx.torch.preserved import preserved
 from bpx.torch.remedies import TrialContext, find_causes, find_remedies, input_rms, trial_context
-from bpx.torch.steps import UNITS
 from bpx.torch.theory import predict_pass
 
 
@@ -102,10 +99,8 @@ def record(
 ) -> Rows:
     """Return the rows of a pass at step 0, and what they are about."""
     rows = Rows()
-    names = list(measured.names)
-    for quantities, values in ((QUANTITIES, measured.scales()), (UNITS, measured.units()),
-                               (AGREEMENT, measured.agreement())):  # fmt: skip
-        rows.append(0, 0.0, tuple(per_layer(names, quantities)), values.reshape(-1))
+    for reading in measured.readings():
+        rows.append(0, 0.0, reading.keys, reading.values)
     rows.append(0, 0.0, *measured.gains())
     rows.append(0, 0.0, *predicted(prediction, observation))
     rows.about = about(measured, known)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bpx.diagnosis.observation import Observation
-from bpx.probes import DepthSlope, fit_slope, forward_slope
+from bpx.probes import DepthSlope, Reading, fit_slope, forward_slope
+from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
 from bpx.records import Keys
 from bpx.torch.calls import Call, sample_axis
@@ -22,6 +23,7 @@ from bpx.torch.operations import inside, kind, operations
 from bpx.torch.reductions import Scalar, Values, combined, gathered, mean, norm, share, total_norm
 
 MOMENTS = ("mean", "abs_mean", "std", "rms")
+UNITS = ("dead_units", "zero_activations")
 AGREEMENT = ("delta_coherence", "gradient_snr")
 REDUCTIONS = ("mean", "sum")
 
@@ -54,6 +56,18 @@ class PassMeasurement:
         self.dtype = str(self.layers[0].y.dtype).removeprefix("torch.") if self.layers else "float32"
         self.names = tuple(f"layer_{i:02d}" for i in range(1, len(self.layers) + 1))
         self.modules = tuple(call.name for call in self.layers)
+
+    def readings(self, *, standard: bool = True) -> list[Reading]:
+        """Return what probes of bpx would: the scales and, where ``standard``, units and agreement of the samples."""
+        found = [self.reading("scales", QUANTITIES, self.scales())]
+        if standard:
+            found += [self.reading("units", UNITS, self.units())]
+            found += [self.reading("coherence", AGREEMENT, self.agreement())]
+        return found
+
+    def reading(self, probe: str, quantities: tuple[str, ...], values: Values) -> Reading:
+        """Return ``values`` (layers, quantities) as what a probe reads."""
+        return Reading(probe, tuple(per_layer(list(self.names), quantities)), values.reshape(-1))
 
     def scales(self) -> Values:
         """Return the quantities of ``bpx.probes.scales``, (layers, quantities); the update ratio is NaN."""

@@ -11,15 +11,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from bpx.probes import Reading
-from bpx.probes.probe import per_layer
 from bpx.probes.scales import QUANTITIES
 from bpx.torch.capture import Capture
-from bpx.torch.measure import AGREEMENT, PassMeasurement
+from bpx.torch.measure import PassMeasurement
 from bpx.torch.modules import hooked, weights
 from bpx.torch.reductions import Scalar, combined, gathered, norm, total_norm
 
 Before = dict[int, Tensor]  # the weights before a step, by the id of their parameter
-UNITS = ("dead_units", "zero_activations")
 UPDATES = ("lost_updates", "zero_gradients")
 CLIP_TOLERANCE = 1e-5  # a norm that is smaller by less than this share was not clipped
 
@@ -62,15 +60,10 @@ class StepMeasurement:
 
     def __init__(self, measured: PassMeasurement, before: Before, clip: float, *, standard: bool) -> None:
         self.measured, self.clip, self.standard = measured, clip, standard
-        self.scales = measured.scales()
-        self.rest = (
-            [("units", UNITS, measured.units()), ("coherence", AGREEMENT, measured.agreement())] if standard else []
-        )
-        self._before = before
+        self._readings, self._before = measured.readings(standard=standard), before
 
     def made(self) -> list[Reading]:
         """Return what was measured, the update among it: update_ratio = |dW| / |W|, and the share of lost updates."""
-        names = list(self.measured.names)
         table: list[list[Scalar]] = []
         lost: list[list[Scalar]] = []
         for call in self.measured.layers:
@@ -79,16 +72,14 @@ class StepMeasurement:
             table.append([step, size])
             if self.standard:
                 lost.append(_lost(pairs))
+        readings = list(self._readings)
+        scales = readings[0].values.reshape(-1, len(QUANTITIES))  # a view
         with np.errstate(all="ignore"):
             steps = gathered(table)
-            self.scales[:, QUANTITIES.index("weight_norm")] = steps[:, 1]
-            self.scales[:, QUANTITIES.index("update_ratio")] = steps[:, 0] / steps[:, 1]
-        readings = [Reading("scales", tuple(per_layer(names, QUANTITIES)), self.scales.reshape(-1))]
+            scales[:, QUANTITIES.index("weight_norm")] = steps[:, 1]
+            scales[:, QUANTITIES.index("update_ratio")] = steps[:, 0] / steps[:, 1]
         if self.standard:
-            readings += [
-                Reading(probe, tuple(per_layer(names, quantities)), values.reshape(-1))
-                for probe, quantities, values in [*self.rest, ("updates", UPDATES, gathered(lost))]
-            ]
+            readings.append(self.measured.reading("updates", UPDATES, gathered(lost)))
         if not math.isnan(self.clip):
             readings.append(Reading("clipping", (("", "", "clip_coefficient", 0),), np.array([self.clip])))
         return readings
