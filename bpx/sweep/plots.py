@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+import matplotlib
 import numpy as np
 import optuna
+from matplotlib.axes import Axes
+from matplotlib.category import StrCategoryFormatter
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -22,10 +27,6 @@ from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.study import outcome_of
 from bpx.sweep.style import restyle
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 DPI = 110
 CONTOUR = ("optimizer.lr", "model.depth")  # the pair whose contour is drawn, where both are searched
@@ -41,8 +42,6 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
     trial has finished. ``failed`` takes the error of each that cannot be drawn, in one line; without it the error is
     raised.
     """
-    import matplotlib
-
     drawn: list[Path] = []
     plain = _plain(study)
     if not any(trial.state == TrialState.COMPLETE for trial in plain.trials):
@@ -64,7 +63,7 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
                     logging.getLogger("bpx").info("%s: %s", name, error)
                     continue
                 first: Axes = axes.flat[0] if isinstance(axes, np.ndarray) else axes
-                figure = cast("Figure", first.figure)
+                figure = cast(Figure, first.figure)
                 try:
                     restyle(figure, name, best, minimize, searched)
                     _arrange(figure, name)
@@ -94,8 +93,6 @@ def _arrange(figure: Figure, name: str) -> None:
 
 def _literal(figure: Figure) -> None:
     """Draw all text literally, except powers of ten on logarithmic axes."""
-    from matplotlib.text import Text
-
     both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) if axis.get_scale() == "log"]
     powers = {label for axis in both for label in axis.get_ticklabels(which="both")}
     for text in figure.findobj(Text):
@@ -124,8 +121,6 @@ def _plots(
 
 def _arrange_slices(figure: Figure) -> None:
     """Widen the axes of categories, and rotate their labels if they do not fit side by side."""
-    from matplotlib.category import StrCategoryFormatter
-
     *panels, _ = figure.axes  # the last is the colour bar
     most = 0
     for axes in panels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
@@ -105,8 +106,6 @@ class Results:
 
     def _depth_scale(self, rows: list[Json]) -> dict[str, list[float]]:
         """Return theory's xi_c over the searched sigma_w, for plain networks."""
-        import numpy as np
-
         from bpx.theory import mean_field
 
         widths = [r["initializer.sigma_w"] for r in rows if isinstance(r.get("initializer.sigma_w"), float)]

@@ -61,12 +61,17 @@ def create_schema(uri: str) -> None:
         engine.dispose()
 
 
+def is_server(uri: str) -> bool:
+    """Return whether ``uri`` is that of a tracking server, not of a database or a file."""
+    return uri.startswith(("http://", "https://"))
+
+
 def open_client(uri: str) -> MlflowClient:
     """Return MLflow's client of a store; one of a server waits for an answer for a limited time, and reads as much."""
     registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri  # MLflow itself would take that of its default store
     with importing("mlflow.pyfunc"):  # and what the store needs
         client: MlflowClient = import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=registry)
-    return cast("MlflowClient", PatientClient(client)) if uri.startswith(("http://", "https://")) else client
+    return cast("MlflowClient", PatientClient(client)) if is_server(uri) else client
 
 
 def set_columns(client: MlflowClient, experiment: Experiment) -> None:

@@ -94,13 +94,13 @@ class MLflowTracker(Tracker):
         return self._page(f"runs/{self.run_id}?")
 
     def _page(self, place: str) -> str:
-        base = masked(self.address) if store.is_server(self.address) else "http://127.0.0.1:5000"
+        base = masked(self.address) if library.is_server(self.address) else "http://127.0.0.1:5000"
         return f"{base.rstrip('/')}/#/experiments/{self._experiment.id}/{place}workflowType=machine_learning"
 
     @property
     def ui_command(self) -> str:
         """The command that starts MLflow's interface for this store, empty where a server runs already."""
-        if store.is_server(self.address):
+        if library.is_server(self.address):
             return ""
         where = "" if self.address == self._default else f" --backend-store-uri {shlex.quote(masked(self.address))}"
         return f"mlflow ui{where}"

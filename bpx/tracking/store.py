@@ -36,11 +36,6 @@ def resolve(uri: str | None, home: Path) -> str:
     return f"{scheme.lower()}{colon}{rest}" if colon else uri
 
 
-def is_server(uri: str) -> bool:
-    """Return whether ``uri`` is that of a tracking server, not of a database or a file."""
-    return uri.startswith(("http://", "https://"))
-
-
 def check_address(uri: str) -> None:
     """Raise ValueError if ``uri`` is not a valid address."""
     try:
@@ -146,7 +141,7 @@ def exists(uri: str) -> bool:
 
 def answers(uri: str) -> None:
     """Raise TrackingError where a store does not answer: MLflow itself would retry for four minutes."""
-    if not is_server(uri):
+    if not library.is_server(uri):
         check(uri)
         return
     try:
