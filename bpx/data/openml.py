@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import socket
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,6 @@ def download(name: str, title: str, sha256: str | None) -> tuple[idx.Images, str
 
     Raises DataError where what OpenML answers is damaged.
     """
-    import socket
-    import warnings
-
     from sklearn.datasets import fetch_openml
 
     before = socket.getdefaulttimeout()

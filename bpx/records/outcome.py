@@ -20,3 +20,10 @@ class Outcome(StrEnum):
     LOST = "lost"
     RUNNING = "running"
     WAITING = "waiting"
+
+    @classmethod
+    def of_context(cls, error: type[BaseException] | None) -> Outcome:
+        """Return the outcome of a context that an exception of this class has left, or none."""
+        if error is None:
+            return cls.FINISHED
+        return cls.INTERRUPTED if issubclass(error, KeyboardInterrupt) else cls.CRASHED

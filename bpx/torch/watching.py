@@ -149,9 +149,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         """Remove every hook, write the record and the result, and end the run."""
         self._unhook(everything=True)
         self.closed = True
-        outcome = Outcome.FINISHED if kind is None else Outcome.CRASHED
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            outcome = Outcome.INTERRUPTED
+        outcome = Outcome.of_context(kind)
         if self.nonfinite is not None and outcome != Outcome.INTERRUPTED:
             outcome = Outcome.DIVERGED
         self._record.close(outcome, self.nonfinite)

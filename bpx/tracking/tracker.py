@@ -146,8 +146,7 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self.finish(Outcome.FINISHED if kind is None else Outcome.INTERRUPTED if interrupted else Outcome.CRASHED)
+        self.finish(Outcome.of_context(kind))
 
     def reopen(self, run_id: str, directory: Path) -> None:
         """Reopen a run that has ended; raises TrackingError."""
