@@ -278,7 +278,7 @@ class Source(ABC):
 def fitted(
     train: Array,
     scaling: str,
-    names: Sequence[object] = (),
+    names: Sequence[object],
     unit: tuple[float, float] | None = None,
     divide: float | None = None,
 ) -> Scaler:
@@ -311,7 +311,7 @@ def fitted(
             scale = scale * divide
     if not np.isfinite(scale).all():
         i = int(np.argmin(np.isfinite(scale)))
-        raise DataError(f"feature {names[i] if names else i} is too large to be scaled")
+        raise DataError(f"feature {names[i]} is too large to be scaled")
     scale[scale == 0] = 1
     return Scaler(shift, scale)
 

@@ -78,9 +78,8 @@ def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
     n, different = len(found.codes), len(found.names)
     if asked == "regression" or (asked == "auto" and given == "target"):
         if found.kind == "words":
-            word = next(name for name in found.names if not _is_number(name))
             way = "task=classification" if asked == "regression" else f"label={key}"
-            raise ValueError(f"{word!r} is no number{_how_written(word)}; give dataset.{way} for classes")
+            raise ValueError(f"{_no_number(found)}; give dataset.{way} for classes")
         return "regression"
     if found.kind == "numbers":
         value = next(name for name in found.names if not INTEGER.fullmatch(name))
@@ -92,10 +91,9 @@ def task(asked: str, given: str | None, found: Values, key: str = "") -> str:
     many = different > max(2, n / 2)
     if found.kind == "words":
         if many:
-            word = next(name for name in found.names if not _is_number(name))
             raise ValueError(
                 f"{different} different words in {n} samples are too many for classes: "
-                f"give dataset.task=classification if they are; {word!r} is no number{_how_written(word)}"
+                f"give dataset.task=classification if they are; {_no_number(found)}"
             )
         return "classification"
     if found.kind == "decimals" and given is None and different > max(FEW, SHARE * n):
@@ -130,9 +128,11 @@ def one_hot(y: Array) -> Array | None:
     return np.asarray(y.argmax(axis=1))
 
 
-def _how_written(word: str) -> str:
-    """Return how to write a number that is written as people do, in words."""
-    return " (write it with digits, a point and an exponent alone)" if WRITTEN.fullmatch(word) else ""
+def _no_number(found: Values) -> str:
+    """Name a word that is no number, and say how to write it where it is one as people write them."""
+    word = next(name for name in found.names if not _is_number(name))
+    how = " (write it with digits, a point and an exponent alone)" if WRITTEN.fullmatch(word) else ""
+    return f"{word!r} is no number{how}"
 
 
 def _word(value: object) -> str:

@@ -18,7 +18,7 @@ from bpx.theory import PhaseDiagram, phase_diagram_around
 _DECADES = 1.0  # of chi_1 to either side of 1; beyond, the colour stays
 
 
-def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[str, float, float]] = ()) -> Figure:
+def phase(diagram: PhaseDiagram, name: str, title: str, points: Sequence[tuple[str, float, float]]) -> Figure:
     """Draw log10 chi_1 in colour, the edge of chaos, and ``points`` (label, sigma_w, sigma_b).
 
     The edge is solid where lengths settle on it, dashed where they flee.

@@ -99,7 +99,7 @@ def changed_slope(model: nn.Module, given: Batch, change: Change, seed: int | No
     return math.nan if line is None else line.slope
 
 
-def rescale(layers: list[Hidden], default: float = 1.0) -> Change:
+def rescale(layers: list[Hidden], default: float) -> Change:
     """Return the change that gives every layer's weights the gain it needs, ``default`` where that is not known."""
 
     def change(model: nn.Module, batch: Batch) -> Batch:

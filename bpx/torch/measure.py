@@ -129,7 +129,7 @@ class PassMeasurement:
         ]
         return fit_slope(gathered([norms])[0] * self.factor / math.sqrt(self.n)) if norms else None
 
-    def observation(self, update_ratios: tuple[float, ...] = ()) -> Observation:
+    def observation(self) -> Observation:
         """Return the pass as the diagnosis takes it."""
         table = self.scales()
         hidden = table[self.hidden]
@@ -148,7 +148,6 @@ class PassMeasurement:
             loss_gradient_nonzero=output != 0,
             finite=bool(np.isfinite(delta).all()),
             output_gain=float(l2[-1]) / output if len(l2) and output > 0 else math.nan,
-            update_ratios=update_ratios,
             dtype=self.dtype,
             layers=tuple(self.modules[i] for i in self.hidden),
         )
