@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, final
@@ -134,22 +134,27 @@ def save_all(
     """
     paths = []
     for name, draw in figures.items():
-        try:
+        with noting_failure(failed, name):
             figure = draw()
             if figure is not None:
                 paths.append(save(figure, folder / f"{name}.{suffix}"))
-        except OSError:  # of the disk, not of the figure
-            raise
-        except Exception as error:
-            if failed is None:
-                raise
-            failed[name] = failure(error)
     return paths
 
 
-def failure(error: Exception) -> str:
-    """Return why a figure could not be drawn, in one line."""
-    return f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)}"
+@contextmanager
+def noting_failure(failed: dict[str, str] | None, name: str) -> Iterator[None]:
+    """Note in ``failed``, in one line, why ``name`` could not be drawn or written; without ``failed`` raise it.
+
+    An OSError, which is of the disk and not of the figure, is always raised.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if failed is None:
+            raise
+        failed[name] = f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 200)}"
 
 
 def style_axes(axes: Axes, x: str, y: str, title: str = "") -> None:

@@ -95,17 +95,15 @@ class Outputs:
 
     def write_report(self, outcome: Outcome) -> str:
         """Write ``report.html`` from the files of the directory; return the error message, empty on success."""
-        from bpx.figures.canvas import failure
+        from bpx.figures.canvas import noting_failure
         from bpx.reports.write import write_run_report
 
-        try:
+        failed: dict[str, str] = {}
+        with noting_failure(failed, "report"):
             self._tracker.artifact(write_run_report(self.directory, outcome), "")
-        except OSError:  # of the disk, not of the report
-            raise
-        except Exception as error:
-            log.warning("the report could not be written: %s", failure(error))
-            return failure(error)
-        return ""
+        for error in failed.values():
+            log.warning("the report could not be written: %s", error)
+        return failed.get("report", "")
 
     def write_model(self, net: Network, data: Dataset) -> None:
         """Write the network with its scaler, so that it takes raw features."""

@@ -22,7 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from bpx.engine.arrays import Array, Values
-from bpx.figures.canvas import failure, shortened
+from bpx.figures.canvas import noting_failure, shortened
 from bpx.records import Outcome
 from bpx.sweep.options import Options
 from bpx.sweep.study import outcome_of
@@ -64,18 +64,11 @@ def draw_plots(study: optuna.Study, options: Options, folder: Path, failed: dict
                     continue
                 first: Axes = axes.flat[0] if isinstance(axes, np.ndarray) else axes
                 figure = cast(Figure, first.figure)
-                try:
+                with noting_failure(failed, path.stem):
                     restyle(figure, name, best, minimize, searched)
                     _arrange(figure, name)
                     figure.savefig(path, dpi=DPI, bbox_inches="tight")
-                except OSError:
-                    raise
-                except Exception as error:
-                    if failed is None:
-                        raise
-                    failed[path.stem] = failure(error)
-                    continue
-            drawn.append(path)
+                    drawn.append(path)
     finally:
         pyplot.close("all")
         matplotlib.use(before)

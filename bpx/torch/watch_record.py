@@ -134,15 +134,14 @@ class WatchRecord:
         self.tracker.finish(outcome)
 
     def _write_report(self) -> None:
-        from bpx.figures.canvas import failure
+        from bpx.figures.canvas import noting_failure
         from bpx.reports.write import write_run_report
 
-        try:
+        failed: dict[str, str] = {}
+        with noting_failure(failed, "report"):
             self.tracker.artifact(write_run_report(self.directory), "")
-        except OSError:  # of the disk, not of the report
-            raise
-        except Exception as error:
-            log.warning("the report could not be written: %s", failure(error))
+        for error in failed.values():
+            log.warning("the report could not be written: %s", error)
 
 
 def _tracker(tracking: str | Tracker) -> Tracker:
