@@ -35,9 +35,10 @@ def test_a_large_offset_costs_no_digits_in_float32(rng, tmp_path, scaling):
         ("gaussian", {"n_samples": 10**9}, "dataset.n_samples must be at most 1,220,161"),
         ("gaussian", {"n_in": 10**15}, "dataset.n_in must be between 1 and 1,000,000"),
         ("gaussian", {"n_in": 10**6, "n_samples": 200}, "dataset.n_samples must be at most 134, got 200"),
+        ("file", {"test_size": np.inf}, "dataset.test_size must be a count or a share"),
     ],
 )
-def test_more_made_up_samples_than_memory_holds(name, keys, said):
+def test_more_samples_than_memory_holds(name, keys, said):
     with pytest.raises(DataError, match=said) as error:
         SOURCES[name](**keys)
     assert "\n" not in str(error.value)
