@@ -1,5 +1,7 @@
 """Outcomes of runs and trials."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 
 

@@ -38,7 +38,7 @@ def test_a_large_offset_costs_no_digits_in_float32(rng, tmp_path, scaling):
         ("file", {"test_size": np.inf}, "dataset.test_size must be a count or a share"),
     ],
 )
-def test_more_samples_than_memory_holds(name, keys, said):
+def test_more_made_up_samples_than_memory_holds(name, keys, said):
     with pytest.raises(DataError, match=said) as error:
         SOURCES[name](**keys)
     assert "\n" not in str(error.value)
