@@ -11,6 +11,7 @@ from bpx.system.run_files import CONFIG, PROVENANCE, RECORD
 from bpx.system.text import masked
 from bpx.tracking import library, store
 from bpx.tracking.errors import TrackingError
+from bpx.tracking.experiment import child_of
 from bpx.tracking.tracker import Child
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def download(run_id: str, folder: Path) -> Child | None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in there.intersection(WANTED):
             client.download_artifacts(run_id, path, str(folder))
-    return Child.of(run)
+    return child_of(run)
 
 
 @contextmanager

@@ -157,7 +157,13 @@ class Experiment:
             token = page.token
             if not token:
                 break
-        return [Child.of(run) for run in runs]
+        return [child_of(run) for run in runs]
+
+
+def child_of(run: Run) -> Child:
+    """Return what a tracker says of a run."""
+    info, data = run.info, run.data
+    return Child(info.run_id, info.run_name, info.status, data.params, data.metrics, data.tags)
 
 
 def find_experiment(client: MlflowClient, name: str) -> MLflowExperiment:

@@ -24,8 +24,6 @@ from bpx.tracking.errors import TrackingError
 from bpx.tracking.spool import metric_line
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
-
     from bpx.data.dataset import Dataset
 
 log = logging.getLogger("bpx")
@@ -41,12 +39,6 @@ class Child:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
-
-    @classmethod
-    def of(cls, run: Run) -> Child:
-        """Return what is known of a run of MLflow."""
-        info, data = run.info, run.data
-        return cls(info.run_id, info.run_name, info.status, data.params, data.metrics, data.tags)
 
 
 @dataclass
