@@ -25,10 +25,11 @@ GRID = {
     "activation": ("relu", "tanh"),
     "normalization": ("none", "layer", "batch"),
     "model": ("mlp", "residual_mlp"),
-    "loss": ("softmax_cross_entropy", "mean_squared_error"),
-    "data": ("gaussian",),
     "shape": ("10x50", "20x100"),
+    "data": ("gaussian", "mnist"),
+    "loss": ("softmax_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error"),
 }
+COLUMNS = ("data", "loss")
 NETS, SEED, FEWEST = 300, 100_000, 50
 N_IN, N_OUT, BATCH = 100, 10, 32
 INITIALIZERS = {"relu": "he_normal", "leaky_relu": "he_normal"}  # lecun_normal elsewhere
@@ -92,13 +93,14 @@ def main(words: list[str]) -> None:
     chosen = dict(word.split("=") for word in words if not word.isdigit())
     nets, first = numbers[0] if numbers else NETS, int(chosen.pop("seed", SEED))
     grid = GRID | {key: value.split(",") for key, value in chosen.items()}
-    start, shapes = time.perf_counter(), grid.pop("shape")
-    columns = [f"{shape.replace('x', ' layers of ')}" for shape in shapes]
-    print(f"| {' | '.join(grid)} | {' | '.join(columns)} |\n|{'---|' * (len(grid) + len(columns))}")
+    start = time.perf_counter()
+    columns = list(itertools.product(*(grid.pop(key) for key in COLUMNS)))
+    heads = [*grid, *(", ".join(column).replace("_", " ") for column in columns)]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for row in itertools.product(*grid.values()):
         print(f"| {' | '.join(row)} |", end="", flush=True)
-        for shape in shapes:
-            cell = dict(zip(grid, row, strict=True)) | {"shape": shape}
+        for column in columns:
+            cell = dict(zip([*grid, *COLUMNS], [*row, *column], strict=True))
             print(f" {coverage(nets, first, cell)} |", end="", flush=True)
         print()
     print(f"{nets} networks a cell, {time.perf_counter() - start:.0f} s", file=sys.stderr)

@@ -31,6 +31,8 @@ def diagnose(net: Network, x: ArrayLike, y: ArrayLike) -> Finding:
     x = np.ascontiguousarray(x, net.dtype)
     if x.ndim < 2 or x.shape[1:] not in (net.shape, (net.n_in,)) or len(x) == 0:
         raise ValueError(f"x must be (samples, {net.n_in}), got {x.shape}")
+    if n_bad := int((~np.isfinite(x)).any(axis=tuple(range(1, x.ndim))).sum()):
+        raise ValueError(f"x must be finite, got NaN or infinity in {n_bad} of {len(x)} samples")
     y = np.asarray(y)
     replica = net.replica(len(x))
     replica.cost(x, y if y.ndim == len(net.out_shape) else y.astype(net.dtype))

@@ -192,6 +192,14 @@ def positive(values: ArrayLike) -> Values:
     return np.where((x > LOG_AXIS_MIN) & (x < LOG_AXIS_MAX), x, np.nan)
 
 
+def widen_flat(axes: Axes, values: ArrayLike) -> None:
+    """Give values that differ by less than 2 % an axis on which they look level."""
+    good = np.asarray(values, float)
+    good = good[np.isfinite(good)]
+    if good.size and 0 < good.max() - good.min() < (around := 0.02 * abs(good).max()):
+        axes.set_ylim(good.min() - around, good.max() + around)
+
+
 def log_y(axes: Axes, values: ArrayLike) -> None:
     """Make the y axis logarithmic if any value is positive, with plain numbers where it spans little."""
     good = positive(values)

@@ -10,7 +10,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bpx.engine.arrays import Arrays
-from bpx.figures.canvas import BLUE, GREEN, ORANGE, dots, legend_below, new_figure, ranges, save_all, style_axes
+from bpx.figures.canvas import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    dots,
+    legend_below,
+    new_figure,
+    ranges,
+    save_all,
+    style_axes,
+    widen_flat,
+)
 from bpx.figures.evaluation import confusion, decision, regression, samples
 from bpx.figures.flow import flow_drawings
 from bpx.records import read, read_metrics
@@ -78,8 +89,9 @@ def curves(path: Path, name: str) -> Figure:
     costs = {key: metrics[key] for key in ("cost/train", "cost/val") if key in metrics}
     for (key, (steps, values)), colour in zip(costs.items(), (BLUE, ORANGE), strict=False):
         axes[0].plot(steps, values, color=colour, lw=1.4, marker=dots(len(values)), label=LABELS[key])
-    if costs and ranges(np.concatenate([values for _, values in costs.values()])):
-        axes[0].set_yscale("log")
+    if costs:
+        drawn = np.concatenate([values for _, values in costs.values()])
+        axes[0].set_yscale("log") if ranges(drawn) else widen_flat(axes[0], drawn)
     style_axes(axes[0], "optimizer step", "cost", "cost")
     if costs:
         legend_below(axes[0], 2)

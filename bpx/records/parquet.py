@@ -12,6 +12,7 @@ from bpx.records.records import COLUMNS, WORDS, Columns, Records
 from bpx.records.rows import Rows
 from bpx.records.tables import empty_table, to_columns
 from bpx.system.files import Json, replaced
+from bpx.system.run_files import RECORD
 
 if TYPE_CHECKING:
     import pyarrow
@@ -57,10 +58,11 @@ class RecordWriter(Rows):
 
 
 def read(path: Path) -> Records:
-    """Return the record in a Parquet file; raises ValueError, naming the file, if it is damaged or too large."""
+    """Return the record in a Parquet file, or of a run directory; raises ValueError, naming the file, where damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = path / RECORD if path.is_dir() else path
     with _damage(path):
         file = pq.ParquetFile(pa.memory_map(str(path)), pre_buffer=False)  # the map outlives the file's name
         rows = file.metadata.num_rows

@@ -17,6 +17,7 @@ from bpx.stored.groups import Group
 from bpx.system.files import Json
 
 DIGITS, MAX_STEPS, MAX_POINTS = 4, 60, 300  # significant digits; steps of a layer's line, points of a metric's
+METRIC_DIGITS = 7  # a cost that hardly changes would be a stair of four
 PREDICTED = "predicted_"
 
 
@@ -53,12 +54,12 @@ def trials_chart(trials: Trials) -> Json:
     return {"kind": "trials", "keys": keys, "metrics": objectives + rest, "rows": rows} if objectives and rows else {}
 
 
-def plain(values: ArrayLike) -> list[object] | float | None:
+def plain(values: ArrayLike, digits: int = DIGITS) -> list[object] | float | None:
     """Return an array as lists of rounded numbers, None for non-finite values."""
     array = np.asarray(values, float)
     if array.ndim == 0:
-        return float(f"{array:.{DIGITS}g}") if np.isfinite(array) else None
-    return [plain(value) for value in array]
+        return float(f"{array:.{digits}g}") if np.isfinite(array) else None
+    return [plain(value, digits) for value in array]
 
 
 def _metrics(group: Group) -> Json:
@@ -69,7 +70,7 @@ def _metrics(group: Group) -> Json:
     for name in names:
         steps, values = aligned([run.series[name] for run in group.runs if name in run.series])
         few = _few(len(steps), MAX_POINTS)
-        found[name] = {"x": steps[few].tolist(), "y": plain(_median(values)[few])}
+        found[name] = {"x": steps[few].tolist(), "y": plain(_median(values)[few], METRIC_DIGITS)}
     return found
 
 

@@ -99,6 +99,8 @@ def batch(
         n = len(first)
     if n < 1:
         raise ValueError(f"x: expected at least one sample, got {n}")
+    if any(t.is_floating_point() and bool(t.isnan().any()) for t in tensors(x)):  # infinity may be a mask's
+        raise ValueError("x: expected numbers, got NaN")
     return Batch(x, y, loss, reduction, closure, n)
 
 

@@ -213,7 +213,7 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         self._taken = StepMeasurement(measured, self._weights, clip, standard=self.standard)
 
     def _hook(self) -> None:
-        if self._due(self.step):
+        if self.nonfinite is None and self._due(self.step):  # the record ends with the last sound step
             self._capture = Capture(self.model, blocks=self.step == 0, units=self.standard, latest=True).__enter__()
             self._arrivals = Arrivals(self.model)
 

@@ -98,6 +98,7 @@ def test_inputs_of_any_size_bring_no_warning():
     [
         (np.ones((4, 3)), np.zeros(4, int), "x must be"),
         (np.ones((0, 30)), np.zeros(0, int), "x must be"),
+        (np.where(np.eye(4, 30) > 0, np.nan, 1), np.zeros(4, int), "x must be finite, got NaN or infinity in 4 of 4"),
         (np.ones((4, 30)), np.zeros(3, int), "labels must be"),
     ],
 )

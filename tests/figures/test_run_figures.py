@@ -130,6 +130,12 @@ def test_no_cost_stops_the_curves(run, cost):
     assert "curves" in {p.stem for p in draw_all(directory)}
 
 
+def test_a_cost_that_hardly_changes_looks_level(run):
+    directory = run(REGRESSION, metrics=[(step, {"cost/train": 2.3026 - 1e-4 * step}) for step in range(9)])
+    low, high = curves(directory / "metrics.jsonl", "data").axes[0].get_ylim()
+    assert 8e-4 / (high - low) < 0.02
+
+
 def test_the_whole_set_is_quick(run):
     directory = run(IMAGES, values=10.0 ** -np.arange(50.0))
     start = time.process_time()

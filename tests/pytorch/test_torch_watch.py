@@ -275,6 +275,17 @@ def test_the_first_non_finite_value_is_named(tmp_path, where):
     assert " diverged" in str(w.final) and ": try lr=" in str(w.final)  # not the key of bpx.train
 
 
+def test_the_record_ends_with_the_last_sound_step(tmp_path):
+    model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=1, tracking="none", directory=tmp_path / "run") as w:
+        for step, (x, y) in enumerate(data(6)):
+            train(model, optimizer, [(x * math.nan if step >= 3 else x, y)])
+    assert w.nonfinite.step == 3
+    assert w.final.step == 2
+    assert set(read(tmp_path / "run").step) == {0, 1, 2}
+
+
 def test_without_settings_steps_are_measured_in_powers_of_two(tmp_path):
     model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
