@@ -61,7 +61,7 @@ def composition(number: int) -> list[str]:
     else:
         model = one(OF_POSITIONS)
         words += [f"model={model}", f"model.depth={between(3, 10)}", f"model.width={4 * between(2, 12)}"]
-        words += ["model.hidden=null", "model.kernel=3"] if model == "convnet" else []
+        words += ["model.hidden=null"] if model == "convnet" else []
     if not any(f"model={name}" in words for name in ("rnn", "lstm", "gru")):  # those take none
         words.append(f"normalization={one(option_values('normalization'))}")
     if rng.random() < 0.4:

@@ -39,7 +39,7 @@ def convnet(
     normalization: Normalization | Named | None = "none", dropout: float = 0.0,
     loss: Loss | Named = "softmax_cross_entropy", initializer: Initializer | Named | None = None,
     dtype: str = "float32", seed: int | None = 0,
-    channels: Sequence[int] = (6, 16), kernel: int = 5, pool: str = "max",
+    channels: Sequence[int] = (6, 16), kernel: int | None = None, pool: str = "max",
 ) -> Network:  # fmt: skip
     """Build LeNet: convolutions, each followed by pooling over 2 x 2 pixels, then Dense layers.
 
@@ -55,8 +55,9 @@ def convnet(
         As for ``mlp``; a batch normalization of a convolution is by channel.
     channels : sequence of int
         Channels of the convolutions.
-    kernel : int
-        Height and width of their kernels.
+    kernel : int, optional
+        Height and width of their kernels, odd; 5 unless given, as in LeNet-5, or 3 or 1 where 5 is too large for the
+        images.
     pool : str
         ``max`` or ``mean``.
 
@@ -65,7 +66,7 @@ def convnet(
     ValueError
         A name is unknown, a value is out of range, or a kernel is larger than the image that reaches it.
     """
-    settings = ConvnetSettings(list(channels), kernel, pool)
+    settings = ConvnetSettings(list(channels), fitting_kernel(n_in, len(channels)) if kernel is None else kernel, pool)
     spec = make_spec("convnet", n_in, hidden, n_out, activation, normalization, dropout, loss, dtype, settings)
     return initialized(build(spec), initializer, seed)
 
@@ -171,6 +172,18 @@ class ResidualConvSettings(ResidualSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         ConvSettings(self.kernel, self.stride)
+
+
+def fitting_kernel(shape: Sequence[int], convolutions: int) -> int:
+    """Return 5, or the largest odd kernel below it that leaves pixels to so many convolutions and their poolings."""
+    for kernel in (5, 3):
+        side = min(shape[:2])
+        fits = kernel <= side
+        for i in range(convolutions):
+            side = (side if i == 0 else side - kernel + 1) // 2
+        if fits and side >= 1:
+            return kernel
+    return 1
 
 
 def _require_kernel(kernel: int) -> None:

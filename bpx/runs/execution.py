@@ -16,6 +16,7 @@ from bpx.runs.console import Console
 from bpx.runs.job import Job, RunResult, RunState, Watcher
 from bpx.runs.live import LivePictures
 from bpx.runs.measurement import Measurement
+from bpx.runs.networks import chosen_settings
 from bpx.runs.outputs import Outputs
 from bpx.runs.resume import Resumed
 from bpx.stored.naming import PLAIN, parameters
@@ -92,7 +93,7 @@ class Execution:
         source = write_provenance(job.directory)
         self.outputs.open_log()
         left_out = [f"not measured: {probe.left_out}" for probe in self.measurement.probe_set.probes if probe.left_out]
-        for note in [*self.plan.notes, *tracker.notes, *left_out]:
+        for note in [*self.plan.notes, *chosen_settings(self.plan, job.net), *tracker.notes, *left_out]:
             self.console.note(note)
         for name in tracker.abandoned:
             self.console.note(f"the run {name} was left by a process that died: it is KILLED now")

@@ -58,6 +58,17 @@ def build_network(plan: Plan, data: Dataset, rngs: dict[str, np.random.Generator
     return net
 
 
+def chosen_settings(plan: Plan, net: Network) -> list[str]:
+    """Return a note for every setting of the model that is null and was chosen for the data."""
+    given, shape = plan.config.model, " x ".join(map(str, net.shape))
+    decided = {} if net.spec is None else net.spec.settings
+    return [
+        f"model.{key} is {value}, chosen for samples of {shape}"
+        for key, value in decided.items()
+        if value is not None and given.get(key, value) is None
+    ]
+
+
 @final
 @dataclass(frozen=True)
 class FromPlan:

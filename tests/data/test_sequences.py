@@ -173,11 +173,12 @@ def test_a_file_of_images(tmp_path, shape, positions, said):
 
 def test_a_convolution_takes_images_with_the_channels_last(called, tmp_path):
     words = ("dataset=file", f"dataset.path={tmp_path / 'sequences.npz'}", "epochs=1", "tracking=none", "probes=light")
-    conv = ("model=plain_conv", "model.depth=1", "model.width=2")
+    conv = ("model=convnet", "model.hidden=[2]")
     x, y = RNG.integers(0, 256, (40, 8, 8, 3), np.uint8), np.arange(40) % 2
     write(tmp_path, x, y)
     done = called("bpx.train", *words, *conv)
     assert (done.code, done.err) == (0, "") and "images of shape 8 x 8 x 3" in done.out
+    assert "model.kernel is 3, chosen for samples of 8 x 8 x 3" in done.out
     (directory,) = (tmp_path / "outputs" / "default").iterdir()
     assert (directory / "figures" / "samples.png").exists()
     write(tmp_path, x.transpose(0, 3, 1, 2), y)

@@ -171,6 +171,15 @@ def test_models(name, normalization):
     np.testing.assert_array_equal(net.predict(x.reshape(B, *net.shape)), net.predict(x))
 
 
+@pytest.mark.parametrize(
+    ("side", "kernel", "last"), [(32, 5, 6), (28, 5, 5), (12, 5, 1), (11, 3, 1), (8, 3, 1), (7, 1, 1), (4, 1, 1)]
+)
+def test_lenet_fits_its_kernel_to_the_image(side, kernel, last):
+    net = convnet((side, side, 1), [5], 2)
+    assert net.spec.settings["kernel"] == kernel
+    assert net.blocks[5].out_shape == (last, last, 16)
+
+
 @pytest.mark.parametrize("name", list(MODELS))
 def test_a_short_batch_needs_no_buffers(name):
     net = MODELS[name](dtype="float64").bind(B)
@@ -193,7 +202,7 @@ def test_a_short_batch_needs_no_buffers(name):
     [
         (lambda: mlp((3, 4), [5], 2), "the last layer must leave no positions, got outputs of shape"),
         (lambda: convnet((4,), [5], 2), "a convolution needs images"),
-        (lambda: convnet((8, 8, 1), [5], 2), "model.kernel must be at most the image, 4 x 4"),
+        (lambda: convnet((8, 8, 1), [5], 2, kernel=5), "model.kernel must be at most the image, 4 x 4"),
         (lambda: convnet((8, 8, 1), [5], 2, channels=[3] * 4, kernel=1), "pooling needs images of at least 2 x 2"),
         (lambda: convnet((8, 8, 1), [5], 2, kernel=4), "model.kernel must be an odd number of at least 1, got 4"),
         (lambda: convnet((8, 8, 1), [5], 2, pool="min"), "model.pool must be max or mean, got min"),
