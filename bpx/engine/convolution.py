@@ -46,13 +46,14 @@ class Convolution(Dense):
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
     def build(self, name: str, shape: Shape, parameters: ParameterVector) -> Shape:
-        """Declare W and b; raises ValueError where the input is no image, or smaller than the kernel."""
+        """Declare W and b; raises ValueError where the input is no image, or smaller than kernel or stride."""
         if len(shape) != 3:
             raise ValueError(f"a convolution needs images (height, width, channels), got samples of shape {shape}")
         H, W, C = shape
         k, p = self.kernel, self.padding
-        if k > min(H, W):
-            raise ValueError(f"model.kernel must be at most the image, {H} x {W}, got {k}")
+        for key, value in (("kernel", k), ("stride", self.stride)):
+            if value > min(H, W):
+                raise ValueError(f"model.{key} must be at most the image that it is applied to, {H} x {W}, got {value}")
         height, width = ((side + 2 * p - k) // self.stride + 1 for side in (H, W))
         super().build(name, (height, width, k * k * C), parameters)
         self.shape = shape

@@ -145,7 +145,7 @@ class ConvnetSettings:
         _require_kernel(self.kernel)
         require(self.pool in POOLING, "model.pool", " or ".join(POOLING), self.pool)
         valid = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in self.channels)
-        require(valid, "model.channels", "a list of integers of at least 1", self.channels)
+        require(valid and len(self.channels) > 0, "model.channels", "a list of integers of at least 1", self.channels)
 
 
 @final

@@ -202,12 +202,23 @@ def test_a_short_batch_needs_no_buffers(name):
     [
         (lambda: mlp((3, 4), [5], 2), "the last layer must leave no positions, got outputs of shape"),
         (lambda: convnet((4,), [5], 2), "a convolution needs images"),
-        (lambda: convnet((8, 8, 1), [5], 2, kernel=5), "model.kernel must be at most the image, 4 x 4"),
+        (
+            lambda: convnet((8, 8, 1), [5], 2, kernel=5),
+            "model.kernel must be at most the image that it .*, 4 x 4",
+        ),
         (lambda: convnet((8, 8, 1), [5], 2, channels=[3] * 4, kernel=1), "pooling needs images of at least 2 x 2"),
         (lambda: convnet((8, 8, 1), [5], 2, kernel=4), "model.kernel must be an odd number of at least 1, got 4"),
         (lambda: convnet((8, 8, 1), [5], 2, pool="min"), "model.pool must be max or mean, got min"),
         (lambda: convnet((8, 8, 1), [5], 2, channels=[0]), "model.channels must be a list of integers"),
-        (lambda: plain_conv((8, 8, 1), [5], 2, kernel=9), "model.kernel must be at most the image, 8 x 8, got 9"),
+        (
+            lambda: plain_conv((8, 8, 1), [5], 2, kernel=9),
+            "model.kernel must be at most the image that it .*, 8 x 8, got 9",
+        ),
+        (
+            lambda: plain_conv((8, 8, 1), [5], 2, stride=9),
+            "model.stride must be at most the image that it .*, got 9",
+        ),
+        (lambda: convnet((8, 8, 1), [5], 2, channels=[]), "model.channels must be a list of integers"),
         (lambda: plain_conv((8, 8, 1), [5], 2, stride=0), "model.stride must be at least 1, got 0"),
         (lambda: transformer((4, 3), [10], 2), "model.heads must divide model.width 10, got 4"),
         (lambda: transformer((4, 3), [8], 2, heads=0), "model.heads must be at least 1, got 0"),
