@@ -260,9 +260,9 @@ def _unknown(net: Architecture, *, measured: bool) -> Array:
     """Return the covariance (L, L) of what the theory leaves out, all layers erring the same way.
 
     In ln ||delta||**2, a layer: up to 2 / n that the loss sends back along z, where no pass was ``measured``; 0.3 / n
-    with shortcuts and no normalization, found by simulation.
+    with shortcuts where a normalization holds the length of every sample, found by simulation.
     """
-    terms = 2.0 if not measured else 0.3 * (net.residual and not net.normalizes)
+    terms = 2.0 if not measured else 0.3 * (net.residual and net.role.holds_length)
     error = [terms / n for n in net.hidden[:-1]]
     shared = np.cumsum([0.0, *reversed(error)])[::-1]
     return np.outer(shared, shared)
