@@ -83,7 +83,7 @@ def test_killed_at_random_moments_it_ends_as_if_untouched(tmp_path):
             said = process.communicate(timeout=60)
             kills.append((number.name, round(delay, 2), process.returncode))
             assert process.returncode in (-number, 128 + number, 0), said
-            if any((place / "result.json").exists() for place in directories(home)):  # it was quicker
+            if process.returncode == 0:  # it was quicker; killed behind its result, it has the rest to send
                 break
         else:
             said = process.communicate(timeout=600)
