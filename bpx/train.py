@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from bpx import __version__
@@ -24,6 +25,8 @@ def train(config: DictConfig) -> None:
     """Train the network that the configuration describes."""
     with importing("bpx.runs.run"):
         from bpx.runs.run import run
+    if not gc.get_freeze_count():
+        gc.freeze()  # what imports have made stays
 
     run(config)
 

@@ -158,9 +158,10 @@ class watch:  # used as a function: with bpx.torch.watch(model, optimizer):
         """Keep metrics of the user's own with the next step that is measured: ``accuracy/val``, ``cost/train``.
 
         Of ``cost/train`` the mean since the last measured step is kept, of others the last value. Tensors of one number
-        are read at that step, not before.
+        are read at that step, not before. After the first NaN nothing is kept.
         """
-        self._record.take(metrics)
+        if self.nonfinite is None:
+            self._record.take(metrics)
 
     def begin(self, batch: object) -> None:
         """Say that a step on ``batch`` begins: for loops that call parts of the model, and not the model itself.

@@ -125,7 +125,13 @@ def test_what_steers_a_terminal_is_escaped():
     assert one_line(KeyError()) == "KeyError"
 
 
-def test_what_a_library_makes_is_not_searched_for_garbage():
+def test_no_garbage_is_collected_during_an_import():
+    gc.unfreeze()
+    with importing("no.such.module"):
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0  # a user's objects stay collectable
+    gc.freeze()  # as a command does
     frozen = gc.get_freeze_count()
     try:
         with importing("no.such.module"):
