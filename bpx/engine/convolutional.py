@@ -175,7 +175,7 @@ class ResidualConvSettings(ResidualSettings):
 
 
 def fitting_kernel(shape: Sequence[int], convolutions: int) -> int:
-    """Return 5, or the largest odd kernel below it that leaves pixels to so many convolutions and their poolings."""
+    """Return 5, or the largest odd kernel below it that leaves pixels after all ``convolutions`` and their poolings."""
     for kernel in (5, 3):
         side = min(shape[:2])
         fits = kernel <= side

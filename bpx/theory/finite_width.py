@@ -230,6 +230,11 @@ def _alone(
     masked: Array,
     length_variance: float,
 ) -> Alone:
+    """Return the noise of one sample, where ``layer_covariance`` has the mean over the batch: c = r = 1, weights of 1.
+
+    ``between`` (5, L, L) are its covariances between different layers, ``masked`` (L - 1,) how delta stands where phi'
+    of the layers before stood, ``length_variance`` that of ln of the samples' first lengths, which is measured.
+    """
     f, n, known = net.activation, np.array(net.hidden), _known(net, q)
     scales = [net.activation_variance(v) for v in q]
     cov = [
